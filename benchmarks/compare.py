@@ -1,0 +1,197 @@
+"""Penstock beside restic, borg, and a shell pipeline of zstd and age, in one run, as ratios.
+
+Machines are noisy and differ, so seconds mean little: every round runs all programs one after the other on the same
+bytes, and what counts is the ratio to Penstock within a round. Needs the dumps of `benchmarks.nights`.
+
+    python -m benchmarks.compare
+"""
+
+import argparse
+import filecmp
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.contenders import CONTENDERS, Contender, Penstock
+from benchmarks.measure import Cost, Spread
+
+__all__ = ["main"]
+
+MIB = 1024 * 1024
+T = TypeVar("T")
+
+
+@dataclass
+class Series:
+    """The costs of one program, in the order of rounds or nights, and how much its repository grew each time."""
+
+    costs: list[Cost] = field(default_factory=list)
+    stored: list[int] = field(default_factory=list)
+
+
+Results = dict[str, Series]
+
+
+def main() -> None:
+    """Read the options, run, print."""
+    options = _options()
+    present = []
+    for contender in CONTENDERS:
+        missing = contender.missing()
+        if missing:
+            print(f"left out: {contender.name}, for want of {', '.join(missing)}\n")
+        else:
+            present.append(contender)
+            print(f"- {contender.version()}", flush=True)
+    work: Path = options.folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        if "nights" in options.parts:
+            _nights(options.nights, present, work, options.rounds)
+        if "random" in options.parts:
+            _random(options.folder, present, work, options.rounds)
+        if "memory" in options.parts:
+            _memory(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(".benchmarks"), help="for repositories and made-up files")
+    parser.add_argument("--nights", type=Path, default=Path(".benchmarks/nights"), help="the folder of the dumps")
+    parser.add_argument("--rounds", type=int, default=5, help="of first backups and of restores")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("nights", "random", "memory"), default=["nights", "random", "memory"]
+    )
+    return parser.parse_args()
+
+
+def _nights(folder: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int) -> None:
+    dumps = sorted(folder.glob("night-*.dump"))
+    if not dumps:
+        raise SystemExit(f"there are no dumps in {folder}: run python -m benchmarks.nights first")
+    sizes = [dump.stat().st_size for dump in dumps]
+    print(f"\n{len(dumps)} nights, the first of {sizes[0] / 1e6:.0f} MB")
+    first, standing = _first_backups(dumps[0], contenders, work, rounds)
+    _report("First backup", first)
+    later = _later_nights(dumps, standing)
+    _report("Later nights, each", later)
+    print("\n| later nights / first | CPU | stored |\n| --- | --- | --- |")
+    for name, series in later.items():
+        cpu = sum(cost.cpu for cost in series.costs) / Spread.of([cost.cpu for cost in first[name].costs]).middle
+        print(f"| {name} | {cpu:.2f} | {sum(series.stored) / first[name].stored[-1]:.2f} |")
+    restored = _restores(dumps[-1], len(dumps), standing, work / "restored", rounds)
+    _report(f"Restore of night {len(dumps)}", restored)
+    shutil.rmtree(work)
+
+
+def _first_backups(
+    dump: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int
+) -> tuple[Results, list[Contender]]:
+    """The costs, and the contenders of the last round with their repositories."""
+    results: Results = {contender.name: Series() for contender in contenders}
+    standing: list[Contender] = []
+    for number in range(rounds):
+        shutil.rmtree(work, ignore_errors=True)
+        standing = []
+        for contender in _in_turn(contenders, number):
+            one = contender(work / contender.name.replace(" ", "-"))
+            one.initialise()
+            _store(one, dump, 1, results)
+            standing.append(one)
+    return results, sorted(standing, key=lambda one: list(results).index(one.name))
+
+
+def _later_nights(dumps: Sequence[Path], contenders: Sequence[Contender]) -> Results:
+    results: Results = {one.name: Series() for one in contenders}
+    for night, dump in enumerate(dumps[1:], start=2):
+        for one in _in_turn(contenders, night):
+            _store(one, dump, night, results)
+    return results
+
+
+def _restores(dump: Path, night: int, contenders: Sequence[Contender], out: Path, rounds: int) -> Results:
+    results: Results = {one.name: Series() for one in contenders}
+    for number in range(rounds):
+        for one in _in_turn(contenders, number):
+            results[one.name].costs.append(one.restore(out, night))
+            if not filecmp.cmp(out, dump, shallow=False):
+                raise SystemExit(f"{one.name} restored other bytes than it was given")
+            out.unlink()
+    return results
+
+
+def _random(folder: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int) -> None:
+    dump = folder / "random.bin"
+    if not dump.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = dump.with_suffix(".partial")
+        chance = random.Random(20)
+        with partial.open("wb") as file:
+            for _ in range(1024):
+                file.write(chance.randbytes(MIB))
+        partial.rename(dump)
+    results, _ = _first_backups(dump, contenders, work, rounds)
+    _report("First backup of 1 GiB of random bytes", results)
+    shutil.rmtree(work)
+
+
+def _memory(work: Path) -> None:
+    print("\n| Penstock, bytes made up | peak RSS, MiB |\n| --- | --- |")
+    for size in (512 * MIB, 8192 * MIB):
+        one = Penstock(work / "memory")
+        one.initialise()
+        print(f"| {size // MIB} MiB | {one.store_made_up(size).rss / MIB:.0f} |", flush=True)
+        shutil.rmtree(work)
+
+
+def _store(one: Contender, dump: Path, night: int, results: Results) -> None:
+    before = one.stored if night > 1 else 0
+    results[one.name].costs.append(one.store(dump, night))
+    results[one.name].stored.append(one.stored - before)
+
+
+def _in_turn(things: Sequence[T], number: int) -> list[T]:
+    """Another one begins in each round."""
+    start = number % len(things)
+    return [*things[start:], *things[:start]]
+
+
+def _report(title: str, results: Mapping[str, Series]) -> None:
+    """One row a program; ratios are Penstock's figure divided by the program's, so below 1 Penstock is better."""
+    mine = results[Penstock.name]
+    print(f"\n### {title}\n")
+    print("| program | CPU s | wall s | peak RSS MiB | stored MB | Penstock / it: CPU | wall | stored |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, series in results.items():
+        row = [
+            name,
+            _middle(series, lambda cost: cost.cpu),
+            _middle(series, lambda cost: cost.wall),
+            f"{max(cost.rss for cost in series.costs) / MIB:.0f}",
+            f"{sum(series.stored) / len(series.stored) / 1e6:.1f}" if series.stored else "",
+        ]
+        if series is mine:
+            row += ["", "", ""]
+        else:
+            row += [_ratio([cost.cpu for cost in mine.costs], [cost.cpu for cost in series.costs])]
+            row += [_ratio([cost.wall for cost in mine.costs], [cost.wall for cost in series.costs])]
+            row += [_ratio(mine.stored, series.stored)]
+        print("| " + " | ".join(row) + " |")
+    print(end="", flush=True)
+
+
+def _middle(series: Series, figure: Callable[[Cost], float]) -> str:
+    return f"{Spread.of([figure(cost) for cost in series.costs]).middle:.2f}"
+
+
+def _ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    return str(Spread.of([a / b for a, b in zip(mine, theirs, strict=True)])) if mine else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What a command costs: CPU, wall-clock time and memory of the whole tree of processes."""
+
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+__all__ = ["Cost", "Spread", "run", "size_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU (user and system, of all processes) and wall-clock time in seconds; peak RSS of the largest in bytes."""
+
+    cpu: float
+    wall: float
+    rss: int
+
+
+def run(
+    command: Sequence[str], environment: Mapping[str, str], stdin: Path | None = None, stdout: Path | None = None
+) -> Cost:
+    """Run a command to its end; raises `CalledProcessError` when it fails. What it says goes to our stderr.
+
+    Start-up counts: the clock begins before the process does. The kernel adds up what each process and its waited-for
+    children took.
+    """
+    with (
+        Path(stdin or os.devnull).open("rb") as source,
+        Path(stdout or os.devnull).open("wb") as target,
+    ):
+        begun = time.monotonic()
+        child = subprocess.Popen(command, env=os.environ | environment, stdin=source, stdout=target)
+        _, status, used = os.wait4(child.pid, 0)
+        wall = time.monotonic() - begun
+    # `child` must not wait a second time.
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, list(command))
+    return Cost(used.ru_utime + used.ru_stime, wall, _rss(used))
+
+
+def _rss(used: resource.struct_rusage) -> int:
+    return used.ru_maxrss * 1024  # Linux counts KiB
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some figures, and how far they lie apart."""
+
+    middle: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> "Spread":
+        """Of at least one figure."""
+        return cls(median(figures), min(figures), max(figures))
+
+    def __str__(self) -> str:
+        if f"{self.least:.2f}" == f"{self.most:.2f}":
+            return f"{self.middle:.2f}"
+        return f"{self.middle:.2f} ({self.least:.2f} to {self.most:.2f})"

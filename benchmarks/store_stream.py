@@ -1,0 +1,164 @@
+"""Penstock as a process of its own: one file into a repository in a folder, or one snapshot out of it.
+
+The command line has no source that reads a file, so this is the engine behind `penstock backup` and `penstock cat`
+with such a source; what it costs to start Python and to open the repository is in it, as in every command.
+
+    python -m benchmarks.store_stream init FOLDER
+    python -m benchmarks.store_stream store FOLDER [FILE | --made-up BYTES]
+    python -m benchmarks.store_stream restore FOLDER > FILE
+
+A backup opens the repository with a writer's key file, a restore with the passphrase in BENCHMARK_PASSPHRASE.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from penstock.api import (
+    DumpPlan,
+    DumpStream,
+    Event,
+    Inspection,
+    PluginSettings,
+    RestoreTarget,
+    Secret,
+    Source,
+    StreamSpec,
+)
+from penstock.engine import backup
+from penstock.engine.restore import cat
+from penstock.format.trust import Role
+from penstock.repository import Access, Repository
+from penstock.repository.keyring import add_key
+from penstock_filesystem.sink import FilesystemSettings, FilesystemSink
+
+MIB = 1024 * 1024
+_KEY = "writer.key"
+_CACHE = "cache"
+_REPOSITORY = "repository"
+
+
+class FileSettings(PluginSettings):
+    """The file to read."""
+
+    path: Path
+
+
+class FileSource(Source):
+    """One stream: the bytes of a file."""
+
+    name = "file"
+    Settings = FileSettings
+    settings: FileSettings
+
+    def inspect(self) -> Inspection:
+        return Inspection("file", "1", "1", size_estimate=self.settings.path.stat().st_size)
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        yield DumpPlan(self.inspect(), (StreamSpec("dump", "raw"),), consistency="one file")
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        del spec
+        return _FileStream(self.settings.path)
+
+    # `cat` gives a stream out without the source: nothing here restores.
+    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+        raise NotImplementedError
+
+    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        raise NotImplementedError
+
+
+class _FileStream(DumpStream):
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("rb", buffering=0)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        # As much as a pipe gives at once.
+        return self._file.readinto(buffer[:MIB])  # type: ignore[attr-defined,no-any-return]  # unbuffered: a FileIO
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abort(self) -> None:
+        self._file.close()
+
+
+def initialise(folder: Path) -> None:
+    """Make a repository and a writer's key beside it."""
+    repository = Repository.create(_sink(folder), passphrase=_passphrase())
+    key = add_key(repository, Role.WRITER, "benchmark").to_key_file()
+    descriptor = os.open(folder / _KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+
+
+def store(folder: Path, source: Source, memory: int) -> None:
+    """Back up `source`."""
+    key = Access.from_key_file((folder / _KEY).read_bytes(), _KEY)
+    backup(
+        Repository.open(_sink(folder), key),
+        source,
+        name="benchmark",
+        source_type=source.name,
+        cache_dir=folder / _CACHE,
+        memory=memory,
+        compression="auto",
+        listener=_unheard,
+    )
+
+
+def restore(folder: Path, out: BinaryIO) -> None:
+    """Write the latest snapshot's stream to `out`; every byte is verified on its way."""
+    repository = Repository.open(_sink(folder), _passphrase())
+    entry = repository.find("latest")
+    cat(repository, entry, "dump", out=out.write, listener=_unheard)
+
+
+def _unheard(event: Event) -> None:
+    del event
+
+
+def _sink(folder: Path) -> FilesystemSink:
+    return FilesystemSink(FilesystemSettings(path=(folder / _REPOSITORY).resolve()))
+
+
+def _passphrase() -> Secret:
+    return Secret(os.environ["BENCHMARK_PASSPHRASE"])
+
+
+def _made_up(size: int) -> Source:
+    from penstock.testing.memory_source import SyntheticSettings, SyntheticSource
+
+    return SyntheticSource(SyntheticSettings(size=size))
+
+
+def main() -> None:
+    """Read the options and do it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("init", "store", "restore"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("--made-up", type=int, metavar="BYTES", help="store so many bytes made on the way")
+    parser.add_argument("--memory", type=int, default=128 * MIB, help="what the settings call memory, in bytes")
+    options = parser.parse_args()
+    if options.verb == "init":
+        initialise(options.folder)
+    elif options.verb == "restore":
+        with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as out:
+            restore(options.folder, out)
+    elif options.made_up is not None:
+        store(options.folder, _made_up(options.made_up), options.memory)
+    elif options.file is not None:
+        store(options.folder, FileSource(FileSettings(path=options.file)), options.memory)
+    else:
+        parser.error("store needs a file or --made-up")
+
+
+if __name__ == "__main__":
+    main()

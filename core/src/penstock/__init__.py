@@ -1,0 +1,3 @@
+"""Penstock: database dumps streamed into object storage, deduplicated, compressed, encrypted and proven restorable."""
+
+__version__ = "0.1.0"

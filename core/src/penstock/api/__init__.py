@@ -1,0 +1,59 @@
+"""The only surface that plugins import. Everything here is public and versioned by `API_VERSION`."""
+
+from penstock.api import errors
+from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
+from penstock.api.events import Event, EventKind
+from penstock.api.hooks import hookimpl
+from penstock.api.models import DumpPlan, Inspection, InventoryItem, ObjectInfo, RestoreTarget, StreamSpec
+from penstock.api.object_store import (
+    ObjectStore,
+    ObjectStoreSettings,
+    ObjectStoreSink,
+    content_range,
+    settings_of_query,
+    split_url,
+)
+from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
+from penstock.api.process import ChildInput, ChildOutput, env_for_child, private_file, run_child
+from penstock.api.retry import Deadline, retry_after, retrying
+from penstock.api.secrets import Secret, SecretRef
+from penstock.api.sink import Sink, validate_key, validate_prefix
+from penstock.api.source import DumpStream, Source
+
+__all__ = [
+    "API_VERSION",
+    "Capability",
+    "Deadline",
+    "ChildInput",
+    "ChildOutput",
+    "DumpPlan",
+    "DumpStream",
+    "Event",
+    "EventKind",
+    "Inspection",
+    "InventoryItem",
+    "ObjectInfo",
+    "ObjectStore",
+    "ObjectStoreSettings",
+    "ObjectStoreSink",
+    "Plugin",
+    "PluginSettings",
+    "RestoreTarget",
+    "Secret",
+    "SecretRef",
+    "Sink",
+    "Source",
+    "StreamSpec",
+    "content_range",
+    "env_for_child",
+    "hookimpl",
+    "private_file",
+    "retry_after",
+    "retrying",
+    "run_child",
+    "settings_of_query",
+    "split_url",
+    "validate_key",
+    "validate_prefix",
+]
+__all__ += errors.__all__

@@ -1,0 +1,314 @@
+"""One child process: its group, its pipe, its stderr and its certain end. What the classes of `process` share."""
+
+import errno
+import io
+import math
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO
+
+from penstock.api._drain import Drain, Stderr
+from penstock.api.errors import ClientMissing, SourceError
+from penstock.api.secrets import Secret
+
+#: How long a child has to end itself after SIGTERM, before SIGKILL (seconds).
+GRACE_SECONDS = 2.0
+#: How long to wait for a killed child: one that hangs in the kernel cannot be reaped now (seconds).
+KILL_SECONDS = 10.0
+#: How long a pipe may stay silent and open after the child that it belongs to has ended (seconds).
+LEFT_BEHIND_SECONDS = 5.0
+#: How long stderr may stay open after the child's end: a daemon that it left behind may hold it for ever (seconds).
+DRAIN_SECONDS = 1.0
+PIPE_BYTES = 1024 * 1024
+
+# Waits are cut into slices, to notice between them that the child is gone or that another thread aborts (seconds).
+_SLICE_SECONDS = 0.25
+_NOT_RUNNABLE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.EISDIR, errno.ELOOP}
+
+
+class Trouble(Exception):
+    """Base of what can befall a wait for the pipe; `process` turns each into a sentence for the operator."""
+
+
+class Stalled(Trouble):
+    """The child neither gave nor took a byte in time."""
+
+
+class LeftBehind(Trouble):
+    """The child has ended, but a process that it left behind keeps the pipe open, and silent."""
+
+
+class Stopped(Trouble):
+    """The child was killed from here, perhaps by another thread, while this one waited or before."""
+
+
+class Child:
+    """One child, the leader of its own session and process group, with at most one pipe to feed or to read.
+
+    Without a controlling terminal it can neither ask for a password nor get the operator's Ctrl-C. Its stderr is
+    drained all the time. It is reaped, and what is left of its group killed, by `end()` and `kill()`; as a last
+    resort when the object is collected, or the interpreter ends. Several threads may use it.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        name: str,
+        env: Mapping[str, str],
+        failed: type[SourceError],
+        secrets: Sequence[Secret] = (),
+        pass_fds: Sequence[int] = (),
+        fed: bool = False,
+        read: bool = False,
+        keep_output: int = 0,
+    ) -> None:
+        """Start it. `fed` and `read` make a pipe of stdin and stdout; `keep_output` drains stdout into memory."""
+        if isinstance(argv, str) or not argv:
+            raise TypeError("argv is a list of at least the program")
+        self.name = name
+        self._failed = failed
+        self._status: int | None = None
+        self._gone = False
+        self._ended = False
+        #: Set before the first signal: an end of file that is seen afterwards says nothing.
+        self.stopping = False
+        # Taken in this order, never the other way round: the end of the child, then the use of its pipe.
+        self._ending = threading.RLock()
+        self._using = threading.RLock()
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                bufsize=0,
+                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if read or keep_output else subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=dict(env),
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+            )
+        except OSError as error:
+            raise self._not_started(argv[0], env, error) from error
+        self._process = process
+        self._pipe = process.stdin if fed else process.stdout if read else None
+        self._drains: list[Drain] = []
+        self._finalizer = weakref.finalize(
+            self, _forgotten, process, self._pipe, self._drains, f"{name} was neither closed nor aborted", os.getpid()
+        )
+        try:
+            assert process.stderr is not None
+            self._stderr = Stderr(process.stderr, secrets, name)
+            self._drains.append(self._stderr)
+            if keep_output:
+                assert process.stdout is not None
+                self._output = Drain(process.stdout, keep_output, name)
+                self._drains.append(self._output)
+            self._poller = select.poll()
+            if self._pipe is not None:
+                self._poller.register(self._pipe, select.POLLOUT if fed else select.POLLIN)
+                # Only this end: what the child reads from stays as it expects it.
+                os.set_blocking(self._pipe.fileno(), not fed)
+                _enlarge(self._pipe)
+        except BaseException:  # an interrupt, too, must leave no child behind; it is raised again
+            self.kill()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is the group's id too."""
+        return self._process.pid
+
+    def read_some(self, buffer: memoryview, timeout: float | None) -> int:
+        """Read what there is into `buffer`, waiting for the first byte; 0 is the end. Raises `Trouble`."""
+        with self._using:
+            self._await(timeout)
+            assert isinstance(self._pipe, io.FileIO)
+            count = self._pipe.readinto(buffer)
+        if self.stopping:
+            raise Stopped
+        assert count is not None  # the pipe is blocking
+        return count
+
+    def write_some(self, block: memoryview, timeout: float | None) -> int:
+        """Write as much of `block` as the pipe takes, waiting for room. Raises `Trouble` and `BrokenPipeError`."""
+        with self._using:
+            self._await(timeout)
+            assert self._pipe is not None
+            try:
+                return os.write(self._pipe.fileno(), block)
+            except BlockingIOError:
+                return 0
+
+    def _await(self, timeout: float | None) -> None:
+        limit = math.inf if timeout is None else time.monotonic() + timeout
+        orphaned = math.inf
+        while not self.stopping:
+            step = max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))
+            if self._poller.poll(math.ceil(step * 1000)) and not self.stopping:
+                return
+            now = time.monotonic()
+            if self.wait(0):
+                orphaned = min(orphaned, now + LEFT_BEHIND_SECONDS)
+            if now >= min(limit, orphaned):
+                raise LeftBehind if self._gone else Stalled
+        raise Stopped
+
+    def end_input(self) -> None:
+        """Let the child see the end of its input."""
+        with self._using:
+            if self._pipe is not None:
+                self._pipe.close()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Whether the child has ended within `timeout` seconds (None: wait for ever). Does not reap it."""
+        if timeout is None:
+            return self._look(0)
+        limit = time.monotonic() + timeout
+        delay = 0.0005
+        while not self._look(os.WNOHANG):
+            left = limit - time.monotonic()
+            if left <= 0:
+                return False
+            delay = min(delay * 2, left, 0.05)
+            time.sleep(delay)
+        return True
+
+    def kill(self) -> None:
+        """SIGTERM to the group, SIGKILL after a grace (`GRACE_SECONDS`), then `end()`. Again: nothing."""
+        if self._ended:
+            return
+        self.stopping = True
+        with self._ending:
+            try:
+                if self._process.returncode is None:
+                    _signal_group(self._process, signal.SIGTERM)
+                    self.wait(GRACE_SECONDS)
+            finally:
+                self.end()
+
+    def end(self) -> None:
+        """Kill what is left of the group, reap the child, end the drains, close the pipe. Again: nothing."""
+        with self._ending:
+            if self._ended:
+                return
+            # Before the child is reaped: until then nobody else can be given the group's id.
+            if self._process.returncode is None:
+                _signal_group(self._process, signal.SIGKILL)
+                if self.wait(KILL_SECONDS):
+                    self._process.wait()
+            # After the child is dead: it must not take an abort for the end of its input.
+            self.end_input()
+            for drain in self._drains:
+                drain.finish(DRAIN_SECONDS)
+            self._finalizer.detach()
+            self._ended = True
+
+    def outcome(self) -> str | None:
+        """None after an exit with 0, else what happened instead: `exited with 1`, `was killed by SIGSEGV`."""
+        if not self._gone:
+            return "could not be ended"
+        if self._status is None:
+            # SIGCHLD is ignored, or somebody waits for every child; `subprocess` would call that a success.
+            return "ended, but its exit status was lost to another part of this process"
+        if self._status < 0:
+            return f"was killed by {_signal_name(-self._status)}"
+        return f"exited with {self._status}" if self._status else None
+
+    def failure(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> SourceError:
+        """The error to raise: `what` happened to the child, with the last lines that it wrote."""
+        if hint is None and self._status == -signal.SIGKILL and not self.stopping:
+            hint = "the system kills programs when memory runs out; its log says whether it did"
+        return (kind or self._failed)(f"{self.name} {what}", hint=hint, details=self._stderr.last_lines())
+
+    def output(self) -> tuple[bytes, int]:
+        """The last bytes of a kept stdout, and how many there were in all."""
+        return bytes(self._output.tail), self._output.total
+
+    def _look(self, flags: int) -> bool:
+        if not self._gone:
+            try:
+                status = _exit_status(self._process.pid, flags)
+            except ChildProcessError:
+                self._gone = True  # another thread reaped it and has set the status, or nobody ever will
+                return True
+            if status is None:
+                return False
+            self._status = status
+            self._gone = True
+        return True
+
+    def _not_started(self, program: str, env: Mapping[str, str], error: OSError) -> SourceError:
+        if error.errno not in _NOT_RUNNABLE:
+            return self._failed(f"{self.name} could not be started: {error.strerror}")
+        reason = error.strerror or str(error)
+        if error.errno == errno.ENOENT:
+            reason = "it is not installed, or not in PATH"
+            if shutil.which(program, path=env.get("PATH")):
+                reason = "the interpreter that its first line names is missing"
+        return ClientMissing(
+            f"{self.name}: cannot run {program}: {reason}",
+            hint="install the engine's client programs, or make the settings name them",
+        )
+
+
+def _exit_status(pid: int, flags: int) -> int | None:
+    """The exit status of a child, negative for a signal, or None while it runs. Leaves it to be reaped."""
+    if hasattr(os, "waitid"):
+        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | flags)
+        if result is None:
+            return None
+        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+    # macOS before Python 3.13 can only look by reaping.
+    done, status = os.waitpid(pid, flags)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    # EPERM: a child with another user's rights; on macOS also a group of nothing but its dead leader.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _enlarge(pipe: IO[bytes]) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        # Refused beyond the user's share of pipe memory: the default size works too, with more switches.
+        with suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _forgotten(
+    process: subprocess.Popen[bytes], pipe: IO[bytes] | None, drains: list[Drain], message: str, owner: int
+) -> None:
+    """The last resort. At once and without a grace: it runs wherever the collector happened to."""
+    if os.getpid() != owner:
+        return  # a fork of the process that owns the child
+    _signal_group(process, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(KILL_SECONDS)
+    if pipe is not None:
+        pipe.close()
+    for drain in drains:
+        drain.finish(DRAIN_SECONDS)
+    warnings.warn(message, ResourceWarning, stacklevel=2)

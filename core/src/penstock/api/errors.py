@@ -1,0 +1,341 @@
+"""The one tree of errors, and the exit code of each.
+
+PenstockError                     1
+├── UsageError                    2   the command line, or a call, makes no sense
+├── SettingsError                 3   penstock.toml, or a plugin's settings
+├── SecretUnavailable             4   a reference to a secret leads nowhere
+├── PluginError
+│   ├── PluginNotFound            5   no plugin of that name or URL scheme
+│   └── PluginClash               6   two plugins claim one name
+├── RepositoryError
+│   ├── RepositoryMissing        10   no repository at that place
+│   ├── RepositoryExists         11   init where one already is
+│   ├── UnsupportedFormat        12   written by a newer Penstock
+│   ├── DamagedObject            13   an object is not what was written
+│   ├── MissingObject            14   an object that others need is gone
+│   ├── SnapshotNotFound         15   no such snapshot or stream
+│   └── CheckFailed              16   `check` found damage
+├── KeyProblem
+│   ├── KeyMissing               20   no key file, no passphrase slot
+│   ├── WrongKey                 21   the key belongs to another repository, or was revoked
+│   ├── WrongPassphrase          22   no slot opens with that passphrase
+│   └── RoleForbids              23   the key's role may not do that
+├── SinkError                    30
+│   ├── SinkUnreachable          31   (a retry can help)
+│   ├── SinkDenied               32   credentials or permissions
+│   ├── SinkFull                 33   no space, or a quota
+│   ├── ObjectMissing            34   no object under that key
+│   └── ObjectExists             35   put(if_absent) met an object
+├── SourceError                  40
+│   ├── SourceUnreachable        41   (a retry can help)
+│   ├── SourceDenied             42   wrong password, or a missing privilege
+│   ├── ClientMissing            43   the engine's dump or restore program is not installed
+│   ├── ClientTooOld             44   it is older than the server
+│   ├── DumpFailed               45   the dump did not end well: nothing was committed
+│   │   └── DumpStalled          46   no byte for longer than the stall timeout
+│   ├── TargetNotEmpty           47   restore would overwrite data
+│   ├── TargetMissing            48   nothing to restore into
+│   └── RestoreFailed            49   the engine refused what it was given
+├── PartialFailure               50   some parts succeeded, which is a failure
+└── Interrupted                 130   Ctrl-C or SIGTERM
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "CheckFailed",
+    "ClientMissing",
+    "ClientTooOld",
+    "DamagedObject",
+    "DumpFailed",
+    "DumpStalled",
+    "Interrupted",
+    "KeyMissing",
+    "KeyProblem",
+    "MissingObject",
+    "ObjectExists",
+    "ObjectMissing",
+    "PartialFailure",
+    "PenstockError",
+    "PluginClash",
+    "PluginError",
+    "PluginNotFound",
+    "RepositoryError",
+    "RepositoryExists",
+    "RepositoryMissing",
+    "RestoreFailed",
+    "RoleForbids",
+    "SecretUnavailable",
+    "SettingsError",
+    "SinkDenied",
+    "SinkError",
+    "SinkFull",
+    "SinkUnreachable",
+    "SnapshotNotFound",
+    "SourceDenied",
+    "SourceError",
+    "SourceUnreachable",
+    "TargetMissing",
+    "TargetNotEmpty",
+    "UnsupportedFormat",
+    "UsageError",
+    "WrongKey",
+    "WrongPassphrase",
+]
+
+
+class PenstockError(Exception):
+    """Whatever Penstock expects to go wrong; shown to the operator without a traceback.
+
+    `message` says what failed and on which stream or key; `hint` what to do next; `details` holds further lines,
+    such as the last ones that a child process wrote. None of them may hold a secret.
+    """
+
+    exit_code: ClassVar[int] = 1
+    #: Whether the same call may succeed when it is simply made again.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Worker processes hand errors over. By default an error is made again from its message alone, which fails for
+        # classes that are made from more, and takes the whole pool of workers down.
+        return _without_init, (type(self), self.args), vars(self)
+
+
+def _without_init(kind: type[PenstockError], args: tuple[object, ...]) -> PenstockError:
+    return kind.__new__(kind, *args)
+
+
+class UsageError(PenstockError):
+    """The command line, or a call, makes no sense."""
+
+    exit_code = 2
+
+
+class SettingsError(PenstockError):
+    """A settings file or a plugin's settings are not valid; names the file, the key and what is allowed."""
+
+    exit_code = 3
+
+
+class SecretUnavailable(PenstockError):
+    """A reference to a secret (variable, file, command) leads nowhere."""
+
+    exit_code = 4
+
+
+class PluginError(PenstockError):
+    """Something about plugins."""
+
+    exit_code = 5
+
+
+class PluginNotFound(PluginError):
+    """No plugin of that name, kind or URL scheme is installed."""
+
+
+class PluginClash(PluginError):
+    """Two plugins claim one name or scheme."""
+
+    exit_code = 6
+
+
+class RepositoryError(PenstockError):
+    """Something about the objects of a repository."""
+
+    exit_code = 10
+
+
+class RepositoryMissing(RepositoryError):
+    """There is no repository at that place."""
+
+
+class RepositoryExists(RepositoryError):
+    """`init` met a repository, or the remains of one."""
+
+    exit_code = 11
+
+
+class UnsupportedFormat(RepositoryError):
+    """The repository, or an object of it, was written by a later format than this version reads."""
+
+    exit_code = 12
+
+
+class _AboutObject(RepositoryError):
+    def __init__(self, key: str, reason: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{key}: {reason}", hint=hint, details=details)
+        self.key = key
+        self.reason = reason
+
+
+class DamagedObject(_AboutObject):
+    """The object under `key` is not what was written there: changed, truncated, swapped or forged."""
+
+    exit_code = 13
+
+
+class MissingObject(_AboutObject):
+    """The object under `key` is gone, although another object needs it."""
+
+    exit_code = 14
+
+
+class SnapshotNotFound(RepositoryError):
+    """No snapshot, or no stream of it, goes by that name."""
+
+    exit_code = 15
+
+
+class CheckFailed(RepositoryError):
+    """`check` found damaged or missing objects; `details` names each."""
+
+    exit_code = 16
+
+
+class KeyProblem(PenstockError):
+    """Something about keys, roles or passphrases."""
+
+    exit_code = 20
+
+
+class KeyMissing(KeyProblem):
+    """No key file and no passphrase slot to open the repository with."""
+
+
+class WrongKey(KeyProblem):
+    """The key belongs to another repository, or was revoked."""
+
+    exit_code = 21
+
+
+class WrongPassphrase(KeyProblem):
+    """No slot of the repository opens with that passphrase."""
+
+    exit_code = 22
+
+
+class RoleForbids(KeyProblem):
+    """The key's role does not allow the operation."""
+
+    exit_code = 23
+
+
+class SinkError(PenstockError):
+    """A sink failed; carries the object's `key` (or the prefix, or "") and keeps the SDK's error as the cause."""
+
+    exit_code = 30
+
+    def __init__(self, key: str, reason: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{key}: {reason}" if key else reason, hint=hint, details=details)
+        self.key = key
+        self.reason = reason
+
+
+class SinkUnreachable(SinkError):
+    """The sink did not answer, or was too busy, until the deadline."""
+
+    exit_code = 31
+    retryable = True
+
+
+class SinkDenied(SinkError):
+    """The sink refused the credentials, or they lack a permission."""
+
+    exit_code = 32
+
+
+class SinkFull(SinkError):
+    """The sink has no space left, or a quota is used up."""
+
+    exit_code = 33
+
+
+class ObjectMissing(SinkError):
+    """No object under that key."""
+
+    exit_code = 34
+
+
+class ObjectExists(SinkError):
+    """`put(if_absent=True)` met an object under that key."""
+
+    exit_code = 35
+
+
+class SourceError(PenstockError):
+    """A source failed."""
+
+    exit_code = 40
+
+
+class SourceUnreachable(SourceError):
+    """The database server did not answer."""
+
+    exit_code = 41
+    retryable = True
+
+
+class SourceDenied(SourceError):
+    """The database refused the credentials, or they lack a privilege."""
+
+    exit_code = 42
+
+
+class ClientMissing(SourceError):
+    """The engine's dump or restore program is not installed."""
+
+    exit_code = 43
+
+
+class ClientTooOld(SourceError):
+    """The installed dump or restore program is too old for the server or the dump."""
+
+    exit_code = 44
+
+
+class DumpFailed(SourceError):
+    """A stream of the dump did not end well; `details` holds the child's last lines."""
+
+    exit_code = 45
+
+
+class DumpStalled(DumpFailed):
+    """A stream of the dump gave no byte for longer than the stall timeout."""
+
+    exit_code = 46
+
+
+class TargetNotEmpty(SourceError):
+    """The target of a restore holds data already."""
+
+    exit_code = 47
+
+
+class TargetMissing(SourceError):
+    """The target of a restore does not exist and may not be made."""
+
+    exit_code = 48
+
+
+class RestoreFailed(SourceError):
+    """The engine did not take the restored stream; `details` holds its last lines."""
+
+    exit_code = 49
+
+
+class PartialFailure(PenstockError):
+    """Some parts of the work succeeded and some failed, which is a failure; `details` names each part."""
+
+    exit_code = 50
+
+
+class Interrupted(PenstockError):
+    """The operator, or the system, asked for an end."""
+
+    exit_code = 130

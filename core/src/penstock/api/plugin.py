@@ -1,0 +1,67 @@
+"""What sources and sinks have in common: a name, URL schemes, typed settings and declared capabilities."""
+
+from abc import ABC
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from penstock.api.errors import UsageError
+
+__all__ = ["API_VERSION", "Capability", "Plugin", "PluginSettings"]
+
+#: The version of this contract. A plugin states the one it was written for; the host accepts the same major number.
+API_VERSION = "1.0"
+
+
+class Capability(StrEnum):
+    """Optional abilities. They are declared, never guessed; nothing is taken for granted that is not declared."""
+
+    #: sink: `put(if_absent=True)` is decided by the storage itself, also between hosts.
+    CONDITIONAL_PUT = "conditional-put"
+    #: sink: objects can be kept from deletion until a date.
+    OBJECT_LOCK = "object-lock"
+    #: source: all streams of a dump share one view of the database.
+    CONSISTENT = "consistent"
+    #: source: streams of one dump may be read at the same time.
+    PARALLEL_STREAMS = "parallel-streams"
+
+
+class PluginSettings(BaseModel):
+    """Base of every plugin's settings: unknown keys are refused, values are frozen.
+
+    Secrets are fields of type `SecretRef`, never of type `str`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class Plugin(ABC):
+    """Base of `Source` and `Sink`. Making an instance opens nothing and connects to nothing."""
+
+    #: Unique among plugins of its kind; lower case, digits and hyphens. It is the `type` in penstock.toml.
+    name: ClassVar[str]
+    #: The `API_VERSION` that it was written for.
+    api_version: ClassVar[str] = API_VERSION
+    #: The URL schemes that it answers to, in lower case: ("postgres", "postgresql").
+    schemes: ClassVar[tuple[str, ...]] = ()
+    #: The model of its settings.
+    Settings: ClassVar[type[PluginSettings]]
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    def __init__(self, settings: PluginSettings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        """The settings that a URL of one of `schemes` stands for, as keyword arguments of `Settings`.
+
+        Raises `UsageError` for a URL that makes no sense, and for one with a password in it: a command line is
+        there for everyone on the host to read.
+        """
+        raise UsageError(f"the plugin {cls.name} takes no URL: {url.split(':', 1)[0]}:…")
+
+    @property
+    def location(self) -> str:
+        """Where this instance reads or writes, for people and logs; holds no secret."""
+        return self.name

@@ -1,0 +1,104 @@
+"""The commands put together, and one invocation from its arguments to its exit code.
+
+`penstock --help` has to be quick: here and in the command modules nothing heavy is imported at the top, not even
+`penstock.api`, which brings pydantic.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from penstock.cli.commands import (
+    backup,
+    cat,
+    check,
+    config,
+    demo,
+    init,
+    inspect,
+    key,
+    plugins,
+    restore,
+    show,
+    snapshots,
+)
+
+__all__ = ["build", "run"]
+
+# What stands in front of a host in a URL, and may have a password in it.
+_USER_IN_URL = re.compile(r"//[^/\s]*@")
+_COMMANDS = (init, backup, snapshots, show, inspect, restore, cat, check, key, config, plugins, demo)
+# Its base, two classes up, is what all errors in arguments have in common; older releases of typer keep it elsewhere.
+_ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="penstock",
+        help="Stream database dumps into object storage: deduplicated, compressed, encrypted, and proven restorable.",
+        epilog="Every command has its own --help. Exit codes tell what went wrong: see docs/exit-codes.md.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for module in _COMMANDS:
+        module.register(app)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; prints whatever there is to say, and returns the exit code. Never raises an expected error."""
+    if sys.flags.utf8_mode == 0:
+        for stream in (sys.stdout, sys.stderr):
+            # A name that the terminal's encoding lacks must not end a backup.
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    command = typer.main.get_command(build())
+    try:
+        code = command.main(args=list(arguments), prog_name="penstock", standalone_mode=False)
+    except _ArgumentError as error:
+        return _refuse(error, arguments)
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # `penstock --help | head`
+        from penstock.cli.output.console import CLOSED_PIPE, Output
+
+        Output().abandon_stdout()
+        return CLOSED_PIPE
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: Exception, arguments: Sequence[str]) -> int:
+    from penstock.api.errors import UsageError
+    from penstock.cli.output.console import Output
+
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "penstock")
+    message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, file=sys.stderr)  # noqa: T201 - the help that typer has made
+        return UsageError.exit_code
+    message = _USER_IN_URL.sub("//…@", message)
+    message = message[:1].lower() + message[1:].rstrip(".")
+    Output(json="--json" in arguments).failure(UsageError(message, hint=f"{path} --help shows what it takes."))
+    return UsageError.exit_code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from penstock import __version__
+
+        typer.echo(f"penstock {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
+    ),
+) -> None:
+    del version

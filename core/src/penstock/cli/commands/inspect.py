@@ -1,0 +1,46 @@
+"""penstock inspect: look at a source without dumping it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.options import BASIC, command
+
+if TYPE_CHECKING:
+    from penstock.cli.run import Run
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @command(app, "inspect", takes=BASIC)
+    def inspect(
+        run: "Run",
+        source: Annotated[str, typer.Argument(metavar="SOURCE", help="A backup's name in the settings, or a URL.")],
+    ) -> None:
+        """Look at a source without dumping it.
+
+        Versions, the streams that a dump would have, an estimate, the inventory, and whatever would stand in the way of
+        a backup.
+        """
+        from dataclasses import asdict
+
+        from penstock.cli.output import views
+
+        plan = run.plan(source)
+        found = plan.source.inspect()
+        document = {"source": type(plan.source).name, "location": plan.source.location, **asdict(found)}
+        document["warnings"] = list(found.warnings)
+        document["inventory"] = [asdict(item) for item in found.inventory]
+        document["streams"] = [
+            {
+                "name": spec.name,
+                "format": spec.format,
+                "optional": spec.optional,
+                "size_estimate": spec.size_estimate,
+            }
+            for spec in found.streams
+        ]
+        run.output.result(document, views.inspection)

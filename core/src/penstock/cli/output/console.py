@@ -1,0 +1,164 @@
+"""Where output goes: results to stdout, notes, warnings, progress and errors to stderr; or all of it as JSON."""
+
+import json as jsonlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from penstock.api.errors import PenstockError
+from penstock.api.events import Event
+from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, TerminalProgress
+from penstock.cli.output.units import printable
+
+__all__ = ["CLOSED_PIPE", "Output", "ReaderGone", "View", "error_json"]
+
+#: The exit code when whoever read stdout has gone: what a shell shows for a program that SIGPIPE ended.
+CLOSED_PIPE = 141
+
+Listener = Callable[[Event], None]
+#: Turns the JSON document of a result into lines for people.
+View = Callable[[Mapping[str, Any]], Iterable[str]]
+
+
+def error_json(error: PenstockError) -> dict[str, Any]:
+    """An error as it stands in JSON documents. A plugin's own kind of error goes by the name of the published one."""
+    return {
+        "type": next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == PenstockError.__module__),
+        "message": error.message,
+        "hint": error.hint,
+        "details": list(error.details),
+        "exit_code": error.exit_code,
+    }
+
+
+class ReaderGone(Exception):
+    """Nobody reads stdout any more."""
+
+
+class Output:
+    """The output of one command. With `json`, stdout gets exactly one document, at the end, also after an error."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self._document: dict[str, Any] = {}
+        self._progress: Progress | None = None
+
+    def result(self, document: Mapping[str, Any], view: View) -> None:
+        """Give out a result: as `view` shows it, or, with `json`, as a part of the one document at the end."""
+        self._document.update(document)
+        if not self.json:
+            self._write("".join(line + "\n" for line in view(document)))
+
+    def raw(self, block: memoryview) -> None:
+        """Write bytes to stdout, all of them."""
+        sys.stdout.flush()
+        try:
+            while block:
+                block = block[os.write(sys.stdout.fileno(), block) :]
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+    def note(self, text: str) -> None:
+        """Say something in passing, on stderr."""
+        if not self.quiet:
+            self._aside("note", text, text)
+
+    def warning(self, text: str) -> None:
+        """Say what deserves attention, on stderr; not even `quiet` silences it."""
+        self._aside("warning", text, f"penstock: warning: {text}")
+
+    @contextmanager
+    def progress(self, *, bars_only: bool = False) -> Iterator[Listener]:
+        """Show progress for the length of the block; what it gives takes events, from any thread.
+
+        With `bars_only`, nothing is shown that stays: nothing at all where there is no terminal.
+        """
+        progress: Progress
+        terminal = not self.json and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        if self.quiet or (bars_only and not terminal):
+            progress = SilentProgress()
+        elif self.json:
+            progress = JsonProgress(self._error_line)
+        elif terminal:
+            progress = TerminalProgress(notes=not bars_only)
+        else:
+            progress = PlainProgress(self._error_line)
+        self._progress = progress
+        try:
+            with progress:
+                yield progress.take
+        finally:
+            self._progress = None
+
+    def finish(self) -> None:
+        """End with success."""
+        if self.json:
+            self._write(jsonlib.dumps(self._document, indent=2) + "\n")
+        else:
+            self._write("")
+
+    def failure(self, error: PenstockError) -> None:
+        """End with an expected error: one line, what to do next, and what else is known of it."""
+        self._fail(error_json(error))
+
+    def unexpected(self, error: Exception, *, debug: bool) -> None:
+        """End with a mistake of Penstock's own, or of a plugin. Its text is not shown: it may hold anything."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "an unknown place"
+        details: tuple[str, ...] = ()
+        if debug:
+            # Frames with their source lines only: neither locals nor the error's text, which may quote a secret.
+            details = tuple("".join(traceback.format_list(frames)).splitlines())
+        hint = "This is a mistake in Penstock or in a plugin. Please report it to its issue tracker" + (
+            ", with the lines above." if debug else "; PENSTOCK_DEBUG=1 shows where it happened."
+        )
+        shown = PenstockError(f"unexpected {type(error).__name__} in {place}", hint=hint, details=details)
+        self._fail({**error_json(shown), "type": type(error).__name__})
+
+    def abandon_stdout(self) -> None:
+        """Let nothing more be written to stdout, not even by the interpreter at its end."""
+        with suppress(OSError, ValueError):
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())
+            os.close(devnull)
+
+    def _fail(self, error: Mapping[str, Any]) -> None:
+        if self.json:
+            self._write(jsonlib.dumps({**self._document, "error": error}, indent=2) + "\n")
+            return
+        with suppress(ReaderGone):
+            self._write("")  # results come before the error where both go to one terminal
+        self._error_line(f"penstock: error: {_lines(error['message'])}")
+        for line in error["details"]:
+            self._error_line(f"  {printable(line.expandtabs())}")
+        if error["hint"]:
+            self._error_line(f"hint: {_lines(error['hint'])}")
+
+    def _aside(self, kind: str, text: str, line: str) -> None:
+        if self.json:
+            self._error_line(jsonlib.dumps({kind: text}))
+        elif self._progress is not None:
+            self._progress.say(_lines(line))
+        else:
+            self._error_line(_lines(line))
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+    def _error_line(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # nobody is there to be told
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.splitlines())

@@ -1,0 +1,63 @@
+"""Numbers and texts as people read them."""
+
+import unicodedata
+from collections.abc import Sequence
+
+__all__ = ["amount", "count", "duration", "moment", "printable", "table"]
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def amount(size: float | None) -> str:
+    """Bytes: `0 B`, `4.2 MiB`; `?` where it is not known."""
+    if size is None:
+        return "?"
+    for unit in _UNITS:
+        if size < 1023.95 or unit == _UNITS[-1]:
+            return f"{int(size)} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 stream`, `2 streams`, `1,200 rows`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def moment(stamp: str) -> str:
+    """An ISO 8601 time in UTC, easier on the eye: `2025-03-01 02:00:17`."""
+    return stamp.replace("T", " ").removesuffix("Z").partition(".")[0]
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal: names come from databases and repositories, which may be hostile."""
+    return "".join(" " if char in "\t\n\r" else char if char.isprintable() else "?" for char in text)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Lines of aligned columns; the columns `right` are right-aligned."""
+    cells = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(_width(row[column]) for row in cells) for column in range(len(head))]
+    lines = []
+    for row in cells:
+        parts = []
+        for column, cell in enumerate(row):
+            space = " " * (widths[column] - _width(cell))
+            parts.append(space + cell if column in right else cell + space)
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)

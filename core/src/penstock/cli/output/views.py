@@ -1,0 +1,296 @@
+"""Results as lines for people, each from the JSON document of its command: neither form knows more than the other."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from penstock.cli.output.units import amount, count, duration, moment, printable, table
+
+__all__ = [
+    "backups",
+    "check",
+    "config",
+    "config_check",
+    "inspection",
+    "key_written",
+    "keys",
+    "made",
+    "plugins",
+    "restored",
+    "revoked",
+    "snapshot",
+    "snapshots",
+]
+
+Document = Mapping[str, Any]
+_SHORT_ID = 8
+
+
+def made(document: Document) -> Iterator[str]:
+    """`init`: what to keep where."""
+    yield f"Made repository {document['repository'][:_SHORT_ID]} in {printable(document['location'])}."
+    yield ""
+    if document["passphrase"]:
+        yield "The passphrase opens everything. Keep it where this host's loss cannot reach it: without it, and"
+        yield "without an exported owner's key, no backup can ever be restored."
+    if document["owner_key"]:
+        yield f"Owner's key: {printable(document['owner_key'])}"
+        yield "  Whoever has it reads every backup. Move it off this host, to a safe place, and delete it here."
+    if document["writer_key"]:
+        yield f"Writer key of this host: {printable(document['writer_key'])}"
+        yield "  It makes backups and lists them, and cannot read any. Leave it here; it needs no copy."
+
+
+def backups(document: Document) -> Iterator[str]:
+    """`backup`: a line for each that was made."""
+    for one in document["backups"]:
+        if one["error"] is not None:
+            yield f"{printable(one['name'])}: failed: {printable(one['error']['message'])}"
+            continue
+        yield (
+            f"{printable(one['name'])}: snapshot {one['snapshot'][:_SHORT_ID]}, {count(one['streams'], 'stream')}, "
+            f"{amount(one['read'])} read, {amount(one['stored'])} stored, {duration(one['seconds'])}"
+        )
+
+
+def snapshots(document: Document) -> Iterator[str]:
+    """`snapshots`: a table, oldest first."""
+    if not document["snapshots"]:
+        yield "No snapshots yet."
+        return
+    yield from table(
+        ("ID", "STARTED (UTC)", "BACKUP", "SOURCE", "HOST", "STREAMS", "SIZE", "STORED"),
+        [
+            (
+                one["id"][:_SHORT_ID],
+                moment(one["started"]),
+                one["backup"],
+                one["source"],
+                one["host"],
+                str(one["streams"]),
+                amount(one["size"]),
+                amount(one["stored"]),
+            )
+            for one in document["snapshots"]
+        ],
+        right=(5, 6, 7),
+    )
+
+
+def snapshot(document: Document) -> Iterator[str]:
+    """`show`: the catalogue entry, and, for the owner, streams and inventory."""
+    yield f"Snapshot {document['id']}"
+    rows = [
+        ("backup", document["backup"]),
+        ("source", document["source"]),
+        ("started", moment(document["started"]) + " UTC"),
+        ("finished", moment(document["finished"]) + " UTC"),
+        ("host", document["host"]),
+        ("program", document["program"]),
+        ("parent", (document["parent"] or "none")[:_SHORT_ID]),
+        ("size", f"{amount(document['size'])} in {count(document['streams'], 'stream')}"),
+        ("stored", f"{amount(document['stored'])} by this run"),
+    ]
+    content = document["content"]
+    if content is not None:
+        rows.append(("consistency", content["consistency"]))
+    for name, value in rows:
+        yield f"  {name + ':':<13}{printable(value)}"
+    if content is None:
+        yield ""
+        yield f"Its streams and inventory are for the owner to see: {document['content_hidden']}."
+        return
+    yield ""
+    yield from table(
+        ("STREAM", "FORMAT", "BYTES"),
+        [
+            (one["name"] + (" (optional)" if one["optional"] else ""), one["format"], f"{one['size']:,}")
+            for one in content["streams"]
+        ],
+        right=(2,),
+    )
+    yield ""
+    yield from _inspected(content["inspection"])
+
+
+def inspection(document: Document) -> Iterator[str]:
+    """`inspect`."""
+    yield f"{printable(document['location'])} ({document['source']})"
+    if document["consistency"]:
+        yield f"dump:    {printable(document['consistency'])}"
+    yield from _inspected(document)
+
+
+def _inspected(document: Document) -> Iterator[str]:
+    yield f"engine:  {printable(document['engine'])} {printable(document['server_version'])}"
+    if document["client_version"]:
+        yield f"client:  {printable(document['client_version'])}"
+    if document.get("size_estimate") is not None:
+        yield f"size:    ~{amount(document['size_estimate'])} to dump"
+    for warning in document["warnings"]:
+        yield f"warning: {printable(warning)}"
+    if document.get("streams"):
+        yield ""
+        yield from table(
+            ("STREAM", "FORMAT", "ESTIMATE"),
+            [
+                (
+                    one["name"] + (" (optional)" if one["optional"] else ""),
+                    one["format"],
+                    "" if one["size_estimate"] is None else f"~{amount(one['size_estimate'])}",
+                )
+                for one in document["streams"]
+            ],
+            right=(2,),
+        )
+    if document["inventory"]:
+        yield ""
+        yield from table(
+            ("KIND", "NAME", "ROWS", "SIZE"),
+            [(one["kind"], one["name"], _rows(one), _size(one)) for one in document["inventory"]],
+            right=(2, 3),
+        )
+
+
+def _rows(item: Document) -> str:
+    if item["rows"] is None:
+        return ""
+    return ("" if item["exact"] else "~") + f"{item['rows']:,}"
+
+
+def _size(item: Document) -> str:
+    return "" if item["size"] is None else amount(item["size"])
+
+
+def restored(document: Document) -> Iterator[str]:
+    """`restore`."""
+    verified = "verified, then restored" if document["verified_first"] else "restored"
+    yield (
+        f"Snapshot {document['snapshot'][:_SHORT_ID]}: {verified} {count(len(document['streams']), 'stream')}, "
+        f"{amount(document['written'])}, to {printable(document['target'])} in {duration(document['seconds'])}"
+    )
+
+
+def check(document: Document) -> Iterator[str]:
+    """`check`: what was looked at, and every finding."""
+    for finding in document["findings"]:
+        yield f"{printable(finding['key'])}: {printable(finding['problem'])}"
+    counts = document["checked"]
+    yield "Checked " + ", ".join(
+        (
+            count(counts["snapshots"], "snapshot"),
+            count(counts["packs"], "pack"),
+            count(counts["segments"], "segment"),
+            count(counts["sessions"], "session"),
+            count(counts["index"], "index object"),
+        )
+    )
+    if not counts["read_data"]:
+        yield "Structure only: the packs' data was not read (--read-data reads it)."
+    elif counts["opened"]:
+        yield f"Read {amount(counts['read'])} of packs, and opened every segment."
+    else:
+        yield f"Read {amount(counts['read'])} of packs; this key can compare digests, but not open them."
+    if document["findings"]:
+        yield f"{count(len(document['findings']), 'object')} not as it should be."
+    else:
+        yield "No damage found."
+
+
+def plugins(document: Document) -> Iterator[str]:
+    """`plugins`."""
+    if document["plugins"]:
+        yield from table(
+            ("KIND", "NAME", "URLS", "DISTRIBUTION", "WHAT"),
+            [
+                (
+                    one["kind"],
+                    one["name"],
+                    " ".join(f"{scheme}:" for scheme in one["schemes"]),
+                    f"{one['distribution']} {one['version']}",
+                    one["summary"],
+                )
+                for one in document["plugins"]
+            ],
+        )
+    else:
+        yield "No plugins are installed."
+    for one in document["plugins"]:
+        for clash in one["clashes"]:
+            yield f"clash: {printable(one['distribution'])} claims {printable(clash)}"
+    for one in document["broken"]:
+        name = printable(f"{one['name']} of {one['distribution']} {one['version']}")
+        yield f"unusable: {name}: {printable(one['reason'])}"
+
+
+def keys(document: Document) -> Iterator[str]:
+    """`key list`."""
+    yield from table(
+        ("KEY", "ROLE", "CREATED (UTC)", "LABEL", "REVOKED (UTC)"),
+        [
+            (
+                one["key"][:_SHORT_ID],
+                "passphrase" if one["role"] == "slot" else one["role"],
+                moment(one["created"]),
+                one["label"],
+                moment(one["revoked"] or ""),
+            )
+            for one in document["keys"]
+        ],
+    )
+
+
+def key_written(document: Document) -> Iterator[str]:
+    """`key add`, `key add-passphrase`, `key export`."""
+    if document["role"] == "slot":
+        yield f"Added passphrase {document['key'][:_SHORT_ID]} ({printable(document['label'])})."
+    elif document["role"] == "owner":
+        yield f"Wrote the owner's key to {printable(document['file'])}. Whoever has it reads every backup."
+    else:
+        yield (
+            f"Wrote {document['role']} key {document['key'][:_SHORT_ID]} ({printable(document['label'])}) to "
+            f"{printable(document['file'])}. It exists nowhere else."
+        )
+
+
+def revoked(document: Document) -> Iterator[str]:
+    """`key revoke`."""
+    yield f"Revoked {document['role']} key {document['key'][:_SHORT_ID]} ({printable(document['label'])})."
+
+
+def config_check(document: Document) -> Iterator[str]:
+    """`config check`."""
+    repositories = count(len(document["repositories"]), "repository", "repositories")
+    yield f"{printable(document['file'])} is valid: {repositories}, {count(len(document['backups']), 'backup')}."
+
+
+def config(document: Document) -> Iterator[str]:
+    """`config show`."""
+    yield f"settings:     {printable(document['file'] or 'no file: all defaults')}"
+    yield f"memory:       {amount(document['memory'])}"
+    yield f"compression:  {document['compression']}"
+    yield f"cache:        {printable(document['cache'])}"
+    if document["repositories"]:
+        yield ""
+        yield from table(
+            ("REPOSITORY", "TYPE", "LOCATION", "KEY", "PASSPHRASE"),
+            [
+                (one["name"], one["type"], one["location"], one["key"] or "", one["passphrase"] or "")
+                for one in document["repositories"]
+            ],
+        )
+    if document["backups"]:
+        yield ""
+        yield from table(
+            ("BACKUP", "TYPE", "LOCATION", "REPOSITORY", "MEMORY", "COMPRESSION"),
+            [
+                (
+                    one["name"],
+                    one["type"],
+                    one["location"],
+                    one["repository"],
+                    amount(one["memory"]),
+                    str(one["compression"]),
+                )
+                for one in document["backups"]
+            ],
+        )

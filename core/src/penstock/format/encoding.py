@@ -1,0 +1,159 @@
+"""Small building blocks: identifiers, varints, canonical JSON and records. See docs/format.md, "Building blocks"."""
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "ID_BYTES",
+    "Malformed",
+    "decode_json",
+    "decode_record",
+    "decode_varints",
+    "digest_from_hex",
+    "encode_json",
+    "encode_record",
+    "encode_varints",
+    "id_from_hex",
+    "ids_from_hex",
+    "integer",
+    "new_id",
+    "text",
+    "whole",
+]
+
+#: Repositories, sessions, packs, snapshots, index objects, keys and chunks all have identifiers of this many bytes.
+ID_BYTES = 16
+
+_LENGTH = struct.Struct("<I")
+
+
+class Malformed(ValueError):
+    """Bytes that are not what the format says. The layer that knows the object's key turns it into `DamagedObject`."""
+
+
+def new_id() -> bytes:
+    """A fresh random identifier."""
+    return os.urandom(ID_BYTES)
+
+
+def id_from_hex(text: object) -> bytes:
+    """The identifier that 32 lower-case hexadecimal digits stand for; raises `Malformed`."""
+    if not isinstance(text, str) or len(text) != 2 * ID_BYTES:
+        raise Malformed("not an identifier")
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        raise Malformed("not an identifier") from None
+    if value.hex() != text:
+        raise Malformed("not an identifier in lower case")
+    return value
+
+
+def ids_from_hex(value: object) -> tuple[bytes, ...]:
+    """The identifiers in a list of them; raises `Malformed`."""
+    if not isinstance(value, list):
+        raise Malformed("not a list of identifiers")
+    return tuple(id_from_hex(entry) for entry in value)
+
+
+def digest_from_hex(value: object) -> bytes:
+    """The 32-byte digest that 64 lower-case hexadecimal digits stand for; raises `Malformed`."""
+    if not isinstance(value, str) or len(value) != 64:
+        raise Malformed("not a digest")
+    return id_from_hex(value[:32]) + id_from_hex(value[32:])
+
+
+def encode_json(value: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no white space, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def decode_json(data: bytes) -> dict[str, Any]:
+    """Parse canonical JSON; anything that `encode_json` would have written otherwise raises `Malformed`.
+
+    One value has one encoding, so that no bit of a stored document can change unseen.
+    """
+    try:
+        value = json.loads(data)
+        canonical = encode_json(value) if isinstance(value, dict) else None
+    except (ValueError, RecursionError):
+        raise Malformed("not valid JSON") from None
+    if canonical != data:
+        raise Malformed("not a JSON object in canonical form")
+    assert isinstance(value, dict)
+    return value
+
+
+def encode_varints(values: Iterable[int]) -> bytes:
+    """Unsigned LEB128: seven bits a byte, least significant first, the top bit set on all but the last byte."""
+    out = bytearray()
+    for value in values:
+        rest = value
+        while rest > 0x7F:
+            out.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        out.append(rest)
+    return bytes(out)
+
+
+def decode_varints(data: bytes | memoryview) -> list[int]:
+    """All the varints that `data` consists of; a truncated one, or one above 63 bits, raises `Malformed`."""
+    values: list[int] = []
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        if byte & 0x80:
+            shift += 7
+            if shift > 56:
+                raise Malformed("a varint is too large")
+        else:
+            if not byte and shift:
+                raise Malformed("a varint is longer than it needs to be")
+            values.append(value)
+            value = shift = 0
+    if shift:
+        raise Malformed("a varint is truncated")
+    return values
+
+
+def encode_record(header: Mapping[str, Any], parts: Sequence[bytes | bytearray | memoryview] = ()) -> bytes:
+    """A record: u32 length of the header, the header as canonical JSON, then the body."""
+    head = encode_json(header)
+    return b"".join((_LENGTH.pack(len(head)), head, *parts))
+
+
+def decode_record(data: bytes | memoryview) -> tuple[dict[str, Any], memoryview]:
+    """The header and the body of a record; raises `Malformed`."""
+    view = memoryview(data)
+    if len(view) < _LENGTH.size:
+        raise Malformed("a record is truncated")
+    (length,) = _LENGTH.unpack_from(view)
+    if len(view) < _LENGTH.size + length:
+        raise Malformed("a record is truncated")
+    return decode_json(bytes(view[_LENGTH.size : _LENGTH.size + length])), view[_LENGTH.size + length :]
+
+
+def text(content: Mapping[str, Any], name: str) -> str:
+    """The text under `name`; raises `Malformed`."""
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise Malformed(f"{name} is missing or not a text")
+    return value
+
+
+def whole(value: object, limit: int = 1 << 63) -> int:
+    """`value`, if it is a whole number from 0 to below `limit`; raises `Malformed`."""
+    if type(value) is not int or not 0 <= value < limit:
+        raise Malformed("not a whole number, or out of range")
+    return value
+
+
+def integer(content: Mapping[str, Any], name: str) -> int:
+    """The whole number of at most 63 bits under `name`; raises `Malformed`."""
+    try:
+        return whole(content.get(name))
+    except Malformed:
+        raise Malformed(f"{name} is missing or not a whole number") from None

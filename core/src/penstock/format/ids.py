@@ -1,0 +1,53 @@
+"""Chunk ids and stream digests: BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs)."""
+
+import re
+from collections.abc import Sequence
+
+from blake3 import blake3
+
+from penstock.format.encoding import ID_BYTES
+
+__all__ = ["StreamDigest", "chunk_ids", "hooks"]
+
+#: A chunk id whose last byte is one of these, the low six bits clear, is a hook: one in 64 is kept in the index.
+_HOOK = re.compile(rb"[\x00\x40\x80\xc0]")
+
+
+def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[bytes]:
+    """The ids of consecutive chunks of `data`: keyed BLAKE3, the first 16 bytes.
+
+    Keyed, so that nobody without the repository's secret can tell whether a known content is in it.
+    """
+    ids: list[bytes] = []
+    add = ids.append
+    # One hasher for all, since making one costs as much as hashing a chunk.
+    hasher = blake3(key=key)
+    start = 0
+    for length in lengths:
+        end = start + length
+        add(hasher.update(data[start:end]).digest(ID_BYTES))
+        hasher.reset()
+        start = end
+    return ids
+
+
+def hooks(ids: bytes) -> list[bytes]:
+    """Of chunk ids, one after the other, those that belong to the sample that the index keeps."""
+    # A first look at the last bytes alone, since this is asked of every chunk there is.
+    starts = [found.start() * ID_BYTES for found in _HOOK.finditer(ids[ID_BYTES - 1 :: ID_BYTES])]
+    return [ids[start : start + ID_BYTES] for start in starts]
+
+
+class StreamDigest:
+    """BLAKE3-256 over a whole stream."""
+
+    def __init__(self) -> None:
+        self._state = blake3()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes of the stream."""
+        self._state.update(data)
+
+    def digest(self) -> bytes:
+        """32 bytes."""
+        return self._state.digest()

@@ -1,0 +1,66 @@
+"""What the host demands of a class before it lets anyone use it."""
+
+import inspect
+import re
+from collections.abc import Iterator
+
+from penstock.api import API_VERSION, Capability, Plugin, PluginSettings
+
+__all__ = ["violations"]
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_VERSION = re.compile(r"\d+\.\d+")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")  # RFC 3986, section 3.1
+
+
+def violations(candidate: object, base: type[Plugin]) -> Iterator[str]:
+    """Say, one sentence each, how `candidate` fails to be a usable subclass of `base` (`Source` or `Sink`)."""
+    if not (isinstance(candidate, type) and issubclass(candidate, base)):
+        yield f"{_shown(candidate)} is not a subclass of {base.__name__}"
+        return
+    if inspect.isabstract(candidate):
+        missing = ", ".join(sorted(candidate.__abstractmethods__))
+        yield f"{_shown(candidate)} does not implement {missing}"
+    # Read as plain attributes: the class is a stranger's, and its declarations may be absent or of any type.
+    yield from _version(candidate, getattr(candidate, "api_version", None))
+    yield from _name(candidate, getattr(candidate, "name", None))
+    yield from _schemes(candidate, getattr(candidate, "schemes", None))
+    yield from _settings(candidate, getattr(candidate, "Settings", None))
+    yield from _capabilities(candidate, getattr(candidate, "capabilities", None))
+
+
+def _version(candidate: type[Plugin], version: object) -> Iterator[str]:
+    if not (isinstance(version, str) and _VERSION.fullmatch(version)):
+        yield f'{_shown(candidate)}: api_version must be a text such as "{API_VERSION}"'
+    elif version.partition(".")[0] != API_VERSION.partition(".")[0]:
+        yield f"{_shown(candidate)} was written for version {version} of the plugin API, and this is {API_VERSION}"
+
+
+def _name(candidate: type[Plugin], name: object) -> Iterator[str]:
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        yield f"{_shown(candidate)}: its name must be of lower-case letters, digits and hyphens"
+
+
+def _schemes(candidate: type[Plugin], schemes: object) -> Iterator[str]:
+    if not isinstance(schemes, tuple) or not all(isinstance(one, str) and _SCHEME.fullmatch(one) for one in schemes):
+        yield f"{_shown(candidate)}: schemes must be a tuple of URL schemes in lower case"
+    elif schemes and "settings_from_url" not in _defined_below_plugin(candidate):
+        yield f"{_shown(candidate)} declares schemes but has no settings_from_url"
+
+
+def _settings(candidate: type[Plugin], settings: object) -> Iterator[str]:
+    if not (isinstance(settings, type) and issubclass(settings, PluginSettings)):
+        yield f"{_shown(candidate)}: Settings must be a subclass of PluginSettings"
+
+
+def _capabilities(candidate: type[Plugin], capabilities: object) -> Iterator[str]:
+    if not (isinstance(capabilities, frozenset) and all(isinstance(one, Capability) for one in capabilities)):
+        yield f"{_shown(candidate)}: capabilities must be a frozenset of Capability"
+
+
+def _defined_below_plugin(candidate: type[Plugin]) -> set[str]:
+    return {name for ancestor in candidate.__mro__ if ancestor not in Plugin.__mro__ for name in vars(ancestor)}
+
+
+def _shown(candidate: object) -> str:
+    return candidate.__qualname__ if isinstance(candidate, type) else f"an object of type {type(candidate).__name__}"

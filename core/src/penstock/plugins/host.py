@@ -1,0 +1,171 @@
+"""The host of plugins: discovery on the first question, one answer to each question of the engine and the CLI."""
+
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from penstock.api import Capability, Event, Plugin, PluginError, Sink, Source, UsageError
+from penstock.plugins.contract import violations
+from penstock.plugins.loading import BrokenPlugin, LoadedPlugin, load
+from penstock.plugins.registry import Kind, Registered, Registry
+from penstock.plugins.settings import validated
+
+__all__ = ["PluginHost", "PluginInfo"]
+
+_GROUP = "penstock.plugins"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+P = TypeVar("P", bound=Plugin)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """What can be told of one usable class, for listings and documentation.
+
+    `settings_schema` is the JSON schema of its settings. `clashes` names what another distribution claims as well:
+    asking for that raises `PluginClash`, while the rest of the plugin can be used.
+    """
+
+    name: str
+    kind: Kind
+    distribution: str
+    version: str
+    api_version: str
+    schemes: tuple[str, ...]
+    capabilities: frozenset[Capability]
+    settings_schema: Mapping[str, Any] = field(repr=False)
+    summary: str = ""
+    clashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    loaded: tuple[LoadedPlugin, ...]
+    broken: tuple[BrokenPlugin, ...]
+    sources: Registry[Source]
+    sinks: Registry[Sink]
+
+
+class PluginHost:
+    """Knows the installed plugins. Nothing is imported before the first question; each plugin is imported once.
+
+    A plugin that cannot be imported or breaks the contract is reported by `broken()` and is otherwise as good as
+    absent. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, *, installed: Iterable[EntryPoint] | None = None, extra: Iterable[type[Source] | type[Sink]] = ()
+    ) -> None:
+        """`installed` replaces the entry points of this Python; `extra` classes need no distribution."""
+        self._installed = installed
+        self._extra = tuple(extra)
+        self._lock = threading.Lock()
+
+    def source(self, name: str) -> type[Source]:
+        """The source of that name. Raises `PluginNotFound`, `PluginClash`."""
+        return self._found.sources.named(name)
+
+    def sink(self, name: str) -> type[Sink]:
+        """The sink of that name. Raises `PluginNotFound`, `PluginClash`."""
+        return self._found.sinks.named(name)
+
+    def source_for_url(self, url: str) -> type[Source]:
+        """The source that answers to the URL's scheme. Raises `UsageError`, `PluginNotFound`, `PluginClash`."""
+        return self._found.sources.answering(_scheme(url))
+
+    def sink_for_url(self, url: str) -> type[Sink]:
+        """The sink that answers to the URL's scheme. Raises `UsageError`, `PluginNotFound`, `PluginClash`."""
+        return self._found.sinks.answering(_scheme(url))
+
+    def make_source(self, name: str, settings: Mapping[str, Any]) -> Source:
+        """A source with these settings; connects to nothing. Raises what `source` does, and `SettingsError`."""
+        return _made("source", self.source(name), settings)
+
+    def make_sink(self, name: str, settings: Mapping[str, Any]) -> Sink:
+        """A sink with these settings; connects to nothing. Raises what `sink` does, and `SettingsError`."""
+        return _made("sink", self.sink(name), settings)
+
+    def make_source_from_url(self, url: str, settings: Mapping[str, Any] | None = None) -> Source:
+        """The source that `url` stands for; `settings` add to what it says, and prevail."""
+        plugin = self.source_for_url(url)
+        return _made("source", plugin, {**plugin.settings_from_url(url), **(settings or {})})
+
+    def make_sink_from_url(self, url: str, settings: Mapping[str, Any] | None = None) -> Sink:
+        """The sink that `url` stands for; `settings` add to what it says, and prevail."""
+        plugin = self.sink_for_url(url)
+        return _made("sink", plugin, {**plugin.settings_from_url(url), **(settings or {})})
+
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        """All usable classes, sources first, by name."""
+        return (*_infos(self._found.sources), *_infos(self._found.sinks))
+
+    def broken(self) -> tuple[BrokenPlugin, ...]:
+        """The installed plugins that cannot be used, and why."""
+        return self._found.broken
+
+    def notify(self, event: Event) -> None:
+        """Tell every plugin that listens; none of them can stop the others, or the caller."""
+        for plugin in self._found.loaded:
+            plugin.notify(event)
+
+    @property
+    def _found(self) -> _Found:
+        with self._lock:
+            return self._discovered
+
+    @cached_property
+    def _discovered(self) -> _Found:
+        installed = entry_points(group=_GROUP) if self._installed is None else self._installed
+        results = [load(one) for one in sorted(installed, key=lambda one: (one.name, one.value))]
+        loaded = tuple(one for one in results if isinstance(one, LoadedPlugin))
+        broken = tuple(one for one in results if isinstance(one, BrokenPlugin))
+        sources = [Registered(one, by.distribution, by.version) for by in loaded for one in by.sources]
+        sinks = [Registered(one, by.distribution, by.version) for by in loaded for one in by.sinks]
+        for one in self._extra:
+            if problems := list(violations(one, Source if issubclass(one, Source) else Sink)):
+                raise PluginError("; ".join(problems))
+            if issubclass(one, Source):
+                sources.append(Registered(one, one.__module__, ""))
+            else:
+                sinks.append(Registered(one, one.__module__, ""))
+        return _Found(loaded, broken, Registry("source", sources, broken), Registry("sink", sinks, broken))
+
+
+def _made(kind: Kind, plugin: type[P], settings: Mapping[str, Any]) -> P:
+    return plugin(validated(kind, plugin, settings))
+
+
+def _scheme(url: str) -> str:
+    match = _SCHEME.match(url)
+    if match is None:  # not quoted: it may be anything, a password too
+        raise UsageError("that is not a URL: it has no scheme", hint="Write file:///srv/backups for a folder.")
+    return match.group(1).lower()
+
+
+def _infos(registry: Registry[P]) -> Iterable[PluginInfo]:
+    for entry in sorted(registry.entries, key=lambda entry: (entry.plugin.name, entry.distribution)):
+        plugin = entry.plugin
+        yield PluginInfo(
+            name=plugin.name,
+            kind=registry.kind,
+            distribution=entry.distribution,
+            version=entry.version,
+            api_version=plugin.api_version,
+            schemes=plugin.schemes,
+            capabilities=plugin.capabilities,
+            settings_schema=_schema(plugin),
+            summary=(plugin.__doc__ or "").strip().partition("\n")[0],
+            clashes=registry.clashes(entry),
+        )
+
+
+def _schema(plugin: type[Plugin]) -> dict[str, Any]:
+    try:
+        return plugin.Settings.model_json_schema()
+    except PydanticInvalidForJsonSchema:  # a type that JSON cannot describe is no reason not to use the plugin
+        return {}

@@ -1,0 +1,62 @@
+"""How `memory` is spent. Every large buffer of a run is counted here, so the sum is known before it starts."""
+
+import mmap
+from dataclasses import dataclass
+
+from penstock.api.errors import UsageError
+
+__all__ = ["BATCH", "PACK_CAPACITY", "PACK_CHUNKS", "PACK_TARGET", "SEGMENT", "Budget", "new_buffer"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+#: What is read from a stream and looked up at once.
+BATCH = 4 * MIB
+#: Plain bytes of a segment.
+SEGMENT = 1 * MIB
+#: Sealed bytes of a pack: when a further segment might not fit, the pack is closed.
+PACK_TARGET = 16 * MIB
+#: A pack is closed at this many chunks, however well they compress: its directory has to stay small.
+PACK_CHUNKS = 32768
+#: Room for a pack's segments and its directory.
+PACK_CAPACITY = PACK_TARGET + 1 * MIB
+#: What a chunk of a loaded directory costs in a Python dictionary: its id (64), its slot (about 48 at the usual load).
+_CHUNK_COST = 112
+#: A segment being sealed exists three times: plain, compressed, sealed.
+_SEGMENT_COST = 3 * SEGMENT
+
+_SMALLEST = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many buffers of each kind a run may have; see `of`."""
+
+    batches: int
+    sealing: int
+    packs: int
+    directory_chunks: int
+
+    @classmethod
+    def of(cls, memory: int) -> "Budget":
+        """Divide `memory` bytes; raises `UsageError` for less than 64 MiB.
+
+        A quarter goes to directories, because that is what finds duplicates; then two batches, the packs (one open,
+        the rest on their way up), and what is left to sealing.
+        """
+        if memory < _SMALLEST:
+            raise UsageError(f"memory must be at least {_SMALLEST // MIB} MiB")
+        batches = 2
+        directory_chunks = memory // 4 // _CHUNK_COST
+        rest = memory - memory // 4 - batches * BATCH
+        packs = max(2, min(8, rest * 3 // 4 // PACK_CAPACITY))
+        sealing = max(2, min(6, (rest - packs * PACK_CAPACITY) // _SEGMENT_COST))
+        return cls(batches, sealing, packs, directory_chunks)
+
+
+def new_buffer(size: int) -> mmap.mmap:
+    """A large buffer that takes memory only where it was written, and gives all of it back as soon as it is dropped.
+
+    Memory of malloc's would do neither: freed blocks of this size stay with the process, in pieces.
+    """
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

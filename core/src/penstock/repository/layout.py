@@ -1,0 +1,81 @@
+"""The keys of a repository's objects."""
+
+from penstock.format.encoding import Malformed, id_from_hex
+
+__all__ = [
+    "CONFIG",
+    "GRANTS",
+    "INDEX",
+    "PACKS",
+    "SESSIONS",
+    "SLOTS",
+    "SNAPSHOTS",
+    "TOMBSTONES",
+    "grant_key",
+    "grant_number",
+    "id_of",
+    "index_key",
+    "pack_key",
+    "session_key",
+    "slot_key",
+    "snapshot_key",
+]
+
+CONFIG = "penstock.json"
+GRANTS = "grants/"
+SLOTS = "slots/"
+SESSIONS = "sessions/"
+PACKS = "packs/"
+INDEX = "index/"
+SNAPSHOTS = "snapshots/"
+TOMBSTONES = "tombstones/"
+
+_GRANT_DIGITS = 8
+
+
+def grant_key(number: int) -> str:
+    """The owner's log is numbered, so that two entries cannot both be the next."""
+    return f"{GRANTS}{number:0{_GRANT_DIGITS}d}"
+
+
+def grant_number(key: str) -> int:
+    """The number of a grant's key; raises `Malformed`."""
+    digits = key.removeprefix(GRANTS)
+    if len(digits) != _GRANT_DIGITS or not digits.isascii() or not digits.isdigit():
+        raise Malformed("not the name of a grant")
+    return int(digits)
+
+
+def slot_key(slot: bytes) -> str:
+    """A passphrase slot."""
+    return SLOTS + slot.hex()
+
+
+def session_key(session: bytes) -> str:
+    """A writer's run."""
+    return SESSIONS + session.hex()
+
+
+def pack_key(pack: bytes) -> str:
+    """Packs are spread over 256 folders: some sinks list, and some file systems look up, better so."""
+    name = pack.hex()
+    return f"{PACKS}{name[:2]}/{name}"
+
+
+def index_key(index: bytes) -> str:
+    """An index object."""
+    return INDEX + index.hex()
+
+
+def snapshot_key(snapshot: bytes) -> str:
+    """A snapshot."""
+    return SNAPSHOTS + snapshot.hex()
+
+
+def id_of(key: str) -> bytes:
+    """The identifier that a key ends with; raises `Malformed` for a key that no Penstock wrote."""
+    folder, _, name = key.rpartition("/")
+    identifier = id_from_hex(name)
+    if key != pack_key(identifier) if key.startswith(PACKS) else "/" in folder:
+        raise Malformed("an object in the wrong folder")
+    return identifier

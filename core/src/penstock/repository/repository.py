@@ -1,0 +1,270 @@
+"""Making and opening a repository: whose it is, and who may do what in it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from penstock.api.errors import (
+    DamagedObject,
+    KeyMissing,
+    MissingObject,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryExists,
+    RepositoryMissing,
+    UnsupportedFormat,
+    WrongKey,
+    WrongPassphrase,
+)
+from penstock.api.plugin import Capability
+from penstock.api.secrets import Secret
+from penstock.api.sink import Sink
+from penstock.format.chunker import ChunkerParameters
+from penstock.format.documents import Document, decode_document, encode_document
+from penstock.format.encoding import Malformed, integer, new_id
+from penstock.format.keys import DecapsulationKey, IndexSecret, PassphraseCost, SigningKey
+from penstock.format.sealing import Sealer
+from penstock.format.trust import (
+    FORMAT_VERSION,
+    Grant,
+    OwnerSecret,
+    RepositoryConfig,
+    Role,
+    digest_of,
+    open_slot,
+    seal_slot,
+)
+from penstock.repository import layout
+from penstock.repository.access import Access
+from penstock.repository.grants import GrantLog, read_grants
+from penstock.repository.seeding import even_index_secret
+from penstock.repository.snapshots import SnapshotEntry, find_snapshot, list_snapshots
+
+__all__ = ["Repository", "now", "repository_id"]
+
+
+def now() -> str:
+    """The time, as it stands in documents: ISO 8601, UTC, microseconds: two runs in one second stay in order."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Repository:
+    """An open repository. `access` is what the one who opened it holds; `grants` the owner's log, verified."""
+
+    def __init__(self, sink: Sink, config: RepositoryConfig, access: Access, grants: GrantLog) -> None:
+        self.sink = sink
+        self.config = config
+        self.access = access
+        self.grants = grants
+        self.index_sealer = Sealer(access.index.index_key)
+
+    @property
+    def id(self) -> bytes:
+        """The repository's identifier, 16 bytes."""
+        return self.config.repository
+
+    @classmethod
+    def create(
+        cls,
+        sink: Sink,
+        *,
+        passphrase: Secret | None,
+        chunker: ChunkerParameters | None = None,
+        cost: PassphraseCost | None = None,
+    ) -> "Repository":
+        """Make a repository where there is nothing yet, and open it as its owner.
+
+        penstock.json is written last: without it there is no repository. Without a passphrase the owner's access has
+        to be kept as a key file, or everything is lost. Raises `RepositoryExists` when the place is not empty.
+        """
+        for info in sink.list():
+            what = "a repository is" if info.key == layout.CONFIG else "objects are"
+            raise RepositoryExists(f"{what} there already: {sink.location}", hint="choose another place, or empty it")
+        identifier = new_id()
+        parameters = chunker or ChunkerParameters()
+        index_secret = even_index_secret(identifier, parameters)
+        secret = OwnerSecret(SigningKey.generate(), DecapsulationKey.generate(), index_secret)
+        proof = IndexSecret(index_secret, identifier).proof
+        config = RepositoryConfig(identifier, now(), parameters, secret.public, proof)
+        document = encode_document(layout.CONFIG, config.to_json(), secret.signing)
+        access = Access.of_owner(secret, config.repository)
+        repository = cls(sink, config, access, GrantLog(secret.public.signing, digest_of(document)))
+        if passphrase is not None:
+            repository.add_slot(passphrase, "first passphrase", cost)
+        _put_new(sink, layout.CONFIG, document)
+        return repository
+
+    @classmethod
+    def open(cls, sink: Sink, unlock: Access | Secret) -> "Repository":
+        """Open with a key or with a passphrase.
+
+        Raises `RepositoryMissing`, `UnsupportedFormat`, `DamagedObject`, `WrongKey` (another repository's key, or one
+        that was revoked), `WrongPassphrase`, `KeyMissing` (a passphrase, but no slot).
+        """
+        found = _read_config(sink)
+        if isinstance(unlock, Access):
+            return cls._opened(sink, found, unlock, unlock.key, unlock.role)
+        refused: WrongKey | None = None
+        for access, slot in _accesses_by_passphrase(sink, found[2], unlock):
+            try:
+                return cls._opened(sink, found, access, slot, Role.SLOT)
+            except WrongKey as error:
+                # Granting or revoking it was cut short, perhaps, and the same passphrase has another slot.
+                refused = refused or error
+        assert refused is not None
+        raise refused
+
+    @classmethod
+    def _opened(
+        cls, sink: Sink, found: tuple[bytes, Document, RepositoryConfig], access: Access, key: bytes, role: Role
+    ) -> "Repository":
+        """With `access`, if the owner granted `key` that role; the errors of `open`."""
+        data, document, config = found
+        if access.repository != config.repository:
+            raise WrongKey(
+                f"the key belongs to another repository ({access.repository.hex()[:8]}) "
+                f"than {sink.location} ({config.repository.hex()[:8]})",
+                hint="use the key file that was made for this one; this host's own is found without being named",
+            )
+        try:
+            document.verified(access.owner.signing)
+        except Malformed as error:
+            raise DamagedObject(layout.CONFIG, f"{error}; it may be forged") from None
+        grants = read_grants(sink, access.owner.signing, digest_of(data))
+        grants.require_active(key, role)
+        # Signed or sealed with other keys than everybody knows, what it writes would be damage to all readers.
+        if access.signing is not None and access.signing.public != grants.writer(access.key):
+            raise WrongKey("the signing key is not the one that the owner granted: the key file is damaged")
+        if access.recipient is not None and access.recipient.public != config.owner.recipient:
+            raise WrongKey("the private key is not the one of this repository's owner: the key file is damaged")
+        if access.index.proof != config.index_proof:
+            raise WrongKey("the index secret is not the one of this repository: the key file is damaged")
+        return cls(sink, config, access, grants)
+
+    def snapshots(self) -> list[SnapshotEntry]:
+        """All snapshots, verified, oldest first. Raises `DamagedObject`."""
+        return list_snapshots(self)
+
+    def find(self, text: str) -> SnapshotEntry:
+        """The snapshot that `latest`, `latest:<backup>` or the beginning of an id names; raises `SnapshotNotFound`."""
+        return find_snapshot(self, text)
+
+    def add_slot(self, passphrase: Secret, label: str, cost: PassphraseCost | None = None) -> bytes:
+        """Let one more passphrase open the repository as its owner; the slot's id."""
+        slot = new_id()
+        content = seal_slot(
+            self.access.owner_secret, _as_text(passphrase), cost or PassphraseCost(), self.config.repository, slot
+        )
+        signing, _ = self.access.require_owner("a new passphrase")
+        # The slot comes first: a grant promises that it is there.
+        self.sink.put(layout.slot_key(slot), encode_document(layout.slot_key(slot), content, signing))
+        self.append_grant(role=Role.SLOT, key=slot, label=label)
+        return slot
+
+    def append_grant(
+        self,
+        *,
+        role: Role,
+        key: bytes,
+        label: str,
+        revoked: bool = False,
+        signing: SigningKey | None = None,
+        snapshots: dict[str, str] | None = None,
+    ) -> Grant:
+        """Write the next entry of the owner's log."""
+        owner, _ = self.access.require_owner("granting and revoking keys")
+        number = self.grants.length + 1
+        grant = Grant(
+            number=number,
+            previous=self.grants.head,
+            revoked=revoked,
+            role=role,
+            key=key,
+            label=label,
+            created=now(),
+            signing=signing.public if signing else None,
+            snapshots=snapshots or {},
+        )
+        name = layout.grant_key(number)
+        document = encode_document(name, grant.to_json(), owner)
+        try:
+            _put_new(self.sink, name, document)
+        except ObjectExists as error:
+            raise RepositoryExists(
+                f"{name}: somebody else changed the keys at the same time", hint="try again"
+            ) from error
+        return self.grants.append(document)
+
+
+def repository_id(sink: Sink) -> bytes:
+    """What penstock.json claims to be the repository's id: good for finding a key, and for nothing else."""
+    return _read_config(sink)[2].repository
+
+
+def _as_text(passphrase: Secret) -> str:
+    """The passphrase; refused where it was read from bytes that are no UTF-8, which nobody could type again."""
+    text = passphrase.reveal()
+    if not text.isascii() and text != text.encode(errors="replace").decode():
+        raise WrongPassphrase("the passphrase is not valid UTF-8", hint="look at where it is read from")
+    return text
+
+
+def _put_new(sink: Sink, key: str, data: bytes) -> None:
+    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities)
+
+
+def _read_config(sink: Sink) -> tuple[bytes, Document, RepositoryConfig]:
+    try:
+        data = sink.get(layout.CONFIG)
+    except ObjectMissing:
+        if any(True for prefix in (layout.SESSIONS, layout.PACKS, layout.SNAPSHOTS) for _ in sink.list(prefix)):
+            raise MissingObject(layout.CONFIG, "backups are there, but what says whose they are is gone") from None
+        raise RepositoryMissing(f"there is no repository at {sink.location}", hint="penstock init makes one") from None
+    try:
+        document = decode_document(layout.CONFIG, data)
+        version = integer(document.claimed, "format")
+        if version > FORMAT_VERSION:
+            raise UnsupportedFormat(
+                f"{sink.location} has format {version}, as {layout.CONFIG} says; "
+                f"this Penstock reads up to {FORMAT_VERSION}",
+                hint="update Penstock",
+            )
+        config = RepositoryConfig.from_json(document.claimed)
+        # Whoever that owner is: trust comes later, but damage must not look like the key of another repository.
+        document.verified(config.owner.signing)
+        return data, document, config
+    except Malformed as error:
+        raise DamagedObject(layout.CONFIG, str(error)) from None
+
+
+def _accesses_by_passphrase(sink: Sink, config: RepositoryConfig, passphrase: Secret) -> Iterator[tuple[Access, bytes]]:
+    """Try every slot; the owner's access, and the slot that gave it, of each that opens. Raises if none does.
+
+    The owner's private key comes out of a slot that only the passphrase opens, and only then is the public key in
+    penstock.json compared with it: nothing is believed before.
+    """
+    damage: DamagedObject | None = None
+    slots = opened = 0
+    for info in sink.list(layout.SLOTS):
+        slots += 1
+        try:
+            slot = layout.id_of(info.key)
+            content = decode_document(info.key, sink.get(info.key)).verified(config.owner.signing)
+            secret = open_slot(content, _as_text(passphrase), config.repository, slot)
+        except Malformed as error:
+            damage = damage or DamagedObject(info.key, str(error))
+            continue
+        if secret is not None:
+            if secret.public != config.owner:
+                raise DamagedObject(layout.CONFIG, "it names another owner than the passphrase does; it may be forged")
+            opened += 1
+            yield Access.of_owner(secret, config.repository), slot
+    if opened:
+        return
+    if damage is not None:
+        raise damage
+    if not slots:
+        raise KeyMissing(f"{sink.location} has no passphrase slot", hint="use the owner's key file")
+    raise WrongPassphrase(
+        f"the passphrase opens no slot of {sink.location}",
+        hint="look for a slip and at the keyboard's layout; any of its passphrases opens it, or the owner's key file",
+    )

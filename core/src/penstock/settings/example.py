@@ -1,0 +1,23 @@
+"""A settings file to begin with."""
+
+__all__ = ["EXAMPLE"]
+
+EXAMPLE = """\
+# The settings of Penstock. Relative paths are relative to this file. No secret stands here: only where to find it.
+# penstock config check tells what is wrong, before anything connects.
+
+[repositories.main]
+url = "file:///srv/backups/main"        # the scheme chooses the plugin: penstock plugins lists what is installed
+# key = "main.key"                      # else ~/.config/penstock/keys/<repository id>.key
+# passphrase = { file = "/root/penstock-passphrase" }   # or { env = "NAME" }, { command = ["pass", "show", "x"] }
+
+[backups.shop]
+url = "sqlite:///srv/shop/shop.db"      # or: type = "sqlite" and the plugin's own settings, such as path = "shop.db"
+# repository = "main"                   # needed when there are several
+# memory = "256MiB"
+
+[defaults]
+# memory = "128MiB"                     # for buffers; 64MiB is the least
+# compression = "auto"                  # or a zstd level from 1 to 19
+# cache = "/var/cache/penstock"
+"""

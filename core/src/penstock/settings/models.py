@@ -1,0 +1,105 @@
+"""The shape of penstock.toml, but for what belongs to plugins: that part each plugin's own model judges."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+
+from penstock.api import SecretRef
+from penstock.settings.sizes import SIZE_PATTERN, parse_size
+
+__all__ = ["BackupSettings", "Defaults", "Document", "PluginTable", "RepositorySettings"]
+
+_HIGHEST_LEVEL = 19
+
+
+def _memory(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be an amount of memory, such as 128MiB or 1GiB")  # noqa: TRY004 - for pydantic
+    return parse_size(str(value))
+
+
+def _compression(value: object) -> str | int:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _HIGHEST_LEVEL):
+        return value
+    raise ValueError(f'must be "auto" or a level from 1 to {_HIGHEST_LEVEL}')
+
+
+Memory = Annotated[
+    int,
+    BeforeValidator(_memory),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": SIZE_PATTERN}, {"type": "integer", "minimum": 1}],
+            "description": "memory for buffers: 128MiB, 1GiB; 64MiB is the least",
+        }
+    ),
+]
+Compression = Annotated[
+    Literal["auto"] | int,
+    BeforeValidator(_compression),
+    WithJsonSchema(
+        {
+            "anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": _HIGHEST_LEVEL}],
+            "description": f'"auto" follows the speed of the sink; or a zstd level, 1 to {_HIGHEST_LEVEL}',
+        }
+    ),
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+
+
+class PluginTable(BaseModel):
+    """A table that names a plugin, by URL or by type; the keys that are not its own are that plugin's settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    url: str | None = Field(default=None, min_length=1, description="where it is; the scheme chooses the plugin")
+    type: str | None = Field(default=None, min_length=1, description="the name of the plugin, where there is no url")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.url is None) == (self.type is None):
+            raise ValueError("needs either url or type" + (", not both" if self.url else ""))
+        return self
+
+    @property
+    def plugin_settings(self) -> dict[str, Any]:
+        """The plugin's own keys, as they stand in the file."""
+        return dict(self.model_extra or {})
+
+
+class RepositorySettings(PluginTable):
+    """One repository: its sink, and how this host opens it."""
+
+    key: Path | None = Field(default=None, description="this host's key file")
+    passphrase: SecretRef | None = Field(default=None, description="where the owner's passphrase is found")
+
+
+class BackupSettings(PluginTable):
+    """One backup: its source, and the repository that it goes to."""
+
+    repository: str | None = Field(
+        default=None, description="the name of a repository of this file; needed when there is more than one"
+    )
+    memory: Memory | None = None
+    compression: Compression | None = None
+
+
+class Defaults(BaseModel):
+    """What holds wherever nothing else is said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    memory: Memory | None = None
+    compression: Compression | None = None
+    cache: Path | None = Field(default=None, description="the folder of the local cache")
+
+
+class Document(BaseModel):
+    """A whole penstock.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    repositories: dict[Name, RepositorySettings] = Field(default_factory=dict)
+    backups: dict[Name, BackupSettings] = Field(default_factory=dict)
+    defaults: Defaults = Field(default_factory=Defaults)

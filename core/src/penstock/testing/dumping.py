@@ -1,0 +1,138 @@
+"""Reads dumps and feeds restores as the engine does, and as an unkind engine might."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from penstock.api import DumpStream, PluginSettings, RestoreTarget, Source, SourceError, StreamSpec
+
+__all__ = [
+    "Dump",
+    "blocks_of",
+    "dump_all",
+    "novel_bytes",
+    "open_and_read",
+    "read_all",
+    "read_quietly",
+    "restore_all",
+    "within",
+]
+
+T = TypeVar("T")
+#: The streams of one dump, by name.
+Dump = dict[str, tuple[StreamSpec, bytes]]
+
+_BLOCK = 64
+
+
+def read_all(stream: DumpStream, sizes: Iterable[int] = ()) -> bytes:
+    """Everything that a stream gives, closed; the first reads ask for `sizes` bytes. Buffers are looked at for harm."""
+    data = bytearray()
+    room = bytearray(1 << 20)
+    asked = iter(sizes)
+    try:
+        while True:
+            size = min(next(asked, len(room)), len(room) - 1)
+            room[size] = 0xA5
+            with memoryview(room) as whole, whole[:size] as buffer:
+                count = stream.readinto(buffer)
+            assert 0 <= count <= size, f"readinto gave {count} for a buffer of {size} bytes"
+            assert room[size] == 0xA5, "readinto wrote past its buffer"
+            if count == 0:
+                break
+            data += room[:count]
+        room.append(0)  # raises BufferError while anyone holds on to it
+    except BaseException:
+        stream.abort()
+        raise
+    stream.close()
+    return bytes(data)
+
+
+def read_quietly(stream: DumpStream) -> None:
+    """Read until the end, or until an error."""
+    buffer = memoryview(bytearray(65_536))
+    try:
+        while stream.readinto(buffer):
+            pass
+    except SourceError:
+        return
+
+
+def open_and_read(plugin: type[Source], settings: PluginSettings, spec: StreamSpec) -> bytes:
+    """One stream of a plan, as another process reads it: all that it has crosses the border as plain data."""
+    return read_all(plugin(settings).open(spec))
+
+
+def dump_all(source: Source) -> Dump:
+    """All streams of one dump."""
+    with source.dump() as plan:
+        return {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+
+
+def blocks_of(data: bytes, look: Callable[[], object] = lambda: None) -> Iterator[memoryview]:
+    """The data in blocks of 0, 1, 2, 4, … 65536 bytes and so on, each overwritten when the next is asked for."""
+    size = start = 0
+    while start < len(data) or size == 0:
+        block = bytearray(data[start : start + size])
+        start += size
+        size = min(size * 2 or 1, 65_536)
+        yield memoryview(block)
+        look()
+        block[:] = b"\xff" * len(block)
+
+
+def restore_all(
+    source: Source, dump: Dump, target: RestoreTarget | None = None, look: Callable[[], object] = lambda: None
+) -> None:
+    """Check the target, and restore the streams in the order of their phases; `look` is called between the blocks."""
+    chosen = target or RestoreTarget()
+    streams = sorted(dump.values(), key=lambda one: one[0].phase)
+    source.check_target([spec for spec, _ in streams], chosen)
+    for spec, data in streams:
+        source.restore(spec, blocks_of(data, look), chosen)
+
+
+def novel_bytes(first: bytes, second: bytes) -> int:
+    """How many bytes of `second` are in none of the 64-byte blocks that `first` is cut into.
+
+    So as a deduplicating repository sees it: what is only moved is not new.
+    """
+    blocks = {first[at : at + _BLOCK] for at in range(0, len(first), _BLOCK)}
+    count = at = 0
+    while at < len(second):
+        if second[at : at + _BLOCK] in blocks:
+            at += _BLOCK
+        else:
+            count += 1
+            at += 1
+    return count
+
+
+def within(seconds: float, call: Callable[[], T], rescue: Callable[[], object] = lambda: None) -> T:
+    """What `call` gives or raises, in a thread of its own; a failed test when that takes too long.
+
+    `rescue` is called then, for the thread's sake.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        with contextlib.suppress(Exception):
+            rescue()
+        pytest.fail(f"nothing happened for {seconds:g} seconds")
+    if errors:
+        raise errors[0]
+    return results[0]

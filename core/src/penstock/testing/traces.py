@@ -1,0 +1,103 @@
+"""What a dump or a restore leaves behind in this process and beside it. Reads /proc, so Linux only."""
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+__all__ = ["Traces", "command_lines"]
+
+_PROC = Path("/proc")
+
+
+class Traces:
+    """The child processes and open descriptors of this process, from when it is made.
+
+    `settle` is how many seconds they are given to go: threads of a client library may close a socket a moment later,
+    and a process that was killed takes its time to die. What is never reaped, or closed, is still there then.
+    """
+
+    settle: ClassVar[float] = 5.0
+
+    def __init__(self) -> None:
+        if not (_PROC / "self" / "fd").is_dir():
+            pytest.skip("child processes and descriptors are looked for in /proc, which this system does not have")
+        gc.collect()
+        self._descriptors = _descriptors()
+        self._known = _descendants()
+        self._seen: dict[int, str] = {}
+
+    def look(self) -> int:
+        """Remember the processes that were started since, with theirs; gives how many run now."""
+        found = {pid: start for pid, start in _descendants().items() if self._known.get(pid) != start}
+        self._seen.update(found)
+        return len(found)
+
+    def left(self) -> list[str]:
+        """What is there now and was not before, named: nothing, if all is well."""
+        self.look()
+        gc.collect()
+        deadline = time.monotonic() + self.settle
+        while (found := self._left()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
+
+    def _left(self) -> list[str]:
+        alive = [f"process {pid} ({_command(pid)})" for pid, start in self._seen.items() if _start(pid) == start]
+        opened = {number: what for number, what in _descriptors().items() if self._descriptors.get(number) != what}
+        return alive + [f"descriptor {number} ({what})" for number, what in opened.items()]
+
+
+def command_lines() -> Iterator[bytes]:
+    """The command line of every process on this host that can be read."""
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                yield (folder / "cmdline").read_bytes()
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for entry in (_PROC / "self" / "fd").iterdir():
+        with suppress(OSError):
+            found[int(entry.name)] = str(entry.readlink())
+    # The listing itself had one open.
+    return {number: what for number, what in found.items() if not what.startswith(f"/proc/{os.getpid()}/")}
+
+
+def _descendants() -> dict[int, str]:
+    """The processes below this one, zombies included, with the time when each started."""
+    parents: dict[int, tuple[int, str]] = {}
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            parents[int(folder.name)] = (int(fields[1]), fields[19])
+    ours = {os.getpid()}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in ours} - ours:
+        ours |= more
+    return {pid: parents[pid][1] for pid in ours - {os.getpid()}}
+
+
+def _start(pid: int) -> str | None:
+    fields = _stat(pid)
+    # A zombie that the system has to reap is as good as gone; one that is left to this process is not.
+    if not fields or (fields[0] == "Z" and int(fields[1]) != os.getpid()):
+        return None
+    return fields[19]
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third on: state, parent, ...; see proc(5)."""
+    with suppress(OSError):
+        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return []
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        return (_PROC / str(pid) / "comm").read_text(errors="replace").strip()
+    return "gone"

@@ -1,0 +1,86 @@
+"""A backup or a restore of made-up bytes in a process of its own: to be killed, or to be measured.
+
+    python -m core.tests.engine.engine_process VERB FOLDER SIZE MEMORY PACE
+
+The repository is in FOLDER, its key in FOLDER/owner.key and the cache in FOLDER/cache. Writes a line to stdout when it
+moves the first bytes, and one with its peak resident memory in KiB when it has ended.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from core.tests.repository.folder_sink import FolderSink
+
+from penstock.api import Event, EventKind, RestoreTarget
+from penstock.engine import backup, restore
+from penstock.repository import Access, Repository
+from penstock.testing import SyntheticSettings, SyntheticSource
+
+__all__ = ["main", "start"]
+
+_ROOT = Path(__file__).parents[3]
+
+
+def start(verb: str, folder: Path, size: int, *, memory: int, pace: int | None) -> "subprocess.Popen[str]":
+    """Start it; `size` and `memory` in bytes, `pace` as a `FolderSink` takes it."""
+    arguments = [verb, str(folder), str(size), str(memory), "" if pace is None else str(pace)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "core.tests.engine.engine_process", *arguments],
+        cwd=_ROOT,
+        # Measured as it runs for an operator: not with coverage in its memory.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _peak() -> int:
+    # Not ru_maxrss, which a process takes over from the one that started it.
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1])
+
+
+def main(verb: str, folder: str, size: str, memory: str, pace: str) -> None:
+    """What the arguments say."""
+    place = Path(folder)
+    access = Access.from_key_file((place / "owner.key").read_bytes(), "owner.key")
+    repository = Repository.open(FolderSink(place, int(pace) if pace else None), access)
+    source = SyntheticSource(SyntheticSettings(size=int(size), compressible=0.2))
+    told = False
+
+    def tell(event: Event) -> None:
+        nonlocal told
+        if event.kind is EventKind.PROGRESS and not told:
+            told = True
+            print("moving", flush=True)
+
+    if verb == "backup":
+        backup(
+            repository,
+            source,
+            name="synthetic",
+            source_type="synthetic",
+            cache_dir=place / "cache",
+            memory=int(memory),
+            compression=1,
+            listener=tell,
+        )
+    else:
+        restore(
+            repository,
+            repository.find("latest"),
+            source,
+            target=RestoreTarget(),
+            streams=None,
+            verify_first=False,
+            despite_damage=False,
+            cache_dir=place / "cache",
+            listener=tell,
+        )
+    print(_peak(), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,221 @@
+"""A dump that does not end well commits nothing, leaves nothing running and loses nothing."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
+
+from penstock.api import (
+    DumpFailed,
+    DumpPlan,
+    DumpStalled,
+    DumpStream,
+    Event,
+    EventKind,
+    SinkFull,
+    SourceDenied,
+    SourceError,
+    StreamSpec,
+)
+from penstock.testing import Fail, FaultySink, SyntheticSettings, SyntheticSource
+
+EARLIER = {"d": b"the night before"}
+CONTENT = noise(6 * MIB)
+
+
+class Breaks(BytesStream):
+    """Raises `error` where it should read on after `after` bytes."""
+
+    def __init__(self, data: bytes, after: int, error: BaseException) -> None:
+        super().__init__(data[:after])
+        self._error = error
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = super().readinto(buffer)
+        if not count:
+            raise self._error
+        return count
+
+
+class EndsBadly(BytesStream):
+    """Gives every byte, and then its child turns out to have failed."""
+
+    def close(self) -> None:
+        super().close()
+        raise DumpFailed("pg_dump exited with 1", details=("pg_dump: error: connection lost",))
+
+
+class Hangs(BytesStream):
+    """Waits for ever for more, until it is aborted."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._aborted = threading.Event()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = super().readinto(buffer)
+        if not count:
+            assert self._aborted.wait(60)
+            raise DumpFailed("aborted")
+        return count
+
+    def abort(self) -> None:
+        super().abort()
+        self._aborted.set()
+
+
+def assert_nothing_happened(lab: Lab, source: BytesSource) -> None:
+    """No snapshot but the earlier one, every stream ended once, no thread left, and all that is there is sound."""
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("penstock")] == []
+    for stream in source.opened:
+        assert isinstance(stream, BytesStream)
+        assert stream.closes <= 1
+        assert stream.aborts <= 1
+        assert stream.ended
+    assert lab.restored() == EARLIER
+    assert len(lab.open().snapshots()) == 1
+    assert lab.check(cache=lab.cache).findings == ()
+
+
+@pytest.fixture
+def lab(lab: Lab) -> Lab:
+    lab.backup(EARLIER)
+    return lab
+
+
+AFTER = [0, 1, 100 * KIB, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1]
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("error", [DumpFailed("broke off"), DumpStalled("no byte for 5 minutes"), OSError("a defect")])
+def test_a_stream_that_breaks_off_commits_nothing(lab: Lab, after: int, error: Exception) -> None:
+    source = BytesSource({"a": b"whole", "d": CONTENT, "e": b"never opened"})
+    source._opener = lambda data: Breaks(data, after, error) if data is CONTENT else BytesStream(data)
+    with pytest.raises(type(error)) as raised:
+        lab.backup(source)
+    assert raised.value is error
+    assert len(source.opened) == 2
+    assert_nothing_happened(lab, source)
+
+
+def test_a_stream_whose_end_was_bad_commits_nothing_although_every_byte_came(lab: Lab) -> None:
+    source = BytesSource({"d": CONTENT}, opener=EndsBadly)
+    with pytest.raises(DumpFailed, match="exited with 1") as raised:
+        lab.backup(source)
+    assert raised.value.exit_code == 45
+    assert raised.value.details == ("pg_dump: error: connection lost",)
+    assert_nothing_happened(lab, source)
+
+
+def test_an_empty_stream_whose_end_was_bad_commits_nothing(lab: Lab) -> None:
+    source = BytesSource({"d": b""}, opener=EndsBadly)
+    with pytest.raises(DumpFailed):
+        lab.backup(source)
+    assert_nothing_happened(lab, source)
+
+
+def test_the_synthetic_source_can_break_off_too(lab: Lab) -> None:
+    with pytest.raises(DumpFailed, match="broke off after"):
+        lab.backup(SyntheticSource(SyntheticSettings(size=9 * MIB, fail_after=5 * MIB)))
+    assert_nothing_happened(lab, BytesSource({}))
+
+
+class Denying(BytesSource):
+    """Opens its first stream and refuses the second."""
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        if self.opened:
+            raise SourceDenied("permission denied for table orders")
+        return super().open(spec)
+
+
+def test_a_stream_that_cannot_be_opened_commits_nothing(lab: Lab) -> None:
+    source = Denying({"a": CONTENT, "b": b"2"})
+    with pytest.raises(SourceDenied):
+        lab.backup(source)
+    assert_nothing_happened(lab, source)
+
+
+class SpoilsTheEnd(BytesSource):
+    """All streams are fine, and the view that they shared turns out to have been lost."""
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        with super().dump() as plan:
+            yield plan
+        raise DumpFailed("the transaction was gone at the end")
+
+
+class SpoilsTheBeginning(BytesSource):
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        if self.streams:
+            raise SourceError("no such database")
+        yield DumpPlan(self.inspect(), (), "none")
+
+
+@pytest.mark.parametrize("kind", [SpoilsTheBeginning, SpoilsTheEnd])
+def test_a_dump_whose_frame_fails_commits_nothing(lab: Lab, kind: type[BytesSource]) -> None:
+    source = kind({"d": CONTENT})
+    with pytest.raises(SourceError):
+        lab.backup(source)
+    assert_nothing_happened(lab, source)
+
+
+def test_a_plan_with_two_streams_of_one_name_is_refused(lab: Lab) -> None:
+    class Doubles(BytesSource):
+        @contextmanager
+        def dump(self) -> Iterator[DumpPlan]:
+            with super().dump() as plan:
+                yield DumpPlan(plan.inspection, plan.streams * 2, plan.consistency)
+
+    source = Doubles({"d": b"1"})
+    with pytest.raises(SourceError, match="two of one name"):
+        lab.backup(source)
+    assert source.opened == []
+    assert_nothing_happened(lab, source)
+
+
+def test_an_interruption_ends_everything(lab: Lab) -> None:
+    source = BytesSource({"d": CONTENT})
+
+    def interrupt(event: Event) -> None:
+        if event.kind is EventKind.PROGRESS and event.done > 3 * MIB:
+            raise KeyboardInterrupt
+
+    lab.events = _Listener(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lab.backup(source)
+    lab.events = []
+    assert_nothing_happened(lab, source)
+
+
+class _Listener(list[Event]):
+    def __init__(self, hear: object) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def append(self, event: Event) -> None:
+        assert callable(self._hear)
+        self._hear(event)
+
+
+def test_a_sink_that_fails_ends_a_stream_that_hangs(lab: Lab) -> None:
+    source = BytesSource({"d": noise(56 * MIB)}, opener=Hangs)
+    sink = FaultySink(lab.sink, Fail("put", prefix="packs/", error=SinkFull))
+    with pytest.raises(SinkFull):
+        lab.backup(source, by=lab.open(sink=sink))
+    assert_nothing_happened(lab, source)
+
+
+def test_a_failed_backup_says_so(lab: Lab) -> None:
+    lab.events.clear()
+    with pytest.raises(DumpFailed):
+        lab.backup(BytesSource({"d": b"1"}, opener=EndsBadly), name="shop")
+    assert [event.kind for event in lab.events if event.kind is not EventKind.PROGRESS] == [
+        EventKind.STARTED,
+        EventKind.FAILED,
+    ]
+    assert lab.events[-1].message == "pg_dump exited with 1"

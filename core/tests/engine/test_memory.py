@@ -1,0 +1,106 @@
+"""Buffers are the only large memory, and their number is decided before the first byte."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from core.tests.engine.engine_process import start
+from core.tests.repository.folder_sink import FolderSink
+from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
+
+from penstock.repository.budget import PACK_CAPACITY, SEGMENT, Budget
+from penstock.testing import MemorySink
+
+GIB = 1024 * MIB
+
+
+def peak(verb: str, folder: Path, size: int, pace: int | None) -> int:
+    """The peak resident memory, in bytes, of a backup or a restore of `size` bytes, with the default of buffers."""
+    if verb == "backup":
+        folder.mkdir()
+        lab = Lab(folder / "cache", FolderSink(folder))
+        (folder / "owner.key").write_bytes(lab.owner.to_key_file())
+    with start(verb, folder, size, memory=128 * MIB, pace=pace) as process:
+        out, _ = process.communicate(timeout=900)
+    assert process.returncode == 0
+    return int(out.split()[-1]) * 1024
+
+
+def assert_independent_of_size(small: int, large: int) -> None:
+    """Within a tenth, but for what chance makes of how many buffers are full at once; and within the promise."""
+    assert large < 1.1 * small + 8 * MIB
+    assert large < 192 * MIB
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_backup_of_eight_gibibytes_takes_no_more_memory(tmp_path: Path) -> None:
+    small = peak("backup", tmp_path / "small", 512 * MIB, pace=0)
+    large = peak("backup", tmp_path / "large", 8 * GIB, pace=0)
+    assert_independent_of_size(small, large)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_restore_four_times_as_large_takes_no_more_memory(tmp_path: Path) -> None:
+    peaks = []
+    for size in (256 * MIB, GIB):
+        folder = tmp_path / str(size)
+        peak("backup", folder, size, pace=None)
+        peaks.append(peak("restore", folder, size, pace=None))
+    assert_independent_of_size(*peaks)
+
+
+class StuckSink(MemorySink):
+    """Takes no pack until `gate` is open, keeps none, and counts those under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self._counting = threading.Lock()
+        self._under_way = 0
+        self.most_under_way = 0
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        if not key.startswith("packs/"):
+            super().put(key, data, if_absent=if_absent)
+            return
+        with self._counting:
+            self._under_way += 1
+            self.most_under_way = max(self.most_under_way, self._under_way)
+        assert self.gate.wait(120)
+        super().put(key, b"", if_absent=if_absent)
+        with self._counting:
+            self._under_way -= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [64 * MIB, 128 * MIB])
+def test_a_sink_that_is_stuck_stops_the_dump_before_more_was_read_than_memory_allows(
+    tmp_path: Path, memory: int
+) -> None:
+    sink = StuckSink()
+    lab = Lab(tmp_path, sink)
+    source = BytesSource({"d": noise(memory + 32 * MIB)})
+    backup = threading.Thread(target=lambda: lab.backup(source, memory=memory))
+    backup.start()
+    read, before = 0, -1
+    while read != before or not read:
+        before = read
+        time.sleep(2)
+        read = sum(stream.done for stream in source.opened if isinstance(stream, BytesStream))
+    sink.gate.set()
+    backup.join()
+    # A pack on its way up, another behind it, and a third being filled; but not the whole dump.
+    assert 2 * 16 * MIB < read < memory
+    assert sink.most_under_way == 2 or memory == 64 * MIB
+    assert len(lab.open().snapshots()) == 1
+
+
+@pytest.mark.parametrize("memory", [64, 65, 96, 128, 200, 256, 512, 1024, 4096])
+def test_the_budget_is_kept(memory: int) -> None:
+    budget = Budget.of(memory * MIB)
+    buffers = budget.batches * 4 * MIB + budget.packs * PACK_CAPACITY + budget.sealing * 3 * SEGMENT
+    assert buffers + budget.directory_chunks * 112 <= memory * MIB
+    assert min(budget.batches, budget.packs, budget.sealing) >= 2

@@ -1,0 +1,131 @@
+"""Sources and contents at the edge of what the contract allows, and beyond."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from core.tests.repository.lab import MIB, BytesSource, Lab, noise
+
+from penstock.api import DumpPlan, PenstockError, SourceError, StreamSpec, UsageError
+from penstock.engine import show
+from penstock.format.chunker import ChunkerParameters
+from penstock.repository import Repository
+from penstock.repository.budget import PACK_CHUNKS
+from penstock.repository.directories import read_pack_end
+from penstock.testing import MemorySink
+
+
+class Plans(BytesSource):
+    """Has one stream, `d`, and the plan that the test makes of it."""
+
+    def __init__(self, data: bytes, spec: StreamSpec, **changes: object) -> None:
+        super().__init__({spec.name: data})
+        self._spec = spec
+        self._changes = changes
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        plan = DumpPlan(self.inspect(), (self._spec,), "none")
+        yield replace(plan, **self._changes)  # type: ignore[arg-type]
+
+
+def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
+    spec = StreamSpec(
+        "schéma/öffentlich.sql", "sql", phase=7, optional=True, attributes={"table": 'a "b" \u2028 \0', "": "empty"}
+    )
+    lab.backup(Plans(b"text", spec), name="täglich \N{SNOWMAN}")
+    repository = lab.open()
+    entry = repository.find("latest:täglich \N{SNOWMAN}")
+    manifest = show(repository, entry)
+    assert manifest is not None
+    (record,) = manifest.streams
+    assert (record.name, record.format, record.phase, record.optional) == (spec.name, "sql", 7, True)
+    assert record.attributes == spec.attributes
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        StreamSpec("d", "raw", phase=-1),
+        StreamSpec("caf\udce9", "raw"),
+        StreamSpec("d", "raw\udce9"),
+        StreamSpec("d", "raw", attributes={"path": "caf\udce9"}),
+    ],
+    ids=["a phase below zero", "a name", "a format", "an attribute"],
+)
+def test_a_plan_that_could_not_be_read_back_is_refused_before_anything_is_dumped(lab: Lab, spec: StreamSpec) -> None:
+    source = Plans(noise(MIB), spec)
+    with pytest.raises(SourceError, match="defect of the plugin"):
+        lab.backup(source)
+    assert source.opened == []
+
+
+def test_an_inspection_that_could_not_be_written_is_refused_before_anything_is_dumped(lab: Lab) -> None:
+    source = Plans(b"1", StreamSpec("d", "raw"))
+    source._changes = {"inspection": replace(source.inspect(), warnings=("caf\udce9",))}
+    with pytest.raises(SourceError, match="defect of the plugin"):
+        lab.backup(source)
+    assert source.opened == []
+
+
+@pytest.mark.parametrize("name", ["", "caf\udce9"])
+def test_a_name_that_cannot_be_written_is_refused_before_anything_is_dumped(lab: Lab, name: str) -> None:
+    source = BytesSource({"d": b"1"})
+    with pytest.raises(UsageError, match="name"):
+        lab.backup(source, name=name)
+    assert source.opened == []
+
+
+@pytest.mark.slow
+def test_what_compresses_well_closes_packs_by_their_chunks(lab: Lab) -> None:
+    content = b"".join(b"%064d" % number for number in range(1_300_000))
+    lab.backup({"d": content})
+    repository = lab.open()
+    sizes = []
+    for info in lab.sink.list("packs/"):
+        directory, _ = read_pack_end(repository, bytes.fromhex(info.key[-32:]), info.size)
+        sizes.append(len(directory.lengths))
+    assert len(sizes) > 1
+    assert max(sizes) < 2 * PACK_CHUNKS
+    assert lab.restored() == {"d": content}
+    assert lab.check().findings == ()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        ChunkerParameters(64, 256, 1024),
+        ChunkerParameters(64, 256, 1024, normalization=3),
+        ChunkerParameters(256, 256, 65535),
+        ChunkerParameters(4096, 8192, 65535, normalization=2),
+        ChunkerParameters(1024, 1024, 1024),
+    ],
+    ids=str,
+)
+def test_every_cut_that_the_format_allows_comes_back(lab: Lab, parameters: ChunkerParameters) -> None:
+    sink = MemorySink()
+    lab.owner = Repository.create(sink, passphrase=None, chunker=parameters).access
+    lab.sink = sink
+    streams = {"noise": noise(6 * MIB), "zeros": bytes(5 * MIB), "empty": b"", "one": b"1"}
+    lab.backup(streams)
+    assert lab.backup(streams).packs == 0
+    assert lab.restored() == streams
+    assert lab.check().findings == ()
+
+
+def test_a_compression_that_zstd_does_not_know_is_refused(lab: Lab) -> None:
+    from penstock.engine import backup
+
+    for level in (0, 20, -1):
+        with pytest.raises(PenstockError, match="from 1 to 19"):
+            backup(
+                lab.open(),
+                BytesSource({"d": b""}),
+                name="x",
+                source_type="bytes",
+                cache_dir=lab.cache,
+                memory=64 * MIB,
+                compression=level,
+                listener=lab.events.append,
+            )

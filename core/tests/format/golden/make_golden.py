@@ -1,0 +1,148 @@
+"""Made the golden repository `v1`: run once, then frozen. Its ids and keys are random, the streams in it are not.
+
+    python -m core.tests.format.golden.make_golden NEW_FOLDER
+
+A format that this program cannot write any more is still to be read: never run it over an existing folder. A new
+version of the format gets its own folder beside `v1`.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from penstock.api import (
+    DumpPlan,
+    DumpStream,
+    Inspection,
+    InventoryItem,
+    PluginSettings,
+    RestoreTarget,
+    Source,
+    StreamSpec,
+)
+from penstock.api.secrets import Secret
+from penstock.engine import backup
+from penstock.format.keys import PassphraseCost
+from penstock.format.trust import Role
+from penstock.repository import Repository, keyring
+from penstock.testing import MemorySink
+
+#: Under Argon2id with the costs that `penstock init` takes, and under the least that there is.
+PASSPHRASE = "the golden passphrase"
+CHEAP_PASSPHRASE = "größte Sorgfalt"
+CHEAP = PassphraseCost(iterations=1, memory_kib=8, lanes=1)
+
+
+def rows(night: int) -> bytes:
+    """Some 100 KB that look like a dump; each night a few rows differ, and some are new."""
+    lines = []
+    for number in range(1400 + 30 * night):
+        changed = night if number % 97 == 0 else 0
+        note = hashlib.sha256(f"{number}/{changed}".encode()).hexdigest()[:12]
+        lines.append(f"INSERT INTO orders VALUES ({number}, 'open', {number * 37 % 1009}, 'note {note}');\n")
+    return "".join(lines).encode()
+
+
+def streams(night: int) -> list[tuple[StreamSpec, bytes]]:
+    """The streams of one night's dump: one large, one that repeats it in parts, a short one, and an empty one."""
+    large = rows(night)
+    text = f"CREATE ROLE shop; -- night {night}\n".encode()
+    attributes = {"table": "orders", "größe": "✓"}
+    return [
+        (StreamSpec("globals.sql", "sql", phase=0, optional=True), text),
+        (StreamSpec("data/public.orders", "sql", phase=1, attributes=attributes), large),
+        (StreamSpec("data/öffentlich.leer", "sql", phase=1), b""),
+        (StreamSpec("indexes.sql", "sql", phase=2), large[40_000:60_000] * 3 + large[:9_000]),
+    ]
+
+
+class Bytes(DumpStream):
+    """Gives out bytes that are there already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = memoryview(data)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        part = self._rest[: len(buffer)]
+        buffer[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+class Night(Source):
+    """The source of one night's `streams`."""
+
+    name = "night"
+    Settings = PluginSettings
+
+    def __init__(self, night: int) -> None:
+        super().__init__(PluginSettings())
+        self._streams = {spec.name: (spec, data) for spec, data in streams(night)}
+
+    def inspect(self) -> Inspection:
+        inventory = (InventoryItem("table", "public.orders", rows=1400, exact=True),)
+        return Inspection("golden", "17.1", "17.2", 150_000, inventory, ("a warning",))
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        yield DumpPlan(self.inspect(), tuple(spec for spec, _ in self._streams.values()), "one transaction snapshot")
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        return Bytes(self._streams[spec.name][1])
+
+    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+        raise NotImplementedError
+
+    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        raise NotImplementedError
+
+
+def make(folder: Path) -> None:
+    """Two nights: the first by a writer that is revoked afterwards, the second by another one, into `folder`."""
+    expected: dict[str, dict[str, dict[str, int | str]]] = {}
+    sink = MemorySink()
+    owner = Repository.create(sink, passphrase=Secret(PASSPHRASE))
+    owner.add_slot(Secret(CHEAP_PASSPHRASE), "cheap passphrase", CHEAP)
+    first = keyring.add_key(owner, Role.WRITER, "db1")
+    second = keyring.add_key(owner, Role.WRITER, "db2")
+    maintainer = keyring.add_key(owner, Role.MAINTAINER, "operations")
+    for night, writer in enumerate((first, second)):
+        with TemporaryDirectory() as cache, patch("socket.gethostname", return_value=f"{writer.label}.example"):
+            done = backup(
+                Repository.open(sink, writer),
+                Night(night),
+                name="shop",
+                source_type="night",
+                cache_dir=Path(cache),
+                memory=64 * 1024 * 1024,
+                compression="auto",
+                listener=lambda event: None,
+            )
+        expected[done.snapshot.hex()] = {
+            spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for spec, data in streams(night)
+        }
+    keyring.revoke(owner, first.key)
+
+    for info in sink.list():
+        path = folder / "repository" / info.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sink.get(info.key))
+    for access, name in ((owner.access, "owner"), (first, "revoked"), (second, "writer"), (maintainer, "maintainer")):
+        (folder / f"{name}.key").write_bytes(access.to_key_file())
+    (folder / "expected.json").write_text(json.dumps(expected, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True)
+    make(Path(sys.argv[1]))

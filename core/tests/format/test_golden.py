@@ -1,0 +1,124 @@
+"""What was written once can be read for ever: today's code against the golden repositories."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.tests.format.golden import make_golden
+
+from penstock.api.errors import RoleForbids, WrongKey, WrongPassphrase
+from penstock.api.secrets import Secret
+from penstock.engine import check
+from penstock.repository import Access, Repository, layout
+from penstock.repository.reader import SnapshotReader
+from penstock.testing import MemorySink
+
+V1 = Path(__file__).parent / "golden" / "v1"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((V1 / "expected.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def sink() -> Iterator[MemorySink]:
+    sink = MemorySink()
+    for path in (V1 / "repository").rglob("*"):
+        if path.is_file():
+            sink.put(path.relative_to(V1 / "repository").as_posix(), path.read_bytes())
+    yield sink
+    sink.close()
+
+
+def key(name: str) -> Access:
+    return Access.from_key_file((V1 / name).read_bytes(), name)
+
+
+OWNERS = {
+    "passphrase": Secret(make_golden.PASSPHRASE),
+    "cheap passphrase": Secret(make_golden.CHEAP_PASSPHRASE),
+    "key file": key("owner.key"),
+}
+
+
+@pytest.mark.parametrize("unlock", OWNERS.values(), ids=OWNERS)
+def test_the_golden_repository_is_restored_exactly(sink: MemorySink, unlock: Access | Secret) -> None:
+    repository = Repository.open(sink, unlock)
+
+    restored: dict[str, dict[str, Any]] = {}
+    for entry in repository.snapshots():
+        with SnapshotReader(repository, entry) as reader:
+            streams = restored[entry.id.hex()] = {}
+            for record in reader.manifest.streams:
+                data = b"".join(reader.blocks(record))
+                streams[record.name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    assert restored == EXPECTED
+
+
+def test_the_golden_streams_are_those_that_its_program_makes() -> None:
+    assert list(EXPECTED.values()) == [
+        {
+            spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            for spec, data in make_golden.streams(night)
+        }
+        for night in range(2)
+    ]
+
+
+@pytest.mark.parametrize("unlock", OWNERS.values(), ids=OWNERS)
+def test_the_golden_repository_passes_the_whole_check(sink: MemorySink, unlock: Access | Secret) -> None:
+    report = check(Repository.open(sink, unlock), read_data=True, cache_dir=None, listener=lambda event: None)
+
+    assert not report.findings
+    assert (report.snapshots, report.packs, report.sessions, report.index, report.keys) == (2, 2, 2, 2, 6)
+    assert report.data_read
+
+
+@pytest.mark.parametrize("name", ["writer.key", "maintainer.key"])
+def test_other_keys_list_the_golden_repository_and_read_nothing(sink: MemorySink, name: str) -> None:
+    repository = Repository.open(sink, key(name))
+
+    assert {entry.id.hex() for entry in repository.snapshots()} == set(EXPECTED)
+    assert not check(repository, read_data=True, cache_dir=None, listener=lambda event: None).findings
+    with pytest.raises(RoleForbids):
+        SnapshotReader(repository, repository.find("latest"))
+
+
+def test_what_the_golden_snapshots_say_of_themselves(sink: MemorySink) -> None:
+    repository = Repository.open(sink, key("owner.key"))
+    first, second = repository.snapshots()
+
+    assert second.catalogue.parent == first.id
+    assert (second.catalogue.backup, second.catalogue.source) == ("shop", "night")
+    assert (first.catalogue.host, second.catalogue.host) == ("db1.example", "db2.example")
+    assert first.catalogue.size == sum(stream["size"] for stream in EXPECTED[first.id.hex()].values())
+    assert first.catalogue.sessions[0] in second.catalogue.sessions, "the second night uses what the first stored"
+    with SnapshotReader(repository, second) as reader:
+        manifest = reader.manifest
+    assert manifest.consistency == "one transaction snapshot"
+    assert manifest.inspection["inventory"] == [
+        {"exact": True, "kind": "table", "name": "public.orders", "rows": 1400, "size": None}
+    ]
+    specs = [spec for spec, _ in make_golden.streams(1)]
+    assert [(one.name, one.format, one.phase, one.optional, one.attributes) for one in manifest.streams] == [
+        (spec.name, spec.format, spec.phase, spec.optional, spec.attributes) for spec in specs
+    ]
+
+
+def test_strangers_do_not_open_the_golden_repository(sink: MemorySink) -> None:
+    with pytest.raises(WrongPassphrase):
+        Repository.open(sink, Secret("the wrong passphrase"))
+    with pytest.raises(WrongKey):
+        Repository.open(sink, key("revoked.key"))
+
+
+def test_the_golden_key_files_are_written_the_same_today() -> None:
+    for path in V1.glob("*.key"):
+        assert key(path.name).to_key_file() == path.read_bytes()
+
+
+def test_every_kind_of_object_is_in_the_golden_repository(sink: MemorySink) -> None:
+    kinds = {info.key.split("/")[0] for info in sink.list()}
+
+    assert kinds == {layout.CONFIG, "grants", "slots", "sessions", "packs", "index", "snapshots"}
+    assert sum(path.stat().st_size for path in V1.rglob("*") if path.is_file()) < 200 * 1024

@@ -1,0 +1,3 @@
+from core.tests.plugins.distributions import install
+
+__all__ = ["install"]

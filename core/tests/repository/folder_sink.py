@@ -1,0 +1,76 @@
+"""The least sink that a process which is killed can leave something behind in."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from penstock.api import ObjectInfo, ObjectMissing, PluginSettings, Sink
+
+__all__ = ["FolderSink"]
+
+
+class _NoSettings(PluginSettings):
+    pass
+
+
+class FolderSink(Sink):
+    """A file for each object, put in place by a rename.
+
+    `bytes_a_second` slows puts down; 0 drops the content of packs, so that only a fast disk could tell the difference.
+    """
+
+    name = "folder"
+    Settings = _NoSettings
+
+    def __init__(self, folder: Path, bytes_a_second: int | None = None) -> None:
+        super().__init__(_NoSettings())
+        self._folder = folder
+        self._pace = bytes_a_second
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        del if_absent
+        path = self._folder / "objects" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / "partial" / key.replace("/", "_")
+        partial.parent.mkdir(exist_ok=True)
+        if self._pace == 0 and key.startswith("packs/"):
+            data = b""
+        with partial.open("wb") as file:
+            for start in range(0, len(data), 1 << 20):
+                part = data[start : start + (1 << 20)]
+                file.write(part)
+                if self._pace:
+                    time.sleep(len(part) / self._pace)
+        partial.replace(path)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        try:
+            with (self._folder / "objects" / key).open("rb") as file:
+                file.seek(start)
+                return file.read() if length is None else file.read(length)
+        except FileNotFoundError:
+            raise ObjectMissing(key, "no such object") from None
+
+    def stat(self, key: str) -> ObjectInfo:
+        try:
+            return ObjectInfo(key, (self._folder / "objects" / key).stat().st_size)
+        except FileNotFoundError:
+            raise ObjectMissing(key, "no such object") from None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        root = self._folder / "objects"
+        for path in sorted(root.rglob("*")):
+            key = path.relative_to(root).as_posix()
+            if path.is_file() and key.startswith(prefix):
+                yield ObjectInfo(key, path.stat().st_size)
+
+    def delete(self, key: str) -> None:
+        (self._folder / "objects" / key).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects."""
+        return sum(info.size for info in self.list())

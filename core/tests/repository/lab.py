@@ -1,0 +1,186 @@
+"""A repository in memory, a source whose bytes the test chooses, and the engine's verbs with short names."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from penstock.api import (
+    DumpPlan,
+    DumpStream,
+    Event,
+    Inspection,
+    PluginSettings,
+    RestoreTarget,
+    Secret,
+    Sink,
+    Source,
+    StreamSpec,
+)
+from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, check, restore
+from penstock.format.keys import PassphraseCost
+from penstock.repository import Access, Repository, SnapshotEntry
+from penstock.testing import MemorySink
+
+__all__ = ["CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "Lab", "noise"]
+
+KIB = 1024
+MIB = 1024 * KIB
+PASSPHRASE = Secret("correct horse battery staple")
+#: Argon2id with as little work as it takes.
+CHEAP = PassphraseCost(iterations=1, memory_kib=8, lanes=1)
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Bytes that neither compress nor repeat, always the same ones."""
+    return random.Random(seed).randbytes(size)
+
+
+class BytesStream(DumpStream):
+    """Gives `data` in reads of the sizes that `reads` yields (the last of them for ever), and remembers its end."""
+
+    def __init__(self, data: bytes, reads: Iterable[int] = (MIB,)) -> None:
+        self._data = data
+        self._sizes = iter(reads)
+        self._size = 1
+        self.done = 0
+        self.closes = 0
+        self.aborts = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self._size = next(self._sizes, self._size)
+        part = self._data[self.done : self.done + min(self._size, len(buffer))]
+        buffer[: len(part)] = part
+        self.done += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        self.closes += 1
+
+    def abort(self) -> None:
+        self.aborts += 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed, or else aborted."""
+        return self.closes + self.aborts > 0
+
+
+class _NoSettings(PluginSettings):
+    pass
+
+
+class BytesSource(Source):
+    """Dumps the streams it is given, and keeps what is restored.
+
+    `touched` lists the streams whose restore was begun: while it is empty, the target is untouched.
+    """
+
+    name = "bytes"
+    Settings = _NoSettings
+
+    def __init__(
+        self,
+        streams: Mapping[str, bytes],
+        *,
+        phases: Mapping[str, int] | None = None,
+        opener: Callable[[bytes], DumpStream] = BytesStream,
+    ) -> None:
+        super().__init__(_NoSettings())
+        self.streams = dict(streams)
+        self._phases = phases or {}
+        self._opener = opener
+        self.opened: list[DumpStream] = []
+        self.touched: list[str] = []
+        self.restored: dict[str, bytes] = {}
+
+    def inspect(self) -> Inspection:
+        return Inspection("bytes", "1", "1", size_estimate=sum(map(len, self.streams.values())))
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        specs = tuple(StreamSpec(name, "raw", phase=self._phases.get(name, 0)) for name in self.streams)
+        yield DumpPlan(self.inspect(), specs, consistency="one state")
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        stream = self._opener(self.streams[spec.name])
+        self.opened.append(stream)
+        return stream
+
+    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+        pass
+
+    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        self.touched.append(spec.name)
+        self.restored[spec.name] = b"".join(bytes(block) for block in blocks)
+
+
+class Lab:
+    """One repository, opened by its owner, and one host's cache in `folder`."""
+
+    def __init__(self, folder: Path, sink: Sink | None = None) -> None:
+        self.cache = folder
+        self.sink = sink or MemorySink()
+        self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
+        self.owner = self.repository.access
+        self.events: list[Event] = []
+
+    def open(self, access: Access | Secret | None = None, sink: Sink | None = None) -> Repository:
+        """Open the repository anew: by default as its owner, through the lab's own sink."""
+        return Repository.open(sink or self.sink, access or self.owner)
+
+    def backup(
+        self,
+        source: Source | Mapping[str, bytes],
+        *,
+        name: str = "shop",
+        by: Repository | None = None,
+        cache: Path | None = None,
+        memory: int = 64 * MIB,
+    ) -> BackupResult:
+        """Back up a source, or streams that are given as they are."""
+        return backup(
+            by or self.open(),
+            source if isinstance(source, Source) else BytesSource(source),
+            name=name,
+            source_type="bytes",
+            cache_dir=cache or self.cache,
+            memory=memory,
+            compression="auto",
+            listener=self.events.append,
+        )
+
+    def restore(
+        self,
+        snapshot: str | SnapshotEntry = "latest",
+        *,
+        into: Source | None = None,
+        by: Repository | None = None,
+        streams: Sequence[str] | None = None,
+        cache: Path | None = None,
+        despite_damage: bool = False,
+        verify_first: bool = True,
+    ) -> RestoreResult:
+        """Restore a snapshot."""
+        repository = by or self.open()
+        return restore(
+            repository,
+            repository.find(snapshot) if isinstance(snapshot, str) else snapshot,
+            into or BytesSource({}),
+            target=RestoreTarget(),
+            streams=streams,
+            verify_first=verify_first,
+            despite_damage=despite_damage,
+            cache_dir=cache,
+            listener=self.events.append,
+        )
+
+    def restored(self, snapshot: str = "latest") -> dict[str, bytes]:
+        """What a restore gives, by stream."""
+        target = BytesSource({})
+        self.restore(snapshot, into=target)
+        return target.restored
+
+    def check(self, *, read_data: bool = True, by: Repository | None = None, cache: Path | None = None) -> CheckReport:
+        """Check the repository; as on a fresh host, unless `cache` names one's cache."""
+        return check(by or self.open(), read_data=read_data, cache_dir=cache, listener=self.events.append)

@@ -1,0 +1,117 @@
+"""Reading ahead: few requests, every byte once, and nothing kept of what failed."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from core.tests.repository.lab import MIB, Lab, noise
+
+from penstock.api import SinkUnreachable
+from penstock.repository.ranges import RANGE, Ranges
+from penstock.repository.reader import SnapshotReader
+from penstock.testing import MemorySink
+
+
+class CountingSink(MemorySink):
+    """Notes what is asked of it; `gate` holds answers back, `failing` makes them errors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, int, int | None]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failing = False
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self.asked.append((key, start, length))
+        self.gate.wait()
+        if self.failing:
+            raise SinkUnreachable(key, "no answer")
+        return super().get(key, start=start, length=length)
+
+
+@pytest.fixture
+def sink() -> Iterator[CountingSink]:
+    sink = CountingSink()
+    for name in "abcdefghij":
+        sink.put(name, bytes(range(200)))
+    yield sink
+    sink.gate.set()
+
+
+def test_neighbours_take_one_request(sink: CountingSink) -> None:
+    ranges = Ranges(sink)
+    assert ranges.read("a", 10, 20, lambda: 50) == bytes(range(10, 20))
+    assert ranges.read("a", 20, 50, lambda: 150) == bytes(range(20, 50))
+    assert ranges.read("a", 50, 60, lambda: 60) == bytes(range(50, 60))
+    assert sink.asked == [("a", 10, 40), ("a", 50, 10)]
+
+
+def test_what_ends_early_is_given_short(sink: CountingSink) -> None:
+    ranges = Ranges(sink)
+    assert ranges.read("a", 190, 210, lambda: 300) == bytes(range(190, 200))
+    assert not len(ranges.read("a", 210, 300, lambda: 300))
+
+
+def test_who_wants_what_is_being_fetched_waits_for_it(sink: CountingSink) -> None:
+    ranges = Ranges(sink)
+    sink.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        parts = [pool.submit(ranges.read, "a", at, at + 10, lambda: 100) for at in (0, 10, 20, 30)]
+        # Whoever comes first asks, from its own place on: so at most all four do, and none twice.
+        sink.gate.set()
+        assert [bytes(part.result()) for part in parts] == [bytes(range(at, at + 10)) for at in (0, 10, 20, 30)]
+    assert len(set(sink.asked)) == len(sink.asked)
+
+
+def test_a_failure_is_not_kept(sink: CountingSink) -> None:
+    ranges = Ranges(sink)
+    sink.failing = True
+    with pytest.raises(SinkUnreachable):
+        ranges.read("a", 0, 10, lambda: 100)
+    sink.failing = False
+    assert ranges.read("a", 0, 10, lambda: 100) == bytes(range(10))
+
+
+def test_ranges_of_few_objects_are_kept(sink: CountingSink) -> None:
+    ranges = Ranges(sink)
+    for name in "abcdefghij":
+        ranges.read(name, 0, 10, lambda: 100)
+    asked = len(sink.asked)
+    ranges.read("j", 10, 20, lambda: 100)
+    assert len(sink.asked) == asked
+    ranges.read("a", 10, 20, lambda: 100)
+    assert len(sink.asked) == asked + 1
+
+
+def test_a_restore_asks_for_segments_by_the_range(tmp_path: Path) -> None:
+    sink = CountingSink()
+    lab = Lab(tmp_path, sink)
+    text = b"".join(b"%d\t%s\n" % (number, noise(3, number).hex().encode()) for number in range(600_000))
+    lab.backup({"d": text})
+    repository = lab.open()
+    sink.asked.clear()
+    with SnapshotReader(repository, repository.find("latest")) as reader:
+        assert b"".join(bytes(block) for block in reader.blocks(reader.stream("d"))) == text
+        segments = reader.segments_read
+    asked = [(start, length) for key, start, length in sink.asked if key.startswith("packs/")]
+    assert segments >= len(text) // MIB
+    assert len(asked) < segments / 2
+    assert all(length is not None and length <= RANGE for _, length in asked)
+
+
+def test_many_small_extents_come_in_large_blocks(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    old = noise(4 * MIB)
+    lab.backup({"d": old})
+    new = bytearray(old)
+    for at in range(0, len(new), 40_000):
+        new[at] ^= 1
+    lab.backup({"d": bytes(new)})
+    repository = lab.open()
+    with SnapshotReader(repository, repository.find("latest")) as reader:
+        blocks = [bytes(block) for block in reader.blocks(reader.stream("d"))]
+    assert b"".join(blocks) == new
+    assert len(blocks) <= len(new) / (256 * 1024) + 1

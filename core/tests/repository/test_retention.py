@@ -1,0 +1,132 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from core.tests.repository.lab import MIB, Lab, noise
+
+from penstock.api import MissingObject, SinkDenied, SinkError
+from penstock.repository import layout
+from penstock.testing import Fail, FaultySink, MemorySink
+from penstock.testing.memory import MemorySettings
+
+DAYS = 30
+OLD = noise(3 * MIB)
+
+
+class LockingSink(MemorySink):
+    """Locks for a month, and can be made to look as if time had passed."""
+
+    def __init__(self) -> None:
+        super().__init__(MemorySettings(object_lock_days=DAYS))
+
+    def age(self, days: int) -> None:
+        for key in self._locks:
+            self._locks[key] -= timedelta(days=days)
+
+
+@pytest.fixture
+def sink() -> LockingSink:
+    return LockingSink()
+
+
+@pytest.fixture
+def locking(tmp_path: Path, sink: LockingSink) -> Lab:
+    return Lab(tmp_path / "cache", sink)
+
+
+def needed_by_the_latest(lab: Lab) -> set[str]:
+    repository = lab.open()
+    entry = repository.find("latest")
+    return {
+        layout.CONFIG,
+        *(layout.grant_key(number) for number in range(1, repository.grants.length + 1)),
+        *(info.key for info in lab.sink.list(layout.SLOTS)),
+        *(layout.session_key(session) for session in entry.catalogue.sessions),
+        *(layout.pack_key(segment.pack) for segment in entry.catalogue.segments),
+        layout.snapshot_key(entry.id),
+    }
+
+
+def test_all_that_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(locking: Lab, sink: LockingSink) -> None:
+    locking.backup({"d": OLD})
+    sink.age(20)
+    locking.backup({"d": OLD + b"a little more"}, cache=locking.cache.parent / "a host of its own")
+    needed = needed_by_the_latest(locking)
+    assert len([key for key in needed if key.startswith(layout.PACKS)]) >= 2
+    least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
+    assert {key for key, until in sink.locks().items() if until > least} >= needed
+    with pytest.raises(SinkDenied, match="locked until"):
+        sink.delete(max(needed))
+
+
+def test_what_no_later_snapshot_needs_is_not_locked_again(locking: Lab, sink: LockingSink) -> None:
+    locking.backup({"d": noise(2 * MIB, seed=1)})
+    first = needed_by_the_latest(locking)
+    sink.age(20)
+    locking.backup({"d": noise(2 * MIB, seed=2)})
+    left = first - needed_by_the_latest(locking)
+    assert {key.partition("/")[0] for key in left} == {"packs", "sessions", "snapshots"}
+    assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS - 19) for key in left)
+
+
+def test_a_host_lengthens_a_lock_again_only_when_that_is_due(tmp_path: Path, sink: LockingSink) -> None:
+    faulty = FaultySink(sink)
+    lab = Lab(tmp_path, faulty)
+
+    def lengthened() -> set[str]:
+        before = len(faulty.calls)
+        lab.backup({"d": OLD})
+        return {key.partition("/")[0] for method, key in faulty.calls[before:] if method == "retain"}
+
+    assert lengthened() == {"penstock.json", "grants", "slots"}
+    assert lengthened() == {"packs", "sessions"}
+    assert lengthened() == set()
+
+
+def test_nothing_is_committed_when_a_lock_cannot_be_lengthened(tmp_path: Path, sink: LockingSink) -> None:
+    faulty = FaultySink(sink)
+    lab = Lab(tmp_path, faulty)
+    first = lab.backup({"d": OLD}).snapshot
+    faulty.add(Fail("retain", prefix=layout.PACKS, error=SinkDenied))
+    with pytest.raises(SinkDenied):
+        lab.backup({"d": OLD})
+    assert [entry.id for entry in lab.open().snapshots()] == [first]
+    faulty.heal()
+    assert lab.backup({"d": OLD}).packs == 0
+
+
+def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
+    tmp_path: Path, sink: LockingSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, sink)
+    first = lab.backup({"d": OLD})
+    (session,) = lab.open().find("latest").catalogue.sessions
+
+    def retain(key: str, until: datetime) -> None:
+        if key == layout.session_key(session):
+            sink._objects.pop(key, None)
+        MemorySink.retain(sink, key, until)
+
+    monkeypatch.setattr(sink, "retain", retain)
+    with pytest.raises(MissingObject, match=session.hex()):
+        lab.backup({"d": OLD})
+    assert [entry.id for entry in lab.open().snapshots()] == [first.snapshot]
+
+
+def test_a_passphrase_slot_that_is_gone_is_said_and_keeps_no_backup_from_being_made(
+    locking: Lab, sink: LockingSink
+) -> None:
+    (slot,) = [info.key for info in sink.list(layout.SLOTS)]
+    del sink._objects[slot]
+    result = locking.backup({"d": OLD})
+    assert any(slot in warning for warning in result.warnings)
+
+
+def test_a_sink_that_locks_nothing_is_never_asked_to(tmp_path: Path) -> None:
+    faulty = FaultySink(MemorySink())
+    lab = Lab(tmp_path, faulty)
+    lab.backup({"d": OLD})
+    lab.backup({"d": OLD})
+    assert not [key for method, key in faulty.calls if method == "retain"]
+    with pytest.raises(SinkError, match="locks no objects"):
+        faulty.retain(layout.CONFIG, datetime.now(UTC))

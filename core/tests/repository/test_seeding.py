@@ -1,0 +1,25 @@
+"""What a new repository's chunks come to, whichever secret it got."""
+
+import pytest
+from core.tests.repository.lab import Lab
+
+from penstock.format.chunker import Chunker, ChunkerParameters
+
+#: Other numbers, other small columns and another width than the rows that a seed is picked by.
+ROWS = b"".join(b"%d\t%d\t%d\t%70s\n" % (number, number % 7, number // 1000, b"") for number in range(500_000, 520_000))
+
+
+@pytest.mark.parametrize("repository", range(3))
+def test_padded_rows_are_cut_evenly(repository: int, lab: Lab) -> None:
+    chunker = Chunker(ChunkerParameters(), lab.owner.index.chunker_seed)
+    lengths = chunker.cut(memoryview(ROWS), last=True)
+    assert 500 < len(ROWS) / len(lengths) < 4000
+    # Of the chunk that a changed byte lies in.
+    assert sum(length * length for length in lengths) / len(ROWS) < 6000
+
+
+@pytest.mark.parametrize("filling", [b"\0", b" ", b"0", b"\xff"])
+def test_long_runs_of_one_byte_are_not_cut_small(filling: bytes, lab: Lab) -> None:
+    chunker = Chunker(ChunkerParameters(), lab.owner.index.chunker_seed)
+    lengths = chunker.cut(memoryview(filling * 1_000_000), last=True)
+    assert 1_000_000 / len(lengths) > 1000

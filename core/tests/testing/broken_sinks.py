@@ -1,0 +1,251 @@
+"""Sinks that each break one promise, in a way that a real one might."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from penstock.api import Capability, ObjectExists, ObjectInfo, ObjectMissing, SinkError, UsageError
+from penstock.testing import MemorySink
+
+Buffer = bytes | bytearray | memoryview
+
+
+class _Unchecked(MemorySink):
+    """A memory sink with a plain dictionary, for faults to be built on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, Buffer] = {}
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(key, data, if_absent=if_absent)
+        self.kept[key] = data
+
+
+class KeepsTheBuffer(_Unchecked):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        super().get(key)
+        data = bytes(self.kept[key])
+        return data[start:] if length is None else data[start : start + length]
+
+
+class HoldsTheBuffer(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(key, data, if_absent=if_absent)
+        self.held = memoryview(data)
+
+
+class TakesBytesOnly(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        if not isinstance(data, bytes):
+            raise SinkError(key, "bytes, please")
+        super().put(key, data, if_absent=if_absent)
+
+
+class ReadsAtMost8MiB(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        return super().get(key, start=start, length=length)[: 8 * 2**20]
+
+
+class RefusesRangesPastTheEnd(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        if start and start >= self.stat(key).size:
+            raise SinkError(key, "416 range not satisfiable")
+        return super().get(key, start=start, length=length)
+
+
+class RefusesRangesOfEmptyObjects(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        if length is not None and self.stat(key).size == 0:
+            raise SinkError(key, "416 range not satisfiable")
+        return super().get(key, start=start, length=length)
+
+
+class TakesLengthZeroForNone(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        return super().get(key, start=start, length=length or None)
+
+
+class LetsKeyErrorsThrough(MemorySink):
+    def stat(self, key: str) -> ObjectInfo:
+        try:
+            return super().stat(key)
+        except ObjectMissing:
+            raise KeyError(key) from None
+
+
+class ForgetsTheKeyOfErrors(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        try:
+            return super().get(key, start=start, length=length)
+        except ObjectMissing:
+            raise ObjectMissing("", "404") from None
+
+
+class TakesAFolderForAnObject(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        if any(info.key.startswith(f"{key}/") for info in self.list()):
+            return b""
+        return super().get(key, start=start, length=length)
+
+
+class GivesABytearray(MemorySink):
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> Any:
+        return bytearray(super().get(key, start=start, length=length))
+
+
+class WritesOverTheStart(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        old = self.contents().get(key, b"")
+        super().put(key, bytes(data) + old[len(data) :], if_absent=if_absent)
+
+
+class IgnoresIfAbsent(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(key, data)
+
+
+class ForgivesTheSamePutTwice(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        if self.contents().get(key) != bytes(data):
+            super().put(key, data, if_absent=if_absent)
+
+
+class TakesAnEmptyObjectForNone(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(key, data, if_absent=if_absent and bool(self.contents().get(key)))
+
+
+class LooksThenPuts(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        if if_absent and key in self.contents():
+            raise ObjectExists(key, "there already")
+        time.sleep(0.001)
+        super().put(key, data)
+
+
+class ShowsHalfAnObject(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(key, bytes(data)[: len(data) // 2], if_absent=if_absent)
+        time.sleep(0.002)
+        super().put(key, data)
+
+
+class DeletesBeforeItReplaces(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        if not if_absent:
+            self.delete(key)
+            time.sleep(0.002)
+        super().put(key, data, if_absent=if_absent)
+
+
+class ListsFoldersOnly(MemorySink):
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        folder = prefix.rpartition("/")[0]
+        yield from super().list(f"{folder}/" if folder else "")
+
+
+class ListsOnePage(MemorySink):
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield from [info for info, _ in zip(super().list(prefix), range(1000), strict=False)]
+
+
+class ListsTheEndOfAPageTwice(MemorySink):
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for number, info in enumerate(super().list(prefix)):
+            yield info
+            if number == 999:
+                yield info
+
+
+class ListsAMarker(MemorySink):
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield ObjectInfo(prefix, 0)
+        yield from super().list(prefix)
+
+
+class TellsLocalTime(MemorySink):
+    def stat(self, key: str) -> ObjectInfo:
+        found = super().stat(key)
+        return replace(found, modified=found.modified and found.modified.astimezone().replace(tzinfo=None))
+
+
+class HidesDotFiles(MemorySink):
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield from (info for info in super().list(prefix) if "/." not in f"/{info.key}")
+
+
+class TakesAnyKey(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        try:
+            super().put(key, data, if_absent=if_absent)
+        except SinkError as error:
+            if "valid" not in str(error):
+                raise
+
+
+class RaisesItsOwnForKeys(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        if ".." in key:
+            raise UsageError(key)
+        super().put(key, data, if_absent=if_absent)
+
+
+class MissesWhatItDeletes(MemorySink):
+    def delete(self, key: str) -> None:
+        self.stat(key)
+        super().delete(key)
+
+
+class DeletesByPrefix(MemorySink):
+    def delete(self, key: str) -> None:
+        for info in list(super().list(key)):
+            super().delete(info.key)
+
+
+class SharesStateBetweenThreads(MemorySink):
+    key = ""
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self.key = key
+        time.sleep(0.0005)
+        return super().get(self.key, start=start, length=length)
+
+
+class IsNowhere(MemorySink):
+    location = ""
+
+
+class ClosesOnce(MemorySink):
+    closed = False
+
+    def close(self) -> None:
+        if self.closed:
+            raise SinkError("", "closed already")
+        self.closed = True
+
+
+class DeclaresLocksThatItHasNot(MemorySink):
+    capabilities = MemorySink.capabilities | {Capability.OBJECT_LOCK}
+
+
+class LocksWhatIsNotThere(MemorySink):
+    capabilities = MemorySink.capabilities | {Capability.OBJECT_LOCK}
+    retention = timedelta(days=1)
+
+    def retain(self, key: str, until: datetime) -> None:
+        pass
+
+
+class RefusesAShorterLock(MemorySink):
+    capabilities = MemorySink.capabilities | {Capability.OBJECT_LOCK}
+    retention = timedelta(days=1)
+    latest = datetime.min.replace(tzinfo=UTC)
+
+    def retain(self, key: str, until: datetime) -> None:
+        self.stat(key)
+        if until < self.latest:
+            raise SinkError(key, "409 the lock would be shortened")
+        self.latest = until

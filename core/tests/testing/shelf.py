@@ -1,0 +1,187 @@
+"""A source that keeps every promise, on a database that is a folder of two files: for broken ones to be built on."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from penstock.api import (
+    Capability,
+    ChildOutput,
+    DumpPlan,
+    DumpStream,
+    Inspection,
+    PluginSettings,
+    RestoreFailed,
+    RestoreTarget,
+    Secret,
+    SecretRef,
+    Source,
+    SourceUnreachable,
+    StreamSpec,
+    TargetNotEmpty,
+    UsageError,
+    env_for_child,
+    run_child,
+)
+from penstock.testing.source_conformance import ChildProgram, Differences, NotApplicable, SourceLab, Target
+
+END = b"-- the end of the shelf\n"
+PASSWORD = "s3cret of the shelf"
+_PROGRAM = """\
+#!/bin/sh
+if [ "$1" = --version ]; then echo 1.0; exit; fi
+cat "$1" && echo "-- the end of the shelf"
+"""
+
+
+class ShelfSettings(PluginSettings):
+    path: Path
+    program: Path
+    password: SecretRef | None = None
+    stall_timeout: float = 60
+
+
+class ShelfSource(Source):
+    name = "shelf"
+    schemes = ("shelf",)
+    Settings: ClassVar[type[PluginSettings]] = ShelfSettings
+    capabilities = frozenset({Capability.CONSISTENT, Capability.PARALLEL_STREAMS})
+    settings: ShelfSettings
+
+    #: Every child of a stream, to clean up what a broken source leaves.
+    children: ClassVar[list[ChildOutput]] = []
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        parts = urlsplit(url)
+        if parts.netloc or parts.query:
+            raise UsageError("the URL of a shelf is a path, without host, password and query")
+        return {"path": parts.path}
+
+    @property
+    def location(self) -> str:
+        return str(self.settings.path)
+
+    def inspect(self) -> Inspection:
+        self._look()
+        version = run_child([str(self.settings.program), "--version"], name="shelfdump", timeout=30).decode().strip()
+        return Inspection("shelf", "1.0", version, self._file("main").stat().st_size)
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        inspection = self.inspect()
+        with tempfile.TemporaryDirectory() as folder:
+            view = self._view(Path(folder))
+            main = StreamSpec(
+                "data/main.txt", "shelf", 1, inspection.size_estimate, False, {"file": str(view / "main")}
+            )
+            notes = StreamSpec("notes.txt", "shelf", 0, None, True, {"file": str(view / "notes")})
+            yield DumpPlan(inspection, (notes, main), "one copy")
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        return self._child(spec)
+
+    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+        if target.options:
+            raise UsageError(f"a shelf has no option {', '.join(target.options)}")
+        if self._file("main").exists() and not target.clean:
+            raise TargetNotEmpty(f"{self.location} is not empty")
+
+    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        data = b"".join(bytes(block) for block in blocks)
+        if not data.endswith(END):
+            raise RestoreFailed(f"{spec.name} has no end")
+        self._file(Path(spec.name).stem).write_bytes(data.removesuffix(END))
+
+    def _child(self, spec: StreamSpec, **more: Any) -> ChildOutput:
+        secret = self._secret()
+        chosen: dict[str, Any] = {
+            "name": f"shelfdump of {spec.name}",
+            "env": env_for_child({"SHELF_PASSWORD": secret}),
+            "stall_timeout": self.settings.stall_timeout,
+            "end_marker": END,
+            "secrets": [secret],
+        }
+        child = ChildOutput(self._command(spec), **(chosen | more))
+        self.children.append(child)
+        return child
+
+    def _command(self, spec: StreamSpec) -> list[str]:
+        return [str(self.settings.program), spec.attributes["file"]]
+
+    def _secret(self) -> Secret:
+        return self.settings.password.resolve() if self.settings.password else Secret("none")
+
+    def _view(self, folder: Path) -> Path:
+        for name in ("main", "notes"):
+            shutil.copy(self._file(name), folder / name)
+        return folder
+
+    def _look(self) -> None:
+        if not self._file("main").exists():
+            raise SourceUnreachable(f"there is no shelf in {self.settings.path}")
+
+    def _file(self, name: str) -> Path:
+        return self.settings.path / name
+
+
+class ShelfLab(SourceLab):
+    differences: Differences | None = None
+    undoes: NotApplicable | None = None
+
+    def __init__(self, kind: Callable[[ShelfSettings], ShelfSource], folder: Path) -> None:
+        self.folder = folder
+        self._kind = kind
+        (folder / "seed").mkdir(parents=True)
+        (folder / "password").write_text(PASSWORD)
+        (folder / "seed" / "main").write_text("".join(f"ördér {n}\t{n * 7919 % 10007}\n" for n in range(6000)))
+        (folder / "seed" / "notes").write_text("notes\n" * 300)
+        self._program = folder / "bin" / "shelfdump"
+        self._program.parent.mkdir()
+        self._program.write_text(_PROGRAM)
+        self._program.chmod(0o755)
+        self._source = self._make("seed")
+        self.targets = 0
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (PASSWORD,)
+
+    @property
+    def program(self) -> ChildProgram | NotApplicable:
+        return ChildProgram(self._program)
+
+    def variant(self, *, program: Path | None = None, stall_timeout: float | None = None) -> Source:
+        return self._make("seed", program=program or self._program, stall_timeout=stall_timeout or 60)
+
+    def unreachable(self) -> Source:
+        return self._make("missing")
+
+    def content(self) -> object:
+        return self._content("seed")
+
+    def change(self) -> None:
+        with (self.folder / "seed" / "main").open("a") as file:
+            file.write("late\n")
+
+    def target(self) -> Target:
+        self.targets += 1
+        name = f"target-{self.targets}"
+        (self.folder / name).mkdir()
+        return Target(self._make(name), lambda: self._content(name))
+
+    def _make(self, name: str, **more: Any) -> ShelfSource:
+        chosen = {"path": self.folder / name, "program": self._program, "password": {"file": self.folder / "password"}}
+        settings = getattr(self._kind, "Settings", ShelfSettings)
+        return self._kind(settings.model_validate(chosen | more))
+
+    def _content(self, name: str) -> dict[str, str]:
+        return {path.name: path.read_text() for path in sorted((self.folder / name).iterdir())}

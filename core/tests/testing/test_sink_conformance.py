@@ -1,0 +1,112 @@
+"""The kit finds each fault that it was made for: every test of it fails for some sink that breaks that promise."""
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+from core.tests.testing import broken_sinks as broken
+
+from penstock.api import Sink
+from penstock.testing import FaultySink, FlipBit, MemorySink, Truncate
+from penstock.testing.sink_conformance import SinkConformance, deviates
+
+_GUARD = "test_no_test_is_replaced_silently"
+
+_LOCKS = {"test_locks_are_lengthened_where_they_are_declared_and_nowhere_else"}
+
+_BROKEN: list[tuple[Callable[[], Sink], set[str]]] = [
+    (broken.KeepsTheBuffer, {"test_the_buffer_is_the_callers_again_after_a_put"}),
+    (broken.HoldsTheBuffer, {"test_the_buffer_is_the_callers_again_after_a_put"}),
+    (broken.TakesBytesOnly, {"test_every_kind_of_buffer_is_taken"}),
+    (broken.ReadsAtMost8MiB, {"test_what_is_put_is_got", "test_a_range_of_a_large_object_is_whole"}),
+    (broken.RefusesRangesPastTheEnd, {"test_ranges_give_what_there_is", "test_ranges_of_an_empty_object_are_empty"}),
+    (broken.RefusesRangesOfEmptyObjects, {"test_ranges_of_an_empty_object_are_empty"}),
+    (broken.TakesLengthZeroForNone, {"test_ranges_give_what_there_is"}),
+    (broken.LetsKeyErrorsThrough, {"test_a_missing_object_is_said_with_its_key"}),
+    (broken.ForgetsTheKeyOfErrors, {"test_a_missing_object_is_said_with_its_key"}),
+    (broken.TakesAFolderForAnObject, {"test_a_missing_object_is_said_with_its_key"}),
+    (broken.GivesABytearray, {"test_every_kind_of_buffer_is_taken"}),
+    (broken.WritesOverTheStart, {"test_a_put_replaces_the_whole_object"}),
+    (broken.IgnoresIfAbsent, {"test_put_if_absent_leaves_what_is_there", "test_put_if_absent_finds_an_empty_object"}),
+    (broken.ForgivesTheSamePutTwice, {"test_put_if_absent_leaves_what_is_there"}),
+    (broken.TakesAnEmptyObjectForNone, {"test_put_if_absent_finds_an_empty_object"}),
+    (broken.LooksThenPuts, {"test_of_concurrent_puts_if_absent_exactly_one_wins"}),
+    (broken.ShowsHalfAnObject, {"test_a_reader_sees_the_old_object_or_the_new_one"}),
+    (broken.DeletesBeforeItReplaces, {"test_a_reader_sees_the_old_object_or_the_new_one"}),
+    (broken.ListsFoldersOnly, {"test_a_listing_gives_exactly_what_starts_with_the_prefix"}),
+    (broken.ListsOnePage, {"test_a_listing_of_over_a_thousand_objects_gives_each_once"}),
+    (broken.ListsTheEndOfAPageTwice, {"test_a_listing_of_over_a_thousand_objects_gives_each_once"}),
+    (broken.ListsAMarker, {"test_an_empty_sink_lists_nothing"}),
+    (broken.TellsLocalTime, {"test_times_are_utc"}),
+    (broken.HidesDotFiles, {"test_odd_keys_are_kept_apart"}),
+    (broken.TakesAnyKey, {"test_invalid_keys_are_refused"}),
+    (broken.RaisesItsOwnForKeys, {"test_invalid_keys_are_refused"}),
+    (broken.MissesWhatItDeletes, {"test_a_delete_removes_one_object_and_may_be_repeated"}),
+    (broken.DeletesByPrefix, {"test_a_delete_removes_one_object_and_may_be_repeated"}),
+    (broken.SharesStateBetweenThreads, {"test_threads_do_not_disturb_each_other"}),
+    (broken.IsNowhere, {"test_it_says_where_it_is"}),
+    (broken.ClosesOnce, {"test_it_may_be_closed_twice"}),
+    (broken.DeclaresLocksThatItHasNot, _LOCKS),
+    (broken.LocksWhatIsNotThere, _LOCKS),
+    (broken.RefusesAShorterLock, _LOCKS),
+    (lambda: FaultySink(MemorySink(), FlipBit("put", nth=1)), {"test_what_is_put_is_got"}),
+    (lambda: FaultySink(MemorySink(), Truncate("get", keep=5)), {"test_what_is_put_is_got"}),
+]
+
+
+def _tests() -> dict[str, Callable[..., None]]:
+    return {name: test for name, test in vars(SinkConformance).items() if name.startswith("test_")}
+
+
+def _fails(test: Callable[..., None], make: Callable[[], Sink]) -> bool:
+    """Whether the test fails, with any of its parameters."""
+    marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+    for fixed in [{mark.args[0]: value} for mark in marks for value in mark.args[1]] or [{}]:
+        sink = make()
+        given = {"sink": sink, "sibling": sink, **fixed}
+        wanted = {name: given[name] for name in inspect.signature(test).parameters if name != "self"}
+        try:
+            test(SinkConformance(), **wanted)
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - a broken sink raises whatever it likes
+            return True
+    return False
+
+
+@pytest.mark.parametrize("number", range(len(_BROKEN)), ids=lambda number: getattr(_BROKEN[number][0], "__name__", ""))
+def test_a_broken_sink_is_found_out(number: int) -> None:
+    make, expected = _BROKEN[number]
+    assert {name for name in expected if _fails(_tests()[name], make)} == expected
+
+
+def test_every_test_of_the_kit_can_fail() -> None:
+    assert set().union(*(expected for _, expected in _BROKEN)) == set(_tests())
+
+
+def test_a_replaced_test_is_noticed() -> None:
+    class Replaces(SinkConformance):
+        def test_times_are_utc(self, sink: Sink) -> None:
+            """Nothing."""
+
+        def test_one_more(self) -> None:
+            """Additions are fine."""
+
+    class Inherits(Replaces):
+        pass
+
+    for suite in (Replaces, Inherits):
+        with pytest.raises(AssertionError, match="replaces without @deviates: test_times_are_utc"):
+            suite().test_no_test_is_replaced_silently()
+
+
+def test_a_test_may_be_replaced_openly() -> None:
+    class Replaces(SinkConformance):
+        @deviates("the storage keeps no times")
+        def test_times_are_utc(self, sink: Sink) -> None:
+            """Nothing."""
+
+    Replaces().test_no_test_is_replaced_silently()
+
+
+def test_the_guard_itself_cannot_be_replaced() -> None:
+    with pytest.raises(TypeError, match="cannot be replaced"):
+        type("Sly", (SinkConformance,), {_GUARD: lambda self: None})

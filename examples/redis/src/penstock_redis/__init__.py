@@ -1,0 +1,1 @@
+"""A Penstock source: one Redis server, with all of its databases."""

@@ -1,0 +1,145 @@
+"""The source: one server, dumped by redis-cli as one RDB file."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from penstock.api import (
+    Capability,
+    ChildOutput,
+    DumpPlan,
+    DumpStream,
+    Inspection,
+    InventoryItem,
+    PluginSettings,
+    RestoreTarget,
+    Source,
+    StreamSpec,
+    TargetNotEmpty,
+    UsageError,
+    env_for_child,
+    run_child,
+)
+from penstock_redis.primary import replicate
+from penstock_redis.rdb import RdbStream
+from penstock_redis.resp import Connection
+from penstock_redis.settings import RedisSettings, settings_from_url
+
+__all__ = ["FORMAT", "RedisSource"]
+
+FORMAT = "rdb"
+_PROBE_SECONDS = 30.0
+
+
+class RedisSource(Source):
+    """Dumps a Redis server as one RDB file, and restores it by full synchronisation, as a replica gets its data.
+
+    The option `address` of a restore is this host's address as the server can reach it; left out, it is the one that
+    the connection to the server has.
+    """
+
+    name: ClassVar[str] = "redis"
+    schemes: ClassVar[tuple[str, ...]] = ("redis",)
+    Settings: ClassVar[type[PluginSettings]] = RedisSettings
+    #: Not CONSISTENT: the view is taken when the stream is opened, not when the dump begins. It has only one stream.
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
+
+    settings: RedisSettings
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        """`redis://user@host:6379`; no password."""
+        return settings_from_url(url)
+
+    @property
+    def location(self) -> str:
+        """The URL without a password."""
+        return self.settings.location
+
+    def inspect(self) -> Inspection:
+        """Ask redis-cli for its version and the server for the rest."""
+        # The cheapest question first: without a client nothing else matters.
+        answer = run_child([self._client, "--version"], name="redis-cli", timeout=_PROBE_SECONDS, env=env_for_child())
+        client = re.search(rb"\d+(?:\.\d+)+", answer)
+        with Connection(self.settings) as server:
+            info = server.info()
+        return Inspection(
+            engine="redis",
+            server_version=info["redis_version"],
+            client_version=client[0].decode() if client else "unknown",
+            # What the data takes in memory; it takes less in a file.
+            size_estimate=int(info["used_memory"]),
+            inventory=tuple(InventoryItem("database", name, rows) for name, rows in _keyspace(info)),
+        )
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        """One stream; the server makes a view of its own for it when it is opened."""
+        found = self.inspect()
+        attributes = {"server_version": found.server_version, "client_version": found.client_version}
+        spec = StreamSpec("dump.rdb", FORMAT, size_estimate=found.size_estimate, attributes=attributes)
+        yield DumpPlan(found, (spec,), "one moment: that at which the server forks to write the file")
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        """Let redis-cli ask for a synchronisation, as a replica does, and write what it gets to its output."""
+        settings = self.settings
+        if spec.format != FORMAT:
+            raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of Redis's")
+        password = settings.password.resolve() if settings.password else None
+        user = ["--user", settings.user] if settings.user else []
+        child = ChildOutput(
+            [self._client, "-h", settings.host, "-p", str(settings.port), *user, "--rdb", "-"],
+            name=f"redis-cli of {self.location}",
+            # In the environment, which only this user can read; on the command line, everybody could.
+            env=env_for_child({"REDISCLI_AUTH": password} if password else {}),
+            stall_timeout=settings.stall_timeout,
+            secrets=[password] if password else [],
+        )
+        return RdbStream(child, spec.name)
+
+    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+        """Look at the server's version, role and content."""
+        _address(target)
+        if len(streams) != 1 or streams[0].format != FORMAT:
+            raise UsageError(f"a Redis server is restored from one stream of the format {FORMAT}")
+        with Connection(self.settings) as server:
+            info = server.info()
+        dumped, present = (_major(streams[0].attributes["server_version"]), _major(info["redis_version"]))
+        if present < dumped:
+            raise UsageError(f"{self.location} is older than the server that was dumped, and may not read its format")
+        if info.get("cluster_enabled") == "1" or info["role"] != "master":
+            raise UsageError(
+                f"{self.location} is a replica, or part of a cluster, and cannot be synchronised from here",
+                hint="restore into a server that stands alone",
+            )
+        held = [f"{rows} keys in {name}" for name, rows in _keyspace(info)]
+        if int(info.get("number_of_libraries", "0")):
+            held.append("functions")
+        if held and not target.clean:
+            raise TargetNotEmpty(f"{self.location} holds {', '.join(held)}", hint="restore into an empty server")
+
+    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        """Let the server synchronise from here. It replaces its data when it has all of it, and not before."""
+        with Connection(self.settings) as server:
+            replicate(server, spec.name, blocks, address=_address(target), timeout=self.settings.stall_timeout)
+
+    @property
+    def _client(self) -> str:
+        return str(self.settings.client_path / "redis-cli") if self.settings.client_path else "redis-cli"
+
+
+def _address(target: RestoreTarget) -> str | None:
+    for name in target.options.keys() - {"address"}:
+        raise UsageError(f"a restore into Redis has no option {name}", hint="there is: address")
+    return target.options.get("address")
+
+
+def _keyspace(info: dict[str, str]) -> list[tuple[str, int]]:
+    """The databases that hold keys, and how many."""
+    found = [(name, re.match(r"keys=(\d+),", value)) for name, value in info.items() if re.fullmatch(r"db\d+", name)]
+    return [(name, int(keys[1])) for name, keys in found if keys]
+
+
+def _major(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

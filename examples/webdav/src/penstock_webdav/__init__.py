@@ -1,0 +1,1 @@
+"""A Penstock sink: a folder of a WebDAV server."""

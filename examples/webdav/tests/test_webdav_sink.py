@@ -1,0 +1,93 @@
+import socket
+from collections.abc import Callable
+from http.client import HTTPMessage
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from penstock.api import Deadline, ObjectExists, SinkDenied, SinkError, SinkUnreachable, UsageError
+from penstock_webdav.connection import Answer, Connections
+from penstock_webdav.settings import WebDavSettings, settings_from_url
+from penstock_webdav.sink import WebDavSink
+
+MakeSink = Callable[..., WebDavSink]
+
+
+def test_a_url_stands_for_settings() -> None:
+    assert settings_from_url("webdavs://me@host:8443/a%20b/c") == {"address": "https://host:8443/a%20b/c", "user": "me"}
+    assert settings_from_url("webdav://host/a") == {"address": "http://host/a"}
+    for url in ("webdavs://me:pa55@host/a", "webdavs://host/a?password=pa55"):
+        with pytest.raises(UsageError) as caught:
+            settings_from_url(url)
+        assert "pa55" not in str(caught.value)
+
+
+def test_a_password_is_not_sent_in_the_clear_unless_asked_for(tmp_path: Path) -> None:
+    settings = {"address": "http://host/a", "password": {"env": "NAME"}}
+    with pytest.raises(ValidationError, match="plain http"):
+        WebDavSettings.model_validate(settings)
+    assert WebDavSettings.model_validate(settings | {"insecure": True}).insecure
+    assert WebDavSettings.model_validate(settings | {"address": "https://host/a/"}).address == "https://host/a"
+    for url in ("https://me:pa55@host/a", "ftp://host/a", "https://host/a?b", "a"):
+        with pytest.raises(ValidationError):
+            WebDavSettings.model_validate({"address": url})
+
+
+def test_a_wrong_password_is_denied(make_sink: MakeSink, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("not it", encoding="utf-8")
+    sink = make_sink(password={"file": wrong})
+    for call in (lambda: sink.put("a", b"x"), lambda: sink.get("a"), lambda: list(sink.list())):
+        with pytest.raises(SinkDenied) as caught:
+            call()
+        assert "not it" not in repr(caught.value)
+
+
+def test_a_server_that_is_not_there_is_unreachable_after_the_deadline(make_sink: MakeSink) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(SinkUnreachable, match="refused"):
+        make_sink(address=f"http://127.0.0.1:{port}/a", deadline=0.1).get("a")
+
+
+def test_a_put_whose_answer_is_lost_is_not_taken_for_somebody_elses(
+    make_sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = make_sink()
+    sink.put("warm", b"up", if_absent=True)
+    request = Connections.request
+    lost: list[str] = []
+
+    def lose(self: Connections, method: str, path: str, deadline: Deadline, **more: object) -> Answer:
+        answer = request(self, method, path, deadline, **more)  # type: ignore[arg-type]
+        if method == "PUT" and not lost:
+            lost.append(path)
+            raise SinkUnreachable("a", "the answer was lost")
+        return answer
+
+    monkeypatch.setattr(Connections, "request", lose)
+    sink.put("a", b"mine", if_absent=True)
+    assert lost
+    with pytest.raises(ObjectExists):
+        sink.put("a", b"mine", if_absent=True)
+
+
+def test_a_server_that_ignores_conditions_is_refused(make_sink: MakeSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connections, "request", lambda *_, **__: Answer(201, HTTPMessage(), b""))
+    with pytest.raises(SinkError, match="would overwrite what is there"):
+        make_sink().put("a", b"x", if_absent=True)
+
+
+def test_what_is_no_key_is_not_listed(make_sink: MakeSink, tmp_path: Path) -> None:
+    sink = make_sink()
+    sink.put("a", b"x", if_absent=True)
+    (tmp_path / "served" / "backups" / "UPPER").write_text("not ours")
+    assert [info.key for info in sink.list()] == ["a"]
+
+
+def test_deleting_the_name_of_a_folder_removes_nothing(make_sink: MakeSink) -> None:
+    sink = make_sink()
+    sink.put("packs/a", b"x")
+    sink.delete("packs")
+    assert sink.get("packs/a") == b"x"

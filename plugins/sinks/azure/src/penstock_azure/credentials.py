@@ -1,0 +1,60 @@
+"""Who asks: a key, a shared access signature or a connection string, or what azure-identity finds."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.storage.blob import BlobServiceClient
+
+from penstock.api import SettingsError
+from penstock_azure.settings import AzureSettings
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+__all__ = ["make_client"]
+
+
+def make_client(settings: AzureSettings, **options: Any) -> BlobServiceClient:
+    """A client with the credentials of the settings. Raises `SettingsError` and `SecretUnavailable`."""
+    if settings.connection_string is not None:
+        return _from_connection_string(settings, settings.connection_string.resolve().reveal(), options)
+    credential: AzureNamedKeyCredential | AzureSasCredential | TokenCredential
+    if settings.account_key is not None:
+        credential = AzureNamedKeyCredential(settings.account, settings.account_key.resolve().reveal())
+    elif settings.sas_token is not None:
+        credential = AzureSasCredential(settings.sas_token.resolve().reveal().lstrip("?"))
+    else:
+        credential = _found_by_identity(settings)
+    return BlobServiceClient(settings.address, credential=credential, **options)
+
+
+def _from_connection_string(settings: AzureSettings, text: str, options: dict[str, Any]) -> BlobServiceClient:
+    try:
+        client = BlobServiceClient.from_connection_string(text, **options)
+    except (ValueError, KeyError, TypeError):  # they may quote it
+        hint = "Copy it whole from the account: DefaultEndpointsProtocol=https;AccountName=…;AccountKey=…"
+        raise SettingsError("connection_string is none that can be read", hint=hint) from None
+    if client.account_name not in {None, settings.account}:
+        raise SettingsError(f"connection_string is of the account {client.account_name}, not {settings.account}")
+    parts = urlsplit(client.url)
+    if parts.scheme == "http" and parts.query and parts.hostname != "127.0.0.1":
+        raise SettingsError("connection_string would send its signature over http://")
+    return client
+
+
+def _found_by_identity(settings: AzureSettings) -> "TokenCredential":
+    try:
+        identity = importlib.import_module("azure.identity")  # an optional dependency
+    except ImportError:
+        raise SettingsError(
+            "no account_key, sas_token or connection_string is set, and azure-identity is not installed",
+            hint="Set one of them, or install azure-identity (the extra `identity` of penstock-azure).",
+        ) from None
+    found: TokenCredential = identity.DefaultAzureCredential(
+        connection_timeout=min(settings.connect_timeout, settings.deadline),
+        read_timeout=min(settings.read_timeout, settings.deadline),
+        retry_total=1,
+    )
+    return found

@@ -1,0 +1,36 @@
+"""A container of Azure Blob Storage, or a part of one, as a sink: every object is one Put Blob."""
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.api import ObjectStoreSink
+from penstock_azure.settings import AzureSettings, settings_from_url
+
+if TYPE_CHECKING:
+    from penstock_azure.objects import Objects
+
+__all__ = ["AzureSink"]
+
+
+class AzureSink(ObjectStoreSink["Objects"]):
+    """Keeps each object under its key, below the prefix, in a container of Azure Blob Storage.
+
+    Nothing is imported, and no connection made, before the first call. One client serves all threads. Each call has
+    one total deadline over all its attempts. A put carries an MD5 that the service compares.
+    """
+
+    name = "azure"
+    schemes = ("azure",)
+    Settings = AzureSettings
+
+    settings: AzureSettings
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        """`azure://account/container/prefix?endpoint=https://host` as settings. Raises `UsageError`."""
+        return settings_from_url(url)
+
+    def connect(self) -> "Objects":
+        """Import the SDK."""
+        from penstock_azure.objects import Objects
+
+        return Objects(self.settings)

@@ -1,0 +1,38 @@
+"""What the operating system refuses, in the words of the sink's contract."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from penstock.api import SinkDenied, SinkError, SinkFull
+
+__all__ = ["translated"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+
+
+@contextmanager
+def translated(key: str, *, absent: Callable[[str], SinkError] | None = None) -> Iterator[None]:
+    """Turn each `OSError` of the block into the `SinkError` that carries `key`, with the `OSError` as its cause.
+
+    Where `absent` is given, a missing file is what it makes of the key.
+    """
+    try:
+        yield
+    except OSError as error:
+        if absent is not None and error.errno in _ABSENT:
+            raise absent(key) from error
+        raise _refusal(key, error) from error
+
+
+def _refusal(key: str, error: OSError) -> SinkError:
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return SinkFull(key, reason, hint="Free some space, or raise the quota, and run again: nothing was damaged.")
+    if error.errno in _DENIED:
+        return SinkDenied(key, reason, hint="Does the user that runs Penstock own the folder?")
+    if error.errno in (errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV):
+        return SinkError(key, reason, hint="The folder must lie in one file system, and one that has hard links.")
+    return SinkError(key, reason)

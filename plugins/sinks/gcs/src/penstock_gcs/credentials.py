@@ -1,0 +1,143 @@
+"""Who asks: the credentials of the settings or of the machine, and tokens made from them when one is due."""
+
+import json
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import google.auth
+import google.auth.exceptions
+from google.auth.transport.urllib3 import Request
+
+from penstock.api import Deadline, SettingsError, SinkDenied, SinkUnreachable
+from penstock_gcs.settings import GcsSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.auth.credentials import Credentials
+
+    from penstock_gcs.pools import Pools
+
+__all__ = ["Authority"]
+
+_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+#: Object retention is part of what only full control covers.
+_SCOPES_FOR_LOCKS = ("https://www.googleapis.com/auth/devstorage.full_control",)
+_OTHER_KINDS = {"authorized_user", "external_account", "impersonated_service_account"}
+_HINT = (
+    "Name a service account's file (credentials_file, or GOOGLE_APPLICATION_CREDENTIALS), run "
+    "`gcloud auth application-default login`, or use the service account of this machine."
+)
+
+
+class Authority:
+    """Adds authorization to requests. One lock around all of it: credentials are not safe in threads."""
+
+    def __init__(self, settings: GcsSettings, pools: "Pools") -> None:
+        self._settings = settings
+        self._pools = pools
+        self._lock = threading.Lock()
+        self._credentials: Credentials | None = None
+
+    def headers(self, key: str, method: str, url: str, deadline: Deadline, *, anew: bool = False) -> dict[str, str]:
+        """What authorizes the request; with `anew`, by a token that was not used before. Raises `SinkError`."""
+        if self._settings.sends_no_credentials:
+            return {}
+        headers: dict[str, str] = {}
+        with self._lock, _translated(key):
+            request = _BoundedRequest(self._pools, deadline, self._settings.read_timeout)
+            if self._credentials is None:
+                self._credentials = self._load(request)
+            if anew:
+                self._credentials.refresh(request)  # type: ignore[no-untyped-call]
+            self._credentials.before_request(request, method, url, headers)  # type: ignore[no-untyped-call]
+        return headers
+
+    def _load(self, request: Request) -> "Credentials":
+        scopes = _SCOPES if self._settings.object_lock == "none" else _SCOPES_FOR_LOCKS
+        if self._settings.credentials_file is not None:
+            path = self._settings.credentials_file
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"credentials_file: cannot read {path}: {type(error).__name__}") from None
+            return _from_json(text, f"the file {path}", scopes, request)
+        if self._settings.credentials_json is not None:
+            text = self._settings.credentials_json.resolve().reveal()
+            return _from_json(text, "credentials_json", scopes, request)
+        found: Credentials
+        found, _project = google.auth.default(scopes=scopes, request=request)
+        return found
+
+
+def _from_json(text: str, origin: str, scopes: tuple[str, ...], request: Request) -> "Credentials":
+    # Whatever goes wrong here may quote the text, a private key.
+    try:
+        info = json.loads(text)
+        kind = info["type"]
+        if kind == "service_account":
+            from google.oauth2 import service_account
+
+            make = service_account.Credentials.from_service_account_info
+            found: Credentials = make(info, scopes=scopes)  # type: ignore[no-untyped-call]
+            return found
+        if kind in _OTHER_KINDS:
+            return _of_other_kind(info, scopes, request)
+    except (ValueError, TypeError, KeyError, google.auth.exceptions.GoogleAuthError):
+        raise SettingsError(f"{origin} holds no credentials of Google that can be read", hint=_HINT) from None
+    raise SettingsError(
+        f"{origin} holds credentials of an unknown kind",
+        hint="It must be the JSON of a service account, or that of workload identity federation.",
+    )
+
+
+def _of_other_kind(info: Mapping[str, Any], scopes: tuple[str, ...], request: Request) -> "Credentials":
+    found: Credentials
+    load = google.auth.load_credentials_from_dict
+    found, _project = load(info, scopes=scopes, request=request)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _BoundedRequest(Request):
+    """How google-auth asks for tokens: on our connections, and not past the deadline of the call that needs one."""
+
+    def __init__(self, pools: "Pools", deadline: Deadline, longest: float) -> None:
+        super().__init__(pools)  # type: ignore[no-untyped-call]
+        self._deadline = deadline
+        self._longest = longest
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        **more: Any,
+    ) -> Any:
+        longest = self._longest if timeout is None else timeout
+        bounded = self._deadline.limit(longest)
+        return super().__call__(url, method, body, headers, bounded, **more)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _translated(key: str) -> "Iterator[None]":
+    try:
+        yield
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        raise SinkDenied(key, "no credentials for Google Cloud were found", hint=_HINT) from error
+    except google.auth.exceptions.GoogleAuthError as error:
+        if error.retryable or isinstance(error, google.auth.exceptions.TransportError):
+            raise SinkUnreachable(key, "no token could be had for the credentials: no answer") from error
+        hint = "Was the key deleted, or the account disabled? Is this host's clock right?"
+        raise SinkDenied(key, f"the credentials were refused: {_refusal(error)}", hint=hint) from error
+
+
+def _refusal(error: google.auth.exceptions.GoogleAuthError) -> str:
+    """The OAuth error code (RFC 6749, section 5.2) where there is one: further words could quote anything."""
+    for part in error.args:
+        if isinstance(part, Mapping) and isinstance(part.get("error"), str):
+            return str(part["error"])[:100]
+    return type(error).__name__

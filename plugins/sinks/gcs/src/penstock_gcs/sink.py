@@ -1,0 +1,36 @@
+"""A bucket of Google Cloud Storage, or a part of one, as a sink: every object is one request."""
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.api import ObjectStoreSink
+from penstock_gcs.settings import GcsSettings, settings_from_url
+
+if TYPE_CHECKING:
+    from penstock_gcs.objects import Objects
+
+__all__ = ["GcsSink"]
+
+
+class GcsSink(ObjectStoreSink["Objects"]):
+    """Keeps each object under its key, below the prefix, in a bucket of Google Cloud Storage.
+
+    Nothing is imported, and no connection made, before the first call. One pool of connections serves all threads.
+    Each call has one total deadline over all its attempts. A put carries a CRC32C that the service compares.
+    """
+
+    name = "gcs"
+    schemes = ("gs",)
+    Settings = GcsSettings
+
+    settings: GcsSettings
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        """`gs://bucket/prefix?endpoint=https://host&project=…` as settings. Raises `UsageError`."""
+        return settings_from_url(url)
+
+    def connect(self) -> "Objects":
+        """Import the SDK."""
+        from penstock_gcs.objects import Objects
+
+        return Objects(self.settings)

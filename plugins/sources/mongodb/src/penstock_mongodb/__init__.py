@@ -1,0 +1,1 @@
+"""MongoDB deployments as a source of Penstock."""

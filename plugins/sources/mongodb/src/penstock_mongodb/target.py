@@ -1,0 +1,201 @@
+"""The target of a restore: the options, and what stands in the way."""
+
+import json
+from collections.abc import Sequence
+from typing import ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from penstock.api import ClientTooOld, RestoreTarget, SourceDenied, StreamSpec, TargetNotEmpty, UsageError
+from penstock_mongodb.client import find_client, version_of
+from penstock_mongodb.connection import Connection, connect, translated
+from penstock_mongodb.probe import Deployment, look
+from penstock_mongodb.settings import MongoSettings
+
+__all__ = ["RestoreOptions", "broken_names", "check_target", "is_left_out", "target_databases", "user_collections"]
+
+YesNo = Literal["yes", "no"]
+
+
+class RestoreOptions(BaseModel):
+    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    #: Bring an archive with the oplog to its one point in time.
+    replay: YesNo = "yes"
+    #: Restore these databases alone: names with commas.
+    databases: str = ""
+    #: Restore under other names: `shop=shop_copy,shop.orders=shop.old_orders`.
+    rename: str = ""
+    #: Restore users and roles that the target lacks.
+    users: YesNo = "yes"
+    #: Drop what a failed restore had restored.
+    undo: YesNo = "yes"
+    #: Restore into a server of an older major than the one that was dumped.
+    older_server: YesNo = "no"
+    #: Use a mongorestore that is older than the mongodump that wrote the archive.
+    older_client: YesNo = "no"
+
+    @classmethod
+    def of(cls, target: RestoreTarget) -> "RestoreOptions":
+        """The options of a target; raises `UsageError` for an unknown one."""
+        for name in target.options.keys() - cls.model_fields.keys():
+            raise UsageError(
+                f"a restore into MongoDB has no option {name}",
+                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
+            )
+        try:
+            options = cls.model_validate(dict(target.options))
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            words = ", ".join(map(str, get_args(cls.model_fields[name].annotation)))
+            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"one of: {words}") from None
+        options.renames()  # says what is wrong with it
+        return options
+
+    def chosen(self) -> frozenset[str]:
+        """The databases to restore; empty for all of them."""
+        return frozenset(part.strip() for part in self.databases.split(",") if part.strip())
+
+    def renames(self) -> dict[str, str]:
+        """From what to what: both are databases, or both are collections as `database.collection`."""
+        found: dict[str, str] = {}
+        for part in filter(None, map(str.strip, self.rename.split(","))):
+            old, equals, new = part.partition("=")
+            if not equals or not old or not new or ("." in old) != ("." in new) or old in found:
+                raise UsageError(
+                    f"the option rename cannot be {self.rename!r}",
+                    hint="write old=new, both databases or both collections, several with commas between them",
+                )
+            found[old] = new
+        return found
+
+
+def check_target(settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    """What `Source.check_target` promises, for the streams of one dump."""
+    options = RestoreOptions.of(target)
+    client = find_client("mongorestore", settings.client_path)
+    doing = f"cannot look at {settings.location}"
+    with connect(settings) as connection, translated(doing, settings):
+        deployment = look(connection)
+        if not deployment.writable and deployment.topology != "sharded cluster":
+            raise SourceDenied(
+                f"{settings.location} is a secondary: it takes no writes", hint="restore into the primary"
+            )
+        for spec in streams:
+            if options.older_client == "no" and version_of(client.version) < version_of(
+                spec.attributes["client_version"]
+            ):
+                raise ClientTooOld(
+                    f"{spec.name} was written by mongodump {spec.attributes['client_version']}, and the mongorestore "
+                    f"here is {client.version}",
+                    hint="install newer Database Tools, or try it with the option older_client=yes",
+                )
+            _check_version(spec, deployment, options)
+            if spec.attributes["oplog"] == "yes":
+                _check_replay(connection, spec, deployment, options)
+            _check_names(spec, options)
+            if not target.clean:
+                _check_empty(connection, target_databases(spec, options))
+
+
+def target_databases(spec: StreamSpec, options: RestoreOptions) -> list[str]:
+    """The databases that the restore of a stream writes to, under their new names."""
+    found: set[str] = set()
+    renames = options.renames()
+    for name in json.loads(spec.attributes["databases"]):
+        if not options.chosen() or name in options.chosen():
+            found.add(renames.get(name, name))
+            found |= {new.partition(".")[0] for old, new in renames.items() if old.startswith(f"{name}.")}
+    return sorted(found)
+
+
+def broken_names(spec: StreamSpec, options: RestoreOptions) -> list[str]:
+    """The collections to restore that have a line break in their name, as `database.collection`."""
+    names: list[str] = json.loads(spec.attributes.get("broken_names", "[]"))
+    return [name for name in names if not options.chosen() or name.partition(".")[0] in options.chosen()]
+
+
+def is_left_out(spec: StreamSpec, options: RestoreOptions) -> bool:
+    """Whether the options leave nothing of a stream to be restored."""
+    return not target_databases(spec, options)
+
+
+def user_collections(connection: Connection, database: str) -> list[str]:
+    """The names of what somebody made in a database: collections, views, stored functions."""
+    names = [str(name) for name in connection[database].list_collection_names()]
+    return sorted(name for name in names if name == "system.js" or not name.startswith("system."))
+
+
+def _check_version(spec: StreamSpec, deployment: Deployment, options: RestoreOptions) -> None:
+    dumped = spec.attributes["server_version"]
+    if version_of(deployment.version) < version_of(dumped) and options.older_server == "no":
+        raise UsageError(
+            f"{spec.name} was dumped from MongoDB {dumped}, and the target is {deployment.version}: an older server "
+            "may not understand it",
+            hint="restore into a server that is as new, or try it with the option older_server=yes",
+        )
+
+
+def _check_names(spec: StreamSpec, options: RestoreOptions) -> None:
+    """A pattern of mongorestore fits no line break: it passes over such collections without a word, and ends well."""
+    for name in broken_names(spec, options):
+        if spec.attributes["oplog"] == "yes" and options.replay == "yes":
+            raise UsageError(
+                f"{spec.name} holds {name!r}: mongorestore would pass over a name with a line break",
+                hint="restore what was read, and not at one point in time, with the option replay=no",
+            )
+        if options.renames().keys() & {name, name.partition(".")[0]}:
+            raise UsageError(
+                f"{spec.name} holds {name!r}: mongorestore cannot rename what has a line break in its name",
+                hint="restore it under its own name, into another server if need be, and rename it there",
+            )
+
+
+def _check_replay(connection: Connection, spec: StreamSpec, deployment: Deployment, options: RestoreOptions) -> None:
+    if options.replay == "no":
+        return
+    for name in ("databases", "rename"):
+        if getattr(options, name):
+            raise UsageError(
+                f"{spec.name} is brought to one point in time by its oplog, which knows no option {name}",
+                hint="restore all of it; or, as it was read and not at one point in time, with the option replay=no",
+            )
+    if options.users == "no":
+        raise UsageError(
+            f"{spec.name} has users and roles in its oplog, too: they cannot be left out",
+            hint="restore them; or give up the point in time with the option replay=no",
+        )
+    if deployment.topology == "sharded cluster":
+        raise UsageError("a sharded cluster takes no oplog", hint="give up the point in time with the option replay=no")
+    told = connection.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not told["authenticatedUsers"]:
+        return
+    allowed = {
+        action
+        for privilege in told["authenticatedUserPrivileges"]
+        if privilege["resource"] in ({"cluster": True}, {"anyResource": True})
+        for action in privilege["actions"]
+    }
+    # Before 5.0 there is no such action: each thing that the oplog does is judged by itself.
+    version = version_of(deployment.version)
+    action = "applyOps" if version >= (5, 0) else "useUUID"
+    if not allowed & {action, "anyAction"}:
+        roles = "the roles restore and dbAdminAnyDatabase" if version == (5, 0) else "the role restore"
+        raise SourceDenied(
+            f"the user may not replay an oplog ({action})",
+            hint=f"grant {roles} in the database admin, and for users and roles that were changed during the dump a "
+            "role with anyAction on anyResource; or give up the point in time with the option replay=no",
+        )
+
+
+def _check_empty(connection: Connection, names: Sequence[str]) -> None:
+    for name in names:
+        if found := user_collections(connection, name):
+            what = "1 collection or view" if len(found) == 1 else f"{len(found)} collections and views"
+            raise TargetNotEmpty(
+                f"the database {name} is not empty: it holds {what}, such as {found[0]}",
+                hint="restore under another name (option rename), into another deployment, or allow what is in the way "
+                "to be dropped first",
+            )

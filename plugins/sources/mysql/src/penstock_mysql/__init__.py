@@ -1,0 +1,1 @@
+"""MySQL and MariaDB databases as a source of Penstock."""

@@ -1,0 +1,143 @@
+"""The accounts of a server with their grants: written as SQL, one statement a line, and taken back from it."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from pymysql import err
+
+from penstock.api import DumpFailed, RestoreFailed
+from penstock_mysql.connection import Connection, code_of, execute, rows, said_by
+
+__all__ = ["ACCOUNTS_END", "accounts_as_sql", "accounts_readable", "restore_accounts"]
+
+ACCOUNTS_END = b"-- Accounts completed\n"
+#: The definitions of accounts are small; whatever is larger is something else (bytes).
+_LARGEST = 256 << 20
+#: The server makes them for itself.
+_OWN = {"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys"}
+
+_ACCOUNT = r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`)(?:@(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`))?"
+_DEFAULT_ROLE = re.compile(rf" DEFAULT ROLE (?P<roles>{_ACCOUNT}(?:,{_ACCOUNT})*)")
+_MADE = re.compile(rf"CREATE (?:USER|ROLE) IF NOT EXISTS (?P<name>{_ACCOUNT})")
+
+
+def accounts_readable(connection: Connection) -> bool:
+    """Whether the account that is connected may read all others."""
+    try:
+        rows(connection, "SELECT COUNT(*) FROM mysql.user")
+    except err.Error as error:
+        if code_of(error) in (2006, 2013):
+            raise
+        return False
+    return True
+
+
+def accounts_as_sql(connection: Connection) -> bytes:
+    """All accounts and roles, then their grants, in the order of their names. Raises `DumpFailed`."""
+    if not connection.is_mariadb and connection.version.numbers >= (8, 0, 17):
+        execute(connection, "SET SESSION print_identified_with_as_hex = 1")  # a hash may be any bytes
+    make: list[str] = []
+    grant: list[str] = []
+    for user, host, role in _accounts(connection):
+        if role:
+            name = _text(user)
+            make.append(f"CREATE ROLE IF NOT EXISTS {name}")
+        else:
+            name = f"{_text(user)}@{_text(host)}"
+            try:
+                ((created,),) = rows(connection, f"SHOW CREATE USER {name}")
+            except err.Error as error:
+                if code_of(error) != 1133:
+                    raise
+                # A server that looks up no names (skip_name_resolve) does not know those that are for a named host.
+                make.append(f"-- unknown to the server as it runs: {name}")
+                continue
+            statement = re.sub(r"^CREATE USER ", "CREATE USER IF NOT EXISTS ", str(created))
+            if found := _DEFAULT_ROLE.search(statement):
+                # Before a role is there, and granted, it can be nobody's default.
+                statement = statement.replace(found[0], "", 1)
+                grant.append(f"SET DEFAULT ROLE {found['roles']} TO {name}")
+            make.append(statement)
+        # The grants of a role come before those who have it, and before it is somebody's default.
+        place = 0 if role else len(grant) - (1 if grant and grant[-1].startswith("SET DEFAULT") else 0)
+        grant[place:place] = [str(line[0]) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
+    defaults = [line for line in grant if line.startswith("SET DEFAULT")]
+    lines = [*make, *(line for line in grant if line not in defaults), *defaults]
+    if broken := [line.split(" IDENTIFIED")[0] for line in lines if "\n" in line]:
+        raise DumpFailed(f"the definition of an account has a line break in it: {broken[0]!r}")
+    return (
+        b"-- Accounts and grants\n"
+        + "".join(f"{line}{'' if line.startswith('--') else ';'}\n" for line in lines).encode()
+        + ACCOUNTS_END
+    )
+
+
+def restore_accounts(connection: Connection, blocks: Iterable[memoryview], *, keep: str) -> None:
+    """Make the accounts that the server lacks, with their grants; those that it has stay as they are, as does `keep`.
+
+    Nothing is done before the last block was read and found good. Raises `RestoreFailed`.
+    """
+    script = bytearray()
+    for block in blocks:
+        script += block
+        if len(script) > _LARGEST:
+            raise RestoreFailed(f"the definitions of accounts have more than {_LARGEST} bytes, which cannot be")
+    if not script.endswith(ACCOUNTS_END):
+        raise RestoreFailed("the definitions of accounts do not end as they should")
+    there = {(user, host) for user, host, _ in _accounts(connection)}
+    lines = [line.removesuffix(";") for line in script.decode().splitlines() if not line.startswith("--")]
+    skipped: set[str] = set()
+    for line in lines:
+        made = _MADE.match(line)
+        if made:
+            user, host = _parts(made["name"])
+            if (user, host) in there or user == keep:
+                skipped.add(_plain(made["name"]))
+                continue
+        elif _plain(_grantee(line)) in skipped:
+            continue
+        try:
+            execute(connection, line)
+        except err.Error as error:
+            raise _failure(line, error) from None
+
+
+def _accounts(connection: Connection) -> Iterator[tuple[str, str, bool]]:
+    role = "is_role = 'Y'" if connection.is_mariadb else "FALSE"
+    found = rows(connection, f"SELECT User, Host, {role} FROM mysql.user")  # noqa: S608
+    for user, host, is_role in sorted(found):
+        if user not in _OWN and not (connection.is_mariadb and user == "PUBLIC"):
+            yield user, host, bool(is_role)
+
+
+def _text(value: str) -> str:
+    return "'{}'".format(value.replace("\\", "\\\\").replace("'", "''"))
+
+
+def _grantee(line: str) -> str:
+    """Whom a statement of SHOW GRANTS is about: what stands last after TO, but for options."""
+    found = re.findall(rf" (?:TO|FROM|FOR) ({_ACCOUNT})(?= |$)", line)
+    return found[-1] if found else ""
+
+
+def _plain(account: str) -> str:
+    user, host = _parts(account)
+    return f"{user}@{host}"
+
+
+def _parts(account: str) -> tuple[str, str]:
+    names = [
+        part[1:-1].replace(part[0] * 2, part[0]).replace("\\\\", "\\")
+        for part in re.findall(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", account)
+    ]
+    return (names[0] if names else "", names[1] if len(names) > 1 else "")
+
+
+def _failure(line: str, error: err.Error) -> RestoreFailed:
+    # Never the statement as a whole: it holds a hash of a password.
+    made = _MADE.match(line)
+    what = made[0] if made else re.sub(r" IDENTIFIED .*", "", line)
+    hint = "restore as an administrator, or with grants=no"
+    if code_of(error) in (1049, 1146, 1305):
+        hint = "a grant on something that the server does not have: restore the databases first, or with grants=no"
+    return RestoreFailed(f"{what}: {said_by(error)}", hint=hint)

@@ -1,0 +1,68 @@
+"""The dump program on one database: how it is called."""
+
+import re
+
+from penstock.api import ChildOutput, StreamSpec, env_for_child
+from penstock_mysql.client import Client
+from penstock_mysql.dialect import CHILD_ENVIRONMENT
+from penstock_mysql.settings import MySQLSettings
+from penstock_mysql.streams import ChildStream
+
+__all__ = ["path_like", "start_dump"]
+
+_END_MARKER = b"-- Dump completed"
+#: An INSERT holds as many rows as fit. Larger ones deduplicate better, for their beginnings move when rows change,
+#: but this is what the smallest usual max_allowed_packet (4 MiB) takes back; in bytes.
+_INSERT_BYTES = 4_000_000
+
+
+def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client) -> ChildStream:
+    """Start to dump the database of `spec`; raises `ClientMissing`, `DumpFailed`."""
+    from penstock_mysql.connection import option_file
+
+    with option_file(settings, client.dialect) as (option, inherited, secrets):
+        child = ChildOutput(
+            [str(client.path), option, *_options(spec, client, settings)],
+            name=f"{client.path.name} of {spec.attributes['database']}",
+            env=env_for_child(CHILD_ENVIRONMENT),
+            stall_timeout=settings.stall_timeout,
+            pass_fds=inherited,
+            end_marker=_END_MARKER,
+            secrets=secrets,
+        )
+    return ChildStream(child)
+
+
+def path_like(name: str) -> str:
+    """A database's name as a part of a stream's name."""
+    # Letters of any language stay as they are; what a path or a terminal could misread is percent-encoded.
+    return re.sub(r"[^\w.\-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
+
+
+def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[str]:
+    return [
+        "--single-transaction",
+        "--quick",
+        "--events",
+        "--triggers",
+        "--routines" if spec.attributes["routines"] == "yes" else "--skip-routines",
+        "--hex-blob",
+        "--tz-utc",
+        "--default-character-set=utf8mb4",
+        # Asking for tablespaces takes a privilege (PROCESS), and hardly anybody has any.
+        "--no-tablespaces",
+        # Two dumps of the same content are the same.
+        "--skip-dump-date",
+        # LOCK TABLES in the dump would keep a default of NEXT VALUE from its sequence.
+        "--skip-add-locks",
+        "--max-allowed-packet=1G",
+        f"--net-buffer-length={_INSERT_BYTES}",
+        *client.dialect.dump_options,
+        *(
+            f"--ignore-table={name}"
+            for name in settings.skip_tables
+            if name.startswith(f"{spec.attributes['database']}.")
+        ),
+        "--",
+        spec.attributes["database"],
+    ]

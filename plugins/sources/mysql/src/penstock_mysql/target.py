@@ -1,0 +1,183 @@
+"""The target of a restore: the options, and what stands in the way."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from penstock.api import RestoreTarget, SourceDenied, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
+from penstock_mysql.client import Client, client_for_restore, find_clients
+from penstock_mysql.connection import Connection, connect, rows, translated
+from penstock_mysql.dialect import DIALECTS, server_version
+from penstock_mysql.privileges import Privileges, granted
+from penstock_mysql.probe import listed
+from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
+
+__all__ = ["RestoreOptions", "check_target", "database_exists", "may_make_accounts", "restoring_client", "target_name"]
+
+YesNo = Literal["yes", "no"]
+_NEEDED = (
+    "CREATE", "DROP", "ALTER", "INDEX", "INSERT", "SELECT", "REFERENCES", "CREATE VIEW", "SHOW VIEW", "TRIGGER",
+    "EVENT", "CREATE ROUTINE", "ALTER ROUTINE",
+)  # fmt: skip
+
+
+class RestoreOptions(BaseModel):
+    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    #: The name to restore a database under; else the one that the settings name, else its own.
+    database: str | None = Field(None, min_length=1, max_length=64)
+    #: Make the database when it is not there.
+    create: YesNo = "yes"
+    #: Accounts that the server lacks; `auto` makes them where the account may, and leaves them out elsewhere.
+    grants: Literal["auto", "yes", "no"] = "auto"
+    #: Restore into a server of an older series than the one that was dumped, which may or may not work.
+    older_server: YesNo = "no"
+    #: Restore MySQL's dump into MariaDB, or the reverse, which may or may not work.
+    other_engine: YesNo = "no"
+
+    @classmethod
+    def of(cls, target: RestoreTarget) -> "RestoreOptions":
+        """The options of a target; raises `UsageError` for an unknown one."""
+        for name in target.options.keys() - cls.model_fields.keys():
+            raise UsageError(
+                f"a restore into MySQL or MariaDB has no option {name}",
+                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
+            )
+        try:
+            options = cls.model_validate(dict(target.options))
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            words = {"database": "a name of 1 to 64 characters", "grants": "auto, yes or no"}.get(name, "yes or no")
+            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"it is {words}") from None
+        if options.database and options.database.lower() in SYSTEM_DATABASES:
+            raise UsageError(f"{options.database} is the server's own database")
+        return options
+
+
+def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptions) -> str:
+    """The name that a database gets: by the option, by the settings if they name just one, or its own."""
+    if options.database:
+        return options.database
+    return settings.databases[0] if len(settings.databases) == 1 else spec.attributes["database"]
+
+
+def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec) -> Client:
+    """The program that writes to the target; raises `ClientMissing`."""
+    clients = find_clients("restore", settings.client_path)
+    return client_for_restore(connection.version, clients, server_version(spec.attributes["server_version"]))
+
+
+def database_exists(connection: Connection, name: str) -> bool:
+    """Whether the server has that database, as far as the account may know."""
+    return bool(rows(connection, "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", [name]))
+
+
+def may_make_accounts(allowed: Privileges) -> bool:
+    """Whether the account may make others and give them privileges."""
+    return allowed.anywhere("CREATE USER") and allowed.anywhere("INSERT")
+
+
+def check_target(settings: MySQLSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    """What `Source.check_target` promises, for the streams of one dump."""
+    options = RestoreOptions.of(target)
+    databases = [spec for spec in streams if "database" in spec.attributes]
+    named = options.database or (settings.databases[0] if len(settings.databases) == 1 else None)
+    if named and len(databases) > 1:
+        raise UsageError(
+            f"{len(databases)} databases cannot all be restored as {named}",
+            hint="choose one stream, or leave the database out of the URL and the options",
+        )
+    with connect(settings) as connection, translated(f"cannot look at {settings.location}"):
+        allowed = granted(connection)
+        _check_writable(connection, allowed, settings)
+        for spec in streams:
+            _check_server(connection, spec, options)
+            if "database" not in spec.attributes:
+                if options.grants == "yes" and not may_make_accounts(allowed):
+                    raise SourceDenied(
+                        f"the account {connection.user} may not make accounts",
+                        hint="restore as an administrator, or with grants=no",
+                    )
+                continue
+            restoring_client(settings, connection, spec)
+            name = target_name(settings, spec, options)
+            _check_collations(connection, spec)
+            if missing := allowed.missing(name, *_NEEDED):
+                raise SourceDenied(
+                    f"the account {connection.user} lacks privileges to restore {name}: {', '.join(missing)}",
+                    hint="restore as an administrator, or grant it all of them on the database",
+                )
+            if not database_exists(connection, name):
+                if options.create == "no":
+                    raise TargetMissing(
+                        f"the server has no database {name}", hint="create it, or let the restore do it with create=yes"
+                    )
+            elif not target.clean:
+                _check_empty(connection, name)
+
+
+def _check_writable(connection: Connection, allowed: Privileges, settings: MySQLSettings) -> None:
+    strict = "0" if connection.is_mariadb else "@@GLOBAL.super_read_only"
+    ((read_only, super_read_only),) = rows(connection, f"SELECT @@GLOBAL.read_only, {strict}")
+    # MariaDB's newer versions have words for it.
+    is_on = str(read_only).upper() not in ("0", "OFF")
+    exempt = allowed.anywhere("SUPER", "CONNECTION_ADMIN", "READ_ONLY ADMIN", "READ ONLY ADMIN", "ALL PRIVILEGES")
+    if int(super_read_only) or (is_on and not exempt):
+        raise SourceDenied(f"{settings.location} is read-only: a replica, perhaps", hint="restore into its primary")
+
+
+def _check_server(connection: Connection, spec: StreamSpec, options: RestoreOptions) -> None:
+    dumped, server = server_version(spec.attributes["server_version"]), connection.version
+    if dumped.vendor != server.vendor:
+        what = f"{spec.name} was dumped from {dumped}, and the target is {server}"
+        if "database" not in spec.attributes:
+            if options.grants != "no":
+                raise UsageError(
+                    f"{what}: accounts of the one mean nothing to the other", hint="restore with grants=no"
+                )
+        elif options.other_engine == "no":
+            raise UsageError(
+                f"{what}: their SQL is not the same",
+                hint=f"restore into {DIALECTS[dumped.vendor].title}, or try it with the option other_engine=yes",
+            )
+    elif server.series < dumped.series and options.older_server == "no":
+        raise UsageError(
+            f"{spec.name} was dumped from {dumped}, and the target is {server}: an older server may not understand it",
+            hint="restore into a server that is as new, or try it with the option older_server=yes",
+        )
+
+
+def _check_collations(connection: Connection, spec: StreamSpec) -> None:
+    names = [name for name in spec.attributes["collations"].split("\n") if name]
+    query = "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
+    if connection.is_mariadb and connection.version.numbers >= (10, 10):
+        full = "SELECT FULL_COLLATION_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
+        query = f"{full} UNION {query}"
+    known = {str(name) for (name,) in rows(connection, query)}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UsageError(
+            f"{connection.version} does not have {listed(missing, 'collation', 'collations')}, which {spec.name} needs",
+            hint="restore into the engine and version that was dumped, or a newer one",
+        )
+
+
+def _check_empty(connection: Connection, name: str) -> None:
+    found = []
+    for one, many, table, schema, column in (
+        ("table or view", "tables and views", "TABLES", "TABLE_SCHEMA", "TABLE_NAME"),
+        ("routine", "routines", "ROUTINES", "ROUTINE_SCHEMA", "ROUTINE_NAME"),
+        ("event", "events", "EVENTS", "EVENT_SCHEMA", "EVENT_NAME"),
+    ):
+        query = f"SELECT COUNT(*), MIN({column}) FROM information_schema.{table} WHERE {schema} = %s"  # noqa: S608
+        ((count, first),) = rows(connection, query, [name])
+        if count:
+            found.append(f"{count} {one if count == 1 else many} (such as {first})")
+    if found:
+        raise TargetNotEmpty(
+            f"the database {name} is not empty: it holds {', '.join(found)}",
+            hint="restore under another name with the option database=…; or allow the database to be dropped first",
+        )

@@ -1,0 +1,133 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from plugins.sources.mysql.tests.conftest import Dump, MakeSource, dump_all, restore_all
+from tests.servers.mysql import PASSWORD, MySQLServer, MySQLServers
+
+from penstock.api import RestoreFailed, SourceDenied, UsageError
+
+pytestmark = pytest.mark.server
+
+NAMES = ("'alice o''hara'@'%'", "'bob'@'10.0.0.0/255.0.0.0'", "'clerk'@'%'")
+
+
+@pytest.fixture
+def people(mysql: MySQLServer) -> Iterator[MySQLServer]:
+    """A server with accounts of all kinds, which are gone afterwards."""
+    maria = mysql.vendor == "mariadb"
+    role = "clerk" if maria else "'clerk'"
+
+    def drop() -> None:
+        for name in (*NAMES[:2], "'carol'@'%'"):
+            mysql.execute(f"DROP USER IF EXISTS {name}")
+        mysql.execute(f"DROP ROLE IF EXISTS {role}")
+
+    drop()
+    with mysql.database("office") as office:
+        mysql.execute("CREATE TABLE t (i INT, secret INT)", office)
+        mysql.execute("CREATE PROCEDURE p() SELECT 1", office)
+        mysql.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", None, ("alice o'hara", PASSWORD))
+        mysql.execute(f"CREATE USER {NAMES[1]} IDENTIFIED BY 'b' REQUIRE SSL WITH MAX_USER_CONNECTIONS 3 ACCOUNT LOCK")
+        mysql.execute(f"CREATE ROLE {role}")
+        mysql.execute(f"GRANT SELECT ON office.* TO {role}")
+        mysql.execute(f"GRANT {role} TO {NAMES[0]}")
+        mysql.execute(f"SET DEFAULT ROLE {role} {'FOR' if maria else 'TO'} {NAMES[0]}")
+        mysql.execute(f"GRANT SELECT (i), UPDATE (i) ON office.t TO {NAMES[0]} WITH GRANT OPTION")
+        mysql.execute(f"GRANT EXECUTE ON PROCEDURE office.p TO {NAMES[1]}")
+        mysql.execute(f"GRANT ALL ON `off\\_%`.* TO {NAMES[1]}")
+        try:
+            yield mysql
+        finally:
+            drop()
+
+
+def grants(server: MySQLServer) -> list[list[tuple[str, ...]]]:
+    found = [server.query(f"SHOW GRANTS FOR {name}") for name in NAMES[:2]]
+    found += [server.query(f"SHOW CREATE USER {name}") for name in NAMES[:2]]
+    found.append(server.query("SHOW GRANTS FOR clerk"))
+    return found
+
+
+def accounts_of(server: MySQLServer, source_of: MakeSource) -> Dump:
+    dump = dump_all(source_of(server, "office", grants="yes"))
+    return {"grants.sql": dump["grants.sql"]}
+
+
+def forget(server: MySQLServer) -> None:
+    for name in NAMES[:2]:
+        server.execute(f"DROP USER {name}")
+    server.execute("DROP ROLE clerk")
+
+
+def test_accounts_come_back_with_passwords_roles_and_grants(people: MySQLServer, source_of: MakeSource) -> None:
+    before, dump = grants(people), accounts_of(people, source_of)
+    forget(people)
+    restore_all(source_of(people), dump)
+    assert grants(people) == before
+    assert accounts_of(people, source_of) == dump
+    with people.connect(user="alice o'hara", password=PASSWORD) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM office.t")
+
+
+def test_accounts_that_are_there_stay_as_they_are(people: MySQLServer, source_of: MakeSource) -> None:
+    dump = accounts_of(people, source_of)
+    people.execute(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {NAMES[1]}")
+    before = people.query(f"SHOW GRANTS FOR {NAMES[1]}")
+    people.execute(f"DROP USER {NAMES[0]}")
+    restore_all(source_of(people), dump)
+    assert people.query(f"SHOW GRANTS FOR {NAMES[1]}") == before
+    assert any("office" in str(row) for row in people.query(f"SHOW GRANTS FOR {NAMES[0]}"))
+
+
+def test_the_restoring_account_never_locks_itself_out(people: MySQLServer, source_of: MakeSource) -> None:
+    before = people.query("SHOW GRANTS")
+    restore_all(source_of(people), accounts_of(people, source_of))
+    assert people.query("SHOW GRANTS") == before
+
+
+def test_accounts_are_left_out_by_an_option_or_where_they_may_not_be_made(
+    people: MySQLServer, source_of: MakeSource
+) -> None:
+    dump = accounts_of(people, source_of)
+    forget(people)
+    restore_all(source_of(people), dump, grants="no")
+    with people.account("carol", "SELECT ON *.*") as user:
+        source = source_of(people, user=user)
+        restore_all(source, dump)
+        with pytest.raises(SourceDenied, match="may not make accounts"):
+            restore_all(source, dump, grants="yes")
+    assert not people.query("SELECT 1 FROM mysql.user WHERE User = 'bob'")
+    restore_all(source_of(people), dump)
+
+
+def test_half_of_the_accounts_are_none(people: MySQLServer, source_of: MakeSource) -> None:
+    spec, data = accounts_of(people, source_of)["grants.sql"]
+    forget(people)
+    with pytest.raises(RestoreFailed, match="do not end"):
+        restore_all(source_of(people), [(spec, data[:-10])])
+    assert not people.query("SELECT 1 FROM mysql.user WHERE User = 'bob'")
+    restore_all(source_of(people), [(spec, data)])
+
+
+def test_a_refused_statement_is_shown_without_its_hash(people: MySQLServer, source_of: MakeSource) -> None:
+    spec, data = accounts_of(people, source_of)["grants.sql"]
+    forget(people)
+    try:
+        with pytest.raises(RestoreFailed) as caught:
+            restore_all(source_of(people), [(spec, data.replace(b"REQUIRE SSL", b"REQUIRE NONSENSE"))])
+        assert "'bob'" in caught.value.message or "`bob`" in caught.value.message
+        assert "IDENTIFIED" not in caught.value.message.split(": ")[0]
+    finally:
+        people.execute(f"DROP USER IF EXISTS {NAMES[0]}, {NAMES[1]}")
+        restore_all(source_of(people), [(spec, data)])
+
+
+def test_accounts_of_the_other_make_are_refused(
+    mysql_servers: MySQLServers, people: MySQLServer, source_of: MakeSource
+) -> None:
+    other = mysql_servers.get("mysql" if people.vendor == "mariadb" else "mariadb")
+    spec, data = accounts_of(people, source_of)["grants.sql"]
+    with pytest.raises(UsageError, match="mean nothing to the other"):
+        restore_all(source_of(other), [(spec, data)])
+    restore_all(source_of(other), [(replace(spec), data)], grants="no")

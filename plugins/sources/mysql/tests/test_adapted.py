@@ -1,0 +1,34 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock_mysql.restore import adapted
+
+SANDBOX = b"/*M!999999\\- enable the sandbox mode */ \n"
+
+
+def adapt(data: bytes, cuts: list[int], old: str = "shop", new: str = "shop") -> bytes:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    blocks = [data[start:end] for start, end in itertools.pairwise(edges)]
+    return b"".join(adapted((memoryview(bytearray(block)) for block in blocks), old, new))
+
+
+@given(st.lists(st.integers(0, 1000)), st.binary(max_size=50))
+def test_the_sandbox_line_is_left_out_wherever_the_blocks_are_cut(cuts: list[int], rest: bytes) -> None:
+    assert adapt(SANDBOX + b"-- MariaDB dump\n" + rest, cuts) == b"-- MariaDB dump\n" + rest
+
+
+@given(st.lists(st.integers(0, 1000)), st.binary(max_size=100))
+def test_anything_else_stays_as_it_is(cuts: list[int], data: bytes) -> None:
+    assert adapt(data, cuts) == data.removeprefix(SANDBOX)
+    assert adapt(b"-- MySQL dump\n" + data, cuts, "a", "b") == b"-- MySQL dump\n" + data
+
+
+@given(st.lists(st.integers(0, 1000)))
+def test_a_renamed_database_is_renamed_where_the_dump_alters_it(cuts: list[int]) -> None:
+    line = "\nALTER DATABASE `{}` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;\n"
+    data = SANDBOX + (line.format("a``b") * 2 + "ALTER DATABASE `a``b` COMMENT 'x'" + line.format("other")).encode()
+    renamed = (line.format("näw") * 2 + "ALTER DATABASE `a``b` COMMENT 'x'" + line.format("other")).encode()
+    assert adapt(data, cuts, "a`b", "näw") == renamed
+    assert adapt(data, cuts, "a`b", "a`b") == data.removeprefix(SANDBOX)

@@ -1,0 +1,87 @@
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers.mysql import PASSWORD, MySQLServer
+from tests.servers.postgres import free_port
+
+from penstock.testing.source_conformance import ChildProgram, SourceConformance, SourceLab, Target
+from penstock_mysql.settings import MySQLSettings
+from penstock_mysql.source import MySQLSource
+
+pytestmark = pytest.mark.server
+
+_SEED = """
+CREATE TABLE orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(99) NOT NULL, raw VARBINARY(99), at DATETIME);
+INSERT INTO orders (what, raw, at) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900)
+    SELECT CONCAT('ördér ', i), UNHEX(SHA2(i, 256)), '2024-02-29 12:00:00' + INTERVAL i MINUTE FROM n;
+CREATE VIEW dear AS SELECT id, what FROM orders WHERE id > 500;
+CREATE TRIGGER named BEFORE INSERT ON orders FOR EACH ROW SET NEW.what = CONCAT(NEW.what, '…');
+"""
+
+
+class MySQLLab(SourceLab):
+    secrets = (PASSWORD,)
+
+    def __init__(self, server: MySQLServer, folder: Path, cleaning: ExitStack) -> None:
+        self.server = server
+        self.targets = 0
+        self._cleaning = cleaning
+        self._password = folder / "password"
+        self._password.write_text(server.password, encoding="utf-8")
+        self.database = cleaning.enter_context(server.database("conformance"))
+        server.run_script(_SEED.encode(), self.database)
+        self._source = self._make(self.database)
+
+    @property
+    def source(self) -> MySQLSource:
+        return self._source
+
+    @property
+    def program(self) -> ChildProgram:
+        return ChildProgram(self.server.bin / ("mariadb-dump" if self.server.vendor == "mariadb" else "mysqldump"))
+
+    def variant(self, *, program: Path | None = None, stall_timeout: float | None = None) -> MySQLSource:
+        folder = program.parent if program else self.server.bin
+        return self._make(self.database, client_path=folder, stall_timeout=stall_timeout or 60)
+
+    def unreachable(self) -> MySQLSource:
+        return self._make(self.database, port=free_port())
+
+    def content(self) -> object:
+        return self.server.as_text(self.database)
+
+    def change(self) -> None:
+        self.server.execute("INSERT INTO orders (what) VALUES ('late')", self.database)
+
+    def target(self) -> Target:
+        self.targets += 1
+        name = f"conformance_target_{self.targets}"
+        self.server.drop(name)
+        self._cleaning.callback(self.server.drop, name)
+        return Target(self._make(name), lambda: self._content_of(name))
+
+    def _make(self, database: str, **more: Any) -> MySQLSource:
+        server = self.server
+        chosen = {"host": server.host, "port": server.port, "user": server.user, "databases": database}
+        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "grants": "no"}
+        return MySQLSource(MySQLSettings.model_validate(chosen | more))
+
+    def _content_of(self, name: str) -> bytes | None:
+        return self.server.as_text(name) if self.server.query(f"SHOW DATABASES LIKE '{name}'") else None
+
+
+@pytest.fixture(scope="module")
+def seeded(mysql: MySQLServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceLab]:
+    with ExitStack() as cleaning:
+        yield MySQLLab(mysql, tmp_path_factory.mktemp("lab"), cleaning)
+
+
+class TestMySQLSource(SourceConformance):
+    """Once with MariaDB, once with MySQL."""
+
+    @pytest.fixture
+    def lab(self, seeded: SourceLab) -> SourceLab:
+        return seeded

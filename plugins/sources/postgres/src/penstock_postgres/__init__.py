@@ -1,0 +1,1 @@
+"""PostgreSQL databases as a source of Penstock."""

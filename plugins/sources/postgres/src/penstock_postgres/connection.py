@@ -1,0 +1,201 @@
+"""Connections to a server: how they are made, what their errors mean, and how child processes get the same ones."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import errors, pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+
+from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable, env_for_child
+from penstock_postgres.refusals import MissingDatabase, check_files, refusal
+from penstock_postgres.settings import PostgresSettings
+
+__all__ = [
+    "Connection",
+    "MissingDatabase",
+    "child_environment",
+    "connect",
+    "connect_anywhere",
+    "connect_beside",
+    "connection_string",
+    "rows",
+    "said_by",
+    "translated",
+]
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+#: Settings that a server may have, and that would end a connection which waits for a child, or cut its queries short.
+_UNLIMITED = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+#: What libpq says to a child in its own way, or what must not reach it: the encoding of the dump is the database's.
+_NOT_FOR_CHILDREN = {
+    "client_encoding",
+    "password",
+    "passfile",
+    "service",
+    "servicefile",
+    "target_session_attrs",
+    "load_balance_hosts",
+}
+
+
+class _Lenient(Loader):
+    """Names in a database without an encoding (SQL_ASCII) may be no UTF-8: replaced in part, never an error."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode(errors="replace")
+
+
+def connect(settings: PostgresSettings, *, database: str | None = None) -> Connection:
+    """An autocommit connection without time limits and with an empty search path; `database` overrides the settings'.
+
+    Raises `SourceUnreachable`, `SourceDenied`, `MissingDatabase`, or `SourceError` for any other refusal.
+    """
+    check_files(settings)
+    password = settings.password.resolve() if settings.password else None
+    chosen: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        "dbname": database or settings.database,
+        "password": password.reveal() if password else None,
+        "passfile": settings.passfile,
+        "service": settings.service,
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.sslrootcert,
+        "sslcert": settings.sslcert,
+        "sslkey": settings.sslkey,
+        "sslcrl": settings.sslcrl,
+    }
+    chosen = {name: str(value) for name, value in chosen.items() if value is not None}
+    try:
+        connection = psycopg.connect(
+            **chosen,
+            connect_timeout=settings.connect_timeout,
+            application_name="penstock",
+            client_encoding="UTF8",
+            autocommit=True,
+        )
+    except psycopg.Error as error:
+        # Without its cause, which may quote parameters.
+        raise refusal(error, settings, settings.location_of(database), password) from None
+    try:
+        with translated(f"cannot set up a session on {settings.location_of(database)}"):
+            for type_ in ("text", "name", "varchar"):
+                connection.adapters.register_loader(type_, _Lenient)
+            if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+                # Its names may be anything, and the server refuses to call anything UTF-8.
+                connection.execute("SET client_encoding TO 'SQL_ASCII'")
+            _make_patient(connection, settings.lock_timeout)
+            connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_beside(settings: PostgresSettings, name: str) -> Connection:
+    """A connection to another database than `name`: the settings' own, or one that every server has."""
+    for beside in dict.fromkeys((settings.database, "postgres", "template1")):
+        if beside and beside != name:
+            with suppress(MissingDatabase):
+                return connect(settings, database=beside)
+    raise MissingDatabase(f"{settings.location}: there is no database postgres or template1 to create others from")
+
+
+@contextmanager
+def connect_anywhere(settings: PostgresSettings, name: str | None = None) -> Iterator[tuple[Connection, str, bool]]:
+    """A connection for the block, the name of a database, and whether it is there; if not, to another database.
+
+    None stands for the database of the settings.
+    """
+    try:
+        connection, missing = connect(settings, database=name), None
+    except MissingDatabase as error:
+        connection, missing = connect_beside(settings, error.database), error.database
+    try:
+        yield connection, missing or connection.info.dbname, missing is None
+    finally:
+        connection.close()
+
+
+def rows(
+    connection: Connection, query: LiteralString, parameters: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    return connection.execute(query, parameters).fetchall()
+
+
+@contextmanager
+def translated(doing: str, otherwise: type[SourceError] = SourceError) -> Iterator[None]:
+    """Turns the driver's errors within the block into ours: `doing` says what failed, the cause is kept."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        raise SourceDenied(f"{doing}: {said_by(error)}") from error
+    except errors.LockNotAvailable as error:
+        raise otherwise(
+            f"{doing}: {said_by(error)}", hint="somebody holds a lock on it; a longer lock_timeout waits for longer"
+        ) from error
+    except psycopg.OperationalError as error:
+        # Without a SQLSTATE nobody answered; 08 is "connection exception", 57P "shutdown" and the like.
+        lost = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+        raise (SourceUnreachable if lost else otherwise)(f"{doing}: {said_by(error)}") from error
+    except psycopg.Error as error:
+        raise otherwise(f"{doing}: {said_by(error)}") from error
+
+
+def said_by(error: psycopg.Error) -> str:
+    """The server's one line of an error, without the statement, which may hold a secret."""
+    return error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def connection_string(database: str) -> str:
+    """What names `database`, whatever its name, where a client program would take `a=b` for connection parameters."""
+    return "dbname='{}'".format(database.replace("\\", "\\\\").replace("'", "\\'"))
+
+
+def child_environment(
+    connection: Connection, *, database: str | None = None, options: tuple[str, ...] = ()
+) -> tuple[dict[str, str], tuple[Secret, ...]]:
+    """The environment that makes a client program connect just as `connection` did, and the secrets in it.
+
+    It names the one server that answered: a snapshot that `connection` exported is known to no other. `options` are
+    settings of the session, `name=value`.
+    """
+    info = connection.info
+    found = info.get_parameters()
+    variables = {option.keyword.decode(): option.envvar for option in pq.Conninfo.get_defaults()}
+    extra: dict[str, str | Secret] = {}
+    for keyword, value in found.items():
+        variable = variables.get(keyword)
+        if variable and value and keyword not in _NOT_FOR_CHILDREN:
+            extra[variable.decode()] = value
+    extra |= {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": database or info.dbname}
+    if info.hostaddr and not info.host.startswith(("/", "@")):
+        extra["PGHOSTADDR"] = info.hostaddr
+    else:
+        extra.pop("PGHOSTADDR", None)
+    if options:
+        extra["PGOPTIONS"] = " ".join([info.options, *(f"-c {option}" for option in options)]).strip()
+    secrets = (Secret(info.password),) if info.password else ()
+    if secrets:
+        extra["PGPASSWORD"] = secrets[0]
+    return env_for_child(extra), secrets
+
+
+def _make_patient(connection: Connection, lock_timeout: float) -> None:
+    query = "SELECT name FROM pg_catalog.pg_settings WHERE name = ANY (%(names)s)"
+    limits = {name: "0" for (name,) in rows(connection, query, {"names": list(_UNLIMITED)})}
+    limits["default_transaction_read_only"] = "off"  # a dump's transaction is read-only by itself, a restore's is not
+    limits["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
+    for name, value in limits.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])

@@ -1,0 +1,197 @@
+"""A database as a whole: making it as it was recorded, giving it its own properties back, dropping it."""
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from psycopg import sql
+
+from penstock.api import RestoreFailed, SourceError, StreamSpec
+from penstock_postgres.connection import Connection, connect_beside, rows, translated
+from penstock_postgres.settings import PostgresSettings
+from penstock_postgres.target import RestoreOptions
+
+__all__ = [
+    "apply_properties",
+    "create_database",
+    "drop_database",
+    "is_as_initialised",
+    "name_beside",
+    "recorded_properties",
+    "replace_database",
+]
+
+#: How long the others may take to leave a database that is replaced (seconds).
+_DISCONNECT_SECONDS = 10.0
+
+
+def recorded_properties(spec: StreamSpec) -> dict[str, Any]:
+    """What the dump recorded of the database itself."""
+    found: dict[str, Any] = json.loads(spec.attributes["properties"])
+    return found
+
+
+def create_database(connection: Connection, name: str, recorded: dict[str, Any], options: RestoreOptions) -> None:
+    """CREATE DATABASE with the recorded encoding and locale; raises `RestoreFailed`."""
+    words = sql.SQL(" ").join(_locale(recorded, options.locale, connection.info.server_version))
+    if options.tablespaces == "yes" and recorded.get("tablespace", "pg_default") != "pg_default":
+        words += sql.SQL(" TABLESPACE {}").format(sql.Identifier(recorded["tablespace"]))
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} {}").format(
+        sql.Identifier(name), recorded["encoding"], words
+    )
+    try:
+        with translated(f"cannot make the database {name}", RestoreFailed):
+            connection.execute(statement)
+    except RestoreFailed as error:
+        if "locale" in error.message.lower() or "lc_c" in error.message.lower():
+            error.hint = "the option locale=C.UTF-8, or another that this server has, replaces the recorded one"
+        elif "tablespace" in error.message.lower():
+            error.hint = "make the tablespace first, or restore with tablespaces=no"
+        raise
+
+
+def apply_properties(connection: Connection, name: str, recorded: dict[str, Any], options: RestoreOptions) -> None:
+    """Give a database its owner, comment, settings and grants, or nothing of it; raises `RestoreFailed`."""
+    doing = f"cannot restore what is recorded of the database {name} itself"
+    with translated(doing, RestoreFailed), connection.transaction():
+        for statement in _property_statements(sql.Identifier(name), recorded, options):
+            connection.execute(statement)
+
+
+def is_as_initialised(connection: Connection) -> bool:
+    """Whether the database at hand is one that every new server has, and nobody has given it properties since."""
+    query = """
+    SELECT d.datname IN ('postgres', 'template1') AND d.datconnlimit = -1 AND d.datdba = 10
+        AND (d.datname <> 'postgres' OR d.datacl IS NULL)
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = d.oid)
+    FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+    """
+    found: bool = rows(connection, query)[0][0]
+    return found
+
+
+def drop_database(settings: PostgresSettings, name: str) -> str | None:
+    """Drop what a failed restore had made; returns what stands in the way, instead of raising."""
+    try:
+        with connect_beside(settings, name) as connection, translated("cannot drop it"):
+            # A killed pg_restore leaves a session that may not have noticed yet.
+            force = sql.SQL(" WITH (FORCE)" if connection.info.server_version >= 130000 else "")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}{}").format(sql.Identifier(name), force))
+    except SourceError as error:
+        return error.message
+    return None
+
+
+def replace_database(settings: PostgresSettings, name: str, successor: str) -> None:
+    """Let the database `successor` take the name and place of `name`, which is dropped.
+
+    Whoever is connected to the old one loses the connection. Raises `RestoreFailed`, and both are as they were.
+    """
+    old, new, aside = sql.Identifier(name), sql.Identifier(successor), sql.Identifier(name_beside(name))
+    with (
+        connect_beside(settings, name) as connection,
+        translated(f"cannot put the restored database in the place of {name}", RestoreFailed),
+    ):
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
+        try:
+            _disconnect(connection, name)
+            with connection.transaction():
+                connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, aside))
+                connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(new, old))
+        except BaseException:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(old))
+            raise
+        connection.execute(sql.SQL("DROP DATABASE {}").format(aside))
+
+
+def name_beside(name: str) -> str:
+    """A name that no database has, and that shows which one it belongs to; at most 63 bytes."""
+    return f"{name.encode()[:40].decode(errors='ignore')}_penstock_{secrets.token_hex(4)}"
+
+
+def _disconnect(connection: Connection, name: str) -> None:
+    until = time.monotonic() + _DISCONNECT_SECONDS
+    query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = %(name)s"
+    while rows(connection, query, {"name": name}) and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _locale(recorded: dict[str, Any], override: str | None, server: int) -> Iterator[sql.Composable]:
+    def word(name: str, value: str) -> sql.Composable:
+        return sql.SQL("{} {}").format(sql.SQL(_LOCALE_WORDS[name]), sql.Literal(value))
+
+    if override:
+        yield word("locale", override)
+        return
+    yield word("collate", recorded["collate"])
+    yield word("ctype", recorded["ctype"])
+    if recorded["provider"] == "i" and server >= 150000:
+        yield sql.SQL("LOCALE_PROVIDER icu")
+        yield word("icu", recorded["locale"])
+        if recorded["icu_rules"] and server >= 160000:
+            yield word("rules", recorded["icu_rules"])
+    elif recorded["provider"] == "b" and server >= 170000:
+        yield sql.SQL("LOCALE_PROVIDER builtin")
+        yield word("builtin", recorded["locale"])
+    elif server >= 150000:
+        yield sql.SQL("LOCALE_PROVIDER libc")
+
+
+_LOCALE_WORDS: dict[str, Any] = {
+    "locale": "LOCALE",
+    "collate": "LC_COLLATE",
+    "ctype": "LC_CTYPE",
+    "icu": "ICU_LOCALE",
+    "rules": "ICU_RULES",
+    "builtin": "BUILTIN_LOCALE",
+}
+
+
+def _property_statements(
+    name: sql.Identifier, recorded: dict[str, Any], options: RestoreOptions
+) -> Iterator[sql.Composed]:
+    if recorded["comment"] is not None:
+        yield sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, recorded["comment"])
+    if recorded["connection_limit"] >= 0:
+        yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, recorded["connection_limit"])
+    if recorded.get("template"):
+        yield sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(name)
+    for role, assignments in recorded["settings"]:
+        whose = sql.SQL("DATABASE {}").format(name)
+        if role is not None:
+            whose = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(role), name)
+        for assignment in assignments:
+            variable, _, value = assignment.partition("=")
+            yield sql.SQL("ALTER {} SET {} TO {}").format(whose, sql.Identifier(variable), _setting(variable, value))
+    if recorded["grants"] is not None and options.privileges == "yes":
+        yield sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name)
+        for role, privilege, grantable in recorded["grants"]:
+            yield sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+                sql.SQL(privilege),
+                name,
+                sql.SQL("PUBLIC") if role is None else sql.Identifier(role),
+                sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+            )
+    if options.owners == "yes":
+        yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(recorded["owner"]))
+
+
+#: Settings whose value is a list of names: the list is not one string, but one for each name (`GUC_LIST_QUOTE`).
+_LISTS = {
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+}
+
+
+def _setting(variable: str, value: str) -> sql.Composable:
+    if variable.lower() not in _LISTS:
+        return sql.Literal(value)
+    names = [quoted.replace('""', '"') or bare for quoted, bare in re.findall(r'"((?:[^"]|"")*)"|([^\s,"]+)', value)]
+    return sql.SQL(", ").join([sql.Literal(name) for name in names] or [sql.Literal("")])

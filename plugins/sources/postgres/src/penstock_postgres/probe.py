@@ -1,0 +1,287 @@
+"""What a database holds, asked over a connection: sizes, rows, and whatever would make a dump fail or surprise."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from penstock.api import InventoryItem, SourceDenied
+from penstock_postgres.choice import Choice
+from penstock_postgres.connection import Connection, rows
+
+__all__ = [
+    "Relation",
+    "check_readable",
+    "inventory",
+    "is_standby",
+    "large_objects",
+    "may_read_passwords",
+    "relations",
+    "room_for_locks",
+    "server_warnings",
+    "size_estimate",
+    "warnings",
+]
+
+#: Larger tables are not counted unless asked for (bytes).
+_COUNTED_BELOW = 1 << 30
+#: No table is counted after that, unless asked for: a dump should start (seconds).
+_COUNTING_SECONDS = 120.0
+_NAMES_SHOWN = 10
+
+_KINDS = {"r": "table", "p": "partitioned table", "m": "materialized view", "f": "foreign table", "S": "sequence"}
+
+_RELATIONS = """
+SELECT c.oid, n.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relispartition, c.relispopulated,
+    c.reltuples::float8,
+    CASE WHEN c.relkind IN ('r', 'm') THEN
+        coalesce(pg_catalog.pg_relation_size(c.oid), 0) + CASE WHEN c.reltoastrelid <> 0
+            THEN coalesce(pg_catalog.pg_relation_size(c.reltoastrelid), 0) ELSE 0 END
+    END,
+    coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND CASE WHEN c.relkind = 'S'
+        THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+        ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true),
+    c.relkind IN ('r', 'p') AND pg_catalog.row_security_active(c.oid),
+    e.oid IS NOT NULL, coalesce(c.oid = ANY (e.extconfig), false), o.refobjid, coalesce(o.deptype = 'i', false),
+    c.relfilenode
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+        AND d.objsubid = 0 AND d.deptype = 'e'
+    LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+    LEFT JOIN pg_catalog.pg_depend o ON c.relkind = 'S' AND o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        AND o.objid = c.oid AND o.objsubid = 0 AND o.refclassid = o.classid AND o.refobjsubid <> 0
+        AND o.deptype IN ('a', 'i')
+WHERE c.relkind IN ('r', 'p', 'm', 'f', 'S', 'v') AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One table, partition, view, foreign table or sequence; `size` is that of its heap and TOAST.
+
+    `owner` is the table that a sequence belongs to; `filenode` is another one after a TRUNCATE or a rewrite.
+    """
+
+    oid: int
+    schema_oid: int
+    schema: str
+    name: str
+    relkind: str
+    persistence: str
+    is_partition: bool
+    populated: bool
+    row_estimate: float
+    size: int | None
+    readable: bool
+    policed: bool
+    of_extension: bool
+    configures_extension: bool
+    owner: int | None
+    is_identity: bool
+    filenode: int
+
+    @property
+    def title(self) -> str:
+        """`schema.name`, unquoted, for people."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def estimated_rows(self) -> int | None:
+        """What the statistics say; -1 there (0 before PostgreSQL 14) means that nobody has looked yet."""
+        return round(self.row_estimate) if self.row_estimate > 0 else None
+
+    @property
+    def dumped(self) -> bool:
+        """Whether pg_dump reads it: an extension's own tables it leaves to CREATE EXTENSION."""
+        return self.relkind in ("r", "p", "S") and (self.configures_extension or not self.of_extension)
+
+
+def relations(connection: Connection) -> list[Relation]:
+    """Every table, view and sequence of the database, in the order of the names."""
+    return [Relation(*row) for row in rows(connection, _RELATIONS)]
+
+
+def large_objects(connection: Connection) -> tuple[int, int]:
+    """How many large objects there are, and the bytes that all of them take."""
+    query = """
+    SELECT (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata),
+        pg_catalog.pg_relation_size('pg_catalog.pg_largeobject')
+    """
+    ((count, size),) = rows(connection, query)
+    return count, size if count else 0
+
+
+def check_readable(connection: Connection, found: list[Relation], choice: Choice) -> None:
+    """Raises `SourceDenied`, which names what the role may not read: pg_dump would fail on it, perhaps after hours."""
+    unreadable = [relation.title for relation in found if relation.dumped and not relation.readable]
+    query: LiteralString = "SELECT rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    role, superuser = rows(connection, query)[0]
+    if unreadable:
+        raise SourceDenied(
+            f"the role {role} may not read {_listed(unreadable, 'table or sequence', 'tables and sequences')}",
+            hint=f'as a superuser: GRANT pg_read_all_data TO "{role}"  (before PostgreSQL 14: GRANT SELECT on each)',
+        )
+    with_rows = [relation for relation in found if relation.dumped and relation.oid not in choice.without_rows]
+    policed = [relation.title for relation in with_rows if relation.policed]
+    if policed:
+        raise SourceDenied(
+            f"row-level security may hide rows of {_listed(policed, 'table', 'tables')} from the role {role}",
+            hint=f'as a superuser: ALTER ROLE "{role}" BYPASSRLS',
+        )
+    if superuser or not choice.large_objects or rows(connection, "SHOW lo_compat_privileges") == [("on",)]:
+        return
+    query = """
+    SELECT m.oid::text FROM pg_catalog.pg_largeobject_metadata m
+    WHERE NOT pg_catalog.pg_has_role(m.lomowner, 'USAGE') AND NOT EXISTS (
+        SELECT FROM pg_catalog.aclexplode(m.lomacl) a
+        WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
+    """
+    if unreadable := [oid for (oid,) in rows(connection, query)]:
+        raise SourceDenied(
+            f"the role {role} may not read {_listed(unreadable, 'large object', 'large objects')}",
+            hint="grant it SELECT on each, let it own them, or dump as a superuser",
+        )
+
+
+def size_estimate(connection: Connection, found: list[Relation], choice: Choice) -> int:
+    """Bytes that the archive will have, roughly: numbers take more or fewer in a text than in a table."""
+    tables = sum(one.size or 0 for one in found if one.dumped and one.oid not in choice.without_rows)
+    return tables + (large_objects(connection)[1] if choice.large_objects else 0)
+
+
+def inventory(
+    connection: Connection, found: list[Relation], choice: Choice, row_counts: str, *, count: bool, prefix: str = ""
+) -> Iterator[InventoryItem]:
+    """What people want to read of what is dumped: tables with their rows, the rest in figures.
+
+    With `count` rows are counted as `row_counts` says, in the connection's own view; else the statistics must do.
+    `prefix` stands before every name.
+    """
+    until = time.monotonic() + _COUNTING_SECONDS
+    standby = is_standby(connection)
+    encoded = connection.info.encoding == "utf-8"  # else names cannot be given back as they came
+    for relation in found:
+        if relation.relkind in ("S", "v") or (relation.of_extension and not relation.configures_extension):
+            continue
+        kind = "partition" if relation.is_partition and relation.relkind == "r" else _KINDS[relation.relkind]
+        known: int | None = None
+        exact = False
+        if relation.oid in choice.without_rows and relation.relkind == "r":
+            yield InventoryItem(f"{kind} without rows", f"{prefix}{relation.title}")
+            continue
+        if relation.relkind in ("r", "m") and row_counts != "off":
+            there = relation.populated and not (standby and relation.persistence == "u")
+            countable = relation.readable and there and (encoded or relation.title.isascii())
+            small = (relation.size or 0) < _COUNTED_BELOW and time.monotonic() < until
+            exact = count and countable and (row_counts == "exact" or (row_counts == "auto" and small))
+            known = _count(connection, relation) if exact else relation.estimated_rows
+        yield InventoryItem(kind, f"{prefix}{relation.title}", known, relation.size, exact)
+    objects, size = large_objects(connection)
+    if objects and choice.large_objects:
+        yield InventoryItem("large objects", f"{prefix}large objects", objects, size, exact=count)
+    sequences = sum(relation.relkind == "S" and relation.dumped for relation in found)
+    yield InventoryItem("sequences", f"{prefix}sequences", sequences, None, exact=count)
+    if choice.tables is None:
+        query = "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+        schemas = sum(choice.has_schema(oid) for (oid,) in rows(connection, query))
+        yield InventoryItem("schemas", f"{prefix}schemas", schemas, None, exact=count)
+
+
+def _count(connection: Connection, relation: Relation) -> int:
+    query = sql.SQL("SELECT count(*) FROM {} {}").format(
+        sql.SQL("ONLY" if relation.relkind == "r" else ""), sql.Identifier(relation.schema, relation.name)
+    )
+    # Nested and rolled back: the locks of a count would stay until the end of the dump, on every index, too.
+    with connection.transaction(force_rollback=True):
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+def warnings(connection: Connection, found: list[Relation], choice: Choice) -> Iterator[str]:
+    """What a dump does not hold, or what may disturb it, though it will not fail for certain."""
+    yield from _warnings_of_choice(connection, found, choice)
+    unlogged = [r.title for r in found if r.persistence == "u" and r.relkind == "r"]
+    if unlogged and is_standby(connection):
+        yield f"a standby has no rows of {_listed(unlogged, 'unlogged table', 'unlogged tables')}"
+    if foreign := [r.title for r in found if r.relkind == "f"]:
+        yield f"the rows of {_listed(foreign, 'foreign table', 'foreign tables')} are elsewhere, and not in the dump"
+    left = [r.title for r in found if r.relkind == "r" and r.of_extension and not r.configures_extension]
+    if left:
+        yield f"the rows of {_listed(left, 'table', 'tables')} belong to extensions, and are not in the dump"
+    query = "SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
+    if prepared := rows(connection, query)[0][0]:
+        yield (
+            f"{prepared} prepared transaction(s) are open: what they wrote is not in the dump, "
+            "and their locks may hold it up"
+        )
+    query = """
+    SELECT count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = pg_catalog.current_database() AND NOT (
+        SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+    """
+    if subscriptions := rows(connection, query)[0][0]:
+        yield f"{subscriptions} subscription(s) are left out: only a superuser can dump them"
+
+
+def server_warnings(connection: Connection) -> Iterator[str]:
+    """The same of the server as a whole."""
+    if is_standby(connection):
+        yield (
+            "the server is a standby: a long dump may be cancelled by what it replays "
+            "(see max_standby_streaming_delay and hot_standby_feedback)"
+        )
+
+
+def _warnings_of_choice(connection: Connection, found: list[Relation], choice: Choice) -> Iterator[str]:
+    if not choice.text:
+        return
+    yield f"the dump is a choice, and no complete backup of {connection.info.dbname}: {choice.text}"
+    for idle in choice.idle:
+        yield f"{idle} matches nothing in the database {connection.info.dbname}"
+    if not choice.large_objects and (objects := large_objects(connection)[0]):
+        yield f"{objects} large object(s) are left out (large_objects = yes takes them)"
+    taken = {relation.oid for relation in found}
+    query = """
+    SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
+    WHERE c.relkind = 'p'
+    """
+    partly = {parent for parent, partition in rows(connection, query) if partition not in taken}
+    if titles := [relation.title for relation in found if relation.oid in partly]:
+        yield f"{_listed(titles, 'partitioned table', 'partitioned tables')} is chosen without all of its partitions"
+
+
+def room_for_locks(connection: Connection) -> int:
+    """How many objects can be locked on the server at a time, at the least."""
+    query = """
+    SELECT pg_catalog.current_setting('max_locks_per_transaction')::bigint
+        * (pg_catalog.current_setting('max_connections')::bigint
+            + pg_catalog.current_setting('max_prepared_transactions')::bigint)
+    """
+    number: int = rows(connection, query)[0][0]
+    return number
+
+
+def may_read_passwords(connection: Connection) -> bool:
+    """Whether the role may read the password hashes of all roles."""
+    allowed: bool = rows(connection, "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')")[0][0]
+    return allowed
+
+
+def is_standby(connection: Connection) -> bool:
+    """Whether the server replays what another one writes."""
+    standby: bool = rows(connection, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]
+    return standby
+
+
+def _listed(names: list[str], one: str, many: str) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    if len(names) == 1:
+        return f"the {one} {shown}"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{len(names)} {many}: {shown}{more}"

@@ -1,0 +1,292 @@
+"""The target of a restore: the options, and what stands in the way."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, get_args
+from urllib.parse import unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from penstock.api import (
+    RestoreTarget,
+    SourceDenied,
+    StreamSpec,
+    TargetMissing,
+    TargetNotEmpty,
+    UsageError,
+)
+from penstock_postgres.client import client_for_restore, find_clients, major_of
+from penstock_postgres.connection import Connection, connect_anywhere, rows, translated
+from penstock_postgres.settings import PostgresSettings
+
+__all__ = ["RestoreOptions", "check_target", "destination", "is_superuser", "obstacle_to_replacing", "replaces"]
+
+YesNo = Literal["yes", "no"]
+
+
+def _renames(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",")]
+    renames = {unquote(old): unquote(new) for old, _, new in pairs}
+    if not all(renames) or not all(renames.values()) or len(renames) < len(pairs):
+        raise ValueError("old=new, with commas between them")
+    return renames
+
+
+class RestoreOptions(BaseModel):
+    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    #: Make the database when it is not there: on a bad night the server is empty.
+    create: YesNo = "yes"
+    #: Other names for databases: `shop=shop_copy,crm=crm_old`; a comma or an equals sign in a name as in a URL.
+    rename: Annotated[Mapping[str, str], BeforeValidator(_renames)] = {}
+    #: Roles and tablespaces that the server lacks; `auto` does it as a superuser, and leaves them out as anybody else.
+    globals: Literal["auto", "yes", "no"] = "auto"
+    #: Give everything its owner back; else it belongs to the role that restores.
+    owners: YesNo = "yes"
+    #: Restore grants.
+    privileges: YesNo = "yes"
+    #: Put everything into its tablespace; else into the default one.
+    tablespaces: YesNo = "yes"
+    #: Restore the owner, comment, settings and grants of the database itself, when it is made by the restore.
+    properties: YesNo = "yes"
+    #: The locale of a database that the restore makes, where the server does not have the recorded one.
+    locale: str | None = None
+    #: Restore into a server of an older major than the one that was dumped, which may or may not work.
+    older_server: YesNo = "no"
+    #: With `clean`: restore into a new database, which takes the place of the old one at the end (`yes`), or drop what
+    #: the dump holds from the old one (`no`); `auto` does the former where it can.
+    replace: Literal["auto", "yes", "no"] = "auto"
+    #: All or nothing, which takes a lock for every table at once; `auto` does without where the server has no room for
+    #: so many, and the restore makes the database: then it is dropped again if anything fails.
+    single_transaction: Literal["auto", "yes", "no"] = "auto"
+    #: Give the planner its statistics back at the end.
+    analyze: YesNo = "yes"
+
+    @classmethod
+    def of(cls, target: RestoreTarget) -> "RestoreOptions":
+        """The options of a target; raises `UsageError` for an unknown one."""
+        for name in target.options.keys() - cls.model_fields.keys():
+            raise UsageError(
+                f"a restore into PostgreSQL has no option {name}",
+                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
+            )
+        try:
+            return cls.model_validate(dict(target.options))
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            words = ", ".join(map(str, get_args(cls.model_fields[name].annotation)))
+            words = "old=new,old=new" if name == "rename" else words
+            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"one of: {words}") from None
+
+
+def check_target(settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    """What `Source.check_target` promises, for the streams of one dump: every database is looked at."""
+    options = RestoreOptions.of(target)
+    archives = [spec for spec in streams if "properties" in spec.attributes]
+    _check_names(settings, archives, options)
+    with (
+        connect_anywhere(settings, destination(settings, archives[0], options) if archives else None) as (there, _, _),
+        translated(f"cannot look at {settings.location}"),
+    ):
+        if rows(there, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]:
+            raise SourceDenied(f"{settings.location} is a standby: it takes no writes", hint="restore into its primary")
+        superuser = is_superuser(there)
+        with_globals = options.globals != "no" and len(archives) < len(streams)
+        if with_globals and options.globals == "yes" and not superuser:
+            raise SourceDenied(
+                f"the role {there.info.user} is no superuser, and may not restore roles and tablespaces",
+                hint="restore as a superuser, or with globals=no",
+            )
+    for spec in archives:
+        with (
+            connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists),
+            translated(f"cannot look at {settings.location_of(name)}"),
+        ):
+            _check_versions(settings, connection, spec, options)
+            if options.owners == "yes" or options.privileges == "yes":
+                made = not exists or (target.clean and replaces(connection, spec, options))
+                _check_roles(connection, spec, options, coming=with_globals and superuser, made=made)
+            if not exists:
+                _check_creation(connection, name, options)
+            elif not target.clean:
+                _check_empty(connection, spec)
+            elif options.replace == "yes" and (obstacle := obstacle_to_replacing(connection)):
+                raise SourceDenied(f"the database {name} cannot be replaced: {obstacle}", hint="use replace=no")
+
+
+def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOptions) -> str | None:
+    """The database that an archive is restored into: None is what libpq's own defaults name.
+
+    The option `rename` has the first word. A target with one database takes one archive, whatever its name was; where
+    it has several, or none is named, everything goes to where it came from.
+    """
+    recorded = spec.attributes["database"]
+    if recorded in options.rename:
+        return options.rename[recorded]
+    if settings.databases:
+        return recorded
+    if settings.database or settings.service or os.environ.get("PGDATABASE") or os.environ.get("PGSERVICE"):
+        return settings.database
+    return recorded
+
+
+def replaces(connection: Connection, spec: StreamSpec, options: RestoreOptions) -> bool:
+    """Whether a clean restore of the archive replaces the database at hand as a whole."""
+    if options.replace == "auto" and "choice" in spec.attributes:
+        return False  # what was not chosen would be lost
+    return options.replace != "no" and not obstacle_to_replacing(connection)
+
+
+def is_superuser(connection: Connection) -> bool:
+    """Whether the role that connected is one."""
+    superuser: bool = rows(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0][0]
+    return superuser
+
+
+def obstacle_to_replacing(connection: Connection) -> str | None:
+    """Why the database at hand cannot be replaced by another one, or None."""
+    query = """
+    SELECT d.datistemplate, r.rolsuper OR (r.rolcreatedb AND pg_catalog.pg_has_role(d.datdba, 'USAGE')),
+        EXISTS (SELECT FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid),
+        EXISTS (SELECT FROM pg_catalog.pg_replication_slots s WHERE s.database = d.datname)
+    FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
+    WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user
+    """
+    ((template, allowed, subscription, slot),) = rows(connection, query)
+    if not allowed:
+        return f"the role {connection.info.user} may not create databases, or does not own this one"
+    if template:
+        return "it is a template"
+    return "it has subscriptions" if subscription else "it has replication slots" if slot else None
+
+
+def _check_versions(
+    settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions
+) -> None:
+    server = connection.info.parameter_status("server_version") or "unknown"
+    dumped = spec.attributes["server_version"]
+    client_for_restore(spec.attributes["client_version"], server, find_clients("pg_restore", settings.client_path))
+    if major_of(server) < major_of(dumped) and options.older_server == "no":
+        raise UsageError(
+            f"{spec.name} was dumped from PostgreSQL {dumped}, and the target is {server}: an older server may not "
+            "understand it",
+            hint="restore into a server that is as new, or try it with the option older_server=yes",
+        )
+
+
+def _check_roles(
+    connection: Connection, spec: StreamSpec, options: RestoreOptions, *, coming: bool, made: bool
+) -> None:
+    needed = {name for name in spec.attributes.get("roles", "").split("\n") if name}
+    if made and options.properties == "yes":
+        recorded = json.loads(spec.attributes["properties"])
+        needed |= {role for role, *_ in [*recorded["settings"], *(recorded["grants"] or ())] if role is not None}
+        needed |= {recorded["owner"]} if options.owners == "yes" else set()
+    query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s)"
+    missing = needed - {name for (name,) in rows(connection, query, {"names": sorted(needed)})}
+    if missing and not coming:
+        raise SourceDenied(
+            f"{spec.name} needs roles that the server does not have: {', '.join(sorted(missing))}",
+            hint="restore the roles too, as a superuser; or make them; or leave owners and grants out with the "
+            "options owners=no and privileges=no",
+        )
+
+
+def _check_names(settings: PostgresSettings, archives: Sequence[StreamSpec], options: RestoreOptions) -> None:
+    databases = [spec.attributes["database"] for spec in archives]
+    if unknown := sorted(options.rename.keys() - set(databases)):
+        raise UsageError(
+            f"rename names {', '.join(unknown)}, which the restore does not have",
+            hint=f"there are: {', '.join(databases)}",
+        )
+    targets = [destination(settings, spec, options) for spec in archives]
+    if len(set(targets)) < len(targets):
+        raise UsageError(
+            f"{len(targets)} databases cannot be restored into one: {', '.join(databases)}",
+            hint="leave the database out of the target's URL; choose one with --stream; or give them names with rename "
+            "(a database to connect to first is named beside databases=all)",
+        )
+
+
+def _check_creation(connection: Connection, name: str, options: RestoreOptions) -> None:
+    what = f"the server has no database {name}"
+    if options.create == "no":
+        raise TargetMissing(what, hint="create it, or let the restore do it with create=yes")
+    query = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    if not rows(connection, query)[0][0]:
+        raise TargetMissing(
+            f"{what}, and the role {connection.info.user} may not create it",
+            hint="create it, or restore as a superuser",
+        )
+
+
+_IN_THE_WAY = """
+WITH members AS (SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),
+found (one, many, classid, oid, name) AS (
+    SELECT 'table, view or sequence', 'tables, views and sequences', 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid,
+        n.nspname || '.' || c.relname
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't' AND c.oid >= 16384
+    UNION ALL
+    SELECT 'type', 'types', 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, n.nspname || '.' || t.typname
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+    WHERE t.oid >= 16384 AND t.typtype IN ('b', 'd', 'e', 'r', 'c') AND t.typelem = 0
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')
+    UNION ALL
+    SELECT 'function', 'functions', 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, n.nspname || '.' || p.proname
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid >= 16384
+    UNION ALL
+    SELECT 'schema', 'schemas', 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, nspname
+    FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname <> 'public' AND nspname !~ '^pg_'
+    UNION ALL
+    SELECT 'large object', 'large objects', 0, oid, oid::text FROM pg_catalog.pg_largeobject_metadata
+    UNION ALL
+    SELECT 'publication', 'publications', 'pg_catalog.pg_publication'::pg_catalog.regclass, oid, pubname
+    FROM pg_catalog.pg_publication
+    UNION ALL
+    SELECT 'event trigger', 'event triggers', 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, oid, evtname
+    FROM pg_catalog.pg_event_trigger
+    UNION ALL
+    SELECT 'foreign server', 'foreign servers', 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid, srvname
+    FROM pg_catalog.pg_foreign_server
+)
+SELECT one, many, count(*), min(name::text) FROM found f
+WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = f.classid AND m.objid = f.oid)
+GROUP BY one, many ORDER BY count(*) DESC
+"""
+
+
+def _check_empty(connection: Connection, spec: StreamSpec) -> None:
+    found = _chosen_in_the_way(connection, spec) if "relations" in spec.attributes else rows(connection, _IN_THE_WAY)
+    if found:
+        listed = ", ".join(f"{count} {one if count == 1 else many} ({name})" for one, many, count, name in found)
+        raise TargetNotEmpty(
+            f"the database {connection.info.dbname} is not empty: it holds {listed.replace(' (', ' (such as ')}",
+            hint="restore into a new database, by another name; or allow what the dump replaces to be dropped first",
+        )
+
+
+def _chosen_in_the_way(connection: Connection, spec: StreamSpec) -> list[tuple[Any, ...]]:
+    """A choice of tables or schemas goes into a database that holds others."""
+    query = """
+    SELECT 'table, view or sequence', 'tables, views and sequences', count(*), min(n.nspname || '.' || c.relname)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN ROWS FROM (unnest(%(schemas)s::text[]), unnest(%(names)s::text[])) AS chosen (schema, name)
+            ON chosen.schema = n.nspname AND chosen.name = c.relname
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'schema', 'schemas', count(*), min(nspname) FROM pg_catalog.pg_namespace
+    WHERE nspname = ANY (%(made)s) AND nspname <> 'public' HAVING count(*) > 0
+    """
+    relations = json.loads(spec.attributes["relations"])
+    chosen = {
+        "schemas": [schema for schema, _ in relations],
+        "names": [name for _, name in relations],
+        "made": json.loads(spec.attributes.get("makes_schemas", "[]")),
+    }
+    return rows(connection, query, chosen)

@@ -1,0 +1,103 @@
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers, free_port
+
+from penstock.testing.source_conformance import (
+    ChildProgram,
+    Differences,
+    NotApplicable,
+    SourceConformance,
+    SourceLab,
+    Target,
+)
+from penstock_postgres.settings import PostgresSettings
+from penstock_postgres.source import PostgresSource
+
+pytestmark = pytest.mark.server
+
+_SEED = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.orders (id serial PRIMARY KEY, what text NOT NULL, raw bytea, tags text[]);
+INSERT INTO shop.orders (what, raw, tags)
+    SELECT 'ördér ' || i, decode(repeat(md5(i::text), 3), 'hex'), ARRAY['a' || i, NULL]
+    FROM generate_series(1, 1500) AS i;
+CREATE INDEX ON shop.orders (what);
+CREATE VIEW dear AS SELECT * FROM shop.orders WHERE id > 1000;
+SELECT lo_from_bytea(0, 'a large object');
+"""
+
+
+class PostgresLab(SourceLab):
+    secrets = (PASSWORD,)
+    differences = Differences(512, "the archive's time of creation, and the random key in the roles' SQL")
+
+    def __init__(self, server: PostgresServer, folder: Path, cleaning: ExitStack) -> None:
+        self.server = server
+        self.targets = self.changes = 0
+        self._cleaning = cleaning
+        self._password = folder / "password"
+        self._password.write_text(server.password, encoding="utf-8")
+        self.database = cleaning.enter_context(server.database("conformance"))
+        server.execute(_SEED, self.database)
+        self._source = self._make(self.database)
+
+    @property
+    def source(self) -> PostgresSource:
+        return self._source
+
+    @property
+    def program(self) -> ChildProgram:
+        assert self.server.bin is not None
+        return ChildProgram(
+            self.server.bin / "pg_dump",
+            unmarked=NotApplicable("pg_dump's archive has no end of its own: its exit status alone tells"),
+        )
+
+    def variant(self, *, program: Path | None = None, stall_timeout: float | None = None) -> PostgresSource:
+        folder = program.parent if program else self.server.bin
+        timeout = stall_timeout or 60
+        return self._make(self.database, client_path=folder, stall_timeout=timeout)
+
+    def unreachable(self) -> PostgresSource:
+        return self._make(self.database, port=free_port())
+
+    def content(self) -> object:
+        return self.server.as_text(self.database)
+
+    def change(self) -> None:
+        # Not by the sequence: its steps are in no transaction, and so in no snapshot.
+        self.changes += 1
+        self.server.execute(f"INSERT INTO shop.orders (id, what) VALUES ({9000 + self.changes}, 'late')", self.database)
+
+    def target(self) -> Target:
+        self.targets += 1
+        name = f"conformance target {self.targets}"
+        self.server.drop(name)
+        self._cleaning.callback(self.server.drop, name)
+        return Target(self._make(name), lambda: self._content_of(name))
+
+    def _make(self, database: str, **more: Any) -> PostgresSource:
+        server = self.server
+        chosen = {"host": server.host, "port": server.port, "user": server.user, "database": database}
+        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "row_counts": "off"}
+        return PostgresSource(PostgresSettings.model_validate(chosen | more))
+
+    def _content_of(self, name: str) -> str | None:
+        there = self.server.query(f"SELECT 1 FROM pg_database WHERE datname = '{name}'")
+        return self.server.as_text(name) if there else None
+
+
+@pytest.fixture(scope="module")
+def seeded(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceLab]:
+    with ExitStack() as cleaning:
+        yield PostgresLab(postgres_servers.newest(auth="scram"), tmp_path_factory.mktemp("lab"), cleaning)
+
+
+class TestPostgresSource(SourceConformance):
+    @pytest.fixture
+    def lab(self, seeded: SourceLab) -> SourceLab:
+        return seeded

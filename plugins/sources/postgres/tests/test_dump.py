@@ -1,0 +1,274 @@
+import os
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import psycopg
+import pytest
+from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
+from tests.servers.streams import dump_all, read_all
+
+from penstock.api import (
+    ChildOutput,
+    DumpFailed,
+    DumpStalled,
+    InventoryItem,
+    RestoreTarget,
+    SourceDenied,
+    StreamSpec,
+)
+from penstock_postgres import dumping, views
+from penstock_postgres.settings import PostgresSettings
+from penstock_postgres.source import PostgresSource
+
+pytestmark = pytest.mark.server
+
+#: More than the pipe and the buffers of a connection hold: while nobody reads, neither child nor server can have ended.
+FILL = "CREATE TABLE filled AS SELECT i, repeat(md5(i::text), 20) AS filler FROM generate_series(1, 60000) AS i"
+
+
+def children(program: str) -> list[int]:
+    """Our own child processes that run `program`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            pid = int(folder.name)
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (folder / "cmdline").read_bytes().split(b"\0")[0]
+            if parent == os.getpid() and command.endswith(b"/" + program.encode()):
+                found.append(pid)
+    return found
+
+
+def test_a_plan_has_the_globals_first_and_the_database_after(postgres: PostgresServer, source_of: MakeSource) -> None:
+    with postgres.database("näme/with spaces") as name:
+        dump = dump_all(source_of(postgres, name))
+    (globals_, sql), (archive, data) = dump.values()
+    assert (globals_.name, globals_.format, globals_.phase, globals_.optional) == ("globals.sql", "sql", 0, True)
+    assert (archive.name, archive.format, archive.phase) == ("näme%2Fwith%20spaces.dump", "pg_dump-custom", 1)
+    assert b"CREATE ROLE postgres" in sql
+    assert data.startswith(b"PGDMP")
+
+
+def test_two_dumps_of_the_same_content_differ_in_the_time_alone(
+    postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    with postgres.database("same") as name:
+        postgres.fill_nasty(name)
+        source = source_of(postgres, name)
+        first = dump_all(source)[f"{name}.dump"][1]
+        time.sleep(1.1)
+        second = dump_all(source)[f"{name}.dump"][1]
+    assert len(first) == len(second)
+    different = [place for place, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+    assert len(different) <= 8
+    assert all(place < 64 for place in different)
+
+
+def test_the_streams_hold_what_was_there_when_the_dump_began(postgres: PostgresServer, source_of: MakeSource) -> None:
+    with postgres.database("moving") as name:
+        postgres.execute("CREATE TABLE t AS SELECT 'before-' || generate_series(1, 3) AS what", name)
+        source = source_of(postgres, name)
+        with source.dump() as plan:
+            postgres.execute("INSERT INTO t SELECT 'after-' || generate_series(1, 5)", name)
+            data = read_all(source.open(plan.streams[-1]))
+            assert InventoryItem("table", "public.t", 3, 8192, exact=True) in plan.inspection.inventory
+    assert data.count(b"before-") == 3
+    assert b"after-" not in data
+
+
+def open_elsewhere(settings: PostgresSettings, spec: StreamSpec) -> bytes:
+    return read_all(PostgresSource(settings).open(spec))
+
+
+def test_another_process_may_open_a_stream_of_the_plan(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("elsewhere") as name:
+        newest_postgres.execute("CREATE TABLE t AS SELECT 'before' AS what", name)
+        source = source_of(newest_postgres, name, globals="no")
+        with (
+            source.dump() as plan,
+            ProcessPoolExecutor(1, get_context("spawn")) as pool,
+        ):
+            newest_postgres.execute("INSERT INTO t VALUES ('after')", name)
+            data = pool.submit(open_elsewhere, source.settings, plan.streams[0]).result()
+    assert b"before" in data
+    assert b"after" not in data
+
+
+def test_no_secret_is_in_any_command_line_and_the_dump_has_the_password_all_the_same(
+    postgres_servers: PostgresServers, source_of: MakeSource
+) -> None:
+    server = postgres_servers.newest(auth="scram")
+    with server.database("secretive") as name:
+        server.execute(FILL, name)
+        source = source_of(server, name)
+        seen: list[bytes] = []
+        with source.dump() as plan:
+            for spec in plan.streams:
+                stream = source.open(spec)
+                stream.readinto(memoryview(bytearray(10)))
+                for folder in Path("/proc").iterdir():
+                    with suppress(OSError):
+                        seen.append((folder / "cmdline").read_bytes())
+                stream.abort()
+            assert PASSWORD not in repr(plan)
+    assert any(b"pg_dump\0--format=custom" in command for command in seen)
+    assert not any(PASSWORD.encode() in command for command in seen)
+
+
+def test_a_killed_pg_dump_is_a_failed_dump(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("killed") as name:
+        newest_postgres.execute(FILL, name)
+        source = source_of(newest_postgres, name, globals="no")
+        with source.dump() as plan:
+            stream = source.open(plan.streams[0])
+            assert stream.readinto(memoryview(bytearray(1000))) == 1000
+            (pid,) = children("pg_dump")
+            os.kill(pid, signal.SIGKILL)
+            buffer = memoryview(bytearray(1 << 20))
+            while stream.readinto(buffer):
+                pass
+            with pytest.raises(DumpFailed, match=r"pg_dump of killed was killed by SIGKILL"):
+                stream.close()
+    assert not children("pg_dump")
+
+
+def test_what_pg_dump_says_last_is_in_the_error(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("cut off") as name:
+        newest_postgres.execute(FILL, name)
+        source = source_of(newest_postgres, name, globals="no")
+        with source.dump() as plan:
+            stream = source.open(plan.streams[0])
+            stream.readinto(memoryview(bytearray(1000)))
+            newest_postgres.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY public.filled%'"
+            )
+            buffer = memoryview(bytearray(1 << 20))
+            while stream.readinto(buffer):
+                pass
+            with pytest.raises(DumpFailed) as caught:
+                stream.close()
+    assert "pg_dump: error" in "\n".join(caught.value.details)
+
+
+def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("aborted") as name:
+        newest_postgres.execute(FILL, name)
+        source = source_of(newest_postgres, name, globals="no")
+        with source.dump() as plan:
+            stream = source.open(plan.streams[0])
+            stream.readinto(memoryview(bytearray(1000)))
+            assert children("pg_dump")
+            stream.abort()
+            assert not children("pg_dump")
+        with pytest.raises(DumpFailed):
+            read_all(source.open(plan.streams[0]))  # the snapshot is gone
+
+
+def test_what_no_snapshot_protects_from_waits_until_the_dump_is_done(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    with newest_postgres.database("held") as name:
+        newest_postgres.execute("CREATE TABLE t AS SELECT 'still-' || generate_series(1, 3) AS what", name)
+        source = source_of(newest_postgres, name, globals="no", row_counts="off")
+        with source.dump() as plan, newest_postgres.connect(name) as other:
+            other.execute("SET lock_timeout = 100")
+            for statement in ("TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER what TYPE varchar(9)"):
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    other.execute(statement.encode())
+            assert read_all(source.open(plan.streams[0])).count(b"still-") == 3
+        newest_postgres.execute("TRUNCATE t", name)
+
+
+class TestWithoutLocks:
+    """Where the server's table of locks is too small to hold all tables for the length of a dump."""
+
+    @pytest.fixture(autouse=True)
+    def no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(views, "room_for_locks", lambda connection: 0)
+
+    @pytest.mark.parametrize(
+        "statement", ["TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER i TYPE bigint"], ids=lambda one: one[:8]
+    )
+    def test_a_table_that_was_emptied_or_rewritten_fails_the_dump(
+        self, newest_postgres: PostgresServer, source_of: MakeSource, statement: str
+    ) -> None:
+        with newest_postgres.database("dropped") as name:
+            newest_postgres.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE stays AS SELECT 2 AS i", name)
+            source = source_of(newest_postgres, name, globals="no")
+            with source.dump() as plan:
+                newest_postgres.execute(statement, name)
+                with pytest.raises(DumpFailed) as caught:
+                    read_all(source.open(plan.streams[0]))
+            assert "t" in f"{caught.value.message} {caught.value.details}"
+
+    def test_a_lock_that_comes_after_the_plan_stalls_or_fails_the_dump(
+        self, newest_postgres: PostgresServer, source_of: MakeSource
+    ) -> None:
+        with newest_postgres.database("blocked") as name:
+            newest_postgres.execute("CREATE TABLE t (i integer)", name)
+            for settings, error in (({"stall_timeout": 0.3}, DumpStalled), ({"lock_timeout": 0.3}, DumpFailed)):
+                source = source_of(newest_postgres, name, globals="no", row_counts="off", **settings)
+                with source.dump() as plan, newest_postgres.connect(name, autocommit=False) as holder:
+                    holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+                    with pytest.raises(error):
+                        read_all(source.open(plan.streams[0]))
+
+
+def test_globals_without_their_end_are_a_failed_dump(
+    newest_postgres: PostgresServer, source_of: MakeSource, tmp_path: Path
+) -> None:
+    assert newest_postgres.bin is not None
+    for program in ("pg_dump", "pg_restore"):
+        (tmp_path / program).symlink_to(newest_postgres.bin / program)
+    (tmp_path / "pg_dumpall").write_text("#!/bin/sh\necho 'CREATE ROLE half;'\n", encoding="utf-8")
+    (tmp_path / "pg_dumpall").chmod(0o755)
+    source = source_of(newest_postgres, "postgres", client_path=tmp_path)
+    with source.dump() as plan, pytest.raises(DumpFailed, match="end marker"):
+        read_all(source.open(plan.streams[0]))
+
+
+def test_a_standby_can_be_dumped_but_lacks_unlogged_rows_and_takes_no_restore(
+    newest_postgres: PostgresServer, postgres_servers: PostgresServers, source_of: MakeSource
+) -> None:
+    with newest_postgres.database("replicated") as name:
+        newest_postgres.execute(
+            "CREATE TABLE t AS SELECT 'here' AS what; CREATE UNLOGGED TABLE u AS SELECT 1 AS i", name
+        )
+        standby = postgres_servers.standby_of(newest_postgres)
+        dump = dump_all(source_of(standby, name))
+        assert b"here" in dump["replicated.dump"][1]
+        warnings = source_of(standby, name).inspect().warnings
+        assert any("is a standby" in warning for warning in warnings)
+        assert any("public.u" in warning for warning in warnings)
+        with pytest.raises(SourceDenied, match="is a standby"):
+            source_of(standby, name).check_target([spec for spec, _ in dump.values()], RestoreTarget())
+
+
+def test_what_does_not_begin_as_an_archive_is_a_failed_dump() -> None:
+    stream = dumping._Archive(ChildOutput(["echo", "pg_dump: nothing here"], name="echo"), "x.dump")
+    with pytest.raises(DumpFailed, match=r"x\.dump does not begin"):
+        read_all(stream)
+
+
+def test_roles_are_dumped_without_passwords_by_who_may_not_read_them(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    with newest_postgres.database("plain") as name:
+        newest_postgres.execute(
+            "DROP ROLE IF EXISTS reader; DROP ROLE IF EXISTS keeper; CREATE ROLE reader LOGIN; "
+            "CREATE ROLE keeper PASSWORD 'hidden'"
+        )
+        try:
+            weak = dump_all(source_of(newest_postgres, name, user="reader"))["globals.sql"][1]
+            strong = dump_all(source_of(newest_postgres, name))["globals.sql"][1]
+            assert "globals.sql" not in dump_all(source_of(newest_postgres, name, globals=False))
+        finally:
+            newest_postgres.execute("DROP ROLE reader; DROP ROLE keeper")
+    assert b"CREATE ROLE keeper" in weak
+    assert b"SCRAM-SHA-256" not in weak
+    assert b"SCRAM-SHA-256" in strong

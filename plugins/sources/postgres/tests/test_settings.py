@@ -1,0 +1,106 @@
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from penstock.api import UsageError
+from penstock_postgres.settings import PostgresSettings
+from penstock_postgres.source import PostgresSource
+from penstock_postgres.target import RestoreOptions
+
+
+@pytest.mark.parametrize(
+    ("url", "settings"),
+    [
+        ("postgres://", {}),
+        ("postgresql://db/shop", {"host": "db", "database": "shop"}),
+        ("POSTGRES://me@db:6432/shop", {"user": "me", "host": "db", "port": "6432", "database": "shop"}),
+        (
+            "postgres://a%40b@[::1]:5433/n%C3%A4s%20%2F%3F",
+            {"user": "a@b", "host": "::1", "port": "5433", "database": "näs /?"},
+        ),
+        ("postgres:///shop?host=/run/postgresql", {"database": "shop", "host": "/run/postgresql"}),
+        ("postgres://%2Frun%2FPG/shop", {"database": "shop", "host": "/run/PG"}),
+        ("postgres://db?dbname=x&globals=no", {"host": "db", "database": "x", "globals": "no"}),
+        ("postgres://db?sslmode=verify-full", {"host": "db", "sslmode": "verify-full"}),
+        ("postgres://db?databases=all", {"host": "db", "databases": "all"}),
+        ("postgres://db?databases=a*&databases=b", {"host": "db", "databases": ["a*", "b"]}),
+        ("postgres://db/x?tables=a.*&tables=b", {"host": "db", "database": "x", "tables": ["a.*", "b"]}),
+        ("postgres://db/x?stall_timeout=5", {"host": "db", "database": "x", "stall_timeout": "5"}),
+    ],
+)
+def test_a_url_stands_for_settings(url: str, settings: dict[str, object]) -> None:
+    assert PostgresSource.settings_from_url(url) == settings
+    PostgresSettings.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://me:hunter2@db/shop",
+        "postgres://me:hunter2@x@db/shop",
+        "postgres://:hunter2@db",
+        "postgres://db/shop?password=hunter2",
+        "postgres://db/shop?sslpassword=hunter2",
+    ],
+)
+def test_a_url_with_a_password_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        PostgresSource.settings_from_url(url)
+    assert "password" in caught.value.message
+    assert "PGPASSWORD" in (caught.value.hint or "")
+    assert "hunter2" not in f"{caught.value!r} {caught.value.message} {caught.value.hint} {caught.value.details}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://db", "postgres:db", "postgres://db:port/x", "postgres://a:1,b:2/x", "postgres://@db",
+        "postgres://db/x?nonsense=1", "postgres://db/x?host=a", "postgres://db/x#fragment",
+    ],
+)  # fmt: skip
+def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        PostgresSource.settings_from_url(url)
+
+
+def test_a_location_is_a_url_without_a_password() -> None:
+    settings = PostgresSettings.model_validate(
+        {"host": "::1", "port": 5433, "user": "a@b", "database": "x/y", "password": {"env": "SECRET"}}
+    )
+    assert settings.location == "postgres://a%40b@[::1]:5433/x%2Fy"
+    assert PostgresSource.settings_from_url(settings.location)["database"] == "x/y"
+    assert "SECRET" not in repr(PostgresSource(settings))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"hots": "x"}, {"port": 0}, {"password": "hunter2"}, {"sslmode": "x"}, {"globals": "maybe"}, {"stall_timeout": 0}],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=re.escape(next(iter(wrong)))):
+        PostgresSettings.model_validate(wrong)
+
+
+def test_globals_may_be_a_boolean() -> None:
+    assert PostgresSettings.model_validate({"globals": False}).globals == "no"
+    assert PostgresSettings.model_validate({"globals": True}).globals == "yes"
+
+
+def test_databases_may_be_one_word_or_a_list() -> None:
+    def chosen(value: object) -> tuple[str, ...]:
+        return PostgresSettings.model_validate({"databases": value}).databases
+
+    assert (chosen("all"), chosen("shop"), chosen(["all"]), chosen([])) == (("*",), ("shop",), ("all",), ())
+    for url in ("postgres://h/?databases=all", "postgres://h/?databases=a%2F*&databases=b"):
+        settings = PostgresSettings.model_validate(PostgresSource.settings_from_url(url))
+        assert settings.location == url
+        assert settings.location_of("a/x") == "postgres://h/a%2Fx"
+
+
+def test_every_setting_and_option_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = {name for line in readme.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
+    assert set(PostgresSettings.model_fields) <= rows
+    assert set(RestoreOptions.model_fields) <= rows

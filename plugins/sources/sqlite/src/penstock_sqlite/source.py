@@ -1,0 +1,145 @@
+"""The source: one SQLite database file, as one stream."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from penstock.api import (
+    Capability,
+    DumpPlan,
+    DumpStream,
+    Inspection,
+    InventoryItem,
+    PluginSettings,
+    RestoreTarget,
+    Source,
+    StreamSpec,
+    UsageError,
+)
+from penstock_sqlite.process import Reader
+from penstock_sqlite.restoring import check_place, checks_asked, write_database
+from penstock_sqlite.settings import SqliteSettings, settings_from_url
+
+__all__ = ["FORMAT", "SqliteSource"]
+
+#: The format of the stream: the bytes of a database file that needs no journal and no log.
+FORMAT = "sqlite"
+_CONSISTENCY = "one read transaction"
+_ROLLBACK = (
+    "the database is in rollback-journal mode: for the length of the dump its writers cannot commit. "
+    "WAL mode ends that; the setting copy_to shortens it to the length of a copy"
+)
+_LEAVES_FILES = (
+    "the database is in WAL mode and was not in use: this user is not its owner, and the -wal and -shm files that "
+    "reading it makes may keep the owner from writing. Run the backup as the owner"
+)
+
+
+class SqliteSource(Source):
+    """Dumps the image of a database file under one read transaction, and writes such an image back.
+
+    Writers are not stopped in WAL mode. Nothing is copied on disk unless the setting `copy_to` asks for it. The
+    options of a restore: `check` is `quick` (the default), `full` or `off`, for the check that the restored database
+    has to pass before it takes its place.
+    """
+
+    name = "sqlite"
+    schemes = ("sqlite",)
+    Settings = SqliteSettings
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONSISTENT})
+
+    settings: SqliteSettings
+
+    def __init__(self, settings: PluginSettings) -> None:
+        super().__init__(settings)
+        self._reader: Reader | None = None
+        self._size = 0
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        """As `settings_from_url` of the settings module says."""
+        return settings_from_url(url)
+
+    @property
+    def location(self) -> str:
+        """The database file."""
+        return str(self.settings.path.absolute())
+
+    def inspect(self) -> Inspection:
+        """As the contract says; makes no copy, whatever `copy_to` says."""
+        reader = Reader(self.settings.model_copy(update={"copy_to": None}))
+        try:
+            answer = reader.answer()
+            found = _inspection(answer, copied=self.settings.copy_to is not None)
+            return replace(found, streams=(_stream(self.settings.path, answer),), consistency=_CONSISTENCY)
+        finally:
+            reader.end()
+
+    @contextmanager
+    def dump(self) -> Iterator[DumpPlan]:
+        """As the contract says; one dump of one instance at a time."""
+        if self._reader is not None:
+            raise UsageError(f"{self.location} is being dumped by this source already")
+        self._reader = reader = Reader(self.settings)
+        try:
+            answer = reader.answer()
+            self._size = int(answer["size"])
+            yield DumpPlan(
+                inspection=_inspection(answer, copied=self.settings.copy_to is not None),
+                streams=(_stream(self.settings.path, answer),),
+                consistency=_CONSISTENCY,
+            )
+        finally:
+            self._reader = None
+            reader.end()
+
+    def open(self, spec: StreamSpec) -> DumpStream:
+        """As the contract says, in the process that entered `dump()`: the view belongs to a child of it."""
+        if self._reader is None:
+            raise UsageError("a stream is opened within the dump that it belongs to")
+        if spec.format != FORMAT:
+            raise UsageError(f"{spec.name}: not a stream of this dump")
+        return self._reader.stream(self._size)
+
+    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+        """As the contract says; with `clean` it also refuses a database that another process has open."""
+        if len(streams) != 1 or streams[0].format != FORMAT:
+            names = ", ".join(f"{spec.name} ({spec.format})" for spec in streams) or "none"
+            raise UsageError(f"a SQLite database is restored from one stream of format {FORMAT}, not from: {names}")
+        checks_asked(target.options)
+        check_place(self.settings.path, clean=target.clean)
+
+    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        """As the contract says: the database appears whole and checked, or not at all."""
+        write_database(self.settings.path, spec, blocks, clean=target.clean, check=checks_asked(target.options))
+
+
+def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:
+    import sqlite3  # the command line starts without it
+
+    warnings = list(answer["warnings"])
+    if answer["journal_mode"] != "wal" and not copied:
+        warnings.insert(0, _ROLLBACK)
+    if answer["leaves_files"]:
+        warnings.insert(0, _LEAVES_FILES)
+    return Inspection(
+        engine="SQLite",
+        server_version=answer["written_by"],
+        client_version=sqlite3.sqlite_version,
+        size_estimate=answer["size"],
+        inventory=tuple(InventoryItem(**item, exact=item["rows"] is not None) for item in answer["inventory"]),
+        warnings=tuple(warnings),
+    )
+
+
+def _stream(path: Path, answer: Mapping[str, Any]) -> StreamSpec:
+    names = ("page_size", "page_count", "journal_mode", "encoding", "user_version", "application_id", "mode")
+    name = path.name.encode(errors="replace").decode()  # a name of any bytes, as text that can be stored
+    return StreamSpec(
+        name="".join(letter if letter.isprintable() else "_" for letter in name),
+        format=FORMAT,
+        size_estimate=answer["size"],
+        attributes={"sqlite_version": answer["written_by"], **{key: str(answer[key]) for key in names}},
+    )

@@ -1,0 +1,216 @@
+"""A restored database appears whole and checked, or not at all."""
+
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from plugins.sources.sqlite.tests.bank import assert_bank_is_sound, dumped, make_bank, query, restored, script, source
+
+from penstock.api import (
+    DamagedObject,
+    PenstockError,
+    RestoreFailed,
+    RestoreTarget,
+    SourceDenied,
+    StreamSpec,
+    TargetMissing,
+    TargetNotEmpty,
+    UsageError,
+)
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> tuple[bytes, StreamSpec]:
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    return dumped(make_bank(folder / "bank.db", "wal"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    return folder / "app.db"
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in place.parent.iterdir()}
+
+
+def test_a_database_in_the_way_stays_unless_clean(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    script(place, "CREATE TABLE mine(a)")
+    before = contents(place)
+    with pytest.raises(TargetNotEmpty):
+        restored(*bank, place)
+    with pytest.raises(TargetNotEmpty):
+        source(place).restore(bank[1], iter([memoryview(bank[0])]), RestoreTarget())
+    assert contents(place) == before
+    restored(*bank, place, clean=True)
+    assert_bank_is_sound(place)
+
+
+def test_an_empty_file_is_filled_and_keeps_its_mode(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    place.touch(0o640)
+    place.chmod(0o640)
+    restored(*bank, place)
+    assert_bank_is_sound(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o640
+
+
+def test_a_new_file_gets_the_mode_it_was_dumped_with(tmp_path: Path, place: Path) -> None:
+    origin = script(tmp_path / "shared.db", "CREATE TABLE t(a)")
+    origin.chmod(0o664)
+    assert stat.S_IMODE(restored(*dumped(origin), place).stat().st_mode) == 0o664
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal"])
+def test_a_leftover_journal_is_in_the_way_and_goes_with_clean(
+    bank: tuple[bytes, StreamSpec], place: Path, suffix: str
+) -> None:
+    """SQLite would apply it to the restored database."""
+    Path(f"{place}{suffix}").write_bytes(b"leftover")
+    with pytest.raises(TargetNotEmpty, match=suffix):
+        restored(*bank, place)
+    restored(*bank, place, clean=True)
+    assert list(contents(place)) == [place.name]
+    assert_bank_is_sound(place)
+
+
+def test_clean_refuses_a_database_that_is_in_use(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    import subprocess
+    import sys
+
+    script(place, "PRAGMA journal_mode=WAL; CREATE TABLE mine(a)")
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM mine'); print(); input()"
+    user = subprocess.Popen([sys.executable, "-uc", program, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert user.stdout is not None
+    user.stdout.readline()
+    try:
+        with pytest.raises(TargetNotEmpty, match="in use"):
+            restored(*bank, place, clean=True)
+        with pytest.raises(TargetNotEmpty, match="in use"):
+            source(place).restore(bank[1], iter([memoryview(bank[0])]), RestoreTarget(clean=True))
+    finally:
+        user.communicate(b"\n")
+    assert query(place, "SELECT * FROM mine") == []
+    assert sorted(contents(place)) == ["app.db"]
+    restored(*bank, place, clean=True)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_blocks_that_raise_leave_everything_as_it_was(bank: tuple[bytes, StreamSpec], place: Path, clean: bool) -> None:
+    if clean:
+        script(place, "CREATE TABLE mine(a)")
+    before = contents(place)
+
+    def damaged() -> Iterator[memoryview]:
+        yield memoryview(bank[0])[:100_000]
+        raise DamagedObject("packs/00/x", "authentication failed")
+
+    with pytest.raises(DamagedObject):
+        source(place).restore(bank[1], damaged(), RestoreTarget(clean=clean))
+    assert contents(place) == before
+
+
+def test_a_stream_that_ends_early_is_refused(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    with pytest.raises(RestoreFailed, match="instead of"):
+        restored(bank[0][:-4096], bank[1], place)
+    assert contents(place) == {}
+
+
+def test_a_database_that_was_damaged_when_dumped_is_restored_only_without_a_check(
+    bank: tuple[bytes, StreamSpec], place: Path
+) -> None:
+    image = bytearray(bank[0])
+    image[5 * 4096 : 6 * 4096] = b"\xa5" * 4096
+    with pytest.raises(RestoreFailed, match="damaged") as caught:
+        restored(bytes(image), bank[1], place)
+    assert caught.value.details
+    assert contents(place) == {}
+    restored(bytes(image), bank[1], place, options={"check": "off"})
+    assert place.read_bytes() == image
+
+
+def test_bytes_that_are_no_database_are_refused(place: Path) -> None:
+    with pytest.raises(RestoreFailed):
+        restored(b"hello" * 1000, StreamSpec("x", "sqlite"), place)
+    assert contents(place) == {}
+
+
+def test_a_collation_that_only_the_application_has_does_not_stop_a_restore(
+    tmp_path: Path, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    origin = tmp_path / "collated.db"
+    with closing(sqlite3.connect(origin)) as connection:
+        connection.create_collation("mine", lambda a, b: (a > b) - (a < b))
+        connection.execute("CREATE TABLE t(a TEXT COLLATE mine UNIQUE)")
+        connection.execute("INSERT INTO t VALUES ('x')")
+        connection.commit()
+    restored(*dumped(origin), place)
+    assert place.read_bytes() == origin.read_bytes()
+    assert "no such collation sequence: mine" in caplog.text
+
+
+def test_a_full_disk_is_said_plainly_and_leaves_nothing(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # EFBIG: what the system says at a limit
+    try:
+        with pytest.raises(RestoreFailed, match="no space left"):
+            restored(*bank, place)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(place) == {}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("penstock_sqlite.restoring.os.fsync", full)
+    with pytest.raises(RestoreFailed, match="no space left"):
+        restored(*bank, place)
+    assert contents(place) == {}
+
+
+def test_the_file_is_private_until_it_is_in_place(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    modes: set[int] = set()
+
+    def watched() -> Iterator[memoryview]:
+        yield memoryview(bank[0])
+        modes.update(stat.S_IMODE(path.stat().st_mode) for path in place.parent.iterdir())
+
+    source(place).restore(bank[1], watched(), RestoreTarget())
+    assert modes == {0o600}
+
+
+def test_a_link_is_followed_and_stays(bank: tuple[bytes, StreamSpec], tmp_path: Path, place: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(place)
+    restored(*bank, link)
+    assert link.is_symlink()
+    assert_bank_is_sound(place)
+
+
+def test_places_that_cannot_be_restored_to(bank: tuple[bytes, StreamSpec], tmp_path: Path) -> None:
+    def refused(path: Path, *streams: StreamSpec, **target: object) -> PenstockError:
+        with pytest.raises(PenstockError) as caught:
+            source(path).check_target(streams or [bank[1]], RestoreTarget(**target))  # type: ignore[arg-type]
+        return caught.value
+
+    assert isinstance(refused(tmp_path / "none" / "app.db"), TargetMissing)
+    assert isinstance(refused(tmp_path), UsageError)
+    assert isinstance(refused(tmp_path / "a.db", options={"owners": "no"}), UsageError)
+    assert isinstance(refused(tmp_path / "a.db", options={"check": "maybe"}), UsageError)
+    assert isinstance(refused(tmp_path / "a.db", bank[1], bank[1]), UsageError)
+    assert isinstance(refused(tmp_path / "a.db", StreamSpec("a", "sql")), UsageError)
+    if os.geteuid() != 0:
+        (tmp_path / "closed").mkdir(0o500)
+        assert isinstance(refused(tmp_path / "closed" / "a.db"), SourceDenied)
+    assert not (tmp_path / "a.db").exists()

@@ -1,0 +1,3 @@
+from tests.distributions import clean, pins, wheels
+
+__all__ = ["clean", "pins", "wheels"]

@@ -1,0 +1,22 @@
+-- What only MySQL has.
+SET NAMES utf8mb4;
+CREATE TABLE functional (id INT PRIMARY KEY, t VARCHAR(50), j JSON, KEY low ((LOWER(t))), KEY many ((CAST(j->'$.tags' AS UNSIGNED ARRAY))));
+INSERT INTO functional VALUES (1, 'Ünï', '{"tags": [1, 2, 3]}');
+CREATE TABLE invisible (id INT PRIMARY KEY, inv INT INVISIBLE DEFAULT 5, KEY hidden (inv) INVISIBLE);
+INSERT INTO invisible (id) VALUES (1);
+INSERT INTO invisible (id, inv) VALUES (2, 99);
+CREATE TABLE collated (t VARCHAR(20) COLLATE utf8mb4_0900_as_cs PRIMARY KEY) DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_ai_ci;
+INSERT INTO collated VALUES ('a'), ('A'), ('ä');
+CREATE TABLE srid (g POINT NOT NULL SRID 4326, SPATIAL KEY (g));
+INSERT INTO srid VALUES (ST_GeomFromText('POINT(52.5 13.4)', 4326));
+CREATE TABLE secondary_default (id BINARY(16) DEFAULT (UUID_TO_BIN('6ccd780c-baba-1026-9564-5b8c656024db')) PRIMARY KEY, e ENUM('x') NOT NULL);
+INSERT INTO secondary_default (e) VALUES ('x');
+CREATE TABLE enforced (a INT, CONSTRAINT off CHECK (a > 0) NOT ENFORCED);
+INSERT INTO enforced VALUES (-1);
+SET SESSION sql_generate_invisible_primary_key = ON;
+CREATE TABLE generated_key (t TEXT);
+INSERT INTO generated_key VALUES ('one'), ('two');
+SET SESSION sql_generate_invisible_primary_key = OFF;
+CREATE TABLE vectors (id INT PRIMARY KEY, v VECTOR(3));
+INSERT INTO vectors VALUES (1, STRING_TO_VECTOR('[1,2.5,-3]')), (2, NULL);
+ANALYZE TABLE cycle_a UPDATE HISTOGRAM ON b WITH 4 BUCKETS;

@@ -1,0 +1,157 @@
+"""A backup or a restore that is killed outright, at any moment, harms nothing; and the next run goes on from there."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.integration import databases
+from tests.integration.cases import FilesystemCase, url_of
+from tests.integration.conftest import Noisy
+from tests.integration.running import Host, Running, with_passphrase
+
+pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
+
+
+def _packs(repository: FilesystemCase) -> dict[str, int]:
+    return {key: size for key, size in repository.sizes().items() if key.startswith("packs/")}
+
+
+def _dump_is_over(host: Host, repository: FilesystemCase) -> bool:
+    return bool(_packs(repository)) and not host.running("pg_dump")
+
+
+def _beginning(host: Host, repository: FilesystemCase) -> bool:
+    time.sleep(0.1)
+    return True
+
+
+#: When to kill: each is true for the first time at its own moment of a backup.
+MOMENTS: dict[str, Callable[[Host, FilesystemCase], bool]] = {
+    "it has begun": _beginning,
+    "its session is written": lambda host, repository: bool(repository.keys("sessions/")),
+    "pg_dump runs": lambda host, repository: bool(host.running("pg_dump")),
+    "a pack is under way": lambda host, repository: (
+        bool(repository.keys(".unfinished~/")) and bool(host.running("pg_dump"))
+    ),
+    "a pack has landed": lambda host, repository: len(_packs(repository)) >= 1,
+    "two packs have landed": lambda host, repository: len(_packs(repository)) >= 2,
+    "pg_dump has ended": _dump_is_over,
+    "the index is written": lambda host, repository: bool(repository.keys("index/")),
+}
+#: The check has read all of the others' bytes.
+RESTORED = ("a pack is under way", "two packs have landed", "the index is written")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_backup_leaves_nothing_but_what_the_next_run_uses(
+    moment: str,
+    noisy: Noisy,
+    repository: FilesystemCase,
+    host: Host,
+    new_host: Callable[[str], Host],
+    ran: Callable[..., None],
+) -> None:
+    run = host.start("backup", noisy.url, "--name", "noisy")
+    assert run.wait_until(lambda: MOMENTS[moment](host, repository)), run.stderr.read_text()
+    with run.stopped():
+        run.send(signal.SIGKILL)
+    assert run.end().code == -signal.SIGKILL
+    host.wait_for_silence()
+
+    committed = len(repository.keys("snapshots/"))
+    if moment != "the index is written":  # the last moment of all: the snapshot may have been faster than the kill
+        assert committed == 0
+    assert len(host.json("snapshots")["snapshots"]) == committed
+    assert host.json("check")["findings"] == []
+
+    landed = sum(_packs(repository).values())
+    (backup,) = host.json("backup", noisy.url, "--name", "noisy")["backups"]
+    again = sum(_packs(repository).values()) - landed
+    ran(FIGURES=f"{landed:,} bytes had landed, the rerun stored {again:,}")
+    # Nothing that had landed is stored a second time, but for what a sparse index does not find.
+    assert landed + again < 1.03 * noisy.packs
+    assert backup["stored"] >= again
+
+    assert len(host.json("snapshots")["snapshots"]) == committed + 1
+    assert host.json("check", "--read-data", environ=with_passphrase())["findings"] == []
+    if moment not in RESTORED:
+        return
+    with noisy.server.database("back again") as name:
+        environ = with_passphrase() | {"PGPASSWORD": noisy.server.password}
+        host("restore", "latest", "--to", url_of(noisy.server, name), environ=environ)
+        assert databases.content_of(noisy.server, name, named=False) == noisy.content
+
+
+def _in_the_target(run: Running, host: Host, noisy: Noisy, name: str) -> bool:
+    """Whether pg_restore has got as far as the data."""
+    query = "SELECT count(*) FROM pg_stat_progress_copy WHERE command = 'COPY FROM' AND bytes_processed > 10000000"
+    return bool(host.running("pg_restore")) and noisy.server.query(query) != [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("number", "exists"),
+    [(signal.SIGKILL, True), (signal.SIGKILL, False), (signal.SIGTERM, True), (signal.SIGINT, False)],
+    ids=["SIGKILL-into-an-empty-one", "SIGKILL-into-a-new-one", "SIGTERM-into-an-empty-one", "SIGINT-into-a-new-one"],
+)
+def test_an_interrupted_restore_leaves_the_target_empty(
+    number: signal.Signals, exists: bool, noisy: Noisy, noisy_backup: Host
+) -> None:
+    name = "half way"
+    noisy.server.drop(name)
+    if exists:
+        databases.prepare_database(noisy.server, name)
+    run = noisy_backup.start("restore", "latest", "--to", url_of(noisy.server, name), environ=with_passphrase())
+    assert run.wait_until(lambda: _in_the_target(run, noisy_backup, noisy, name)), run.stderr.read_text()
+    run.send(number)
+    done = run.end()
+    if number is signal.SIGKILL:
+        assert done.code == -number
+        noisy_backup.wait_for_silence()
+    else:
+        noisy_backup.judge(("restore",), done, 130)
+        assert "interrupted by" in done.stderr
+    _wait_for_backends(noisy, name)
+    tables = databases.tables_of(noisy.server, name)
+    assert tables == [] if exists or number is signal.SIGKILL else tables is None
+    if number is signal.SIGKILL:
+        # And it can be done again.
+        noisy_backup("restore", "latest", "--to", url_of(noisy.server, name), environ=with_passphrase())
+        assert databases.content_of(noisy.server, name, named=False) == noisy.content
+    noisy.server.drop(name)
+
+
+def _wait_for_backends(noisy: Noisy, database: str) -> None:
+    """The server notices a client's death when it next talks to it."""
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
+    deadline = time.monotonic() + 20
+    while noisy.server.query(query) != [(0,)] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert noisy.server.query(query) == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "json"),
+    [
+        ("its session is written", signal.SIGINT, False),
+        ("pg_dump runs", signal.SIGTERM, False),
+        ("pg_dump runs", signal.SIGINT, True),
+        ("a pack has landed", signal.SIGINT, False),
+        ("a pack has landed", signal.SIGTERM, True),
+    ],
+)
+def test_an_interrupted_backup_ends_in_good_order(
+    moment: str, number: signal.Signals, json: bool, noisy: Noisy, repository: FilesystemCase, host: Host
+) -> None:
+    run = host.start("backup", noisy.url, *(["--json"] if json else []))
+    assert run.wait_until(lambda: MOMENTS[moment](host, repository)), run.stderr.read_text()
+    began = time.monotonic()
+    run.send(number)
+    done = run.end()
+    assert time.monotonic() - began < 30
+    host.judge(("backup",), done, 130)
+    name = "Ctrl-C" if number is signal.SIGINT else "SIGTERM"
+    assert f"interrupted by {name}" in (done.stdout if json else done.stderr)
+    assert repository.keys("snapshots/") == []
+    assert repository.keys(".unfinished~/") == []
+    assert host.json("check")["findings"] == []

@@ -1,0 +1,46 @@
+"""Reading dumps and feeding restores, as the engine would, for tests of sources."""
+
+from collections.abc import Iterable, Iterator
+
+from penstock.api import DumpStream, RestoreTarget, Source, StreamSpec
+
+Dump = dict[str, tuple[StreamSpec, bytes]]
+
+
+def read_all(stream: DumpStream) -> bytes:
+    """Everything that a stream gives, closed."""
+    data = bytearray()
+    try:
+        buffer = memoryview(bytearray(1 << 20))
+        while count := stream.readinto(buffer):
+            data += buffer[:count]
+    except BaseException:
+        stream.abort()
+        raise
+    stream.close()
+    return bytes(data)
+
+
+def dump_all(source: Source) -> Dump:
+    """All streams of one dump, by name."""
+    with source.dump() as plan:
+        return {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+
+
+def blocks_of(data: bytes, size: int = 100_000) -> Iterator[memoryview]:
+    """The data in blocks that are overwritten as soon as the next one is asked for."""
+    for start in range(0, len(data), size):
+        block = bytearray(data[start : start + size])
+        yield memoryview(block)
+        block[:] = b"\xff" * len(block)
+
+
+def restore_all(
+    source: Source, streams: Dump | Iterable[tuple[StreamSpec, bytes]], target: RestoreTarget | None = None
+) -> None:
+    """Check the target and restore the streams in the order of their phases."""
+    target = target or RestoreTarget()
+    found = sorted(streams.values() if isinstance(streams, dict) else streams, key=lambda one: one[0].phase)
+    source.check_target([spec for spec, _ in found], target)
+    for spec, data in found:
+        source.restore(spec, blocks_of(data), target)
