@@ -11,6 +11,7 @@ pytest_plugins = (
     "tests.servers.mysql",
     "tests.servers.redis",
     "tests.servers.s3",
+    "tests.clock",
     "tests.sharing",
     "tests.what_ran",
 )

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from penstock.api import Deadline, ObjectMissing, SinkUnreachable, retry_after, retrying
+from penstock.api import Deadline, ObjectMissing, SinkUnreachable, drain, retry_after, retrying
 
 
 class Clock:
@@ -137,3 +137,53 @@ def test_retry_after_as_a_date() -> None:
     assert ahead is not None
     assert 95 < ahead <= 100
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+class Body:
+    """Gives a block of two bytes after each wait in `waits` (seconds), or fails where it may not wait so long."""
+
+    def __init__(self, clock: Clock, *waits: float) -> None:
+        self.bounds: list[float] = []
+        self._clock = clock
+        self._waits = list(waits)
+
+    def read(self) -> bytes:
+        if not self._waits:
+            return b""
+        wait = self._waits.pop(0)
+        self._clock.now += min(wait, self.bounds[-1])
+        if wait > self.bounds[-1]:
+            raise ConnectionError("silence")
+        return b"ab"
+
+
+def drained(body: Body, seconds: float, *, size: int | None = None) -> bytes:
+    return drain(body.read, bound=body.bounds.append, timeout=4, deadline=Deadline(seconds), size=size)
+
+
+def test_a_body_is_read_to_its_end(clock: Clock) -> None:
+    body = Body(clock, 3, 3, 0)
+    assert drained(body, 100) == b"ababab"
+    assert body.bounds == [4, 4, 4, 4]
+
+
+def test_the_last_wait_for_a_body_ends_with_the_deadline(clock: Clock) -> None:
+    begun = clock.now
+    with pytest.raises(ConnectionError):
+        drained(Body(clock, 3, 3, 600), 7)
+    assert clock.now == begun + 7
+
+
+def test_a_body_that_trickles_past_the_deadline_is_given_up(clock: Clock) -> None:
+    begun = clock.now
+    with pytest.raises(TimeoutError, match="too slow: 6 bytes when the deadline came"):
+        drained(Body(clock, 1, 1, 1, 1), 3)
+    assert clock.now == begun + 3
+    with pytest.raises(TimeoutError, match="too slow: 6 of 8 bytes when"):
+        drained(Body(clock, 1, 1, 1, 1), 3, size=8)
+
+
+def test_a_body_that_came_whole_with_the_deadline_is_taken_and_its_connection_left_alone(clock: Clock) -> None:
+    body = Body(clock, 1, 1)
+    assert drained(body, 2, size=4) == b"abab"
+    assert body.bounds == [2, 1]

@@ -1,4 +1,5 @@
 import socket
+import threading
 from collections.abc import Callable
 from http.client import HTTPMessage
 from pathlib import Path
@@ -49,6 +50,28 @@ def test_a_server_that_is_not_there_is_unreachable_after_the_deadline(make_sink:
         port = listener.getsockname()[1]
     with pytest.raises(SinkUnreachable, match="refused"):
         make_sink(address=f"http://127.0.0.1:{port}/a", deadline=0.1).get("a")
+
+
+def test_an_answer_that_breaks_off_is_never_returned(make_sink: MakeSink) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        sink = make_sink(address=f"http://127.0.0.1:{listener.getsockname()[1]}/a", deadline=0.5)
+        with pytest.raises(SinkUnreachable, match="IncompleteRead"):
+            sink.get("a")
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
 
 
 def test_a_put_whose_answer_is_lost_is_not_taken_for_somebody_elses(

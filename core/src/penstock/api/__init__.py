@@ -15,7 +15,7 @@ from penstock.api.object_store import (
 )
 from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
 from penstock.api.process import ChildInput, ChildOutput, env_for_child, private_file, run_child
-from penstock.api.retry import Deadline, retry_after, retrying
+from penstock.api.retry import Deadline, drain, retry_after, retrying
 from penstock.api.secrets import Secret, SecretRef
 from penstock.api.sink import Sink, validate_key, validate_prefix
 from penstock.api.source import DumpStream, Source
@@ -23,9 +23,9 @@ from penstock.api.source import DumpStream, Source
 __all__ = [
     "API_VERSION",
     "Capability",
-    "Deadline",
     "ChildInput",
     "ChildOutput",
+    "Deadline",
     "DumpPlan",
     "DumpStream",
     "Event",
@@ -45,6 +45,7 @@ __all__ = [
     "Source",
     "StreamSpec",
     "content_range",
+    "drain",
     "env_for_child",
     "hookimpl",
     "private_file",

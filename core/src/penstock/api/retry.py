@@ -7,6 +7,7 @@ The SDK's own retries are switched off, or their time counts twice. What is wort
 (`PenstockError.retryable`), so an attempt raises errors that are translated already.
 """
 
+import io
 import random
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from penstock.api.errors import PenstockError
 
-__all__ = ["Deadline", "retry_after", "retrying"]
+__all__ = ["Deadline", "drain", "retry_after", "retrying"]
 
 T = TypeVar("T")
 
@@ -80,6 +81,34 @@ def retrying(
                 raise told from told.__cause__
             before = error
         time.sleep(wait)
+
+
+def drain(
+    read: Callable[[], bytes],
+    *,
+    bound: Callable[[float], None],
+    timeout: float,
+    deadline: Deadline,
+    size: int | None = None,
+) -> bytes:
+    """All that `read` gives until it gives b"", which is the body of an answer; no wait for it outlives `deadline`.
+
+    Before each `read`, `bound` is told how many seconds it may wait: `timeout`, or what is left if that is less. The
+    timeout that the connection began with would let the last wait end up to twice as late. Where the `size` in bytes
+    is known, `bound` is left alone once all have come, since the connection may be another answer's by then.
+
+    Raises `TimeoutError` when the deadline comes before the last byte, and what `read` raises.
+    """
+    collected = io.BytesIO()
+    while True:
+        if collected.tell() != size:
+            bound(deadline.limit(timeout))
+        if not (block := read()):
+            return collected.getvalue()  # without a copy: BytesIO hands its own buffer over
+        collected.write(block)
+        if deadline.expired and collected.tell() != size:
+            expected = "" if size is None else f" of {size}"
+            raise TimeoutError(f"too slow: {collected.tell()}{expected} bytes when the deadline came")
 
 
 def retry_after(value: str | None) -> float | None:

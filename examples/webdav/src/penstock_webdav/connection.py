@@ -3,15 +3,18 @@
 import base64
 import http.client
 import queue
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from penstock.api import Deadline, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.api import Deadline, SinkDenied, SinkError, SinkFull, SinkUnreachable, drain
 from penstock_webdav.settings import WebDavSettings
 
 __all__ = ["Answer", "Connections", "refusal"]
+
+_BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,9 @@ class Connections:
             connection.sock.settimeout(connection.timeout)
         try:
             connection.request(method, path, body, {**self._login(), **(headers or {})})
+            sock = connection.sock  # which the connection forgets when the answer is its last
             response = connection.getresponse()
-            answer = Answer(response.status, response.headers, response.read())
+            answer = Answer(response.status, response.headers, self._body(response, sock, deadline))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -66,6 +70,16 @@ class Connections:
         """Close all of them."""
         while not self._idle.empty():
             self._idle.get_nowait().close()
+
+    def _body(self, response: http.client.HTTPResponse, sock: socket.socket, deadline: Deadline) -> bytes:
+        def bound(seconds: float) -> None:
+            if not response.isclosed():
+                sock.settimeout(seconds)
+
+        body = drain(lambda: response.read(_BLOCK), bound=bound, timeout=self._settings.timeout, deadline=deadline)
+        if response.length:  # what is still to come
+            raise http.client.IncompleteRead(body, response.length)
+        return body
 
     def _made(self) -> http.client.HTTPConnection:
         parts = urlsplit(self._settings.address)

@@ -85,8 +85,8 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(mysql: MySQLServer, 
 
 
 def test_a_query_may_take_longer_than_the_connection(mysql: MySQLServer, source_of: MakeSource) -> None:
-    with connect(source_of(mysql, connect_timeout=1).settings) as connection:
-        assert rows(connection, "SELECT SLEEP(1.5)") == [(0,)]
+    with connect(source_of(mysql, connect_timeout=3).settings) as connection:
+        assert rows(connection, "SELECT SLEEP(3.5)") == [(0,)]
 
 
 def test_a_missing_database_is_named_with_those_that_there_are(mysql: MySQLServer, source_of: MakeSource) -> None:

@@ -11,7 +11,7 @@ from azure.core.exceptions import AzureError, ServiceRequestTimeoutError
 from azure.core.pipeline.transport import RequestsTransport
 from requests.adapters import HTTPAdapter
 
-from penstock.api import Deadline
+from penstock.api import Deadline, drain
 
 if TYPE_CHECKING:
     from penstock_azure.settings import AzureSettings
@@ -89,18 +89,13 @@ class _Adapter(HTTPAdapter):
 
 
 def _whole(response: requests.Response, deadline: Deadline, read_timeout: float) -> bytes:
-    collected = io.BytesIO()
     blocks = response.iter_content(_BLOCK)
-    while True:
-        # The connection began with what was left of the deadline then: the last wait may have less.
+
+    def bound(seconds: float) -> None:
         if (sock := getattr(response.raw.connection, "sock", None)) is not None:
-            sock.settimeout(deadline.limit(read_timeout))
-        if (block := next(blocks, None)) is None:
-            break
-        collected.write(block)
-        if deadline.expired:
-            raise TimeoutError(f"too slow: {collected.tell()} bytes when the deadline came")
-    return collected.getvalue()  # without a copy: BytesIO hands its own buffer over
+            sock.settimeout(seconds)
+
+    return drain(lambda: next(blocks, b""), bound=bound, timeout=read_timeout, deadline=deadline)
 
 
 class _Blocks(io.RawIOBase):

@@ -5,7 +5,6 @@ The API is spoken directly, not through google-cloud-storage: that one sends any
 (google-auth), and its checksum (google-crc32c). See https://cloud.google.com/storage/docs/json_api/v1.
 """
 
-import io
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 from urllib3.util import Timeout
 
-from penstock.api import Deadline, PenstockError, SinkUnreachable, retry_after, retrying
+from penstock.api import Deadline, PenstockError, SinkUnreachable, drain, retry_after, retrying
 from penstock_gcs.credentials import Authority
 from penstock_gcs.pools import Pools
 from penstock_gcs.refusals import Refused, translated
@@ -129,17 +128,19 @@ class Call:
         return Answer(response.status, told, content)
 
     def _drain(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        collected = io.BytesIO()
-        while True:
-            # The connection began with what was left of the deadline then: the last wait may have less.
+        def bound(seconds: float) -> None:
             if (sock := getattr(response.connection, "sock", None)) is not None:
-                sock.settimeout(self.deadline.limit(self._settings.read_timeout))
-            if not (block := response.read(_BLOCK)):
-                break
-            collected.write(block)
-            if self.deadline.expired:
-                raise SinkUnreachable(self.key, f"too slow: {collected.tell()} bytes when the deadline came")
-        return collected.getvalue()  # without a copy: BytesIO hands its own buffer over
+                sock.settimeout(seconds)
+
+        try:
+            return drain(
+                lambda: response.read(_BLOCK),
+                bound=bound,
+                timeout=self._settings.read_timeout,
+                deadline=self.deadline,
+            )
+        except TimeoutError as error:
+            raise SinkUnreachable(self.key, str(error)) from error
 
 
 def object_path(bucket: str, name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from penstock.api import Deadline, SinkUnreachable, content_range
+from penstock.api import Deadline, SinkUnreachable, content_range, drain
 from penstock_s3.refusals import http_status
 
 if TYPE_CHECKING:
@@ -93,7 +93,16 @@ def download(
             return b""
         raise
     with closing(response["Body"]) as body:
-        data = _drain(body, response["ContentLength"], deadline, read_timeout, key)
+        try:
+            data = drain(
+                lambda: body.read(_BLOCK),
+                bound=body.set_socket_timeout,
+                timeout=read_timeout,
+                deadline=deadline,
+                size=response["ContentLength"],
+            )
+        except TimeoutError as error:
+            raise SinkUnreachable(key, str(error)) from error
     if len(data) != response["ContentLength"]:
         raise SinkUnreachable(key, f"the answer broke off after {len(data)} of {response['ContentLength']} bytes")
     given = response.get("ContentRange")
@@ -106,21 +115,3 @@ def download(
     if first != start or len(data) != end - start:
         raise SinkUnreachable(key, f"asked for bytes {start} to {end}, the service gave {given}")
     return data
-
-
-def _drain(body: Any, size: int, deadline: Deadline, read_timeout: float, key: str) -> bytes:
-    """All of the body; no wait for the next bytes of it outlives the deadline.
-
-    Raises `SinkUnreachable` when the deadline comes before the last byte, and what the SDK raises.
-    """
-    collected = io.BytesIO()
-    while True:
-        if collected.tell() < size:  # after that the connection may be another answer's
-            # It began with what was left of the deadline then: the last wait may have less.
-            body.set_socket_timeout(deadline.limit(read_timeout))
-        if not (block := body.read(_BLOCK)):
-            break
-        collected.write(block)
-        if deadline.expired and collected.tell() < size:
-            raise SinkUnreachable(key, f"too slow: {collected.tell()} of {size} bytes when the deadline came")
-    return collected.getvalue()  # without a copy: BytesIO hands its own buffer over
