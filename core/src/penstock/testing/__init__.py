@@ -29,4 +29,5 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
         "penstock.testing.kit",
         "penstock.testing.sink_conformance",
         "penstock.testing.source_conformance",
+        "penstock.testing.source_trials",
     )

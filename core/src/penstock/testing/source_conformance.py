@@ -19,8 +19,9 @@ apply to a source (it has no child process, or no secret) its lab says with `Not
 import multiprocessing
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,28 +30,21 @@ from pydantic import ValidationError
 
 from penstock.api import (
     Capability,
-    DamagedObject,
     DumpFailed,
     DumpPlan,
     DumpStalled,
-    DumpStream,
     Inspection,
-    PenstockError,
     RestoreTarget,
     Source,
     SourceError,
     SourceUnreachable,
-    StreamSpec,
     TargetNotEmpty,
     UsageError,
 )
 from penstock.plugins.contract import violations
 from penstock.testing import stand_ins
 from penstock.testing.dumping import (
-    Dump,
-    blocks_of,
     dump_all,
-    novel_bytes,
     open_and_read,
     read_all,
     read_quietly,
@@ -60,6 +54,7 @@ from penstock.testing.dumping import (
 from penstock.testing.kit import ConformanceKit, NotApplicable, applicable, deviates
 from penstock.testing.secrecy import everything_said, shown
 from penstock.testing.source_lab import ChildProgram, Differences, SourceLab, Target
+from penstock.testing.source_trials import check_spec, compare, main_stream, must_fail, restore_broken
 from penstock.testing.traces import Traces, command_lines
 
 __all__ = ["ChildProgram", "Differences", "NotApplicable", "SourceConformance", "SourceLab", "Target", "deviates"]
@@ -156,7 +151,7 @@ class SourceConformance(ConformanceKit):
             assert plan.consistency.strip()
             assert pickle.loads(pickle.dumps(plan)) == plan  # noqa: S301 - our own
             for spec in plan.streams:
-                _check_spec(spec)
+                check_spec(spec)
 
     def test_what_was_dumped_comes_back(self, lab: SourceLab) -> None:
         target = lab.target()
@@ -175,10 +170,10 @@ class SourceConformance(ConformanceKit):
         sizes = (1, 2, 3, 1, 4095, 4096, 4097, 1, 65_536)
         with lab.source.dump() as plan:
             second = {spec.name: (spec, read_all(lab.source.open(spec), sizes)) for spec in plan.streams}
-        _compare(lab, first, second)
+        compare(lab, first, second)
 
     def test_dumps_of_unchanged_data_are_the_same(self, lab: SourceLab) -> None:
-        _compare(lab, dump_all(lab.source), dump_all(lab.source))
+        compare(lab, dump_all(lab.source), dump_all(lab.source))
 
     def test_changes_during_a_dump_are_not_in_it(self, lab: SourceLab) -> None:
         if Capability.CONSISTENT not in lab.source.capabilities:
@@ -203,12 +198,12 @@ class SourceConformance(ConformanceKit):
         ):
             asked = [(spec, pool.submit(open_and_read, type(source), source.settings, spec)) for spec in plan.streams]
             second = {spec.name: (spec, future.result(self.patience)) for spec, future in asked}
-        _compare(lab, first, second)
+        compare(lab, first, second)
 
     def test_a_stream_closed_before_its_end_has_failed(self, lab: SourceLab) -> None:
         traces = Traces()
         with lab.source.dump() as plan:
-            stream = lab.source.open(_main(plan))
+            stream = lab.source.open(main_stream(plan))
             assert stream.readinto(memoryview(bytearray(10))) > 0
             with pytest.raises(DumpFailed):
                 stream.close()
@@ -218,29 +213,29 @@ class SourceConformance(ConformanceKit):
 
     def test_a_child_that_is_killed_half_way_fails_the_dump(self, lab: SourceLab, tmp_path: Path) -> None:
         program = applicable(lab.program)
-        _must_fail(self, lab.variant(program=stand_ins.is_killed(tmp_path / "killed", program, _CUT)))
+        must_fail(self.patience, lab.variant(program=stand_ins.is_killed(tmp_path / "killed", program, _CUT)))
 
     def test_a_child_that_fails_after_all_of_its_output_fails_the_dump(self, lab: SourceLab, tmp_path: Path) -> None:
         program = applicable(lab.program)
-        _must_fail(self, lab.variant(program=stand_ins.exits_after_all(tmp_path / "failing", program)))
+        must_fail(self.patience, lab.variant(program=stand_ins.exits_after_all(tmp_path / "failing", program)))
 
     def test_output_that_breaks_off_with_success_fails_the_dump(self, lab: SourceLab, tmp_path: Path) -> None:
         program = applicable(lab.program)
         if program.unmarked is not None:
             applicable(program.unmarked)
-        _must_fail(self, lab.variant(program=stand_ins.breaks_off(tmp_path / "short", program, _CUT)))
+        must_fail(self.patience, lab.variant(program=stand_ins.breaks_off(tmp_path / "short", program, _CUT)))
 
     def test_a_child_that_stalls_fails_the_dump_in_time(self, lab: SourceLab, tmp_path: Path) -> None:
         program = applicable(lab.program)
         stand_in = stand_ins.stalls(tmp_path / "stalling", program, _CUT)
-        _must_fail(self, lab.variant(program=stand_in, stall_timeout=1), DumpStalled)
+        must_fail(self.patience, lab.variant(program=stand_in, stall_timeout=1), DumpStalled)
 
     def test_abort_frees_a_thread_that_waits(self, lab: SourceLab, tmp_path: Path) -> None:
         program = applicable(lab.program)
         source = lab.variant(program=stand_ins.stalls(tmp_path / "waiting", program, _CUT))
         traces = Traces()
         with source.dump() as plan:
-            stream = source.open(_main(plan))
+            stream = source.open(main_stream(plan))
             reading = threading.Thread(target=read_quietly, args=(stream,), daemon=True)
             reading.start()
             reading.join(0.5)  # until it waits, most likely
@@ -254,19 +249,17 @@ class SourceConformance(ConformanceKit):
     def test_abort_never_raises_and_may_be_repeated(self, lab: SourceLab) -> None:
         for size in (0, 1, _CUT):
             with lab.source.dump() as plan:
-                stream = lab.source.open(_main(plan))
+                stream = lab.source.open(main_stream(plan))
                 done = 0
                 while done < size and (count := stream.readinto(memoryview(bytearray(size - done)))):
                     done += count
                 for _ in range(3):
                     stream.abort()
-                try:
+                with suppress(DumpFailed):  # so it may be told that the stream was aborted
                     stream.close()
-                except DumpFailed:
-                    assert True  # so it is told that the stream was aborted
                 stream.abort()
         with lab.source.dump() as plan:
-            stream = lab.source.open(_main(plan))
+            stream = lab.source.open(main_stream(plan))
             assert len(read_all(stream)) > _CUT, "the lab's seed is too small to break off half-way"
             stream.abort()
             stream.close()
@@ -331,7 +324,7 @@ class SourceConformance(ConformanceKit):
         program = applicable(lab.program)
         source = lab.variant(program=stand_ins.tells_all(tmp_path / "telling", program))
         with pytest.raises(SourceError) as caught, source.dump() as plan:
-            read_all(source.open(_main(plan)))
+            read_all(source.open(main_stream(plan)))
         assert not shown(lab, everything_said(caught.value))
 
     def test_looking_at_a_target_changes_nothing(self, lab: SourceLab) -> None:
@@ -367,7 +360,7 @@ class SourceConformance(ConformanceKit):
     def test_a_restore_whose_input_breaks_off_is_not_completed(self, lab: SourceLab, share: float) -> None:
         target = lab.target()
         traces = Traces()
-        _restore_broken(lab, target, share)
+        restore_broken(lab, target, share)
         assert target.content() != lab.content(), "what was found damaged was restored as if it were not"
         assert traces.left() == []
 
@@ -375,78 +368,9 @@ class SourceConformance(ConformanceKit):
         if lab.undoes is not None:
             applicable(lab.undoes)
         target = lab.target()
-        before = _restore_broken(lab, target, 0.9)
+        before = restore_broken(lab, target, 0.9)
         assert target.content() == before
 
 
 class _Left(Exception):
     """What leaves a block."""
-
-
-def _must_fail(kit: SourceConformance, source: Source, kind: type[DumpFailed] = DumpFailed) -> None:
-    """Dump the stream to where the program gives up, which must be told; and nothing may be left."""
-    traces = Traces()
-    streams: list[DumpStream] = []
-
-    def dump() -> None:
-        with source.dump() as plan:
-            stream = source.open(_main(plan))
-            streams.append(stream)
-            traces.look()
-            read_all(stream)
-
-    with pytest.raises(kind) as caught:
-        within(kit.patience, dump, rescue=lambda: [stream.abort() for stream in streams])
-    assert caught.value.message
-    assert traces.left() == []
-
-
-def _restore_broken(lab: SourceLab, target: Target, share: float) -> object:
-    """Restore with a stream that turns out to be damaged after that share of it; that must be told.
-
-    Gives what the target held when that stream's turn came.
-    """
-    streams = sorted(dump_all(lab.source).values(), key=lambda one: one[0].phase)
-    broken, whole = max(streams, key=lambda one: len(one[1]))
-    target.source.check_target([spec for spec, _ in streams], RestoreTarget())
-    for spec, data in streams:
-        if spec is broken:
-            break
-        target.source.restore(spec, blocks_of(data), RestoreTarget())
-    before = target.content()
-    with pytest.raises(PenstockError):
-        target.source.restore(broken, _damaged(whole[: int(len(whole) * share)]), RestoreTarget())
-    return before
-
-
-def _damaged(data: bytes) -> Iterator[memoryview]:
-    yield from blocks_of(data)
-    raise DamagedObject("packs/aa/aa", "the conformance kit lets this restore fail")
-
-
-def _main(plan: DumpPlan) -> StreamSpec:
-    """The stream that dumps and restores break off in: the one that is said to be the largest."""
-    return max(plan.streams, key=lambda spec: spec.size_estimate or 0)
-
-
-def _check_spec(spec: StreamSpec) -> None:
-    assert type(spec) is StreamSpec
-    assert spec.format.strip(), spec.name
-    assert type(spec.phase) is int
-    assert spec.phase >= 0, spec.name
-    assert spec.size_estimate is None or spec.size_estimate >= 0, spec.name
-    assert isinstance(spec.attributes, Mapping)
-    for name, value in spec.attributes.items():
-        assert type(name) is str, name
-        assert type(value) is str, name
-        (name + value).encode()  # what is no Unicode cannot be written into a manifest
-
-
-def _compare(lab: SourceLab, first: Dump, second: Dump) -> None:
-    assert first.keys() == second.keys()
-    for name, (_, data) in second.items():
-        if lab.differences is None:
-            assert data == first[name][1], f"two dumps of {name} differ, and nothing had changed"
-        else:
-            novel = novel_bytes(first[name][1], data)
-            assert novel <= lab.differences.at_most, f"{name}: {novel} bytes differ, more than {lab.differences}"
