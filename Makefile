@@ -35,7 +35,7 @@ demo: $(READY) ## Back up and restore a sample database here and now
 	@$(BIN)/penstock demo
 
 check: static ## Static gates and the quick tests, without servers and without the whole command
-	$(BIN)/pytest -q -n auto --ignore=tests/integration -m "not server and not slow"
+	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder --ignore=tests/integration -m "not server and not slow"
 
 static: $(READY) ## Lint, formatting, types and import rules
 	$(BIN)/ruff check
@@ -46,7 +46,7 @@ static: $(READY) ## Lint, formatting, types and import rules
 test: $(READY) ## Install test servers where possible, then every gate and every test, with branch coverage
 	sh tests/install-servers
 	@$(MAKE) --no-print-directory static
-	$(BIN)/pytest -q -n auto --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
+	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder --cov --cov-report=term
 
 bench: $(READY) ## Compare with restic, borg and a shell pipeline (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.nights

@@ -1,8 +1,14 @@
-"""How tests share themselves among the workers of a run with `--dist loadgroup`.
+"""How tests share themselves among the workers of a run with pytest-xdist.
 
 A file's tests stay together, because they share servers and repositories that take time to make; but for files whose
 tests are long and have nothing in common. The longest go first, so that no worker is left alone with one at the end.
+
+The groups are made here, out of the tests' ids, and not by pytest-xdist's own marker: that one sets what newer versions
+of pytest compute, and then is as good as not there.
 """
+
+import re
+from typing import Any
 
 import pytest
 
@@ -11,6 +17,8 @@ _LONGEST = {
     "tests/integration/test_nights.py": True,
     "core/tests/engine/test_memory.py": True,
     "tests/integration/test_story.py": False,
+    "tests/test_packaging.py": False,
+    "tests/test_plugin_authors.py": False,
     "tests/integration/test_damage.py": False,
     "tests/integration/test_crashes.py": False,
     "tests/integration/test_samples.py": False,
@@ -18,29 +26,41 @@ _LONGEST = {
 }
 #: Files that share what takes long to make: the wheels, and an environment that they are installed into.
 _TOGETHER = {"tests/test_packaging.py": "wheels", "tests/test_plugin_authors.py": "wheels"}
+NAMED = _LONGEST.keys() | _TOGETHER.keys()
+#: A cell of the matrix: all of one source share its server.
+_CELL = re.compile(r"tests/integration/test_story\.py::.*\[(?P<source>.+)-\w+\]")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests in the order and the groups in which workers take them."""
+    """Put tests in the order in which workers take them."""
     order = list(_LONGEST)
-    items.sort(key=lambda item: order.index(file) if (file := _file(item)) in _LONGEST else len(order))
-    for item in items:
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: order.index(file) if (file := file_of(item.nodeid)) in _LONGEST else len(order))
 
 
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
-
-
-def _group(item: pytest.Item) -> str | None:
-    """The name of the group; None for a test that goes alone."""
-    file = _file(item)
-    if _LONGEST.get(file):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A scheduler that keeps groups together, in the order of the tests."""
+    if config.getoption("dist") != "loadscope":
         return None
-    if file in _TOGETHER:
-        return _TOGETHER[file]
-    # All cells of one source share its server.
-    cell = item.get_closest_marker("cell")
-    return f"{file} {cell.args[0].partition(' x ')[0]}" if cell else file
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Sharing(config, log)
+
+
+def file_of(test: str) -> str:
+    """The file in a test's id."""
+    return test.partition("::")[0]
+
+
+def group_of(test: str) -> str:
+    """The name of the group of the test with that id."""
+    file = file_of(test)
+    if _LONGEST.get(file):
+        return test
+    cell = _CELL.fullmatch(test)
+    return f"{file} {cell['source']}" if cell else _TOGETHER.get(file, file)

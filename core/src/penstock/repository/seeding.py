@@ -25,19 +25,21 @@ _FILLED = 16 * 1024
 def even_index_secret(repository: bytes, parameters: ChunkerParameters) -> bytes:
     """A new index secret for `repository`, for whose seed the chunk that a changed byte lies in is small on average."""
     table = memoryview(b"".join(_rows()))
-    fillings = memoryview(b"".join(filling * _FILLED for filling in _FILLINGS))
+    fillings = [memoryview(filling * _FILLED) for filling in _FILLINGS]
     first_cut = replace(parameters, joined_below=0, split_above=0)
     best: tuple[bool, float, bytes] | None = None
     for _ in range(_CANDIDATES):
         secret = new_secret()
         seed = IndexSecret(secret, repository).chunker_seed
-        lengths = Chunker(parameters, seed).cut(table, last=True)
+        whole, pieces = Chunker(parameters, seed), Chunker(first_cut, seed)
+        lengths = whole.cut(table, last=True)
         spoiled = sum(length * length for length in lengths) / len(table)
         if best is not None and (_small(lengths, table), spoiled) >= best[:2]:
             continue
-        pieces = Chunker(first_cut, seed)
-        small = any(_small(pieces.cut(data, last=True), data) for data in (table, fillings))
-        candidate = (small or _small(lengths, table), spoiled, secret)
+        # Each filling by itself: of all together, those that are not cut would hide the one that is.
+        cuts = [(lengths, table), (pieces.cut(table, last=True), table)]
+        cuts += [(cutter.cut(filling, last=True), filling) for filling in fillings for cutter in (pieces, whole)]
+        candidate = (any(_small(*cut) for cut in cuts), spoiled, secret)
         best = candidate if best is None else min(best, candidate)
     assert best is not None
     return best[2]
