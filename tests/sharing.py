@@ -7,6 +7,7 @@ The groups are made here, out of the tests' ids, and not by pytest-xdist's own m
 of pytest compute, and then is as good as not there.
 """
 
+import os
 import re
 from typing import Any
 
@@ -36,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests in the order in which workers take them."""
     order = list(_LONGEST)
     items.sort(key=lambda item: order.index(file) if (file := file_of(item.nodeid)) in _LONGEST else len(order))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than there are processors: many tests wait, for a server, a deadline or a stall."""
+    del config
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)

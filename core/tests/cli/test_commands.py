@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from core.tests.cli.running import PASSPHRASE, Penstock, database, rows_of
 
+pytestmark = pytest.mark.slow
+
 OWNER = ("--passphrase-file", "passphrase")
 
 
