@@ -26,7 +26,11 @@ mysql=.servers/mysql
 fetch_mysql() { # folder
     state=$1/apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     mkdir -p "$state/lists/partial" "$state/archives/partial" "$state/none.d" "$1/fs"
-    echo "deb [signed-by=$keyring] http://deb.debian.org/debian sid main" >"$state/sources.list"
+    # From where this system has its own packages, which it can tell when it has looked there.
+    apt update || return 1
+    site=$(apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Identifier: Packages' | sed -n 's/ Debian$//p' | head -n 1)
+    [ -n "$site" ] || return 1
+    echo "deb [signed-by=$keyring] $site sid main" >"$state/sources.list"
     : >"$state/status"
     : >"$state/none"
     sid() {
