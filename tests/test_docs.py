@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from tests.distributions import ROOT
 
 from penstock import api, testing
-from penstock.api import Capability, EventKind, PenstockError, Plugin, PluginSettings
+from penstock.api import Capability, EventKind, PenstockError, Plugin, PluginSettings, RestoreOptions, RestoreTarget
 from penstock.api.hooks import HookSpecs
 from penstock.api.secrets import SecretEnv
 from penstock.plugins import PluginHost
@@ -167,9 +167,9 @@ def test_every_setting_of_a_bundled_plugin_is_in_its_readme_and_no_other(plugin:
     assert told == set(plugin.Settings.model_fields)
 
 
-def settings_told(readme: str) -> set[str]:
-    """What the first column of the tables below the heading `Settings` names."""
-    section = re.search(r"^## Settings\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
+def settings_told(readme: str, heading: str = "Settings") -> set[str]:
+    """What the first column of the tables below the heading names."""
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\| (`[^|]+) \|", section[1], re.MULTILINE) if section else []
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
@@ -221,6 +221,19 @@ def test_every_setting_of_an_example_is_in_its_readme_and_no_other(example: str)
     )
     readme = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
     assert settings_told(readme) == set(model.model_fields)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("plugins/sources/*/src/*/source.py"), *ROOT.glob("examples/*/src/*/source.py")]),
+    ids=lambda path: path.parent.name,
+)
+def test_every_restore_option_is_in_the_readme_of_its_source_and_no_other(path: Path) -> None:
+    options: type[RestoreOptions] = importlib.import_module(f"{path.parent.name}.options").RestoreOptions
+    assert issubclass(options, RestoreOptions)
+    readme = (path.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert settings_told(readme, "Restore options") == set(options.model_fields)
+    assert options.of(RestoreTarget()) == options(), "every option can be left out"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/*/**/*.py")), ids=lambda path: path.stem)

@@ -13,6 +13,7 @@ from penstock.api.object_store import (
     settings_of_query,
     split_url,
 )
+from penstock.api.options import RestoreOptions
 from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
 from penstock.api.process import ChildInput, ChildOutput, env_for_child, private_file, run_child
 from penstock.api.retry import Deadline, drain, retry_after, retrying
@@ -38,6 +39,7 @@ __all__ = [
     "ObjectStoreSink",
     "Plugin",
     "PluginSettings",
+    "RestoreOptions",
     "RestoreTarget",
     "Secret",
     "SecretRef",

@@ -21,6 +21,7 @@ from penstock.api import (
     env_for_child,
     run_child,
 )
+from penstock_redis.options import RestoreOptions
 from penstock_redis.primary import replicate
 from penstock_redis.rdb import RdbStream
 from penstock_redis.resp import Connection
@@ -100,7 +101,7 @@ class RedisSource(Source):
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """Look at the server's version, role and content."""
-        _address(target)
+        RestoreOptions.of(target)
         if len(streams) != 1 or streams[0].format != FORMAT:
             raise UsageError(f"a Redis server is restored from one stream of the format {FORMAT}")
         with Connection(self.settings) as server:
@@ -122,17 +123,12 @@ class RedisSource(Source):
     def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         """Let the server synchronise from here. It replaces its data when it has all of it, and not before."""
         with Connection(self.settings) as server:
-            replicate(server, spec.name, blocks, address=_address(target), timeout=self.settings.stall_timeout)
+            address = RestoreOptions.of(target).address
+            replicate(server, spec.name, blocks, address=address, timeout=self.settings.stall_timeout)
 
     @property
     def _client(self) -> str:
         return str(self.settings.client_path / "redis-cli") if self.settings.client_path else "redis-cli"
-
-
-def _address(target: RestoreTarget) -> str | None:
-    for name in target.options.keys() - {"address"}:
-        raise UsageError(f"a restore into Redis has no option {name}", hint="there is: address")
-    return target.options.get("address")
 
 
 def _keyspace(info: dict[str, str]) -> list[tuple[str, int]]:

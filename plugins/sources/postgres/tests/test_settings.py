@@ -1,5 +1,4 @@
 import re
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -7,7 +6,6 @@ from pydantic import ValidationError
 from penstock.api import UsageError
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.source import PostgresSource
-from penstock_postgres.target import RestoreOptions
 
 
 @pytest.mark.parametrize(
@@ -97,10 +95,3 @@ def test_databases_may_be_one_word_or_a_list() -> None:
         settings = PostgresSettings.model_validate(PostgresSource.settings_from_url(url))
         assert settings.location == url
         assert settings.location_of("a/x") == "postgres://h/a%2Fx"
-
-
-def test_every_setting_and_option_is_in_the_readme() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    rows = {name for line in readme.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
-    assert set(PostgresSettings.model_fields) <= rows
-    assert set(RestoreOptions.model_fields) <= rows

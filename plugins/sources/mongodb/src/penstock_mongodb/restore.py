@@ -8,9 +8,9 @@ from itertools import chain
 from penstock.api import ChildInput, RestoreTarget, SourceError, StreamSpec, env_for_child
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
+from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.target import (
-    RestoreOptions,
     broken_names,
     is_left_out,
     target_databases,

@@ -1,75 +1,16 @@
-"""The target of a restore: the options, and what stands in the way."""
+"""The target of a restore: what stands in the way."""
 
 import json
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from penstock.api import ClientTooOld, RestoreTarget, SourceDenied, StreamSpec, TargetNotEmpty, UsageError
 from penstock_mongodb.client import find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
+from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.probe import Deployment, look
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["RestoreOptions", "broken_names", "check_target", "is_left_out", "target_databases", "user_collections"]
-
-YesNo = Literal["yes", "no"]
-
-
-class RestoreOptions(BaseModel):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-    #: Bring an archive with the oplog to its one point in time.
-    replay: YesNo = "yes"
-    #: Restore these databases alone: names with commas.
-    databases: str = ""
-    #: Restore under other names: `shop=shop_copy,shop.orders=shop.old_orders`.
-    rename: str = ""
-    #: Restore users and roles that the target lacks.
-    users: YesNo = "yes"
-    #: Drop what a failed restore had restored.
-    undo: YesNo = "yes"
-    #: Restore into a server of an older major than the one that was dumped.
-    older_server: YesNo = "no"
-    #: Use a mongorestore that is older than the mongodump that wrote the archive.
-    older_client: YesNo = "no"
-
-    @classmethod
-    def of(cls, target: RestoreTarget) -> "RestoreOptions":
-        """The options of a target; raises `UsageError` for an unknown one."""
-        for name in target.options.keys() - cls.model_fields.keys():
-            raise UsageError(
-                f"a restore into MongoDB has no option {name}",
-                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
-            )
-        try:
-            options = cls.model_validate(dict(target.options))
-        except ValidationError as error:
-            name = str(error.errors()[0]["loc"][0])
-            words = ", ".join(map(str, get_args(cls.model_fields[name].annotation)))
-            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"one of: {words}") from None
-        options.renames()  # says what is wrong with it
-        return options
-
-    def chosen(self) -> frozenset[str]:
-        """The databases to restore; empty for all of them."""
-        return frozenset(part.strip() for part in self.databases.split(",") if part.strip())
-
-    def renames(self) -> dict[str, str]:
-        """From what to what: both are databases, or both are collections as `database.collection`."""
-        found: dict[str, str] = {}
-        for part in filter(None, map(str.strip, self.rename.split(","))):
-            old, equals, new = part.partition("=")
-            if not equals or not old or not new or ("." in old) != ("." in new) or old in found:
-                raise UsageError(
-                    f"the option rename cannot be {self.rename!r}",
-                    hint="write old=new, both databases or both collections, several with commas between them",
-                )
-            found[old] = new
-        return found
+__all__ = ["broken_names", "check_target", "is_left_out", "target_databases", "user_collections"]
 
 
 def check_target(settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:

@@ -9,9 +9,10 @@ from penstock.api import ChildInput, RestoreFailed, RestoreTarget, SourceError, 
 from penstock_mysql.accounts import restore_accounts
 from penstock_mysql.connection import Connection, connect, execute, option_file, quoted, rows, said_by, translated
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
+from penstock_mysql.options import RestoreOptions
 from penstock_mysql.privileges import granted
 from penstock_mysql.settings import MySQLSettings
-from penstock_mysql.target import RestoreOptions, database_exists, may_make_accounts, restoring_client, target_name
+from penstock_mysql.target import database_exists, may_make_accounts, restoring_client, target_name
 
 __all__ = ["adapted", "restore_accounts_stream", "restore_database"]
 

@@ -1,60 +1,22 @@
-"""The target of a restore: the options, and what stands in the way."""
+"""The target of a restore: what stands in the way."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from penstock.api import RestoreTarget, SourceDenied, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
 from penstock_mysql.client import Client, client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version
+from penstock_mysql.options import RestoreOptions
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.probe import listed
-from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
+from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["RestoreOptions", "check_target", "database_exists", "may_make_accounts", "restoring_client", "target_name"]
+__all__ = ["check_target", "database_exists", "may_make_accounts", "restoring_client", "target_name"]
 
-YesNo = Literal["yes", "no"]
 _NEEDED = (
     "CREATE", "DROP", "ALTER", "INDEX", "INSERT", "SELECT", "REFERENCES", "CREATE VIEW", "SHOW VIEW", "TRIGGER",
     "EVENT", "CREATE ROUTINE", "ALTER ROUTINE",
 )  # fmt: skip
-
-
-class RestoreOptions(BaseModel):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-    #: The name to restore a database under; else the one that the settings name, else its own.
-    database: str | None = Field(None, min_length=1, max_length=64)
-    #: Make the database when it is not there.
-    create: YesNo = "yes"
-    #: Accounts that the server lacks; `auto` makes them where the account may, and leaves them out elsewhere.
-    grants: Literal["auto", "yes", "no"] = "auto"
-    #: Restore into a server of an older series than the one that was dumped, which may or may not work.
-    older_server: YesNo = "no"
-    #: Restore MySQL's dump into MariaDB, or the reverse, which may or may not work.
-    other_engine: YesNo = "no"
-
-    @classmethod
-    def of(cls, target: RestoreTarget) -> "RestoreOptions":
-        """The options of a target; raises `UsageError` for an unknown one."""
-        for name in target.options.keys() - cls.model_fields.keys():
-            raise UsageError(
-                f"a restore into MySQL or MariaDB has no option {name}",
-                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
-            )
-        try:
-            options = cls.model_validate(dict(target.options))
-        except ValidationError as error:
-            name = str(error.errors()[0]["loc"][0])
-            words = {"database": "a name of 1 to 64 characters", "grants": "auto, yes or no"}.get(name, "yes or no")
-            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"it is {words}") from None
-        if options.database and options.database.lower() in SYSTEM_DATABASES:
-            raise UsageError(f"{options.database} is the server's own database")
-        return options
 
 
 def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptions) -> str:

@@ -11,8 +11,8 @@ from psycopg import sql
 
 from penstock.api import RestoreFailed, SourceError, StreamSpec
 from penstock_postgres.connection import Connection, connect_beside, rows, translated
+from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
-from penstock_postgres.target import RestoreOptions
 
 __all__ = [
     "apply_properties",

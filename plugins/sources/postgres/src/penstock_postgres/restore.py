@@ -29,9 +29,10 @@ from penstock_postgres.database import (
     recorded_properties,
     replace_database,
 )
+from penstock_postgres.options import RestoreOptions
 from penstock_postgres.probe import room_for_locks
 from penstock_postgres.settings import PostgresSettings
-from penstock_postgres.target import RestoreOptions, destination, replaces
+from penstock_postgres.target import destination, replaces
 
 __all__ = ["restore_archive"]
 

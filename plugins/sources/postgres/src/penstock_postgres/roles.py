@@ -8,8 +8,9 @@ from psycopg import errors
 
 from penstock.api import RestoreFailed, RestoreTarget
 from penstock_postgres.connection import Connection, connect_anywhere, said_by
+from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
-from penstock_postgres.target import RestoreOptions, is_superuser
+from penstock_postgres.target import is_superuser
 
 __all__ = ["restore_globals", "statements"]
 

@@ -1,12 +1,9 @@
-"""The target of a restore: the options, and what stands in the way."""
+"""The target of a restore: what stands in the way."""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, get_args
-from urllib.parse import unquote
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from collections.abc import Sequence
+from typing import Any
 
 from penstock.api import (
     RestoreTarget,
@@ -18,70 +15,10 @@ from penstock.api import (
 )
 from penstock_postgres.client import client_for_restore, find_clients, major_of
 from penstock_postgres.connection import Connection, connect_anywhere, rows, translated
+from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 
-__all__ = ["RestoreOptions", "check_target", "destination", "is_superuser", "obstacle_to_replacing", "replaces"]
-
-YesNo = Literal["yes", "no"]
-
-
-def _renames(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    pairs = [pair.partition("=") for pair in value.split(",")]
-    renames = {unquote(old): unquote(new) for old, _, new in pairs}
-    if not all(renames) or not all(renames.values()) or len(renames) < len(pairs):
-        raise ValueError("old=new, with commas between them")
-    return renames
-
-
-class RestoreOptions(BaseModel):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-    #: Make the database when it is not there: on a bad night the server is empty.
-    create: YesNo = "yes"
-    #: Other names for databases: `shop=shop_copy,crm=crm_old`; a comma or an equals sign in a name as in a URL.
-    rename: Annotated[Mapping[str, str], BeforeValidator(_renames)] = {}
-    #: Roles and tablespaces that the server lacks; `auto` does it as a superuser, and leaves them out as anybody else.
-    globals: Literal["auto", "yes", "no"] = "auto"
-    #: Give everything its owner back; else it belongs to the role that restores.
-    owners: YesNo = "yes"
-    #: Restore grants.
-    privileges: YesNo = "yes"
-    #: Put everything into its tablespace; else into the default one.
-    tablespaces: YesNo = "yes"
-    #: Restore the owner, comment, settings and grants of the database itself, when it is made by the restore.
-    properties: YesNo = "yes"
-    #: The locale of a database that the restore makes, where the server does not have the recorded one.
-    locale: str | None = None
-    #: Restore into a server of an older major than the one that was dumped, which may or may not work.
-    older_server: YesNo = "no"
-    #: With `clean`: restore into a new database, which takes the place of the old one at the end (`yes`), or drop what
-    #: the dump holds from the old one (`no`); `auto` does the former where it can.
-    replace: Literal["auto", "yes", "no"] = "auto"
-    #: All or nothing, which takes a lock for every table at once; `auto` does without where the server has no room for
-    #: so many, and the restore makes the database: then it is dropped again if anything fails.
-    single_transaction: Literal["auto", "yes", "no"] = "auto"
-    #: Give the planner its statistics back at the end.
-    analyze: YesNo = "yes"
-
-    @classmethod
-    def of(cls, target: RestoreTarget) -> "RestoreOptions":
-        """The options of a target; raises `UsageError` for an unknown one."""
-        for name in target.options.keys() - cls.model_fields.keys():
-            raise UsageError(
-                f"a restore into PostgreSQL has no option {name}",
-                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
-            )
-        try:
-            return cls.model_validate(dict(target.options))
-        except ValidationError as error:
-            name = str(error.errors()[0]["loc"][0])
-            words = ", ".join(map(str, get_args(cls.model_fields[name].annotation)))
-            words = "old=new,old=new" if name == "rename" else words
-            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"one of: {words}") from None
+__all__ = ["check_target", "destination", "is_superuser", "obstacle_to_replacing", "replaces"]
 
 
 def check_target(settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:

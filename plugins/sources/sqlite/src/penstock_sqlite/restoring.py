@@ -6,10 +6,9 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from penstock.api import (
@@ -22,10 +21,10 @@ from penstock.api import (
     TargetNotEmpty,
     UsageError,
 )
+from penstock_sqlite.options import Check
 
-__all__ = ["Check", "check_place", "checks_asked", "write_database"]
+__all__ = ["check_place", "write_database"]
 
-Check = Literal["quick", "full", "off"]
 _log = logging.getLogger(__name__)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _PRAGMAS: dict[str, str] = {"quick": "PRAGMA quick_check(20)", "full": "PRAGMA integrity_check(20)"}
@@ -33,22 +32,6 @@ _STEPS_BETWEEN_CALLS = 100_000
 # SQLite locks these bytes of a database file (https://www.sqlite.org/src/file?name=src/os.h, PENDING_BYTE).
 _LOCK_START = 0x4000_0000
 _LOCK_LENGTH = 512
-
-
-def checks_asked(options: Mapping[str, str]) -> Check:
-    """What the option `check` asks for; raises `UsageError` for any other option, or value."""
-    for name in options:
-        if name != "check":
-            raise UsageError(f"a restore of SQLite has no option {name}", hint="there is check=quick, full or off")
-    match options.get("check", "quick"):
-        case "quick":
-            return "quick"
-        case "full":
-            return "full"
-        case "off":
-            return "off"
-        case other:
-            raise UsageError(f"check={other}: it is quick, full or off")
 
 
 def check_place(path: Path, *, clean: bool) -> None:

@@ -18,8 +18,9 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
+from penstock_sqlite.options import RestoreOptions
 from penstock_sqlite.process import Reader
-from penstock_sqlite.restoring import check_place, checks_asked, write_database
+from penstock_sqlite.restoring import check_place, write_database
 from penstock_sqlite.settings import SqliteSettings, settings_from_url
 
 __all__ = ["FORMAT", "SqliteSource"]
@@ -108,12 +109,12 @@ class SqliteSource(Source):
         if len(streams) != 1 or streams[0].format != FORMAT:
             names = ", ".join(f"{spec.name} ({spec.format})" for spec in streams) or "none"
             raise UsageError(f"a SQLite database is restored from one stream of format {FORMAT}, not from: {names}")
-        checks_asked(target.options)
+        RestoreOptions.of(target)
         check_place(self.settings.path, clean=target.clean)
 
     def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         """As the contract says: the database appears whole and checked, or not at all."""
-        write_database(self.settings.path, spec, blocks, clean=target.clean, check=checks_asked(target.options))
+        write_database(self.settings.path, spec, blocks, clean=target.clean, check=RestoreOptions.of(target).check)
 
 
 def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:
