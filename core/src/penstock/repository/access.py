@@ -63,7 +63,10 @@ class Access:
 
     def to_key_file(self) -> bytes:
         """The content of a key file: one line of JSON. Secret: it belongs into a file of mode 0600."""
-        content: dict[str, Any] = {
+        return encode_json(self._content()) + b"\n"
+
+    def _content(self) -> dict[str, Any]:
+        return {
             "ed25519": self.signing.seed.hex() if self.signing else None,
             "index_secret": self.index.secret.hex(),
             "key": self.key.hex(),
@@ -74,7 +77,6 @@ class Access:
             "repository": self.repository.hex(),
             "role": self.role.value,
         }
-        return encode_json(content) + b"\n"
 
     @classmethod
     def from_key_file(cls, data: bytes, origin: str) -> "Access":
@@ -90,7 +92,7 @@ class Access:
             if (recipient is None) is (role is Role.OWNER):
                 raise Malformed(f"it does not hold what a {role} key consists of")
             repository = id_from_hex(content.get("repository"))
-            return cls(
+            found = cls(
                 role=role,
                 repository=repository,
                 key=id_from_hex(content.get("key")),
@@ -100,6 +102,10 @@ class Access:
                 signing=None if signing is None else SigningKey.from_hex(signing),
                 recipient=None if recipient is None else DecapsulationKey.from_json(recipient),
             )
+            # What is left out is null. What nobody would read is damage, which may have been something else before.
+            if {**dict.fromkeys(found._content()), **content} != found._content():
+                raise Malformed("it holds more than a key file does")
+            return found
         except ValueError as error:
             reason = str(error) if isinstance(error, Malformed) else "it holds no known role"
             raise KeyProblem(f"{origin} is not a Penstock key file: {reason}") from None
