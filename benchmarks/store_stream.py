@@ -29,6 +29,7 @@ from penstock.api import (
     Source,
     StreamSpec,
 )
+from penstock.cli import lighten, steady
 from penstock.engine import backup
 from penstock.engine.restore import cat
 from penstock.format.trust import Role
@@ -101,8 +102,10 @@ def initialise(folder: Path) -> None:
 def store(folder: Path, source: Source, memory: int) -> None:
     """Back up `source`."""
     key = Access.from_key_file((folder / _KEY).read_bytes(), _KEY)
+    repository = Repository.open(_sink(folder), key)
+    steady()
     backup(
-        Repository.open(_sink(folder), key),
+        repository,
         source,
         name="benchmark",
         source_type=source.name,
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--made-up", type=int, metavar="BYTES", help="store so many bytes made on the way")
     parser.add_argument("--memory", type=int, default=128 * MIB, help="what the settings call memory, in bytes")
     options = parser.parse_args()
+    lighten()
     if options.verb == "init":
         initialise(options.folder)
     elif options.verb == "restore":

@@ -11,7 +11,6 @@ import io
 import random
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from penstock.api.errors import PenstockError
@@ -118,6 +117,8 @@ def retry_after(value: str | None) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text)
+    from email.utils import parsedate_to_datetime  # a rare need, and slow to import
+
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:

@@ -125,7 +125,7 @@ class Chunker:
         for piece, after in zip(pieces, following, strict=True):
             end += piece
             if long and piece > above:
-                self._split(data[end - piece : end], lengths)
+                lengths += self._split(data[end - piece : end])
                 continue
             length += piece
             # Asked in the order of what the answers cost.
@@ -140,14 +140,19 @@ class Chunker:
             length = 0
         return lengths
 
-    def _split(self, data: memoryview, lengths: list[int]) -> None:
+    def _split(self, data: memoryview) -> list[int]:
         """Cut a long piece again under the second seed, and what is still too long under the third."""
         _, second, third = self._cutters
         above = self._parameters.split_above
+        pieces = [*map(_length, second.cut_buf(data))]
+        if max(pieces) <= above:
+            return pieces
+        lengths: list[int] = []
         start = 0
-        for piece in [*map(_length, second.cut_buf(data))]:
+        for piece in pieces:
             if piece <= above:
                 lengths.append(piece)
             else:
                 lengths += map(_length, third.cut_buf(data[start : start + piece]))
             start += piece
+        return lengths

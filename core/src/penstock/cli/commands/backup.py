@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli import steady
 from penstock.cli.options import WORK, command
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
 
     plan = run.plan(text, name)
     repository = run.repository(Need.ANY, plan.repository)
+    steady()
     with run.listening() as listen:
         result = backup(
             repository,
