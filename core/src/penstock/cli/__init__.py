@@ -16,8 +16,9 @@ def lighten() -> None:
 
 
 def steady() -> None:
-    """Make a long run of this process cheaper, again as no library may do it. To be called when all is loaded."""
-    gc.freeze()  # what is there by now stays to the end: no collection has to look at it again
+    """Make long runs of this process cheaper, again as no library may do it. To be called when all is loaded."""
+    if not gc.get_freeze_count():  # once: what the first run leaves behind is for the collector
+        gc.freeze()  # what is there by now stays to the end: no collection has to look at it again
     # The threads of a backup give way at every call into native code. To be made to in between, which the default of
     # 5 ms does, costs more than it brings.
     sys.setswitchinterval(0.02)
