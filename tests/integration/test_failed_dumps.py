@@ -11,7 +11,7 @@ from tests.integration.conftest import Noisy
 from tests.integration.running import Host, with_passphrase
 from tests.servers.postgres import PostgresServer
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
 
 REASON = "pg_dump: error: the disk of the sërver caught fire"
 

@@ -12,6 +12,8 @@ from tests.integration.conftest import Noisy
 from tests.integration.running import PASSPHRASE, SECRETS, Host, with_passphrase
 from tests.servers.postgres import PostgresServer
 
+pytestmark = pytest.mark.unmeasured
+
 _MARKS = [secret.encode() for secret in SECRETS]
 
 #: A plugin of a stranger who puts secrets into everything that an error can carry.

@@ -9,6 +9,8 @@ from tests.integration.cases import FilesystemCase
 from tests.integration.running import Host, with_passphrase
 from tests.servers.postgres import PostgresServer
 
+pytestmark = pytest.mark.unmeasured
+
 
 def test_a_settings_file_names_everything(host: Host, tmp_path: Path, passphrase_file: Path) -> None:
     """Relative paths in it mean the same wherever the command is run."""
