@@ -11,6 +11,8 @@ from tests.servers.s3 import S3Server
 from penstock.api import SinkDenied, SinkError, SinkUnreachable
 from penstock_s3 import S3Settings, S3Sink
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["service"]  # a fixture
 
 

@@ -17,6 +17,8 @@ from penstock_sqlite import process
 from penstock_sqlite.settings import SqliteSettings
 from penstock_sqlite.source import SqliteSource
 
+pytestmark = pytest.mark.slow
+
 
 def _source(path: Path, *, stall_timeout: float = 60) -> SqliteSource:
     return SqliteSource(SqliteSettings(path=path, stall_timeout=stall_timeout, busy_timeout=0))
