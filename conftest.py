@@ -4,8 +4,9 @@ import os
 
 from hypothesis import settings
 
-# postgres first: the others import it, and pytest must come before them to show the values of failing assertions.
+# signals before anything may start a process; postgres first of the servers: the others import it, and pytest must come before them to show the values of failing assertions.
 pytest_plugins = (
+    "tests.signals",
     "tests.servers.postgres",
     "tests.servers.azure",
     "tests.servers.gcs",

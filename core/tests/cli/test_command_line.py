@@ -20,8 +20,7 @@ COMMANDS = (
 def guarded(penstock: Penstock, body: str, **environ: str) -> "subprocess.Popen[str]":
     """A process in which `body` is a command's work."""
     program = (
-        # Whoever runs the tests may have SIGHUP ignored, as nohup does.
-        "import os, signal, sys, time; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "import os, signal, sys, time\n"
         "from penstock.api import *\n"
         "from penstock.cli.guard import guarded\n"
         "from penstock.cli.output.console import Output\n"
