@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from plugins.sources.sqlite.tests.bank import ACCOUNTS, dumped, make_bank, read_all, script, source
+from tests.processes import descendants
 
 from penstock.api import (
     Capability,
@@ -278,8 +279,7 @@ def exhaust(stream: DumpStream) -> None:
 
 def children() -> list[int]:
     """Readers among the children of this process."""
-    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [pid for pid in map(int, text.split()) if b"penstock_sqlite" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [process.pid for process in descendants() if b"penstock_sqlite" in process.arguments]
 
 
 def peak_memory(pid: int) -> int:
