@@ -54,7 +54,9 @@ def test_signals_reach_children_of_a_run_that_was_started_with_them_ignored(tmp_
     command += ["--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)]
     # As a shell does for what stands before `&`, and nohup.
     ignore = f"trap '' {' '.join(str(number.value) for number in NUMBERS)}; exec \"$@\""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COVERAGE_", "PENSTOCK_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COVERAGE_", "PENSTOCK_"))
+    }
     done = subprocess.run(
         ["sh", "-c", ignore, "sh", *command],
         cwd=tmp_path,
