@@ -34,7 +34,8 @@ from penstock.engine import backup
 from penstock.engine.restore import cat
 from penstock.format.trust import Role
 from penstock.repository import Access, Repository
-from penstock.repository.keyring import add_key
+from penstock.repository.snapshots import find_snapshot
+from penstock.repository.trust.keyring import add_key
 from penstock_filesystem.sink import FilesystemSettings, FilesystemSink
 
 MIB = 1024 * 1024
@@ -119,7 +120,7 @@ def store(folder: Path, source: Source, memory: int) -> None:
 def restore(folder: Path, out: BinaryIO) -> None:
     """Write the latest snapshot's stream to `out`; every byte is verified on its way."""
     repository = Repository.open(_sink(folder), _passphrase())
-    entry = repository.find("latest")
+    entry = find_snapshot(repository, "latest")
     cat(repository, entry, "dump", out=out.write, listener=_unheard)
 
 

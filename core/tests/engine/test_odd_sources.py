@@ -12,7 +12,8 @@ from penstock.engine import show
 from penstock.format.chunker import ChunkerParameters
 from penstock.repository import Repository
 from penstock.repository.budget import PACK_CHUNKS
-from penstock.repository.directories import read_pack_end
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
 
@@ -36,7 +37,7 @@ def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
     )
     lab.backup(Plans(b"text", spec), name="täglich \N{SNOWMAN}")
     repository = lab.open()
-    entry = repository.find("latest:täglich \N{SNOWMAN}")
+    entry = find_snapshot(repository, "latest:täglich \N{SNOWMAN}")
     manifest = show(repository, entry)
     assert manifest is not None
     (record,) = manifest.streams

@@ -20,6 +20,7 @@ from penstock.api import (
 from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, check, restore
 from penstock.format.keys import PassphraseCost
 from penstock.repository import Access, Repository, SnapshotEntry
+from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
 __all__ = ["CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "Lab", "noise"]
@@ -165,7 +166,7 @@ class Lab:
         repository = by or self.open()
         return restore(
             repository,
-            repository.find(snapshot) if isinstance(snapshot, str) else snapshot,
+            find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot,
             into or BytesSource({}),
             target=RestoreTarget(),
             streams=streams,

@@ -14,7 +14,7 @@ from penstock.format.encoding import encode_json
 from penstock.format.snapshot import Catalogue, Manifest, StreamRecord
 from penstock.repository import Repository
 from penstock.repository.snapshots import list_snapshots
-from penstock.repository.writer import Writer
+from penstock.repository.write.session import Writer
 
 __all__ = ["BackupResult", "backup"]
 

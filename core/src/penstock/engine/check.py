@@ -19,9 +19,10 @@ from penstock.format.recipe import decode_recipe
 from penstock.format.sealing import Sealer
 from penstock.format.trust import Role
 from penstock.repository import Repository, SnapshotEntry, layout
-from penstock.repository.cache import Cache
-from penstock.repository.directories import read_pack_end
-from penstock.repository.snapshots import data_sealer, list_snapshots, open_manifest, read_session
+from penstock.repository.known.cache import Cache
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.sessions import data_sealer, read_session
+from penstock.repository.snapshots import list_snapshots, open_manifest
 
 __all__ = ["CheckReport", "Finding", "check", "examine_documents"]
 

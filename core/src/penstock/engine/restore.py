@@ -12,7 +12,7 @@ from penstock.engine.check import Finding, examine_documents
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.snapshot import StreamRecord
 from penstock.repository import Repository, SnapshotEntry
-from penstock.repository.reader import SnapshotReader
+from penstock.repository.read.reader import SnapshotReader
 
 __all__ = ["RestoreResult", "cat", "restore"]
 

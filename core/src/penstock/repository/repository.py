@@ -34,10 +34,9 @@ from penstock.format.trust import (
     seal_slot,
 )
 from penstock.repository import layout
-from penstock.repository.access import Access
-from penstock.repository.grants import GrantLog, read_grants
-from penstock.repository.seeding import even_index_secret
-from penstock.repository.snapshots import SnapshotEntry, find_snapshot, list_snapshots
+from penstock.repository.trust.access import Access
+from penstock.repository.trust.grants import GrantLog, read_grants
+from penstock.repository.trust.seeding import even_index_secret
 
 __all__ = ["Repository", "now", "repository_id"]
 
@@ -139,14 +138,6 @@ class Repository:
         if access.index.proof != config.index_proof:
             raise WrongKey("the index secret is not the one of this repository: the key file is damaged")
         return cls(sink, config, access, grants)
-
-    def snapshots(self) -> list[SnapshotEntry]:
-        """All snapshots, verified, oldest first. Raises `DamagedObject`."""
-        return list_snapshots(self)
-
-    def find(self, text: str) -> SnapshotEntry:
-        """The snapshot that `latest`, `latest:<backup>` or the beginning of an id names; raises `SnapshotNotFound`."""
-        return find_snapshot(self, text)
 
     def add_slot(self, passphrase: Secret, label: str, cost: PassphraseCost | None = None) -> bytes:
         """Let one more passphrase open the repository as its owner; the slot's id."""

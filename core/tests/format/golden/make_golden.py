@@ -29,7 +29,8 @@ from penstock.api.secrets import Secret
 from penstock.engine import backup
 from penstock.format.keys import PassphraseCost
 from penstock.format.trust import Role
-from penstock.repository import Repository, keyring
+from penstock.repository import Repository
+from penstock.repository.trust import keyring
 from penstock.testing import MemorySink
 
 #: Under Argon2id with the costs that `penstock init` takes, and under the least that there is.
