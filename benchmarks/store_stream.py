@@ -13,17 +13,19 @@ A backup opens the repository with a writer's key file, a restore with the passp
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from penstock.api import (
+    Dump,
     DumpPlan,
     DumpStream,
     Event,
     Inspection,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Secret,
     Source,
@@ -34,7 +36,8 @@ from penstock.engine import backup
 from penstock.engine.restore import cat
 from penstock.format.trust import Role
 from penstock.repository import Access, Repository
-from penstock.repository.keyring import add_key
+from penstock.repository.snapshots import find_snapshot
+from penstock.repository.trust.keyring import add_key
 from penstock_filesystem.sink import FilesystemSettings, FilesystemSink
 
 MIB = 1024 * 1024
@@ -60,10 +63,10 @@ class FileSource(Source):
         return Inspection("file", "1", "1", size_estimate=self.settings.path.stat().st_size)
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        yield DumpPlan(self.inspect(), (StreamSpec("dump", "raw"),), consistency="one file")
+    def dump(self) -> Iterator[Dump]:
+        yield Dump(DumpPlan(self.inspect(), (StreamSpec("dump", "raw"),), consistency="one file"), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         del spec
         return _FileStream(self.settings.path)
 
@@ -71,7 +74,7 @@ class FileSource(Source):
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         raise NotImplementedError
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         raise NotImplementedError
 
 
@@ -119,7 +122,7 @@ def store(folder: Path, source: Source, memory: int) -> None:
 def restore(folder: Path, out: BinaryIO) -> None:
     """Write the latest snapshot's stream to `out`; every byte is verified on its way."""
     repository = Repository.open(_sink(folder), _passphrase())
-    entry = repository.find("latest")
+    entry = find_snapshot(repository, "latest")
     cat(repository, entry, "dump", out=out.write, listener=_unheard)
 
 

@@ -16,6 +16,7 @@ from core.tests.repository.folder_sink import FolderSink
 from penstock.api import Event, EventKind, RestoreTarget
 from penstock.engine import backup, restore
 from penstock.repository import Access, Repository
+from penstock.repository.snapshots import find_snapshot
 from penstock.testing import SyntheticSettings, SyntheticSource
 
 __all__ = ["main", "start"]
@@ -70,7 +71,7 @@ def main(verb: str, folder: str, size: str, memory: str, pace: str) -> None:
     else:
         restore(
             repository,
-            repository.find("latest"),
+            find_snapshot(repository, "latest"),
             source,
             target=RestoreTarget(),
             streams=None,

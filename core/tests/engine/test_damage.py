@@ -21,7 +21,8 @@ from penstock.api import (
 from penstock.engine import check
 from penstock.format.trust import Role
 from penstock.repository import Access, Repository
-from penstock.repository.keyring import add_key, revoke
+from penstock.repository.snapshots import list_snapshots
+from penstock.repository.trust.keyring import add_key, revoke
 from penstock.testing import MemorySink
 
 pytestmark = pytest.mark.slow
@@ -69,7 +70,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     lab, other = (made(tmp_path_factory.mktemp("cache")) for _ in range(2))
     assert isinstance(lab.sink, MemorySink)
     assert isinstance(other.sink, MemorySink)
-    latest = lab.open().snapshots()[-1]
+    latest = list_snapshots(lab.open())[-1]
     scene = Scene(lab.sink.contents(), other.sink.contents(), lab.owner, latest.id.hex())
     # The test is worth something only if the latest snapshot relies on every pack.
     assert len({segment.pack for segment in latest.catalogue.segments}) == len(scene.keys("packs")) == 3

@@ -11,6 +11,7 @@ from core.tests.engine.engine_process import start
 from core.tests.repository.folder_sink import FolderSink
 from core.tests.repository.lab import KIB, MIB, Lab
 
+from penstock.repository.snapshots import list_snapshots
 from penstock.testing import SyntheticSettings, SyntheticSource
 
 SIZE = 48 * MIB
@@ -55,7 +56,7 @@ class Host:
             process.kill()
 
     def assert_nothing_is_shown_or_broken(self) -> None:
-        assert self.lab.open().snapshots() == []
+        assert list_snapshots(self.lab.open()) == []
         assert self.lab.check(cache=self.lab.cache).findings == ()
         assert self.lab.check().findings == ()
 

@@ -10,6 +10,7 @@ from core.tests.repository.folder_sink import FolderSink
 from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.repository.budget import PACK_CAPACITY, SEGMENT, Budget
+from penstock.repository.snapshots import list_snapshots
 from penstock.testing import MemorySink
 
 GIB = 1024 * MIB
@@ -95,7 +96,7 @@ def test_a_sink_that_is_stuck_stops_the_dump_before_more_was_read_than_memory_al
     # A pack on its way up, another behind it, and a third being filled; but not the whole dump.
     assert 2 * 16 * MIB < read < memory
     assert sink.most_under_way == 2 or memory == 64 * MIB
-    assert len(lab.open().snapshots()) == 1
+    assert len(list_snapshots(lab.open())) == 1
 
 
 @pytest.mark.parametrize("memory", [64, 65, 96, 128, 200, 256, 512, 1024, 4096])

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
-from penstock.api import DumpPlan, PenstockError, SourceError, StreamSpec, UsageError
+from penstock.api import Dump, DumpPlan, PenstockError, SourceError, StreamSpec, UsageError
 from penstock.engine import show
 from penstock.format.chunker import ChunkerParameters
 from penstock.repository import Repository
 from penstock.repository.budget import PACK_CHUNKS
-from penstock.repository.directories import read_pack_end
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
 
@@ -25,9 +26,9 @@ class Plans(BytesSource):
         self._changes = changes
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         plan = DumpPlan(self.inspect(), (self._spec,), "none")
-        yield replace(plan, **self._changes)  # type: ignore[arg-type]
+        yield Dump(replace(plan, **self._changes), self.attach)  # type: ignore[arg-type]
 
 
 def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
@@ -36,7 +37,7 @@ def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
     )
     lab.backup(Plans(b"text", spec), name="täglich \N{SNOWMAN}")
     repository = lab.open()
-    entry = repository.find("latest:täglich \N{SNOWMAN}")
+    entry = find_snapshot(repository, "latest:täglich \N{SNOWMAN}")
     manifest = show(repository, entry)
     assert manifest is not None
     (record,) = manifest.streams

@@ -14,6 +14,7 @@ from penstock.api import SnapshotNotFound, SourceError, UsageError
 from penstock.engine import cat, show
 from penstock.format.recipe import Extent, decode_recipe
 from penstock.repository.repository import Repository
+from penstock.repository.snapshots import find_snapshot, list_snapshots
 
 
 def table(size: int, seed: int = 0) -> bytes:
@@ -72,7 +73,7 @@ def test_repeats_within_a_stream_are_stored_once(lab: Lab) -> None:
 def test_a_plan_without_streams_is_refused(lab: Lab) -> None:
     with pytest.raises(SourceError, match="plan has no streams"):
         lab.backup({})
-    assert lab.open().snapshots() == []
+    assert list_snapshots(lab.open()) == []
 
 
 def odd_sizes() -> Iterator[int]:
@@ -83,7 +84,7 @@ def odd_sizes() -> Iterator[int]:
 def extents(repository: Repository) -> list[list[Extent]]:
     """Of each snapshot's only stream."""
     found = []
-    for entry in repository.snapshots():
+    for entry in list_snapshots(repository):
         manifest = show(repository, entry)
         assert manifest is not None
         found.append(list(decode_recipe(manifest.streams[0].recipe)))
@@ -176,11 +177,11 @@ def test_cat_gives_one_stream(lab: Lab) -> None:
     lab.backup(streams)
     repository = lab.open()
     out = bytearray()
-    size = cat(repository, repository.find("latest"), "a", out=out.extend, listener=lab.events.append)
+    size = cat(repository, find_snapshot(repository, "latest"), "a", out=out.extend, listener=lab.events.append)
     assert out == streams["a"]
     assert size == len(out)
     with pytest.raises(SnapshotNotFound, match="no stream 'c'") as refusal:
-        cat(repository, repository.find("latest"), "c", out=out.extend, listener=lab.events.append)
+        cat(repository, find_snapshot(repository, "latest"), "c", out=out.extend, listener=lab.events.append)
     assert refusal.value.hint == "it has a, b"
 
 
@@ -194,7 +195,7 @@ def test_scattered_changes_over_many_nights_come_back(lab: Lab) -> None:
             content[at : at + 8] = chance.randbytes(8)
         nights.append(bytes(content))
         lab.backup({"d": nights[-1]})
-    for entry, night in zip(lab.open().snapshots(), nights, strict=True):
+    for entry, night in zip(list_snapshots(lab.open()), nights, strict=True):
         assert lab.restored(entry.id.hex()) == {"d": night}
 
 

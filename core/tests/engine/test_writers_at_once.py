@@ -7,7 +7,8 @@ from pathlib import Path
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.format.trust import Role
-from penstock.repository.keyring import add_key
+from penstock.repository.snapshots import list_snapshots
+from penstock.repository.trust.keyring import add_key
 
 SHARED = noise(12 * MIB)
 
@@ -98,4 +99,4 @@ def test_checks_and_restores_are_not_disturbed_by_writers(lab: Lab, tmp_path: Pa
             assert target.restored == {"d": SHARED[: 2 * MIB]}
 
     assert at_once(write, watch) == []
-    assert len(lab.open().snapshots()) == 9
+    assert len(list_snapshots(lab.open())) == 9

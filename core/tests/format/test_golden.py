@@ -13,7 +13,8 @@ from penstock.api.errors import RoleForbids, WrongKey, WrongPassphrase
 from penstock.api.secrets import Secret
 from penstock.engine import check
 from penstock.repository import Access, Repository, layout
-from penstock.repository.reader import SnapshotReader
+from penstock.repository.read.reader import SnapshotReader
+from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.testing import MemorySink
 
 V1 = Path(__file__).parent / "golden" / "v1"
@@ -46,7 +47,7 @@ def test_the_golden_repository_is_restored_exactly(sink: MemorySink, unlock: Acc
     repository = Repository.open(sink, unlock)
 
     restored: dict[str, dict[str, Any]] = {}
-    for entry in repository.snapshots():
+    for entry in list_snapshots(repository):
         with SnapshotReader(repository, entry) as reader:
             streams = restored[entry.id.hex()] = {}
             for record in reader.manifest.streams:
@@ -78,15 +79,15 @@ def test_the_golden_repository_passes_the_whole_check(sink: MemorySink, unlock: 
 def test_other_keys_list_the_golden_repository_and_read_nothing(sink: MemorySink, name: str) -> None:
     repository = Repository.open(sink, key(name))
 
-    assert {entry.id.hex() for entry in repository.snapshots()} == set(EXPECTED)
+    assert {entry.id.hex() for entry in list_snapshots(repository)} == set(EXPECTED)
     assert not check(repository, read_data=True, cache_dir=None, listener=lambda event: None).findings
     with pytest.raises(RoleForbids):
-        SnapshotReader(repository, repository.find("latest"))
+        SnapshotReader(repository, find_snapshot(repository, "latest"))
 
 
 def test_what_the_golden_snapshots_say_of_themselves(sink: MemorySink) -> None:
     repository = Repository.open(sink, key("owner.key"))
-    first, second = repository.snapshots()
+    first, second = list_snapshots(repository)
 
     assert second.catalogue.parent == first.id
     assert (second.catalogue.backup, second.catalogue.source) == ("shop", "night")

@@ -12,7 +12,8 @@ from core.tests.repository.lab import KIB, MIB, Lab, noise
 
 from penstock.api import PenstockError
 from penstock.format.index import PackSummary
-from penstock.repository.cache import Cache
+from penstock.repository.known.cache import Cache
+from penstock.repository.snapshots import list_snapshots
 
 CONTENT = noise(3 * MIB)
 
@@ -101,7 +102,7 @@ def test_a_place_that_cannot_hold_a_cache_is_said_before_the_dump_goes_on(lab: L
     with pytest.raises(PenstockError, match="cannot use the cache") as raised:
         lab.backup({"d": b"1"}, cache=blocked)
     assert "--cache-dir" in str(raised.value.hint)
-    assert lab.open().snapshots() == []
+    assert list_snapshots(lab.open()) == []
 
 
 def test_a_cache_that_fails_during_a_backup_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def test_a_cache_that_fails_during_a_backup_is_named(lab: Lab, monkeypatch: pyte
     with pytest.raises(PenstockError, match="disk is full") as raised:
         lab.backup({"d": noise(MIB)})
     assert "cache.sqlite3" in str(raised.value)
-    assert lab.open().snapshots() == []
+    assert list_snapshots(lab.open()) == []
 
 
 def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from penstock.api import KeyProblem, WrongKey
 from penstock.format.encoding import encode_json
 from penstock.format.trust import Role
 from penstock.repository import Access, Repository
-from penstock.repository.keyring import add_key
+from penstock.repository.trust.keyring import add_key
 from penstock.testing import MemorySink
 
 OWNER = Repository.create(MemorySink(), passphrase=PASSPHRASE, cost=CHEAP)

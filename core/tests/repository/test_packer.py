@@ -9,8 +9,8 @@ from core.tests.repository.lab import MIB, Lab, noise
 from penstock.format.index import PackSummary
 from penstock.format.sealing import Sealer
 from penstock.repository.budget import SEGMENT, Budget
-from penstock.repository.directories import read_pack_end
-from penstock.repository.packer import Packer
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.write.packer import Packer
 
 Placed = list[tuple[list[tuple[int, int]], list[int], bytes]]
 

@@ -5,7 +5,7 @@ from core.tests.repository.lab import CHEAP, PASSPHRASE, Lab
 
 from penstock.api import KeyMissing, RepositoryExists, Secret, UsageError, WrongKey, WrongPassphrase
 from penstock.repository import Repository, layout
-from penstock.repository.keyring import revoke
+from penstock.repository.trust.keyring import revoke
 from penstock.testing import MemorySink
 
 

@@ -9,8 +9,9 @@ import pytest
 from core.tests.repository.lab import MIB, Lab, noise
 
 from penstock.api import SinkUnreachable
-from penstock.repository.ranges import RANGE, Ranges
-from penstock.repository.reader import SnapshotReader
+from penstock.repository.read.ranges import RANGE, Ranges
+from penstock.repository.read.reader import SnapshotReader
+from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
 
@@ -93,7 +94,7 @@ def test_a_restore_asks_for_segments_by_the_range(tmp_path: Path) -> None:
     lab.backup({"d": text})
     repository = lab.open()
     sink.asked.clear()
-    with SnapshotReader(repository, repository.find("latest")) as reader:
+    with SnapshotReader(repository, find_snapshot(repository, "latest")) as reader:
         assert b"".join(bytes(block) for block in reader.blocks(reader.stream("d"))) == text
         segments = reader.segments_read
     asked = [(start, length) for key, start, length in sink.asked if key.startswith("packs/")]
@@ -111,7 +112,7 @@ def test_many_small_extents_come_in_large_blocks(tmp_path: Path) -> None:
         new[at] ^= 1
     lab.backup({"d": bytes(new)})
     repository = lab.open()
-    with SnapshotReader(repository, repository.find("latest")) as reader:
+    with SnapshotReader(repository, find_snapshot(repository, "latest")) as reader:
         blocks = [bytes(block) for block in reader.blocks(reader.stream("d"))]
     assert b"".join(blocks) == new
     assert len(blocks) <= len(new) / (256 * 1024) + 1

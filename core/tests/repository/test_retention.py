@@ -6,6 +6,7 @@ from core.tests.repository.lab import MIB, Lab, noise
 
 from penstock.api import MissingObject, SinkDenied, SinkError
 from penstock.repository import layout
+from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.testing import Fail, FaultySink, MemorySink
 from penstock.testing.memory import MemorySettings
 
@@ -36,7 +37,7 @@ def locking(tmp_path: Path, sink: LockingSink) -> Lab:
 
 def needed_by_the_latest(lab: Lab) -> set[str]:
     repository = lab.open()
-    entry = repository.find("latest")
+    entry = find_snapshot(repository, "latest")
     return {
         layout.CONFIG,
         *(layout.grant_key(number) for number in range(1, repository.grants.length + 1)),
@@ -90,7 +91,7 @@ def test_nothing_is_committed_when_a_lock_cannot_be_lengthened(tmp_path: Path, s
     faulty.add(Fail("retain", prefix=layout.PACKS, error=SinkDenied))
     with pytest.raises(SinkDenied):
         lab.backup({"d": OLD})
-    assert [entry.id for entry in lab.open().snapshots()] == [first]
+    assert [entry.id for entry in list_snapshots(lab.open())] == [first]
     faulty.heal()
     assert lab.backup({"d": OLD}).packs == 0
 
@@ -100,7 +101,7 @@ def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
 ) -> None:
     lab = Lab(tmp_path, sink)
     first = lab.backup({"d": OLD})
-    (session,) = lab.open().find("latest").catalogue.sessions
+    (session,) = find_snapshot(lab.open(), "latest").catalogue.sessions
 
     def retain(key: str, until: datetime) -> None:
         if key == layout.session_key(session):
@@ -110,7 +111,7 @@ def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
     monkeypatch.setattr(sink, "retain", retain)
     with pytest.raises(MissingObject, match=session.hex()):
         lab.backup({"d": OLD})
-    assert [entry.id for entry in lab.open().snapshots()] == [first.snapshot]
+    assert [entry.id for entry in list_snapshots(lab.open())] == [first.snapshot]
 
 
 def test_a_passphrase_slot_that_is_gone_is_said_and_keeps_no_backup_from_being_made(

@@ -16,9 +16,10 @@ from penstock.format.pack import open_segment
 from penstock.format.sealing import Sealer, binding
 from penstock.format.trust import OWNER_ID, Role, SessionDocument
 from penstock.repository import Access, Repository, layout
-from penstock.repository.directories import read_pack_end
-from penstock.repository.keyring import add_key, entries, revoke
-from penstock.repository.snapshots import data_sealer
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.sessions import data_sealer
+from penstock.repository.snapshots import find_snapshot, list_snapshots
+from penstock.repository.trust.keyring import add_key, entries, revoke
 from penstock.testing import MemorySink
 
 
@@ -71,7 +72,7 @@ def material(access: Access) -> list[bytes]:
 def test_a_writer_key_opens_nothing_of_a_backup(staff: Staff) -> None:
     lab = staff.lab
     repository = lab.open()
-    (entry,) = repository.snapshots()
+    (entry,) = list_snapshots(repository)
     keys = material(staff.writer)
     assert staff.writer.index.index_key in keys
     segment = entry.catalogue.segments[0]
@@ -96,7 +97,7 @@ def test_a_writer_key_opens_nothing_of_a_backup(staff: Staff) -> None:
 
 def test_a_writer_key_opens_no_data_key(staff: Staff) -> None:
     repository = staff.lab.open()
-    (entry,) = repository.snapshots()
+    (entry,) = list_snapshots(repository)
     key = layout.session_key(entry.sealed.session)
     session = SessionDocument.from_json(decode_document(key, staff.lab.sink.get(key)).claimed)
     assert set(session.wrapped) == {OWNER_ID}
@@ -114,7 +115,7 @@ def test_a_writer_key_opens_no_data_key(staff: Staff) -> None:
 def test_only_the_owner_reads(staff: Staff, role: str) -> None:
     lab = staff.lab
     repository = lab.open(staff.writer if role == "writer" else staff.maintainer)
-    entry = repository.find("latest")
+    entry = find_snapshot(repository, "latest")
     target = BytesSource({})
     with pytest.raises(RoleForbids, match=f"a {role} key") as raised:
         lab.restore(into=target, by=repository)
@@ -130,7 +131,7 @@ def test_a_writer_lists_checks_and_finds_duplicates(staff: Staff, tmp_path: Path
     repository = lab.open(staff.writer)
     result = lab.backup({"d": staff.content + b"more"}, by=repository, cache=tmp_path / "new host")
     assert result.stored < 32 * KIB
-    assert [entry.sealed.writer for entry in repository.snapshots()] == [staff.writer.key] * 2
+    assert [entry.sealed.writer for entry in list_snapshots(repository)] == [staff.writer.key] * 2
     assert lab.check(by=repository).findings == ()
     assert lab.restored() == {"d": staff.content + b"more"}
 
@@ -138,7 +139,7 @@ def test_a_writer_lists_checks_and_finds_duplicates(staff: Staff, tmp_path: Path
 def test_a_maintainer_lists_and_checks_and_makes_no_backup(staff: Staff) -> None:
     lab = staff.lab
     repository = lab.open(staff.maintainer)
-    assert len(repository.snapshots()) == 1
+    assert len(list_snapshots(repository)) == 1
     report = lab.check(by=repository)
     assert (report.findings, report.snapshots, report.packs) == ((), 1, 1)
     before = {info.key for info in lab.sink.list()}
@@ -241,7 +242,7 @@ def test_what_a_revoked_writer_writes_is_refused(staff: Staff) -> None:
     revoke(lab.repository, staff.writer.key)
     forged = layout.snapshot_key(lab.backup({"d": b"forged"}, by=opened_before).snapshot)
     with pytest.raises(DamagedObject, match=forged):
-        lab.open().snapshots()
+        list_snapshots(lab.open())
     assert [finding.key for finding in lab.check().findings] == [forged]
     target = BytesSource({})
     with pytest.raises(DamagedObject, match=forged):
@@ -255,26 +256,26 @@ def test_a_revoked_writer_cannot_date_a_snapshot_back(staff: Staff, monkeypatch:
     lab = staff.lab
     opened_before = lab.open(staff.writer)
     revoke(lab.repository, staff.writer.key)
-    monkeypatch.setattr("penstock.repository.writer.now", lambda: "2001-01-01T00:00:00Z")
+    monkeypatch.setattr("penstock.repository.write.session.now", lambda: "2001-01-01T00:00:00Z")
     forged = layout.snapshot_key(lab.backup({"d": b"forged"}, by=opened_before).snapshot)
     with pytest.raises(DamagedObject, match=forged):
-        lab.open().snapshots()
+        list_snapshots(lab.open())
 
 
 def test_a_revoked_writer_cannot_replace_its_own_old_snapshot(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = staff.lab
     opened_before = lab.open(staff.writer)
-    (entry,) = opened_before.snapshots()
+    (entry,) = list_snapshots(opened_before)
     revoke(lab.repository, staff.writer.key)
     ids = [entry.id]
-    monkeypatch.setattr("penstock.repository.writer.new_id", lambda: ids.pop() if len(ids) > 1 else new_id())
+    monkeypatch.setattr("penstock.repository.write.session.new_id", lambda: ids.pop() if len(ids) > 1 else new_id())
     lab.sink.delete(layout.snapshot_key(entry.id))
     forged = lab.backup({"d": b"forged"}, by=opened_before).snapshot
     data = lab.sink.get(layout.snapshot_key(forged))
     lab.sink.put(layout.snapshot_key(entry.id), data)
     lab.sink.delete(layout.snapshot_key(forged))
     with pytest.raises(DamagedObject, match=layout.snapshot_key(entry.id)):
-        lab.open().snapshots()
+        list_snapshots(lab.open())
 
 
 def test_nobody_finds_duplicates_in_what_a_revoked_writer_wrote(staff: Staff) -> None:

@@ -12,8 +12,9 @@ from penstock.format.keys import IndexSecret
 from penstock.format.sealing import Sealer
 from penstock.format.trust import Role
 from penstock.repository import Access
-from penstock.repository.keyring import add_key, entries
-from penstock.repository.snapshots import data_sealer, read_session
+from penstock.repository.sessions import data_sealer, read_session
+from penstock.repository.snapshots import list_snapshots
+from penstock.repository.trust.keyring import add_key, entries
 from penstock.testing import MemorySink
 
 MARK = "a row that is nobody's business"
@@ -45,7 +46,7 @@ def test_nothing_that_holds_a_secret_shows_it(lab: Lab) -> None:
     writer = add_key(lab.repository, Role.WRITER, "host")
     lab.backup({"d": b"1"})
     repository = lab.open()
-    (entry,) = repository.snapshots()
+    (entry,) = list_snapshots(repository)
     sealer = data_sealer(repository, entry.sealed.session)
     holders: list[object] = [
         lab.owner,

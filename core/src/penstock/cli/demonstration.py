@@ -13,7 +13,8 @@ from penstock.engine import BackupResult, CheckReport, backup, check, restore
 from penstock.format.trust import Role
 from penstock.plugins import PluginHost
 from penstock.repository import Repository, SnapshotEntry
-from penstock.repository.keyring import add_key
+from penstock.repository.snapshots import list_snapshots
+from penstock.repository.trust.keyring import add_key
 
 __all__ = ["Demonstration"]
 
@@ -44,7 +45,7 @@ class Demonstration:
         _claim(results[1].stored < results[0].stored, "the second backup stored less than the first")
 
         owner = Repository.open(writer.sink, passphrase)
-        listed = {entry.id: entry for entry in owner.snapshots()}
+        listed = {entry.id: entry for entry in list_snapshots(owner)}
         _claim(listed.keys() == {result.snapshot for result in results}, "both snapshots are listed")
         entries = [listed[result.snapshot] for result in results]
         self._writer_cannot_read(writer, entries[0])

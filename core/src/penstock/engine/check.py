@@ -19,9 +19,10 @@ from penstock.format.recipe import decode_recipe
 from penstock.format.sealing import Sealer
 from penstock.format.trust import Role
 from penstock.repository import Repository, SnapshotEntry, layout
-from penstock.repository.cache import Cache
-from penstock.repository.directories import read_pack_end
-from penstock.repository.snapshots import data_sealer, list_snapshots, open_manifest, read_session
+from penstock.repository.known.cache import Cache
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.sessions import data_sealer, read_session
+from penstock.repository.snapshots import list_snapshots, open_manifest
 
 __all__ = ["CheckReport", "Finding", "check", "examine_documents"]
 
@@ -63,7 +64,7 @@ class _Findings:
         if key not in self.found:
             self.found[key] = Finding(key, problem, gone)
             if self.reporter is not None:
-                self.reporter.checked(key, problem)
+                self.reporter.finding(key, problem)
 
     def error(self, error: RepositoryError) -> None:
         assert isinstance(error, (DamagedObject, MissingObject))
@@ -77,7 +78,7 @@ def check(repository: Repository, *, read_data: bool, cache_dir: Path | None, li
     byte of every pack is read and compared with its digest, and, where the owner's key is at hand, opened and
     compared with the ids of its chunks. Damage is a finding, never an error.
     """
-    with reporting(listener, "check", repository.sink.location) as reporter:
+    with reporting(listener, "check", repository.sink.location, repository.sink) as reporter:
         findings = _Findings(reporter)
         documents = _Documents(repository, findings)
         snapshots = documents.examine(cache_dir)

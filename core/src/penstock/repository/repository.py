@@ -34,10 +34,9 @@ from penstock.format.trust import (
     seal_slot,
 )
 from penstock.repository import layout
-from penstock.repository.access import Access
-from penstock.repository.grants import GrantLog, read_grants
-from penstock.repository.seeding import even_index_secret
-from penstock.repository.snapshots import SnapshotEntry, find_snapshot, list_snapshots
+from penstock.repository.trust.access import Access
+from penstock.repository.trust.grants import GrantLog, read_grants
+from penstock.repository.trust.seeding import even_index_secret
 
 __all__ = ["Repository", "now", "repository_id"]
 
@@ -140,14 +139,6 @@ class Repository:
             raise WrongKey("the index secret is not the one of this repository: the key file is damaged")
         return cls(sink, config, access, grants)
 
-    def snapshots(self) -> list[SnapshotEntry]:
-        """All snapshots, verified, oldest first. Raises `DamagedObject`."""
-        return list_snapshots(self)
-
-    def find(self, text: str) -> SnapshotEntry:
-        """The snapshot that `latest`, `latest:<backup>` or the beginning of an id names; raises `SnapshotNotFound`."""
-        return find_snapshot(self, text)
-
     def add_slot(self, passphrase: Secret, label: str, cost: PassphraseCost | None = None) -> bytes:
         """Let one more passphrase open the repository as its owner; the slot's id."""
         slot = new_id()
@@ -209,7 +200,7 @@ def _as_text(passphrase: Secret) -> str:
 
 
 def _put_new(sink: Sink, key: str, data: bytes) -> None:
-    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities)
+    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities())
 
 
 def _read_config(sink: Sink) -> tuple[bytes, Document, RepositoryConfig]:

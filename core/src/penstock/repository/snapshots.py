@@ -3,27 +3,21 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError, SnapshotNotFound
 from penstock.api.models import ObjectInfo
-from penstock.format.documents import decode_document
 from penstock.format.encoding import ID_BYTES, Malformed
-from penstock.format.sealing import Sealer
 from penstock.format.snapshot import Catalogue, Manifest, SealedSnapshot, decode_snapshot
-from penstock.format.trust import SessionDocument, digest_of
+from penstock.format.trust import digest_of
 from penstock.repository import layout
-
-if TYPE_CHECKING:
-    from penstock.repository.repository import Repository
+from penstock.repository.repository import Repository
+from penstock.repository.sessions import data_sealer
 
 __all__ = [
     "SnapshotEntry",
-    "data_sealer",
     "find_snapshot",
     "list_snapshots",
     "open_manifest",
-    "read_session",
     "read_snapshot",
 ]
 
@@ -42,7 +36,7 @@ class SnapshotEntry:
     sealed: SealedSnapshot = field(repr=False)
 
 
-def read_snapshot(repository: "Repository", key: str) -> SnapshotEntry:
+def read_snapshot(repository: Repository, key: str) -> SnapshotEntry:
     """Read and verify one snapshot object; raises `DamagedObject`, `MissingObject`."""
     try:
         data = repository.sink.get(key)
@@ -65,7 +59,7 @@ def read_snapshot(repository: "Repository", key: str) -> SnapshotEntry:
 
 
 def list_snapshots(
-    repository: "Repository", on_damage: Callable[[RepositoryError], None] | None = None
+    repository: Repository, on_damage: Callable[[RepositoryError], None] | None = None
 ) -> list[SnapshotEntry]:
     """All of them, oldest first, and each after its parent.
 
@@ -109,7 +103,7 @@ def _in_order(entries: list[SnapshotEntry]) -> list[SnapshotEntry]:
     return sorted(entries, key=lambda entry: (*places[entry.id], entry.id))
 
 
-def find_snapshot(repository: "Repository", text: str) -> SnapshotEntry:
+def find_snapshot(repository: Repository, text: str) -> SnapshotEntry:
     """`latest`, `latest:<backup>`, or the beginning of an id, if it is long enough to be the only one."""
     if text == "latest" or text.startswith("latest:"):
         backup = text.partition(":")[2]
@@ -128,41 +122,7 @@ def find_snapshot(repository: "Repository", text: str) -> SnapshotEntry:
     return read_snapshot(repository, keys[0])
 
 
-def read_session(repository: "Repository", session: bytes) -> SessionDocument:
-    """Read a session and verify its writer's signature; raises `DamagedObject`, `MissingObject`."""
-    key = layout.session_key(session)
-    try:
-        data = repository.sink.get(key)
-    except ObjectMissing:
-        raise MissingObject(key, "the key of backups was in it: they cannot be read without") from None
-    try:
-        document = decode_document(key, data)
-        claimed = SessionDocument.from_json(document.claimed)
-        writer = repository.grants.writer(claimed.writer)
-        if writer is None:
-            raise Malformed("it is signed by nobody whom the owner granted to write")
-        document.verified(writer)
-        if claimed.session != session:
-            raise Malformed("it belongs to another session")
-    except Malformed as error:
-        raise DamagedObject(key, str(error)) from None
-    if claimed.grants > repository.grants.length:
-        missing = layout.grant_key(repository.grants.length + 1)
-        raise MissingObject(missing, f"{key} was written when the owner's log of grants was longer")
-    return claimed
-
-
-def data_sealer(repository: "Repository", session: bytes) -> Sealer:
-    """What opens the segments and manifests of a session; raises `RoleForbids` for all but the owner."""
-    _, private = repository.access.require_owner("reading a backup")
-    document = read_session(repository, session)
-    try:
-        return Sealer(document.unwrap(private, repository.access.key, repository.id))
-    except Malformed as error:
-        raise DamagedObject(layout.session_key(session), str(error)) from None
-
-
-def open_manifest(repository: "Repository", entry: SnapshotEntry) -> Manifest:
+def open_manifest(repository: Repository, entry: SnapshotEntry) -> Manifest:
     """What is in a snapshot; raises `RoleForbids` for all but the owner, and `DamagedObject`."""
     sealer = data_sealer(repository, entry.sealed.session)
     try:

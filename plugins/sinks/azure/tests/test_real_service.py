@@ -19,6 +19,7 @@ from tests.servers.tampering import Act, TamperingProxy
 from penstock.api import RestoreTarget, Secret, Sink, SinkDenied, SinkError, SinkUnreachable
 from penstock.engine import backup, check, restore
 from penstock.repository import Repository
+from penstock.repository.snapshots import list_snapshots
 from penstock.testing import SyntheticSettings, SyntheticSource
 from penstock_azure import AzureSettings, AzureSink
 
@@ -184,7 +185,7 @@ def _back_up_and_restore(sink: Sink, tmp_path: Path) -> None:
     assert nights[1].stored < nights[0].stored / 10, "the second night adds what changed"
     owner = Repository.open(sink, passphrase)
     assert not check(owner, read_data=True, cache_dir=None, listener=lambda _: None).findings
-    for entry in owner.snapshots():
+    for entry in list_snapshots(owner):
         target = SyntheticSource()
         restore(
             owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,

@@ -16,6 +16,7 @@ from tests.servers.tampering import Act, TamperingProxy
 from penstock.api import RestoreTarget, Secret, SinkDenied, SinkError, SinkUnreachable
 from penstock.engine import backup, check, restore
 from penstock.repository import Repository
+from penstock.repository.snapshots import list_snapshots
 from penstock.testing import SyntheticSettings, SyntheticSource
 from penstock_gcs import GcsSettings, GcsSink
 
@@ -109,7 +110,7 @@ def test_nights_are_backed_up_checked_and_restored(gcs: GcsServer, tmp_path: Pat
         assert nights[1].stored < nights[0].stored / 10, "the second night adds what changed"
         owner = Repository.open(sink, passphrase)
         assert not check(owner, read_data=True, cache_dir=None, listener=lambda _: None).findings
-        for entry in owner.snapshots():
+        for entry in list_snapshots(owner):
             target = SyntheticSource()
             restore(
                 owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,

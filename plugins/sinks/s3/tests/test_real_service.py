@@ -28,6 +28,7 @@ from penstock.api import (
 )
 from penstock.engine import backup, check, restore
 from penstock.repository import Repository
+from penstock.repository.snapshots import list_snapshots
 from penstock.testing import SyntheticSettings, SyntheticSource
 from penstock_s3 import S3Settings, S3Sink
 
@@ -247,7 +248,7 @@ def test_a_backup_comes_back_from_it(s3: S3Server, bucket: str, tmp_path: Path) 
         assert nights[1].stored < nights[0].stored / 10, "the second night adds what changed"
         owner = Repository.open(sink, passphrase)
         assert not check(owner, read_data=True, cache_dir=None, listener=lambda _: None).findings
-        for entry in owner.snapshots():
+        for entry in list_snapshots(owner):
             target = SyntheticSource()
             restore(
                 owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,

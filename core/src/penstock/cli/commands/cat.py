@@ -28,8 +28,9 @@ def register(app: typer.Typer) -> None:
         """
         from penstock import engine
         from penstock.cli.unlock import Need
+        from penstock.repository.snapshots import find_snapshot
 
         repository = run.repository(Need.OWNER)
-        entry = repository.find(snapshot)
+        entry = find_snapshot(repository, snapshot)
         with run.listening() as listen:
             engine.cat(repository, entry, stream, out=run.output.raw, listener=listen)

@@ -45,7 +45,7 @@ def make(run: "Run", named: str | None, owner_key: Path | None, *, writer_key: b
     from penstock.cli.output import views
     from penstock.format.trust import Role
     from penstock.repository import Repository
-    from penstock.repository.keyring import add_key
+    from penstock.repository.trust.keyring import add_key
 
     place = run.place(named)
     if owner_key is not None:

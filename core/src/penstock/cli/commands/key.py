@@ -10,7 +10,7 @@ from penstock.cli.options import REPOSITORY, command
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
-    from penstock.repository.keyring import KeyEntry
+    from penstock.repository.trust.keyring import KeyEntry
 
 __all__ = ["register"]
 
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         """List keys and passphrases, the revoked ones too."""
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
-        from penstock.repository.keyring import entries
+        from penstock.repository.trust.keyring import entries
 
         shown = [_entry_json(entry) for entry in entries(run.repository(Need.ANY))]
         run.output.result({"keys": shown}, views.keys)
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
         from penstock.format.trust import Role
-        from penstock.repository.keyring import add_key
+        from penstock.repository.trust.keyring import add_key
 
         files.writable_place(out)
         access = add_key(run.repository(Need.OWNER), Role(role.value), label)
@@ -104,7 +104,7 @@ def register(app: typer.Typer) -> None:
         """
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
-        from penstock.repository import keyring
+        from penstock.repository.trust import keyring
 
         repository = run.repository(Need.OWNER)
         entry = _find(keyring.entries(repository), which)
@@ -117,7 +117,7 @@ def _add_passphrase(run: "Run", label: str, file: Path | None) -> None:
     from penstock.api.secrets import SecretFile
     from penstock.cli.output import views
     from penstock.cli.unlock import Need, new_passphrase
-    from penstock.repository.keyring import add_slot
+    from penstock.repository.trust.keyring import add_slot
 
     repository = run.repository(Need.OWNER)
     passphrase = SecretFile(file=file).resolve() if file else new_passphrase(run.output, "to add")

@@ -51,11 +51,12 @@ def register(app: typer.Typer) -> None:
         from penstock.api import RestoreTarget
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
+        from penstock.repository.snapshots import find_snapshot
 
         source = _target(run, to, to_backup)
         target = RestoreTarget(clean=clean, options=_pairs(options or []))
         repository = run.repository(Need.OWNER)
-        entry = repository.find(snapshot)
+        entry = find_snapshot(repository, snapshot)
         _same_kind(entry.catalogue.source, source)
         with run.listening() as listen:
             result = engine.restore(

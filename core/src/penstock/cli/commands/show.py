@@ -30,9 +30,10 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.commands.snapshots import entry_json
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
+        from penstock.repository.snapshots import find_snapshot
 
         repository = run.repository(Need.OWNER_OR_ANY)
-        entry = repository.find(snapshot)
+        entry = find_snapshot(repository, snapshot)
         manifest = engine.show(repository, entry)
         document = entry_json(entry)
         document["content"] = None if manifest is None else _content(manifest)

@@ -26,8 +26,9 @@ def register(app: typer.Typer) -> None:
         """List the snapshots of a repository, oldest first."""
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
+        from penstock.repository.snapshots import list_snapshots
 
-        entries = run.repository(Need.ANY).snapshots()
+        entries = list_snapshots(run.repository(Need.ANY))
         shown = [entry_json(entry) for entry in entries if backup in (None, entry.catalogue.backup)]
         run.output.result({"snapshots": shown}, views.snapshots)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from penstock.repository.index import KnownPack
-from penstock.repository.packer import Packer
+from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.write.packer import Packer
 
 __all__ = ["Placing"]
 

@@ -15,10 +15,10 @@ from penstock.format.index import PackSummary, open_index, seal_index
 from penstock.format.pack import Directory, SegmentId
 from penstock.repository import layout
 from penstock.repository.budget import PACK_CHUNKS
-from penstock.repository.cache import Cache
-from penstock.repository.directories import read_directory, read_pack_end
+from penstock.repository.known.cache import Cache
+from penstock.repository.read.directories import read_directory, read_pack_end
 from penstock.repository.repository import Repository
-from penstock.repository.snapshots import read_session
+from penstock.repository.sessions import read_session
 
 __all__ = ["KnownPack", "SparseIndex", "synchronize", "write_index"]
 

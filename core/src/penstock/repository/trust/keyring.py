@@ -8,8 +8,9 @@ from penstock.format.encoding import new_id
 from penstock.format.keys import SigningKey
 from penstock.format.trust import Role
 from penstock.repository import layout
-from penstock.repository.access import Access
 from penstock.repository.repository import Repository
+from penstock.repository.snapshots import list_snapshots
+from penstock.repository.trust.access import Access
 
 __all__ = ["KeyEntry", "add_key", "add_slot", "entries", "revoke"]
 
@@ -77,7 +78,7 @@ def revoke(repository: Repository, key: bytes) -> None:
         raise UsageError("this is the last passphrase", hint="add another first: penstock key add-passphrase")
     snapshots = {}
     if role is Role.WRITER:
-        snapshots = {entry.id.hex(): entry.digest for entry in repository.snapshots() if entry.sealed.writer == key}
+        snapshots = {entry.id.hex(): entry.digest for entry in list_snapshots(repository) if entry.sealed.writer == key}
     repository.append_grant(role=role, key=key, label=grantee.grant.label, revoked=True, snapshots=snapshots)
     if role is Role.SLOT:
         repository.sink.delete(layout.slot_key(key))

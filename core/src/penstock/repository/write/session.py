@@ -24,13 +24,13 @@ from penstock.format.snapshot import Catalogue, Manifest, encode_snapshot
 from penstock.format.trust import OWNER_ID, SessionDocument
 from penstock.repository import layout
 from penstock.repository.budget import Budget
-from penstock.repository.cache import Cache
-from penstock.repository.index import KnownPack, SparseIndex, synchronize, write_index
-from penstock.repository.intake import Intake
-from penstock.repository.packer import Packer
-from penstock.repository.placing import Placing
+from penstock.repository.known.cache import Cache
+from penstock.repository.known.sparse_index import KnownPack, SparseIndex, synchronize, write_index
 from penstock.repository.repository import Repository, now
-from penstock.repository.retention import foundations, prolong_locks
+from penstock.repository.upkeep.locks import foundations, prolong_locks
+from penstock.repository.write.intake import Intake
+from penstock.repository.write.packer import Packer
+from penstock.repository.write.placing import Placing
 
 __all__ = ["StoredStream", "Writer"]
 
@@ -261,7 +261,7 @@ class Writer:
             signer=self._signing,
         )
         key = layout.snapshot_key(catalogue.snapshot)
-        repository.sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in repository.sink.capabilities)
+        repository.sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in repository.sink.capabilities())
         self._cache.saw([key])
         return catalogue, len(data)
 

@@ -29,7 +29,7 @@ from penstock.format.pack import (
 from penstock.format.sealing import OVERHEAD, Sealer
 from penstock.repository import layout
 from penstock.repository.budget import PACK_CAPACITY, PACK_CHUNKS, PACK_TARGET, SEGMENT, Budget, new_buffer
-from penstock.repository.index import KnownPack
+from penstock.repository.known.sparse_index import KnownPack
 from penstock.repository.repository import Repository
 
 __all__ = ["Packer"]

@@ -16,10 +16,11 @@ from penstock.format.sealing import Sealer
 from penstock.format.snapshot import StreamRecord
 from penstock.repository import layout
 from penstock.repository.budget import SEGMENT, new_buffer
-from penstock.repository.directories import read_pack_end
-from penstock.repository.ranges import RANGE, Ranges
+from penstock.repository.read.directories import read_pack_end
+from penstock.repository.read.ranges import RANGE, Ranges
 from penstock.repository.repository import Repository
-from penstock.repository.snapshots import SnapshotEntry, data_sealer, open_manifest
+from penstock.repository.sessions import data_sealer
+from penstock.repository.snapshots import SnapshotEntry, open_manifest
 
 __all__ = ["SnapshotReader"]
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from penstock.api.errors import ObjectMissing
 from penstock.format.trust import Role
 from penstock.repository import layout
-from penstock.repository.cache import Cache
+from penstock.repository.known.cache import Cache
 from penstock.repository.repository import Repository
 
 __all__ = ["foundations", "prolong_locks"]

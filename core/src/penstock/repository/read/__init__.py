@@ -1,0 +1,1 @@
+"""Reading back: directories of packs, ranges of objects, the streams of a snapshot."""

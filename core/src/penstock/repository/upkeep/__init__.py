@@ -1,0 +1,1 @@
+"""What keeps a repository alive: locks on the objects that snapshots need."""

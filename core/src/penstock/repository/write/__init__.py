@@ -1,0 +1,1 @@
+"""One run of a writer: a session, streams into packs, and the commit."""
