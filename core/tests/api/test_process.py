@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,8 +86,10 @@ def strays() -> Iterator[list[int]]:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes is not waited for; what comes may take its time on a busy machine."""
     monkeypatch.setattr(child_module, "LEFT_BEHIND_SECONDS", 0.3)
+    monkeypatch.setattr(child_module, "DRAIN_SECONDS", 30.0)
 
 
 class TestOutput:
@@ -167,10 +170,11 @@ class TestOutput:
             signal.signal(signal.SIGCHLD, before)
 
     def test_silence_is_a_stall(self) -> None:
-        stream = ChildOutput(["sh", "-c", "printf some; echo waiting >&2; exec sleep 600"], name=NAME, stall_timeout=2)
+        stream = ChildOutput(["sh", "-c", "echo waiting >&2; printf some; exec sleep 600"], name=NAME, stall_timeout=60)
         buffer = memoryview(bytearray(99))
         assert stream.readinto(buffer) == 4
-        with pytest.raises(DumpStalled, match="wrote nothing for 2 seconds") as caught:
+        stream._stall_timeout = 0.3  # only now: what does come may take its time
+        with pytest.raises(DumpStalled, match=r"wrote nothing for 0\.3 seconds") as caught:
             stream.readinto(buffer)
         assert caught.value.details == ("waiting",)
         assert not is_there(stream._child.pid)
@@ -185,7 +189,8 @@ class TestOutput:
         assert stream._child.outcome() == "was killed by SIGKILL"
         assert not is_there(stream._child.pid)
 
-    def test_a_child_may_use_its_grace_to_say_goodbye(self) -> None:
+    def test_a_child_may_use_its_grace_to_say_goodbye(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(child_module, "GRACE_SECONDS", 60.0)
         code = (
             "import signal, sys\n"
             "signal.signal(signal.SIGTERM, lambda *_: sys.exit('query cancelled'))\n"
@@ -204,18 +209,20 @@ class TestOutput:
             read_all(stream)
         assert not is_there(stream._child.pid)
 
-    def test_time_in_which_nobody_reads_does_not_count_as_a_stall(self) -> None:
-        stream = ChildOutput(["head", "-c", str(3 << 20), "/dev/zero"], name=NAME, stall_timeout=2)
+    def test_time_in_which_nobody_reads_does_not_count_as_a_stall(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = ChildOutput(["head", "-c", str(3 << 20), "/dev/zero"], name=NAME, stall_timeout=60)
         buffer = memoryview(bytearray(4096))
         assert stream.readinto(buffer) == 4096
-        time.sleep(2.2)
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600, sleep=time.sleep)
+        monkeypatch.setattr(child_module, "time", later)
         assert len(read_all(stream)) == (3 << 20) - 4096
         stream.close()
 
     def test_a_child_that_ends_its_output_but_never_exits_is_a_stall(self) -> None:
-        stream = ChildOutput(["sh", "-c", "exec >&-; exec sleep 600"], name=NAME, stall_timeout=2)
+        stream = ChildOutput(["sh", "-c", "exec >&-; exec sleep 600"], name=NAME, stall_timeout=60)
         assert read_all(stream) == b""
-        with pytest.raises(DumpStalled, match="wrote all its output but did not exit within 2 seconds"):
+        stream._stall_timeout = 0.3
+        with pytest.raises(DumpStalled, match=r"wrote all its output but did not exit within 0\.3 seconds"):
             stream.close()
         assert not is_there(stream._child.pid)
 
@@ -276,12 +283,19 @@ class TestOutput:
         reader.join(30)
         assert [error.message for error in caught] == ["dump of shop was stopped before its end"]
 
-    def test_an_interruption_while_waiting_for_the_exit_leaves_no_child(self) -> None:
+    def test_an_interruption_while_waiting_for_the_exit_leaves_no_child(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stream = ChildOutput(["sh", "-c", "exec >&-; exec sleep 600"], name=NAME)
         read_all(stream)
         before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        wait = child_module._exit_status
+
+        def interrupted(pid: int, flags: int) -> int | None:
+            if not flags & os.WNOHANG:  # the wait itself, and not before it
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+            return wait(pid, flags)
+
+        monkeypatch.setattr(child_module, "_exit_status", interrupted)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
             with pytest.raises(KeyboardInterrupt):
                 stream.close()
         finally:
@@ -342,6 +356,11 @@ class TestOutput:
 
 
 class TestLeftovers:
+    @pytest.fixture(autouse=True)
+    def short(self, limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Here somebody holds stderr for ever."""
+        monkeypatch.setattr(child_module, "DRAIN_SECONDS", 1.0)
+
     def test_grandchildren_die_with_the_group(self) -> None:
         stream = ChildOutput(["sh", "-c", "sleep 600 & echo $!; wait"], name=NAME)
         buffer = bytearray(99)
@@ -674,7 +693,10 @@ class TestInput:
             child.finish()
         assert not is_there(child._child.pid)
 
-    def test_an_aborted_child_does_not_see_the_end_of_its_input(self, tmp_path: Path) -> None:
+    def test_an_aborted_child_does_not_see_the_end_of_its_input(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(child_module, "GRACE_SECONDS", 0.1)
         code = (
             "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
             "open(sys.argv[1], 'w').close()\nsys.stdin.read()\nopen(sys.argv[2], 'w').close()"
