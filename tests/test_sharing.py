@@ -58,6 +58,17 @@ def test_the_groups_are_files_but_for_those_that_are_named() -> None:
 
 def test_the_cells_of_a_source_are_a_group() -> None:
     story = "tests/integration/test_story.py::test_{}[{}]"
-    assert group_of(story.format("a", "postgres-18-s3")) == group_of(story.format("b", "postgres-18-filesystem"))
-    assert group_of(story.format("a", "postgres-18-s3")) != group_of(story.format("a", "postgres-17-s3"))
+    assert group_of(story.format("a", "postgres-18-gcs")) == group_of(story.format("b", "postgres-18-filesystem"))
+    assert group_of(story.format("a", "postgres-18-gcs")) != group_of(story.format("a", "postgres-17-gcs"))
     assert group_of(story.format("a", "mysql-gcs")) != group_of(story.format("a", "mariadb-gcs"))
+
+
+def test_all_that_needs_ceph_is_a_group() -> None:
+    story = "tests/integration/test_story.py::test_a[{}-s3]"
+    faulty = "tests/integration/test_faulty_services.py::test_a[{}]"
+    kit = "plugins/sinks/s3/tests/test_conformance.py::TestRealService::test_a"
+    assert (
+        len({group_of(one) for one in (story.format("mysql"), story.format("sqlite"), faulty.format("s3"), kit)}) == 1
+    )
+    assert group_of(faulty.format("gcs")) != group_of(faulty.format("s3"))
+    assert group_of("plugins/sinks/s3/tests/test_settings.py::test_a") != group_of(kit)
