@@ -113,20 +113,23 @@ def test_what_is_logged_is_a_warning(penstock: Penstock) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_with_130(penstock: Penstock, number: signal.Signals) -> None:
-    child = guarded(penstock, "print('ready', flush=True); time.sleep(60)")
+    child = guarded(penstock, "print('ready', flush=True); time.sleep(600)")
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=90)
     assert child.returncode == 130
     assert "penstock: error: interrupted by " in err
     assert "Traceback" not in err
 
 
-def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock) -> None:
+def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock, tmp_path: Path) -> None:
+    sent = tmp_path / "the second signal is sent"
     body = (
-        "try:\n        print('ready', flush=True)\n        time.sleep(60)\n    finally:\n"
-        "        print('cleaning', flush=True); time.sleep(1); print('clean', flush=True)"
+        "try:\n        print('ready', flush=True)\n        time.sleep(600)\n    finally:\n"
+        "        print('cleaning', flush=True)\n"
+        f"        while not os.path.exists({str(sent)!r}): time.sleep(0.01)\n"
+        "        print('clean', flush=True)"
     )
     child = guarded(penstock, body)
     assert child.stdout is not None
@@ -134,7 +137,8 @@ def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock) -> 
     child.send_signal(signal.SIGINT)
     assert child.stdout.readline() == "cleaning\n"
     child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=30)
+    sent.touch()
+    out, _ = child.communicate(timeout=90)
     assert (out, child.returncode) == ("clean\n", 130)
 
 
@@ -148,7 +152,7 @@ def test_an_interrupted_command_leaves_no_child_and_no_folder(penstock: Penstock
         text=True,
         start_new_session=True,
     )
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 90
     while not list(tmp_path.glob("penstock-demo-*/shop.db")) and time.monotonic() < limit:
         time.sleep(0.05)
     child.terminate()

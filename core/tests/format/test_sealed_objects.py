@@ -391,7 +391,7 @@ def test_an_index_that_promises_more_than_it_has_is_refused(column: int) -> None
         read_plain("index", encode_record(header, [body]))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("count", [2, HUGE, 2**63 - 1])
 def test_more_hooks_than_there_are_bytes_are_refused_at_once(count: int) -> None:
     header, body = opened("index")
@@ -401,7 +401,7 @@ def test_more_hooks_than_there_are_bytes_are_refused_at_once(count: int) -> None
         read_plain("index", encode_record(header, [body]))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("column", "value"), [(1, 2**32), (6, HUGE), (5, MAX_SEGMENT + 1), (5, HUGE), (4, HUGE), (0, 9)]
 )

@@ -274,7 +274,7 @@ def test_a_mongodump_that_does_not_end_well_is_a_failed_dump(
     text = f'#!/bin/sh\nreal={real}\n[ "$1" = --version ] && exec "$real" "$@"\n{script}\n'
     (tmp_path / "mongodump").write_text(text, encoding="utf-8")
     (tmp_path / "mongodump").chmod(0o755)
-    source = source_of(mongo, client_path=tmp_path, stall_timeout=5)
+    source = source_of(mongo, client_path=tmp_path, stall_timeout=2 if error is DumpStalled else 120)
     with source.dump() as held, pytest.raises(error, match=words):
         read_all(held.open(held.plan.streams[0]))
 
