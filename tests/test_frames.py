@@ -49,7 +49,7 @@ def test_what_a_failed_test_left_open_is_not_blamed_on_the_next(tmp_path: Path) 
         env=kept | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr

@@ -34,7 +34,7 @@ def test_the_tests_of_a_group_run_in_one_worker(tmp_path: Path) -> None:
     command += ["--import-mode=importlib"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COVERAGE_"))}
     environ = kept | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ran = {path.stem: path.read_text(encoding="utf-8").split() for path in tmp_path.glob("tests/*.workers")}
     assert {name: len(workers) for name, workers in ran.items()} == dict.fromkeys(

@@ -63,7 +63,7 @@ def test_signals_reach_children_of_a_run_that_was_started_with_them_ignored(tmp_
         env=kept | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -108,7 +108,7 @@ def pair(source: str, sink: str, *marks: pytest.MarkDecorator) -> Any:
 
 def _marks(source: str, sink: str) -> list[pytest.MarkDecorator]:
     usual = sink == "filesystem" or source in _ALWAYS or _TOGETHER[sink] == source
-    return [pytest.mark.cell(f"{source} x {sink}"), *(() if usual else long(5))]
+    return [pytest.mark.cell(f"{source} x {sink}"), *(() if usual else long(20))]
 
 
 CELLS = [

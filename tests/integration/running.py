@@ -20,7 +20,7 @@ PASSPHRASE = "a passphrase that nöbody guesses 7"
 #: What no output, no argument list and no file outside of a private one may ever show.
 SECRETS = (PASSPHRASE, PASSWORD, mysql.PASSWORD, mongodb.PASSWORD, s3.SECRET_KEY)
 COMMAND = Path(sys.executable).parent / "penstock"
-_TIMEOUT = 150.0
+_TIMEOUT = 500.0
 
 
 @dataclass(frozen=True)

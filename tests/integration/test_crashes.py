@@ -88,7 +88,7 @@ def test_a_killed_backup_leaves_nothing_but_what_the_next_run_uses(
         assert databases.content_of(noisy.server, name, named=False) == noisy.content
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=long(10)) for seed in range(3)])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=long(60)) for seed in range(3)])
 def test_a_host_that_crashes_again_and_again_loses_nothing(
     seed: int, noisy: Noisy, repository: FilesystemCase, host: Host, ran: Callable[..., None]
 ) -> None:

@@ -13,5 +13,5 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"google", "goo
 
 
 def test_no_sdk_is_imported_before_it_is_used() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == ""
