@@ -104,7 +104,7 @@ def puts(undisturbed: tuple[int, int]) -> int:
 def test_a_killed_backup_shows_nothing_and_is_resumed(host: Host, whole: int, puts: int, left: int) -> None:
     host.die_after_puts(puts - left)
     host.assert_nothing_is_shown_or_broken()
-    assert 16 * MIB < host.sink.size < whole
+    assert 16 * MIB < host.sink.size < 1.01 * whole  # each repository cuts chunks in its own places
     host.assert_resumes(whole)
 
 
