@@ -1,4 +1,4 @@
-"""One child process: its group, its pipe, its stderr and its certain end. What the classes of `process` share."""
+"""One child process: its group, its pipes, its stderr and its certain end. What the public classes share."""
 
 import errno
 import io
@@ -17,9 +17,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-from penstock.api._drain import Drain, Stderr
 from penstock.api.errors import ClientMissing, SourceError
+from penstock.api.process.drain import Drain
+from penstock.api.process.environment import env_for_child
+from penstock.api.process.group import Group
+from penstock.api.process.guardian import GuardianMissing
+from penstock.api.process.stderr import Stderr
 from penstock.api.secrets import Secret
+
+__all__ = ["LEFT_BEHIND", "STALL_HINT", "Child", "LeftBehind", "Stalled", "Stopped", "Trouble"]
 
 #: How long a child has to end itself after SIGTERM, before SIGKILL (seconds).
 GRACE_SECONDS = 2.0
@@ -31,13 +37,16 @@ LEFT_BEHIND_SECONDS = 5.0
 DRAIN_SECONDS = 1.0
 PIPE_BYTES = 1024 * 1024
 
+LEFT_BEHIND = "has ended, but a process that it left behind keeps its pipe open"
+STALL_HINT = "Allow a longer stall timeout if the engine may be silent for that long."
+
 # Waits are cut into slices, to notice between them that the child is gone or that another thread aborts (seconds).
-_SLICE_SECONDS = 0.25
+_SLICE_SECONDS = 0.05
 _NOT_RUNNABLE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.EISDIR, errno.ELOOP}
 
 
 class Trouble(Exception):
-    """Base of what can befall a wait for the pipe; `process` turns each into a sentence for the operator."""
+    """Base of what can befall a wait for a pipe; the public classes turn each into a sentence for the operator."""
 
 
 class Stalled(Trouble):
@@ -53,7 +62,7 @@ class Stopped(Trouble):
 
 
 class Child:
-    """One child, the leader of its own session and process group, with at most one pipe to feed or to read.
+    """One child, the leader of its own session and process group.
 
     Without a controlling terminal it can neither ask for a password nor get the operator's Ctrl-C. Its stderr is
     drained all the time. It is reaped, and what is left of its group killed, by `end()` and `kill()`; as a last
@@ -65,8 +74,8 @@ class Child:
         argv: Sequence[str],
         *,
         name: str,
-        env: Mapping[str, str],
         failed: type[SourceError],
+        env: Mapping[str, str] | None = None,
         secrets: Sequence[Secret] = (),
         pass_fds: Sequence[int] = (),
         fed: bool = False,
@@ -83,60 +92,60 @@ class Child:
         self._ended = False
         #: Set before the first signal: an end of file that is seen afterwards says nothing.
         self.stopping = False
-        # Taken in this order, never the other way round: the end of the child, then the use of its pipe.
+        # Taken in this order, never the other way round: the end of the child, then the use of its pipes.
         self._ending = threading.RLock()
         self._using = threading.RLock()
+        env = env_for_child() if env is None else env
         try:
-            process = subprocess.Popen(
-                list(argv),
-                bufsize=0,
+            self._group = Group(
+                argv,
+                env,
                 stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if read or keep_output else subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=dict(env),
-                start_new_session=True,
-                pass_fds=tuple(pass_fds),
+                pass_fds=pass_fds,
             )
         except OSError as error:
             raise self._not_started(argv[0], env, error) from error
-        self._process = process
-        self._pipe = process.stdin if fed else process.stdout if read else None
+        except GuardianMissing as error:
+            raise failed(f"{name} could not be started: {error}") from error
+        process = self._group.process
+        self._input = process.stdin if fed else None
+        self._output = process.stdout if read else None
         self._drains: list[Drain] = []
+        pipes = [pipe for pipe in (self._input, self._output) if pipe is not None]
         self._finalizer = weakref.finalize(
-            self, _forgotten, process, self._pipe, self._drains, f"{name} was neither closed nor aborted", os.getpid()
+            self, _forgotten, self._group, pipes, self._drains, f"{name} was neither closed nor aborted", os.getpid()
         )
         try:
-            assert process.stderr is not None
-            self._stderr = Stderr(process.stderr, secrets, name)
+            self._stderr = Stderr(self._group.stderr, secrets, name)
             self._drains.append(self._stderr)
             if keep_output:
                 assert process.stdout is not None
-                self._output = Drain(process.stdout, keep_output, name)
-                self._drains.append(self._output)
-            self._poller = select.poll()
-            if self._pipe is not None:
-                self._poller.register(self._pipe, select.POLLOUT if fed else select.POLLIN)
+                self._kept = Drain(process.stdout, keep_output, name)
+                self._drains.append(self._kept)
+            if self._input is not None:
                 # Only this end: what the child reads from stays as it expects it.
-                os.set_blocking(self._pipe.fileno(), not fed)
-                _enlarge(self._pipe)
+                os.set_blocking(self._input.fileno(), False)
+            for pipe in pipes:
+                _enlarge(pipe)
         except BaseException:  # an interrupt, too, must leave no child behind; it is raised again
             self.kill()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            for open_pipe in (process.stdin, process.stdout, self._group.stderr):
+                if open_pipe is not None:
+                    open_pipe.close()
             raise
 
     @property
     def pid(self) -> int:
         """The process id, which is the group's id too."""
-        return self._process.pid
+        return self._group.number
 
     def read_some(self, buffer: memoryview, timeout: float | None) -> int:
         """Read what there is into `buffer`, waiting for the first byte; 0 is the end. Raises `Trouble`."""
         with self._using:
-            self._await(timeout)
-            assert isinstance(self._pipe, io.FileIO)
-            count = self._pipe.readinto(buffer)
+            self._await(self._output, select.POLLIN, timeout)
+            assert isinstance(self._output, io.FileIO)
+            count = self._output.readinto(buffer)
         if self.stopping:
             raise Stopped
         assert count is not None  # the pipe is blocking
@@ -145,19 +154,24 @@ class Child:
     def write_some(self, block: memoryview, timeout: float | None) -> int:
         """Write as much of `block` as the pipe takes, waiting for room. Raises `Trouble` and `BrokenPipeError`."""
         with self._using:
-            self._await(timeout)
-            assert self._pipe is not None
+            self._await(self._input, select.POLLOUT, timeout)
+            assert self._input is not None
             try:
-                return os.write(self._pipe.fileno(), block)
+                return os.write(self._input.fileno(), block)
             except BlockingIOError:
                 return 0
 
-    def _await(self, timeout: float | None) -> None:
+    def _await(self, pipe: IO[bytes] | None, event: int, timeout: float | None) -> None:
+        assert pipe is not None
+        if pipe.closed:
+            raise Stopped
         limit = math.inf if timeout is None else time.monotonic() + timeout
         orphaned = math.inf
+        poller = select.poll()
+        poller.register(pipe, event)
         while not self.stopping:
             step = max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))
-            if self._poller.poll(math.ceil(step * 1000)) and not self.stopping:
+            if poller.poll(math.ceil(step * 1000)) and not self.stopping:
                 return
             now = time.monotonic()
             if self.wait(0):
@@ -169,8 +183,8 @@ class Child:
     def end_input(self) -> None:
         """Let the child see the end of its input."""
         with self._using:
-            if self._pipe is not None:
-                self._pipe.close()
+            if self._input is not None:
+                self._input.close()
 
     def wait(self, timeout: float | None) -> bool:
         """Whether the child has ended within `timeout` seconds (None: wait for ever). Does not reap it."""
@@ -182,7 +196,7 @@ class Child:
             left = limit - time.monotonic()
             if left <= 0:
                 return False
-            delay = min(delay * 2, left, 0.05)
+            delay = min(delay * 2, left, _SLICE_SECONDS)
             time.sleep(delay)
         return True
 
@@ -193,26 +207,28 @@ class Child:
         self.stopping = True
         with self._ending:
             try:
-                if self._process.returncode is None:
-                    _signal_group(self._process, signal.SIGTERM)
-                    self.wait(GRACE_SECONDS)
+                self._group.terminate()
+                self.wait(GRACE_SECONDS)
             finally:
                 self.end()
 
     def end(self) -> None:
-        """Kill what is left of the group, reap the child, end the drains, close the pipe. Again: nothing."""
+        """Kill what is left of the group, reap the child, end the drains, close the pipes. Again: nothing."""
         with self._ending:
             if self._ended:
                 return
             # Before the child is reaped: until then nobody else can be given the group's id.
-            if self._process.returncode is None:
-                _signal_group(self._process, signal.SIGKILL)
-                if self.wait(KILL_SECONDS):
-                    self._process.wait()
+            self._group.kill()
+            if self.wait(KILL_SECONDS):
+                self._group.reap()
             # After the child is dead: it must not take an abort for the end of its input.
-            self.end_input()
+            with self._using:
+                for pipe in (self._input, self._output):
+                    if pipe is not None:
+                        pipe.close()
+            limit = time.monotonic() + DRAIN_SECONDS
             for drain in self._drains:
-                drain.finish(DRAIN_SECONDS)
+                drain.finish(max(0.0, limit - time.monotonic()))
             self._finalizer.detach()
             self._ended = True
 
@@ -230,17 +246,22 @@ class Child:
     def failure(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> SourceError:
         """The error to raise: `what` happened to the child, with the last lines that it wrote."""
         if hint is None and self._status == -signal.SIGKILL and not self.stopping:
-            hint = "the system kills programs when memory runs out; its log says whether it did"
+            hint = "See the system's log: it kills programs when memory runs out."
         return (kind or self._failed)(f"{self.name} {what}", hint=hint, details=self._stderr.last_lines())
+
+    def killed(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> SourceError:
+        """Kill it, and then make the error, which has all of its last lines."""
+        self.kill()
+        return self.failure(what, hint, kind)
 
     def output(self) -> tuple[bytes, int]:
         """The last bytes of a kept stdout, and how many there were in all."""
-        return bytes(self._output.tail), self._output.total
+        return bytes(self._kept.tail), self._kept.total
 
     def _look(self, flags: int) -> bool:
         if not self._gone:
             try:
-                status = _exit_status(self._process.pid, flags)
+                status = _exit_status(self.pid, flags)
             except ChildProcessError:
                 self._gone = True  # another thread reaped it and has set the status, or nobody ever will
                 return True
@@ -260,7 +281,7 @@ class Child:
                 reason = "the interpreter that its first line names is missing"
         return ClientMissing(
             f"{self.name}: cannot run {program}: {reason}",
-            hint="install the engine's client programs, or make the settings name them",
+            hint="Install the engine's client programs, or make the settings name them.",
         )
 
 
@@ -274,12 +295,6 @@ def _exit_status(pid: int, flags: int) -> int | None:
     # macOS before Python 3.13 can only look by reaping.
     done, status = os.waitpid(pid, flags)
     return os.waitstatus_to_exitcode(status) if done else None
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    # EPERM: a child with another user's rights; on macOS also a group of nothing but its dead leader.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
 
 
 def _signal_name(number: int) -> str:
@@ -298,16 +313,14 @@ def _enlarge(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _forgotten(
-    process: subprocess.Popen[bytes], pipe: IO[bytes] | None, drains: list[Drain], message: str, owner: int
-) -> None:
+def _forgotten(group: Group, pipes: list[IO[bytes]], drains: list[Drain], message: str, owner: int) -> None:
     """The last resort. At once and without a grace: it runs wherever the collector happened to."""
     if os.getpid() != owner:
         return  # a fork of the process that owns the child
-    _signal_group(process, signal.SIGKILL)
+    group.kill()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(KILL_SECONDS)
-    if pipe is not None:
+        group.reap(KILL_SECONDS)
+    for pipe in pipes:
         pipe.close()
     for drain in drains:
         drain.finish(DRAIN_SECONDS)

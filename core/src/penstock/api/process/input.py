@@ -1,0 +1,113 @@
+"""The standard input of a child, for the restore of a stream."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from penstock.api.errors import RestoreFailed
+from penstock.api.process.child import LEFT_BEHIND, STALL_HINT, Child, LeftBehind, Stalled, Stopped
+from penstock.api.secrets import Secret
+
+__all__ = ["ChildInput"]
+
+_BROKEN_PIPE_SECONDS = 10.0
+
+
+class ChildInput:
+    """The standard input of a child process, for the restore of one stream. Its standard output is thrown away.
+
+    `name` and `secrets` are as for `ChildOutput`. `stall_timeout` is how many seconds the child may take to accept
+    the next byte, and to exit after the last one; it may be building indexes then, so be generous (None: for ever).
+
+    As a context manager it ends with `finish()`, and with `abort()` when an exception leaves the block. On `abort()`
+    the child is killed before its input is closed: it cannot take the abort for the end of the stream.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        name: str,
+        env: Mapping[str, str] | None = None,
+        stall_timeout: float | None = None,
+        pass_fds: Sequence[int] = (),
+        secrets: Sequence[Secret] = (),
+    ) -> None:
+        """Start the child; raises `ClientMissing`, or `RestoreFailed` when the system has no room for it."""
+        self._stall_timeout = stall_timeout
+        self._finished = False
+        self._child = Child(
+            argv,
+            name=name,
+            env=env,
+            failed=RestoreFailed,
+            secrets=secrets,
+            pass_fds=pass_fds,
+            fed=True,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ChildInput {self._child.name!r}, process {self._child.pid}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abort()
+
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        """Give all of `block` to the child, waiting for room in the pipe.
+
+        Raises `RestoreFailed` when the child has stopped reading, for whatever reason and whatever its exit status,
+        and when it took nothing for the stall timeout. It is dead and reaped then.
+        """
+        child = self._child
+        if self._finished:
+            raise child.failure("was finished")
+        view = memoryview(block).cast("B")
+        try:
+            while view:
+                view = view[child.write_some(view, self._stall_timeout) :]
+        except BrokenPipeError:
+            # It knows best why it stopped reading, and is about to say so.
+            if not child.wait(_BROKEN_PIPE_SECONDS):
+                raise child.killed("stopped reading before the end of its input") from None
+            child.end()
+            raise child.failure(child.outcome() or "exited with 0 before it had read everything") from None
+        except Stalled:
+            raise child.killed(f"took nothing for {self._stall_timeout:g} seconds", STALL_HINT) from None
+        except LeftBehind:
+            raise child.killed(child.outcome() or LEFT_BEHIND) from None
+        except Stopped:
+            raise child.killed("was stopped before its end") from None
+
+    def finish(self) -> None:
+        """Let the child see the end of its input, wait for its exit and judge it. A second call does nothing.
+
+        Raises `RestoreFailed` unless it exited with 0 in time; also after `abort()`.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        child = self._child
+        try:
+            if child.stopping:
+                raise child.failure("was stopped before its end")
+            child.end_input()
+            if not child.wait(self._stall_timeout):
+                what = f"took all its input but did not exit within {self._stall_timeout:g} seconds"
+                raise child.killed(what, STALL_HINT)
+            child.end()
+            if outcome := child.outcome():
+                raise child.failure(outcome)
+        finally:
+            child.kill()  # does nothing but after an interruption
+
+    def abort(self) -> None:
+        """Kill and reap the child. Never raises; after `finish()` it does nothing."""
+        self._child.kill()
