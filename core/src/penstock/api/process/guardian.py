@@ -90,6 +90,8 @@ class Guardian:
             process, self._process = self._process, None
             if process is None:
                 return
+            if not self._groups and not self._starting:
+                process.kill()  # it has nothing to do, and may still be busy with its own start
             os.close(self._orders)
             try:
                 process.wait(_END_SECONDS)
