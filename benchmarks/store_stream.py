@@ -13,17 +13,19 @@ A backup opens the repository with a writer's key file, a restore with the passp
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from penstock.api import (
+    Dump,
     DumpPlan,
     DumpStream,
     Event,
     Inspection,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Secret,
     Source,
@@ -61,10 +63,10 @@ class FileSource(Source):
         return Inspection("file", "1", "1", size_estimate=self.settings.path.stat().st_size)
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        yield DumpPlan(self.inspect(), (StreamSpec("dump", "raw"),), consistency="one file")
+    def dump(self) -> Iterator[Dump]:
+        yield Dump(DumpPlan(self.inspect(), (StreamSpec("dump", "raw"),), consistency="one file"), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         del spec
         return _FileStream(self.settings.path)
 
@@ -72,7 +74,7 @@ class FileSource(Source):
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         raise NotImplementedError
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         raise NotImplementedError
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from penstock.api import DumpStream, RestoreTarget, Source, StreamSpec
+from penstock.testing.dumping import restore_one
+
+__all__ = ["Dump", "blocks_of", "dump_all", "read_all", "restore_all", "restore_one"]
 
 Dump = dict[str, tuple[StreamSpec, bytes]]
 
@@ -23,8 +26,8 @@ def read_all(stream: DumpStream) -> bytes:
 
 def dump_all(source: Source) -> Dump:
     """All streams of one dump, by name."""
-    with source.dump() as plan:
-        return {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+    with source.dump() as held:
+        return {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
 
 
 def blocks_of(data: bytes, size: int = 100_000) -> Iterator[memoryview]:
@@ -42,5 +45,7 @@ def restore_all(
     target = target or RestoreTarget()
     found = sorted(streams.values() if isinstance(streams, dict) else streams, key=lambda one: one[0].phase)
     source.check_target([spec for spec, _ in found], target)
-    for spec, data in found:
-        source.restore(spec, blocks_of(data), target)
+    with source.restore([spec for spec, _ in found], target) as restoring:
+        for spec, data in found:
+            restoring.write(spec, blocks_of(data))
+        restoring.finish()

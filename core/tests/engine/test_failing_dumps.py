@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.api import (
+    Dump,
     DumpFailed,
     DumpPlan,
     DumpStalled,
@@ -126,10 +128,10 @@ def test_the_synthetic_source_can_break_off_too(lab: Lab) -> None:
 class Denying(BytesSource):
     """Opens its first stream and refuses the second."""
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         if self.opened:
             raise SourceDenied("permission denied for table orders")
-        return super().open(spec)
+        return super().attach(spec)
 
 
 def test_a_stream_that_cannot_be_opened_commits_nothing(lab: Lab) -> None:
@@ -143,18 +145,18 @@ class SpoilsTheEnd(BytesSource):
     """All streams are fine, and the view that they shared turns out to have been lost."""
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        with super().dump() as plan:
-            yield plan
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
+            yield dump
         raise DumpFailed("the transaction was gone at the end")
 
 
 class SpoilsTheBeginning(BytesSource):
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         if self.streams:
             raise SourceError("no such database")
-        yield DumpPlan(self.inspect(), (), "none")
+        yield Dump(DumpPlan(self.inspect(), (), "none"), self.attach)
 
 
 @pytest.mark.parametrize("kind", [SpoilsTheBeginning, SpoilsTheEnd])
@@ -168,9 +170,9 @@ def test_a_dump_whose_frame_fails_commits_nothing(lab: Lab, kind: type[BytesSour
 def test_a_plan_with_two_streams_of_one_name_is_refused(lab: Lab) -> None:
     class Doubles(BytesSource):
         @contextmanager
-        def dump(self) -> Iterator[DumpPlan]:
-            with super().dump() as plan:
-                yield DumpPlan(plan.inspection, plan.streams * 2, plan.consistency)
+        def dump(self) -> Iterator[Dump]:
+            with super().dump() as dump:
+                yield replace(dump, plan=replace(dump.plan, streams=dump.plan.streams * 2))
 
     source = Doubles({"d": b"1"})
     with pytest.raises(SourceError, match="two of one name"):
@@ -217,6 +219,7 @@ def test_a_failed_backup_says_so(lab: Lab) -> None:
         lab.backup(BytesSource({"d": b"1"}, opener=EndsBadly), name="shop")
     assert [event.kind for event in lab.events if event.kind is not EventKind.PROGRESS] == [
         EventKind.STARTED,
+        EventKind.PHASE,
         EventKind.FAILED,
     ]
     assert lab.events[-1].message == "pg_dump exited with 1"

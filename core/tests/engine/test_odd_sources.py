@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
-from penstock.api import DumpPlan, PenstockError, SourceError, StreamSpec, UsageError
+from penstock.api import Dump, DumpPlan, PenstockError, SourceError, StreamSpec, UsageError
 from penstock.engine import show
 from penstock.format.chunker import ChunkerParameters
 from penstock.repository import Repository
@@ -26,9 +26,9 @@ class Plans(BytesSource):
         self._changes = changes
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         plan = DumpPlan(self.inspect(), (self._spec,), "none")
-        yield replace(plan, **self._changes)  # type: ignore[arg-type]
+        yield Dump(replace(plan, **self._changes), self.attach)  # type: ignore[arg-type]
 
 
 def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:

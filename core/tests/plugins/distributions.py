@@ -63,7 +63,7 @@ class Made(Source):
     name = "{name}"
     schemes = {schemes}
     Settings = PluginSettings
-    capabilities = frozenset({{Capability.CONSISTENT}})
+    possible_capabilities = frozenset({{Capability.CONSISTENT}})
 
     @classmethod
     def settings_from_url(cls, url):
@@ -71,9 +71,8 @@ class Made(Source):
 
     def inspect(self): ...
     def dump(self): ...
-    def open(self, spec): ...
     def check_target(self, streams, target): ...
-    def restore(self, spec, blocks, target): ...
+    def restore(self, streams, target): ...
 {body}
 
 @hookimpl

@@ -47,7 +47,7 @@ def test_a_listing_tells_everything_about_a_plugin(install: Install) -> None:
     install("stranger-source", SOURCE, name="ledger")
     source, sink = PluginHost().plugins()
     assert (sink.name, sink.kind, sink.distribution, sink.version) == ("cellar", "sink", "stranger-sink", "3.1")
-    assert (sink.api_version, sink.schemes, sink.summary) == ("1.0", ("cellar",), "A sink of a stranger.")
+    assert (sink.api_version, sink.schemes, sink.summary) == ("2.0", ("cellar",), "A sink of a stranger.")
     assert set(sink.settings_schema["properties"]) == {"path", "region"}
     assert sink.settings_schema["required"] == ["path"]
     assert sink.clashes == ()
@@ -83,8 +83,8 @@ def test_a_listing_tells_everything_about_a_plugin(install: Install) -> None:
         ),
         (SINK.replace("def get(", "def fetch("), "Made does not implement get"),
         (
-            SINK.replace("{body}", "    api_version = '2.0'"),
-            "written for version 2.0 of the plugin API, and this is 1.0",
+            SINK.replace("{body}", "    api_version = '3.0'"),
+            "written for version 3.0 of the plugin API, and this is 2.0",
         ),
         (SINK.replace("{body}", "    api_version = 1"), "api_version must be a text"),
         (SINK.replace("{body}", "    name = 'Made_Up'"), "its name must be of lower-case letters"),
@@ -93,7 +93,10 @@ def test_a_listing_tells_everything_about_a_plugin(install: Install) -> None:
         (SINK.replace("{schemes}", "'s3'"), "schemes must be a tuple"),
         (SINK.replace("{schemes}", "('made',)").replace("settings_from_url", "from_url"), "no settings_from_url"),
         (SINK.replace("Settings = Settings", "Settings = dict"), "Settings must be a subclass of PluginSettings"),
-        (SINK.replace("{body}", "    capabilities = frozenset({{'object-lock-x'}})"), "frozenset of Capability"),
+        (
+            SINK.replace("{body}", "    possible_capabilities = frozenset({{'object-lock-x'}})"),
+            "frozenset of Capability",
+        ),
     ],
 )
 def test_a_broken_plugin_is_reported_by_name_and_stops_no_other(install: Install, code: str, reason: str) -> None:
@@ -109,8 +112,36 @@ def test_a_broken_plugin_is_reported_by_name_and_stops_no_other(install: Install
     assert [found.name for found in host.plugins()] == ["healthy"]
 
 
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        (SINK.replace("{body}", "    api_version = '1.2'"), "possible_capabilities"),
+        (
+            SINK.replace("{body}", "    capabilities = frozenset({{Capability.CONDITIONAL_PUT}})"),
+            "possible_capabilities",
+        ),
+        (SOURCE.replace("{body}", "    def restore(self, spec, blocks, target): ..."), "restore() yields a Restore"),
+        (
+            SOURCE.replace("def dump(self): ...", "def open(self, spec): ...").replace(
+                "{body}", "    api_version = '1.0'"
+            ),
+            "attach",
+        ),
+    ],
+)
+def test_a_plugin_of_an_earlier_contract_gets_one_sentence_that_says_what_changed(
+    install: Install, code: str, change: str
+) -> None:
+    install("elderly", code)
+    (broken,) = PluginHost().broken()
+    assert "Made was written for version 1." in broken.reason
+    assert "of the plugin API, and this is 2.0: " in broken.reason
+    assert change in broken.reason
+    assert ";" not in broken.reason, "one sentence"
+
+
 def test_a_later_minor_version_of_the_api_is_accepted(install: Install) -> None:
-    install("stranger", SINK, body='    api_version = "1.7"')
+    install("stranger", SINK, body='    api_version = "2.7"')
     assert PluginHost().broken() == ()
 
 

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.api import (
+    Dump,
     DumpPlan,
     DumpStream,
     Event,
     Inspection,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Secret,
     Sink,
@@ -99,11 +101,11 @@ class BytesSource(Source):
         return Inspection("bytes", "1", "1", size_estimate=sum(map(len, self.streams.values())))
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         specs = tuple(StreamSpec(name, "raw", phase=self._phases.get(name, 0)) for name in self.streams)
-        yield DumpPlan(self.inspect(), specs, consistency="one state")
+        yield Dump(DumpPlan(self.inspect(), specs, consistency="one state"), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         stream = self._opener(self.streams[spec.name])
         self.opened.append(stream)
         return stream
@@ -111,7 +113,11 @@ class BytesSource(Source):
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         pass
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+        yield Restore(self.take_back)
+
+    def take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         self.touched.append(spec.name)
         self.restored[spec.name] = b"".join(bytes(block) for block in blocks)
 

@@ -227,20 +227,23 @@ class ClosesOnce(MemorySink):
         self.closed = True
 
 
-class DeclaresLocksThatItHasNot(MemorySink):
-    capabilities = MemorySink.capabilities | {Capability.OBJECT_LOCK}
+class _SaysItLocks(MemorySink):
+    def capabilities(self) -> frozenset[Capability]:
+        return super().capabilities() | {Capability.OBJECT_LOCK}
 
 
-class LocksWhatIsNotThere(MemorySink):
-    capabilities = MemorySink.capabilities | {Capability.OBJECT_LOCK}
+class DeclaresLocksThatItHasNot(_SaysItLocks):
+    pass
+
+
+class LocksWhatIsNotThere(_SaysItLocks):
     retention = timedelta(days=1)
 
     def retain(self, key: str, until: datetime) -> None:
         pass
 
 
-class RefusesAShorterLock(MemorySink):
-    capabilities = MemorySink.capabilities | {Capability.OBJECT_LOCK}
+class RefusesAShorterLock(_SaysItLocks):
     retention = timedelta(days=1)
     latest = datetime.min.replace(tzinfo=UTC)
 

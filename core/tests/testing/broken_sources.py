@@ -14,8 +14,8 @@ from pydantic import ConfigDict
 
 from penstock.api import (
     ChildOutput,
+    Dump,
     DumpFailed,
-    DumpPlan,
     DumpStream,
     Inspection,
     RestoreTarget,
@@ -103,10 +103,10 @@ class _Renaming(ShelfSource):
     names: ClassVar[tuple[str, str]]
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        with super().dump() as plan:
-            streams = tuple(replace(spec, name=name) for spec, name in zip(plan.streams, self.names, strict=True))
-            yield replace(plan, streams=streams)
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
+            streams = tuple(replace(spec, name=name) for spec, name in zip(dump.plan.streams, self.names, strict=True))
+            yield replace(dump, plan=replace(dump.plan, streams=streams))
 
 
 class GivesOneNameTwice(_Renaming):
@@ -119,38 +119,43 @@ class LeavesTheFolder(_Renaming):
 
 class PutsObjectsIntoAttributes(ShelfSource):
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        with super().dump() as plan:
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
             attributes: Any = {"file": self._file("main")}
-            yield replace(plan, streams=tuple(replace(spec, attributes=attributes) for spec in plan.streams))
+            yield replace(
+                dump,
+                plan=replace(
+                    dump.plan, streams=tuple(replace(spec, attributes=attributes) for spec in dump.plan.streams)
+                ),
+            )
 
 
 class KeepsItsViewToItself(ShelfSource):
     view: str | None = None
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        with super().dump() as plan:
-            self.view = plan.consistency
-            yield plan
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
+            self.view = dump.plan.consistency
+            yield dump
             self.view = None
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         if self.view is None:
             raise SourceError("not while no dump is going on")
-        return super().open(spec)
+        return super().attach(spec)
 
 
 class LosesTheLastByte(ShelfSource):
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        super().restore(spec, blocks, target)
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        super().write(spec, blocks, target)
         file = self._file(Path(spec.name).stem)
         file.write_bytes(file.read_bytes()[:-1])
 
 
 class KeepsBlocks(ShelfSource):
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        super().restore(spec, list(blocks), target)
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        super().write(spec, list(blocks), target)
 
 
 class _ReadsAhead(_Wrapped):
@@ -163,7 +168,7 @@ class _ReadsAhead(_Wrapped):
 
 
 class LosesWhatDoesNotFit(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return _ReadsAhead(self._child(spec))
 
 
@@ -179,8 +184,8 @@ class SignsEveryDump(ShelfSource):
             file.write(f"{uuid.uuid4()}\n")
         return folder
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        super().restore(spec, blocks, target)
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        super().write(spec, blocks, target)
         if spec.name == "notes.txt":
             file = self._file("notes")
             file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
@@ -193,7 +198,7 @@ class _Careless(_Wrapped):
 
 
 class TakesEndOfFileForSuccess(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return _Careless(self._child(spec, end_marker=None))
 
 
@@ -207,17 +212,17 @@ class _ForgivesAStatus(_Wrapped):
 
 
 class ForgivesAnExitStatus(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return _ForgivesAStatus(self._child(spec))
 
 
 class LooksForNoEnd(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return self._child(spec, end_marker=None)
 
 
 class WaitsForEver(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return self._child(spec, stall_timeout=None)
 
 
@@ -230,7 +235,7 @@ class _SaysFailed(_Wrapped):
 
 
 class DoesNotTellAStall(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return _SaysFailed(self._child(spec))
 
 
@@ -240,7 +245,7 @@ class _KillsOnlyWhenClosed(_Wrapped):
 
 
 class AbortsNothing(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return _KillsOnlyWhenClosed(self._child(spec))
 
 
@@ -255,7 +260,7 @@ class _AbortsOnce(_Wrapped):
 
 
 class AbortsOnce(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return _AbortsOnce(self._child(spec))
 
 
@@ -263,32 +268,32 @@ class LeavesAProcess(ShelfSource):
     left: ClassVar[list["subprocess.Popen[bytes]"]] = []
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         self.left.append(subprocess.Popen(["sleep", "1000"]))
-        with super().dump() as plan:
-            yield plan
+        with super().dump() as dump:
+            yield dump
 
 
 class LeavesADescriptor(ShelfSource):
     left: ClassVar[list[int]] = []
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        with super().dump() as plan:
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
             self.left.append(os.open(self._file("main"), os.O_RDONLY))
-            yield plan
+            yield dump
 
 
 class DumpsOnce(ShelfSource):
     dumped = 0
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         self.dumped += 1
         if self.dumped > 2:
             raise SourceError("a dump is going on already")
-        with super().dump() as plan:
-            yield plan
+        with super().dump() as dump:
+            yield dump
 
 
 class ShowsItsPassword(ShelfSource):
@@ -298,10 +303,15 @@ class ShowsItsPassword(ShelfSource):
 
 class RecordsItsPassword(ShelfSource):
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        with super().dump() as plan:
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
             more = {"password": self._secret().reveal()}
-            yield replace(plan, streams=tuple(replace(s, attributes={**s.attributes, **more}) for s in plan.streams))
+            yield replace(
+                dump,
+                plan=replace(
+                    dump.plan, streams=tuple(replace(s, attributes={**s.attributes, **more}) for s in dump.plan.streams)
+                ),
+            )
 
 
 class SaysItsPasswordAloud(ShelfSource):
@@ -310,7 +320,7 @@ class SaysItsPasswordAloud(ShelfSource):
 
 
 class RepeatsWhatTheChildSays(ShelfSource):
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return self._child(spec, secrets=[])
 
 
@@ -331,15 +341,15 @@ class WritesOverData(ShelfSource):
 
 
 class AddsToWhatItShouldClean(ShelfSource):
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         file = self._file(Path(spec.name).stem)
         old = file.read_bytes() if file.exists() else b""
-        super().restore(spec, blocks, target)
+        super().write(spec, blocks, target)
         file.write_bytes(old + file.read_bytes())
 
 
 class CompletesWhatBreaksOff(ShelfSource):
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         data = bytearray()
         try:
             for block in blocks:
@@ -349,15 +359,15 @@ class CompletesWhatBreaksOff(ShelfSource):
 
 
 class CallsABrokenRestoreDone(ShelfSource):
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         with suppress(Exception):
-            super().restore(spec, blocks, target)
+            super().write(spec, blocks, target)
 
 
 class CommitsBeforeTheEnd(ShelfSource):
     """Takes the engine's end marker for the end, as an engine that is fed all blocks at once does."""
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         data = b""
         for block in blocks:
             data += bytes(block)
@@ -366,8 +376,8 @@ class CommitsBeforeTheEnd(ShelfSource):
 
 
 class WritesAsItReads(ShelfSource):
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         with self._file(Path(spec.name).stem).open("wb") as file:
             for block in blocks:
                 file.write(block)
-        super().restore(spec, [memoryview(self._file(Path(spec.name).stem).read_bytes())], target)
+        super().write(spec, [memoryview(self._file(Path(spec.name).stem).read_bytes())], target)

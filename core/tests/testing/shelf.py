@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from penstock.api import (
     Capability,
     ChildOutput,
+    Dump,
     DumpPlan,
     DumpStream,
     Inspection,
     PluginSettings,
+    Restore,
     RestoreFailed,
     RestoreTarget,
     Secret,
@@ -49,7 +51,7 @@ class ShelfSource(Source):
     name = "shelf"
     schemes = ("shelf",)
     Settings: ClassVar[type[PluginSettings]] = ShelfSettings
-    capabilities = frozenset({Capability.CONSISTENT, Capability.PARALLEL_STREAMS})
+    possible_capabilities = frozenset({Capability.CONSISTENT, Capability.PARALLEL_STREAMS})
     settings: ShelfSettings
 
     #: Every child of a stream, to clean up what a broken source leaves.
@@ -72,7 +74,7 @@ class ShelfSource(Source):
         return Inspection("shelf", "1.0", version, self._file("main").stat().st_size)
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         inspection = self.inspect()
         with tempfile.TemporaryDirectory() as folder:
             view = self._view(Path(folder))
@@ -80,9 +82,9 @@ class ShelfSource(Source):
                 "data/main.txt", "shelf", 1, inspection.size_estimate, False, {"file": str(view / "main")}
             )
             notes = StreamSpec("notes.txt", "shelf", 0, None, True, {"file": str(view / "notes")})
-            yield DumpPlan(inspection, (notes, main), "one copy")
+            yield Dump(DumpPlan(inspection, (notes, main), "one copy"), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return self._child(spec)
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
@@ -91,7 +93,11 @@ class ShelfSource(Source):
         if self._file("main").exists() and not target.clean:
             raise TargetNotEmpty(f"{self.location} is not empty")
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+        yield Restore(lambda spec, blocks: self.write(spec, blocks, target))
+
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
         data = b"".join(bytes(block) for block in blocks)
         if not data.endswith(END):
             raise RestoreFailed(f"{spec.name} has no end")

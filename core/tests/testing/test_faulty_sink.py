@@ -128,4 +128,4 @@ def test_calls_are_recorded_and_abilities_are_those_of_the_inner_sink() -> None:
     assert sink.calls == [("put", "a"), ("stat", "a"), ("get", "b")]
     assert sink.name == "memory"
     assert sink.location == "memory"
-    assert sink.capabilities == frozenset({Capability.CONDITIONAL_PUT})
+    assert sink.capabilities() == frozenset({Capability.CONDITIONAL_PUT})

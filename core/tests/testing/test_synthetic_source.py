@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from penstock.api import DumpFailed, DumpStream, RestoreFailed, RestoreTarget, StreamSpec, UsageError
 from penstock.plugins import PluginHost
 from penstock.testing import SyntheticSettings, SyntheticSource
+from penstock.testing.dumping import restore_one
 from penstock.testing.memory_source import content
 
 _BLOCK = 4096
@@ -17,8 +18,8 @@ _BLOCK = 4096
 
 def _specs(**chosen: object) -> tuple[StreamSpec, ...]:
     source = SyntheticSource(SyntheticSettings.model_validate({"size": 100 * _BLOCK, "block": _BLOCK, **chosen}))
-    with source.dump() as plan:
-        return plan.streams
+    with source.dump() as held:
+        return held.plan.streams
 
 
 def _blocks(data: bytes) -> list[bytes]:
@@ -45,14 +46,14 @@ def _cut(data: bytes, size: int) -> Iterator[memoryview]:
 @given(st.integers(0, 50_000), st.integers(1, 20_000), st.sampled_from([16, 1000, 4096, 65536]))
 def test_a_stream_is_the_same_however_it_is_read_and_restored(size: int, step: int, block: int) -> None:
     source = SyntheticSource(SyntheticSettings(size=size, block=block, generation=2, changed=0.2))
-    with source.dump() as plan:
-        (spec,) = plan.streams
-        stream = source.open(spec)
+    with source.dump() as held:
+        (spec,) = held.plan.streams
+        stream = held.open(spec)
         data = _read(stream, step)
         stream.close()
     assert len(data) == size
     assert data == content(spec)
-    SyntheticSource().restore(spec, _cut(data, step), RestoreTarget())
+    restore_one(SyntheticSource(), spec, _cut(data, step), RestoreTarget())
 
 
 def test_the_bytes_are_the_same_on_every_machine() -> None:
@@ -94,7 +95,7 @@ def test_a_restore_notices_every_difference(damage: str) -> None:
         data = bytearray(content(second))
     source = SyntheticSource()
     with pytest.raises(RestoreFailed) as caught:
-        source.restore(first, _cut(bytes(data), 10_000), RestoreTarget())
+        restore_one(source, first, _cut(bytes(data), 10_000), RestoreTarget())
     if damage == "bit":
         assert "from byte 123456 on" in caught.value.message
     assert source.taken == {}
@@ -104,15 +105,15 @@ def test_a_restore_can_collect_instead() -> None:
     (spec,) = _specs()
     source = SyntheticSource(SyntheticSettings(collect=True))
     data = os.urandom(1000)
-    source.restore(spec, _cut(data, 99), RestoreTarget())
+    restore_one(source, spec, _cut(data, 99), RestoreTarget())
     assert source.restored == {spec.name: data}
     assert source.taken == {spec.name: 1000}
 
 
 def test_a_stream_that_breaks_off_says_so_at_its_end() -> None:
     source = SyntheticSource(SyntheticSettings(size=10_000, fail_after=3000))
-    with source.dump() as plan:
-        stream = source.open(plan.streams[0])
+    with source.dump() as held:
+        stream = held.open(held.plan.streams[0])
         assert len(_read(stream, 1024)) == 3000
         with pytest.raises(DumpFailed, match="broke off after 3000 bytes"):
             stream.close()
@@ -121,12 +122,12 @@ def test_a_stream_that_breaks_off_says_so_at_its_end() -> None:
 
 def test_a_stream_closed_before_its_end_has_failed_and_an_aborted_one_has_not() -> None:
     source = SyntheticSource()
-    with source.dump() as plan:
-        stream = source.open(plan.streams[0])
+    with source.dump() as held:
+        stream = held.open(held.plan.streams[0])
         stream.readinto(memoryview(bytearray(10)))
         with pytest.raises(DumpFailed, match="closed before its end"):
             stream.close()
-        aborted = source.open(plan.streams[0])
+        aborted = held.open(held.plan.streams[0])
         aborted.abort()
         aborted.close()
 

@@ -16,7 +16,7 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
-from penstock.testing.dumping import dump_all, read_all, restore_all
+from penstock.testing.dumping import dump_all, read_all, restore_all, restore_one
 from penstock_redis import primary
 from penstock_redis.rdb import RdbStream
 from penstock_redis.settings import RedisSettings, settings_from_url
@@ -133,7 +133,7 @@ def test_a_target_that_cannot_reach_this_host_is_told_what_to_do(
     target = redis_servers.get("target")
     source = RedisSource(RedisSettings.model_validate({"port": target.port, "password": {"file": password}}))
     with pytest.raises(RestoreFailed, match="did not connect") as caught:
-        source.restore(StreamSpec("dump.rdb", "rdb"), iter([]), RestoreTarget(options={"address": "0.0.0.1"}))
+        restore_one(source, StreamSpec("dump.rdb", "rdb"), iter([]), RestoreTarget(options={"address": "0.0.0.1"}))
     assert "address" in (caught.value.hint or "")
     assert b"role:master" in target.run("INFO", "replication")
 
@@ -145,7 +145,7 @@ def test_what_is_no_rdb_file_is_not_given_to_the_server(redis_servers: RedisServ
     source = RedisSource(settings_of(port=target.port, password={"file": password}))
     for data in (b"", b"RED", b"PGDMP" + bytes(1000)):
         with pytest.raises(RestoreFailed, match="no RDB file"):
-            source.restore(StreamSpec("dump.rdb", "rdb"), iter([memoryview(data)]), RestoreTarget(clean=True))
+            restore_one(source, StreamSpec("dump.rdb", "rdb"), iter([memoryview(data)]), RestoreTarget(clean=True))
     assert target.run("GET", "a") == b"old"
     assert b"role:master" in target.run("INFO", "replication")
 

@@ -2,7 +2,7 @@
 
 from penstock.api import errors
 from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
-from penstock.api.events import Event, EventKind
+from penstock.api.events import Event, EventKind, Report
 from penstock.api.hooks import hookimpl
 from penstock.api.models import DumpPlan, Inspection, InventoryItem, ObjectInfo, RestoreTarget, StreamSpec
 from penstock.api.object_store import (
@@ -19,7 +19,8 @@ from penstock.api.process import ChildInput, ChildOutput, env_for_child, private
 from penstock.api.retry import Deadline, drain, retry_after, retrying
 from penstock.api.secrets import Secret, SecretRef
 from penstock.api.sink import Sink, validate_key, validate_prefix
-from penstock.api.source import DumpStream, Source
+from penstock.api.source import Dump, DumpStream, Restore, Source
+from penstock.api.stopping import NEVER, StopToken
 
 __all__ = [
     "API_VERSION",
@@ -27,24 +28,29 @@ __all__ = [
     "ChildInput",
     "ChildOutput",
     "Deadline",
+    "Dump",
     "DumpPlan",
     "DumpStream",
     "Event",
     "EventKind",
     "Inspection",
     "InventoryItem",
+    "NEVER",
     "ObjectInfo",
     "ObjectStore",
     "ObjectStoreSettings",
     "ObjectStoreSink",
     "Plugin",
     "PluginSettings",
+    "Report",
+    "Restore",
     "RestoreOptions",
     "RestoreTarget",
     "Secret",
     "SecretRef",
     "Sink",
     "Source",
+    "StopToken",
     "StreamSpec",
     "content_range",
     "drain",

@@ -1,29 +1,42 @@
-"""What happens, told to whoever listens: the CLI's progress, and plugins that implement `penstock_on_event`."""
+"""What happens, told to whoever listens: the command's progress, and plugins that implement `penstock_on_event`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Protocol
 
-__all__ = ["Event", "EventKind"]
+__all__ = ["Event", "EventKind", "Report", "SilentReport"]
 
 
 class EventKind(StrEnum):
-    """The kinds of events, in the order in which an operation gives them."""
+    """The kinds of events. `STARTED` comes first, then any of the others, and `COMPLETED` or `FAILED` last."""
 
     STARTED = "started"
+    #: A phase of the operation begins; `done` and `total` count from here.
+    PHASE = "phase"
     PROGRESS = "progress"
+    #: Something worth knowing.
+    NOTE = "note"
+    #: Something that deserves attention, and stops nothing.
+    WARNING = "warning"
+    #: A request or a stream is tried again.
+    RETRY = "retry"
+    #: An object was found damaged or missing.
+    FINDING = "finding"
     COMPLETED = "completed"
     FAILED = "failed"
-    CHECKED = "checked"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of one operation (`backup`, `restore`, `check`).
+    """One event of one run of an operation (`backup`, `restore`, `check`).
 
-    `subject` is what it is about (a backup's name, a snapshot, an object's key); `stream` the stream at hand.
-    `done` and `total` are bytes, `total` an estimate or None. `figures` holds counts by name; `message` is for people.
-    None of it holds a secret.
+    `run` identifies the run (32 hexadecimal digits), `time` is when it happened (UTC). `subject` is what the run is
+    about (a backup's name, a snapshot) or, of a finding, an object's key; `stream` the stream at hand; `phase` what the
+    operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`). `done` and `total` are bytes of
+    the phase, `total` an estimate or None. `retries` counts the requests and streams of the run that were tried again
+    until now. `figures` holds counts by name; `message` is for people. None of it holds a secret.
     """
 
     kind: EventKind
@@ -34,3 +47,36 @@ class Event:
     total: int | None = None
     message: str = ""
     figures: Mapping[str, int] = field(default_factory=dict)
+    phase: str = ""
+    retries: int = 0
+    run: str = ""
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class Report(Protocol):
+    """What a plugin says in the middle of its work; the core makes events of it. From any thread; never raises.
+
+    A message is one sentence for people, without a secret.
+    """
+
+    def note(self, message: str) -> None:
+        """Something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Something that deserves attention, and stops nothing; it is in the result of the run, too."""
+
+    def retry(self, message: str) -> None:
+        """Something is tried again, and why."""
+
+
+class SilentReport:
+    """A `Report` that nobody hears."""
+
+    def note(self, message: str) -> None:
+        """Nothing."""
+
+    def warn(self, message: str) -> None:
+        """Nothing."""
+
+    def retry(self, message: str) -> None:
+        """Nothing."""

@@ -7,11 +7,15 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from penstock.api.errors import UsageError
+from penstock.api.events import Report, SilentReport
+from penstock.api.stopping import NEVER, StopToken
 
 __all__ = ["API_VERSION", "Capability", "Plugin", "PluginSettings"]
 
 #: The version of this contract. A plugin states the one it was written for; the host accepts the same major number.
-API_VERSION = "1.0"
+API_VERSION = "2.0"
+
+_SILENT = SilentReport()
 
 
 class Capability(StrEnum):
@@ -23,7 +27,7 @@ class Capability(StrEnum):
     OBJECT_LOCK = "object-lock"
     #: source: all streams of a dump share one view of the database.
     CONSISTENT = "consistent"
-    #: source: streams of one dump may be read at the same time.
+    #: source: streams of one dump may be read at the same time, in other processes too (`Source.attach`).
     PARALLEL_STREAMS = "parallel-streams"
 
 
@@ -47,17 +51,31 @@ class Plugin(ABC):
     schemes: ClassVar[tuple[str, ...]] = ()
     #: The model of its settings.
     Settings: ClassVar[type[PluginSettings]]
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    #: What instances may be able to do; `capabilities()` says what one of them can.
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    #: Stops when the run is to end: every wait of the plugin's own goes through it. Set by the host before first use.
+    stop: StopToken = NEVER
+    #: Takes what the plugin has to say in the middle of its work. Set by the host before first use.
+    report: Report = _SILENT
 
     def __init__(self, settings: PluginSettings) -> None:
         self.settings = settings
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What this instance can do, with its settings and its service: some of `possible_capabilities`.
+
+        May ask the service, and raise what asking raises. The core asks before the work begins; a plugin whose answer
+        costs a request keeps it.
+        """
+        return self.possible_capabilities
 
     @classmethod
     def settings_from_url(cls, url: str) -> dict[str, Any]:
         """The settings that a URL of one of `schemes` stands for, as keyword arguments of `Settings`.
 
-        Raises `UsageError` for a URL that makes no sense, and for one with a password in it: a command line is
-        there for everyone on the host to read.
+        Raises `UsageError` for a URL that makes no sense, and for one with a password in it: everyone on the host can
+        read a command line.
         """
         raise UsageError(f"the plugin {cls.name} takes no URL: {url.split(':', 1)[0]}:…")
 

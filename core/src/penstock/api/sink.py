@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from penstock.api.errors import SinkError
@@ -48,8 +48,21 @@ class Sink(Plugin):
     where `a/b` is put, `a` never is. Objects are at most some tens of MiB. Errors are `SinkError`s that carry the key;
     the SDK's own exceptions never pass this border, except as a cause.
 
-    A sink retries on its own only what it can bound by a total deadline; then it raises `SinkUnreachable`.
+    A sink retries on its own only what it can bound by a total deadline; then it raises `SinkUnreachable`. No wait
+    between attempts outlives `stop`. A request that hangs is abandoned by the core when the run stops: nothing else
+    may wait for it, `close` included.
     """
+
+    @property
+    def connections(self) -> int:
+        """How many requests at once are worthwhile, at least 1: every pool of the core takes its size from here."""
+        return 4
+
+    def preflight(self) -> None:
+        """See, before a backup begins, whether it can succeed: rights, a place that exists, any space at all.
+
+        Raises `SinkDenied`, `SinkFull`, `SinkUnreachable`. Made for what costs a request or two.
+        """
 
     @abstractmethod
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
@@ -82,11 +95,19 @@ class Sink(Plugin):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove the object; that there is none is fine."""
+        """Remove the object; a missing one is fine."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove all of these objects; a missing one is fine. Overridden where the service takes batches.
+
+        When it raises, some of them may be gone and some not.
+        """
+        for key in keys:
+            self.delete(key)
 
     @property
     def retention(self) -> timedelta | None:
-        """How long an object is kept from deletion, from its `put` on. None, unless the sink declares `OBJECT_LOCK`."""
+        """How long an object is kept from deletion, from its `put` on. None without `OBJECT_LOCK`."""
         return None
 
     def retain(self, key: str, until: datetime) -> None:
@@ -100,4 +121,4 @@ class Sink(Plugin):
 
     @abstractmethod
     def close(self) -> None:
-        """Let connections go. May be called twice; no other method is called afterwards."""
+        """Let connections go, without waiting for requests that hang. May be called twice, and is the last call."""

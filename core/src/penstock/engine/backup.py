@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from penstock.api.errors import RepositoryError, SourceError, UsageError
 from penstock.api.models import DumpPlan, Inspection, StreamSpec
-from penstock.api.source import Source
+from penstock.api.source import Dump, Source
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.encoding import encode_json
 from penstock.format.snapshot import Catalogue, Manifest, StreamRecord
@@ -55,17 +55,17 @@ def backup(
         raise UsageError("compression is auto or a zstd level from 1 to 19")
     repository.access.require_writer()
     begun = time.monotonic()
-    notes: list[str] = []
-    with reporting(listener, "backup", name) as reporter:
+    with reporting(listener, "backup", name, repository.sink, source) as reporter:
 
         def on_damage(error: RepositoryError) -> None:
-            notes.append(str(error))
-            reporter.note(f"not used: {error}")
+            reporter.warn(f"not used: {error}")
 
         with ExitStack() as writing:
-            with source.dump() as plan:
+            repository.sink.preflight()
+            with source.dump() as dump:
+                plan = dump.plan
                 _check_plan(plan)
-                reporter.total = plan.inspection.size_estimate
+                reporter.phase("dumping", plan.inspection.size_estimate)
                 writer = writing.enter_context(
                     Writer(
                         repository,
@@ -75,8 +75,9 @@ def backup(
                         on_damage=on_damage,
                     )
                 )
-                records = tuple(_store(source, spec, writer, reporter) for spec in plan.streams)
+                records = tuple(_store(dump, spec, writer, reporter) for spec in plan.streams)
             # Only now has the source said that all of it was well.
+            reporter.phase("committing")
             manifest = Manifest(plan.consistency, _inspection_json(plan.inspection), records)
             parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
             catalogue, object_size = writer.commit(
@@ -95,7 +96,7 @@ def backup(
         stored=stored,
         packs=writer.packs,
         seconds=time.monotonic() - begun,
-        warnings=(*plan.inspection.warnings, *notes),
+        warnings=(*plan.inspection.warnings, *reporter.warnings),
     )
 
 
@@ -120,8 +121,8 @@ def _writable(value: object) -> bool:
     return True
 
 
-def _store(source: Source, spec: StreamSpec, writer: Writer, reporter: Reporter) -> StreamRecord:
-    stream = source.open(spec)
+def _store(dump: Dump, spec: StreamSpec, writer: Writer, reporter: Reporter) -> StreamRecord:
+    stream = dump.open(spec)
     stored = writer.store(stream, lambda done: reporter.progress(spec.name, done))
     try:
         # Raises unless the child ended well: end of file alone is not success.

@@ -64,7 +64,7 @@ class _Findings:
         if key not in self.found:
             self.found[key] = Finding(key, problem, gone)
             if self.reporter is not None:
-                self.reporter.checked(key, problem)
+                self.reporter.finding(key, problem)
 
     def error(self, error: RepositoryError) -> None:
         assert isinstance(error, (DamagedObject, MissingObject))
@@ -78,7 +78,7 @@ def check(repository: Repository, *, read_data: bool, cache_dir: Path | None, li
     byte of every pack is read and compared with its digest, and, where the owner's key is at hand, opened and
     compared with the ids of its chunks. Damage is a finding, never an error.
     """
-    with reporting(listener, "check", repository.sink.location) as reporter:
+    with reporting(listener, "check", repository.sink.location, repository.sink) as reporter:
         findings = _Findings(reporter)
         documents = _Documents(repository, findings)
         snapshots = documents.examine(cache_dir)

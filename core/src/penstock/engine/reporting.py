@@ -1,10 +1,13 @@
 """Telling listeners what happens."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from penstock.api.errors import PenstockError
 from penstock.api.events import Event, EventKind
+from penstock.api.plugin import Plugin
+from penstock.format.encoding import new_id
 
 __all__ = ["Listener", "Reporter", "reporting"]
 
@@ -12,54 +15,119 @@ Listener = Callable[[Event], None]
 
 
 class Reporter:
-    """One operation's voice."""
+    """One run's voice, and the `Report` of its plugins. Every method may be called from any thread."""
 
     def __init__(self, listener: Listener, operation: str, subject: str) -> None:
         self._listener = listener
         self._operation = operation
         self._subject = subject
-        #: Bytes done by the streams before the one at hand, and the estimate of all.
+        self._run = new_id().hex()
+        self._lock = threading.Lock()
+        self._phase = ""
+        self._retries = 0
+        self._warnings: list[str] = []
+        #: Bytes of the phase that were done before the stream at hand, and the estimate of all of them.
         self.base = 0
         self.total: int | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings so far."""
+        return tuple(self._warnings)
+
+    @property
+    def retries(self) -> int:
+        """How many requests and streams were tried again so far."""
+        return self._retries
+
+    def started(self) -> None:
+        """The run begins."""
+        self._tell(EventKind.STARTED)
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """A phase begins, which has `total` bytes to do, as far as that is known."""
+        self._phase = name
+        self.base = 0
+        self.total = total
+        self._tell(EventKind.PHASE, total=total)
 
     def progress(self, stream: str, done: int) -> None:
         """`done` bytes of the stream at hand."""
         self._tell(EventKind.PROGRESS, stream=stream, done=self.base + done, total=self.total)
 
     def note(self, message: str) -> None:
-        """Something that the operator should know, which stops nothing."""
-        self._tell(EventKind.PROGRESS, message=message, done=self.base, total=self.total)
+        """Something worth knowing."""
+        self._tell(EventKind.NOTE, message=message, done=self.base, total=self.total)
+
+    def warn(self, message: str) -> None:
+        """Something that deserves attention, and stops nothing."""
+        with self._lock:
+            self._warnings.append(message)
+        self._tell(EventKind.WARNING, message=message, done=self.base, total=self.total)
+
+    def retry(self, message: str) -> None:
+        """Something is tried again."""
+        with self._lock:
+            self._retries += 1
+        self._tell(EventKind.RETRY, message=message, done=self.base, total=self.total)
+
+    def finding(self, key: str, message: str) -> None:
+        """An object was found damaged or missing."""
+        self._tell(EventKind.FINDING, subject=key, message=message)
 
     def completed(self, message: str, figures: dict[str, int]) -> None:
         """It worked."""
         self._tell(EventKind.COMPLETED, message=message, done=self.base, total=self.total, figures=figures)
 
-    def checked(self, key: str, message: str) -> None:
-        """An object was found wanting."""
-        self._listener(Event(EventKind.CHECKED, self._operation, subject=key, message=message))
+    def failed(self, message: str) -> None:
+        """It did not."""
+        self._tell(EventKind.FAILED, message=message)
 
     def _tell(
         self,
         kind: EventKind,
         *,
+        subject: str = "",
         stream: str = "",
         done: int = 0,
         total: int | None = None,
         message: str = "",
         figures: dict[str, int] | None = None,
     ) -> None:
-        self._listener(Event(kind, self._operation, self._subject, stream, done, total, message, figures or {}))
+        self._listener(
+            Event(
+                kind,
+                self._operation,
+                subject=subject or self._subject,
+                stream=stream,
+                done=done,
+                total=total,
+                message=message,
+                figures=figures or {},
+                phase=self._phase,
+                retries=self._retries,
+                run=self._run,
+            )
+        )
 
 
 @contextmanager
-def reporting(listener: Listener, operation: str, subject: str) -> Iterator[Reporter]:
-    """Started before, failed after an error; completed is for the operation itself to say."""
+def reporting(listener: Listener, operation: str, subject: str, *plugins: Plugin) -> Iterator[Reporter]:
+    """The reporter of one run, which `plugins` report to meanwhile.
+
+    Started is told before the block, failed after an error in it; completed is for the operation itself to say.
+    """
     reporter = Reporter(listener, operation, subject)
-    listener(Event(EventKind.STARTED, operation, subject))
+    before = [(plugin, plugin.report) for plugin in plugins]
+    for plugin in plugins:
+        plugin.report = reporter
+    reporter.started()
     try:
         yield reporter
     except BaseException as error:
         # Only our own errors promise to hold no secret.
-        message = error.message if isinstance(error, PenstockError) else type(error).__name__
-        listener(Event(EventKind.FAILED, operation, subject, message=message))
+        reporter.failed(error.message if isinstance(error, PenstockError) else type(error).__name__)
         raise
+    finally:
+        for plugin, report in before:
+            plugin.report = report

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api.errors import DamagedObject, MissingObject, SnapshotNotFound
+from penstock.api.errors import DamagedObject, MissingObject, RestoreFailed, SnapshotNotFound
 from penstock.api.models import RestoreTarget, StreamSpec
-from penstock.api.source import Source
+from penstock.api.source import Restore, Source
 from penstock.engine.check import Finding, examine_documents
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.snapshot import StreamRecord
@@ -49,7 +49,7 @@ def restore(
     """
     begun = time.monotonic()
     with (
-        reporting(listener, "restore", entry.id.hex()) as reporter,
+        reporting(listener, "restore", entry.id.hex(), repository.sink, source) as reporter,
         SnapshotReader(repository, entry) as reader,
     ):
         chosen = _choose(reader, streams)
@@ -58,15 +58,16 @@ def restore(
         if not despite_damage:
             _refuse_damage(examine_documents(repository, cache_dir))
         size = sum(record.size for record in chosen)
-        reporter.total = 2 * size if verify_first else size
         if verify_first:
-            reporter.note("verifying before the target is touched")
+            reporter.phase("verifying", size)
             for record in chosen:
                 _each_block(reader, record, reporter, len)
-        reporter.note("restoring")
-        for record, spec in zip(chosen, specs, strict=True):
-            source.restore(spec, _counted(reader, record, reporter), target)
-            reporter.base += record.size
+        reporter.phase("restoring", size)
+        with source.restore(specs, target) as restoring:
+            for record, spec in zip(chosen, specs, strict=True):
+                _write(restoring, spec, _counted(reader, record, reporter))
+                reporter.base += record.size
+            restoring.finish()
         reporter.completed("restored", {"written": size, "segments": reader.segments_read})
     return RestoreResult(entry.id, tuple(record.name for record in chosen), size, time.monotonic() - begun)
 
@@ -84,7 +85,7 @@ def cat(
     Raises `DamagedObject` where they stop being what was written; all before that were.
     """
     with (
-        reporting(listener, "cat", entry.id.hex()) as reporter,
+        reporting(listener, "cat", entry.id.hex(), repository.sink) as reporter,
         SnapshotReader(repository, entry) as reader,
     ):
         record = reader.stream(stream)
@@ -120,6 +121,16 @@ def _refuse_damage(findings: Sequence[Finding]) -> None:
             findings[0].problem,
             hint="penstock check tells more; --despite-damage restores if this snapshot itself is whole",
             details=tuple(f"{finding.key}: {finding.problem}" for finding in findings[1:]),
+        )
+
+
+def _write(restoring: Restore, spec: StreamSpec, blocks: Iterator[memoryview]) -> None:
+    """One stream, to its end: only there is it known to be whole. A source that stops earlier has not restored it."""
+    restoring.write(spec, blocks)
+    if next(blocks, None) is not None:
+        raise RestoreFailed(
+            f"{spec.name} was not restored: the source stopped reading before the end of the stream",
+            hint="Report it to the author of the plugin.",
         )
 
 

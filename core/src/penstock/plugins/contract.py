@@ -4,9 +4,16 @@ import inspect
 import re
 from collections.abc import Iterator
 
-from penstock.api import API_VERSION, Capability, Plugin, PluginSettings
+from penstock.api import API_VERSION, Capability, Plugin, PluginSettings, Source
 
 __all__ = ["violations"]
+
+#: What an author has to change who comes from an earlier contract.
+_CHANGES = {
+    "source": "dump() yields a Dump with the plan and what opens its streams, restore() yields a Restore that writes "
+    "them and finishes, open() is attach(), and capabilities is a method beside possible_capabilities",
+    "sink": "capabilities is a method beside the class variable possible_capabilities",
+}
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+\.\d+")
@@ -18,6 +25,9 @@ def violations(candidate: object, base: type[Plugin]) -> Iterator[str]:
     if not (isinstance(candidate, type) and issubclass(candidate, base)):
         yield f"{_shown(candidate)} is not a subclass of {base.__name__}"
         return
+    if outdated := _outdated(candidate):
+        yield outdated
+        return
     if inspect.isabstract(candidate):
         missing = ", ".join(sorted(candidate.__abstractmethods__))
         yield f"{_shown(candidate)} does not implement {missing}"
@@ -26,14 +36,39 @@ def violations(candidate: object, base: type[Plugin]) -> Iterator[str]:
     yield from _name(candidate, getattr(candidate, "name", None))
     yield from _schemes(candidate, getattr(candidate, "schemes", None))
     yield from _settings(candidate, getattr(candidate, "Settings", None))
-    yield from _capabilities(candidate, getattr(candidate, "capabilities", None))
+    yield from _capabilities(candidate, getattr(candidate, "possible_capabilities", None))
 
 
 def _version(candidate: type[Plugin], version: object) -> Iterator[str]:
     if not (isinstance(version, str) and _VERSION.fullmatch(version)):
         yield f'{_shown(candidate)}: api_version must be a text such as "{API_VERSION}"'
-    elif version.partition(".")[0] != API_VERSION.partition(".")[0]:
+    elif _major(version) != _major(API_VERSION):
         yield f"{_shown(candidate)} was written for version {version} of the plugin API, and this is {API_VERSION}"
+
+
+def _outdated(candidate: type[Plugin]) -> str | None:
+    """One sentence about a class that was written for an earlier contract, whether or not it says so."""
+    version = getattr(candidate, "api_version", None)
+    if not (isinstance(version, str) and _VERSION.fullmatch(version)):
+        return None
+    if _looks_like_version_1(candidate):
+        version = "1.0"
+    if _major(version) >= _major(API_VERSION):
+        return None
+    what = _CHANGES["source" if issubclass(candidate, Source) else "sink"]
+    return f"{_shown(candidate)} was written for version {version} of the plugin API, and this is {API_VERSION}: {what}"
+
+
+def _looks_like_version_1(candidate: type[Plugin]) -> bool:
+    """An author who left `api_version` out seems to state the installed one; the shape of the class tells."""
+    if isinstance(getattr(candidate, "capabilities", None), frozenset):
+        return True
+    restore = getattr(candidate, "restore", None)
+    return callable(restore) and "blocks" in inspect.signature(restore).parameters
+
+
+def _major(version: str) -> int:
+    return int(version.partition(".")[0])
 
 
 def _name(candidate: type[Plugin], name: object) -> Iterator[str]:
@@ -55,7 +90,7 @@ def _settings(candidate: type[Plugin], settings: object) -> Iterator[str]:
 
 def _capabilities(candidate: type[Plugin], capabilities: object) -> Iterator[str]:
     if not (isinstance(capabilities, frozenset) and all(isinstance(one, Capability) for one in capabilities)):
-        yield f"{_shown(candidate)}: capabilities must be a frozenset of Capability"
+        yield f"{_shown(candidate)}: possible_capabilities must be a frozenset of Capability"
 
 
 def _defined_below_plugin(candidate: type[Plugin]) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from penstock.api import Capability, Event, Plugin, PluginError, Sink, Source, UsageError
+from penstock.api import NEVER, Capability, Event, Plugin, PluginError, Sink, Source, StopToken, UsageError
 from penstock.plugins.contract import violations
 from penstock.plugins.loading import BrokenPlugin, LoadedPlugin, load
 from penstock.plugins.registry import Kind, Registered, Registry
@@ -59,9 +59,17 @@ class PluginHost:
     """
 
     def __init__(
-        self, *, installed: Iterable[EntryPoint] | None = None, extra: Iterable[type[Source] | type[Sink]] = ()
+        self,
+        *,
+        installed: Iterable[EntryPoint] | None = None,
+        extra: Iterable[type[Source] | type[Sink]] = (),
+        stop: StopToken = NEVER,
     ) -> None:
-        """`installed` replaces the entry points of this Python; `extra` classes need no distribution."""
+        """`installed` replaces the entry points of this Python; `extra` classes need no distribution.
+
+        All sources and sinks that it makes are stopped by `stop`.
+        """
+        self._stop = stop
         self._installed = installed
         self._extra = tuple(extra)
         self._lock = threading.Lock()
@@ -84,21 +92,21 @@ class PluginHost:
 
     def make_source(self, name: str, settings: Mapping[str, Any]) -> Source:
         """A source with these settings; connects to nothing. Raises what `source` does, and `SettingsError`."""
-        return _made("source", self.source(name), settings)
+        return self._made("source", self.source(name), settings)
 
     def make_sink(self, name: str, settings: Mapping[str, Any]) -> Sink:
         """A sink with these settings; connects to nothing. Raises what `sink` does, and `SettingsError`."""
-        return _made("sink", self.sink(name), settings)
+        return self._made("sink", self.sink(name), settings)
 
     def make_source_from_url(self, url: str, settings: Mapping[str, Any] | None = None) -> Source:
         """The source that `url` stands for; `settings` add to what it says, and prevail."""
         plugin = self.source_for_url(url)
-        return _made("source", plugin, {**plugin.settings_from_url(url), **(settings or {})})
+        return self._made("source", plugin, {**plugin.settings_from_url(url), **(settings or {})})
 
     def make_sink_from_url(self, url: str, settings: Mapping[str, Any] | None = None) -> Sink:
         """The sink that `url` stands for; `settings` add to what it says, and prevail."""
         plugin = self.sink_for_url(url)
-        return _made("sink", plugin, {**plugin.settings_from_url(url), **(settings or {})})
+        return self._made("sink", plugin, {**plugin.settings_from_url(url), **(settings or {})})
 
     def plugins(self) -> tuple[PluginInfo, ...]:
         """All usable classes, sources first, by name."""
@@ -112,6 +120,11 @@ class PluginHost:
         """Tell every plugin that listens; none of them can stop the others, or the caller."""
         for plugin in self._found.loaded:
             plugin.notify(event)
+
+    def _made(self, kind: Kind, plugin: type[P], settings: Mapping[str, Any]) -> P:
+        made = plugin(validated(kind, plugin, settings))
+        made.stop = self._stop
+        return made
 
     @property
     def _found(self) -> _Found:
@@ -136,10 +149,6 @@ class PluginHost:
         return _Found(loaded, broken, Registry("source", sources, broken), Registry("sink", sinks, broken))
 
 
-def _made(kind: Kind, plugin: type[P], settings: Mapping[str, Any]) -> P:
-    return plugin(validated(kind, plugin, settings))
-
-
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
     if match is None:  # not quoted: it may be anything, a password too
@@ -157,7 +166,7 @@ def _infos(registry: Registry[P]) -> Iterable[PluginInfo]:
             version=entry.version,
             api_version=plugin.api_version,
             schemes=plugin.schemes,
-            capabilities=plugin.capabilities,
+            capabilities=plugin.possible_capabilities,
             settings_schema=_schema(plugin),
             summary=(plugin.__doc__ or "").strip().partition("\n")[0],
             clashes=registry.clashes(entry),

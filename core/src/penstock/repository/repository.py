@@ -200,7 +200,7 @@ def _as_text(passphrase: Secret) -> str:
 
 
 def _put_new(sink: Sink, key: str, data: bytes) -> None:
-    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities)
+    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities())
 
 
 def _read_config(sink: Sink) -> tuple[bytes, Document, RepositoryConfig]:

@@ -10,7 +10,7 @@ import pytest
 from penstock.api import DumpStream, PluginSettings, RestoreTarget, Source, SourceError, StreamSpec
 
 __all__ = [
-    "Dump",
+    "Dumped",
     "blocks_of",
     "dump_all",
     "novel_bytes",
@@ -18,12 +18,13 @@ __all__ = [
     "read_all",
     "read_quietly",
     "restore_all",
+    "restore_one",
     "within",
 ]
 
 T = TypeVar("T")
-#: The streams of one dump, by name.
-Dump = dict[str, tuple[StreamSpec, bytes]]
+#: The streams of one dump and their bytes, by name.
+Dumped = dict[str, tuple[StreamSpec, bytes]]
 
 _BLOCK = 64
 
@@ -64,13 +65,13 @@ def read_quietly(stream: DumpStream) -> None:
 
 def open_and_read(plugin: type[Source], settings: PluginSettings, spec: StreamSpec) -> bytes:
     """One stream of a plan, as another process reads it: all that it has crosses the border as plain data."""
-    return read_all(plugin(settings).open(spec))
+    return read_all(plugin(settings).attach(spec))
 
 
-def dump_all(source: Source) -> Dump:
+def dump_all(source: Source) -> Dumped:
     """All streams of one dump."""
-    with source.dump() as plan:
-        return {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+    with source.dump() as dump:
+        return {spec.name: (spec, read_all(dump.open(spec))) for spec in dump.plan.streams}
 
 
 def blocks_of(data: bytes, look: Callable[[], object] = lambda: None) -> Iterator[memoryview]:
@@ -86,14 +87,25 @@ def blocks_of(data: bytes, look: Callable[[], object] = lambda: None) -> Iterato
 
 
 def restore_all(
-    source: Source, dump: Dump, target: RestoreTarget | None = None, look: Callable[[], object] = lambda: None
+    source: Source, dump: Dumped, target: RestoreTarget | None = None, look: Callable[[], object] = lambda: None
 ) -> None:
     """Check the target, and restore the streams in the order of their phases; `look` is called between the blocks."""
     chosen = target or RestoreTarget()
     streams = sorted(dump.values(), key=lambda one: one[0].phase)
     source.check_target([spec for spec, _ in streams], chosen)
-    for spec, data in streams:
-        source.restore(spec, blocks_of(data, look), chosen)
+    with source.restore([spec for spec, _ in streams], chosen) as restoring:
+        for spec, data in streams:
+            restoring.write(spec, blocks_of(data, look))
+        restoring.finish()
+
+
+def restore_one(
+    source: Source, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget | None = None
+) -> None:
+    """A restore of a single stream, from begin to finish; the target is not checked before."""
+    with source.restore([spec], target or RestoreTarget()) as restoring:
+        restoring.write(spec, blocks)
+        restoring.finish()
 
 
 def novel_bytes(first: bytes, second: bytes) -> int:

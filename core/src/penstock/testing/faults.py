@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from penstock.api import ObjectInfo, Sink, SinkError, SinkUnreachable
+from penstock.api import Capability, ObjectInfo, Sink, SinkError, SinkUnreachable
 
 __all__ = ["Delay", "Die", "Died", "Fail", "Fault", "FaultySink", "FlipBit", "Method", "Truncate"]
 
@@ -104,12 +104,21 @@ class FaultySink(Sink):
         self.inner = inner
         self.calls: list[tuple[str, str]] = []
         # A class variable by contract; an instance stands in for another sink here.
-        vars(self).update(name=inner.name, capabilities=inner.capabilities)
+        vars(self).update(name=inner.name)
         self._lock = threading.Lock()
         self._faults = list(faults)
         self._counts = [0] * len(faults)
         self._puts = 0
         self._dead = False
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What `inner` can do."""
+        return self.inner.capabilities()
+
+    @property
+    def connections(self) -> int:
+        """As many as `inner` wants."""
+        return self.inner.connections
 
     @property
     def location(self) -> str:

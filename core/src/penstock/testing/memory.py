@@ -40,7 +40,7 @@ class MemorySink(Sink):
 
     name = "memory"
     Settings = MemorySettings
-    capabilities = frozenset({Capability.CONDITIONAL_PUT})
+    possible_capabilities = frozenset({Capability.CONDITIONAL_PUT, Capability.OBJECT_LOCK})
 
     def __init__(self, settings: PluginSettings | None = None) -> None:
         super().__init__(settings or MemorySettings())
@@ -50,8 +50,10 @@ class MemorySink(Sink):
         self._retention: timedelta | None = None
         if isinstance(self.settings, MemorySettings) and self.settings.object_lock_days is not None:
             self._retention = timedelta(days=self.settings.object_lock_days)
-            # A class variable by contract; only instances with this setting can.
-            vars(self)["capabilities"] = self.capabilities | {Capability.OBJECT_LOCK}
+
+    def capabilities(self) -> frozenset[Capability]:
+        """Locks only where the setting asks for them."""
+        return self.possible_capabilities - (frozenset() if self._retention else {Capability.OBJECT_LOCK})
 
     @property
     def retention(self) -> timedelta | None:

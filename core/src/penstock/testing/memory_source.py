@@ -10,12 +10,14 @@ from pydantic import Field
 
 from penstock.api import (
     Capability,
+    Dump,
     DumpFailed,
     DumpPlan,
     DumpStream,
     Inspection,
     InventoryItem,
     PluginSettings,
+    Restore,
     RestoreFailed,
     RestoreTarget,
     Source,
@@ -53,7 +55,7 @@ class SyntheticSource(Source):
     name = "synthetic"
     schemes = ("synthetic",)
     Settings = SyntheticSettings
-    capabilities = frozenset({Capability.CONSISTENT, Capability.PARALLEL_STREAMS})
+    possible_capabilities = frozenset({Capability.CONSISTENT, Capability.PARALLEL_STREAMS})
 
     settings: SyntheticSettings
 
@@ -78,11 +80,11 @@ class SyntheticSource(Source):
         return Inspection("synthetic", "1", "1", size_estimate=size * len(items), inventory=items)
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         """The plan; there is nothing to hold."""
-        yield DumpPlan(self.inspect(), self._specs(), consistency="one generation")
+        yield Dump(DumpPlan(self.inspect(), self._specs(), consistency="one generation"), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         """The stream that the attributes of `spec` describe."""
         return _SyntheticStream(spec, self.settings.fail_after)
 
@@ -93,9 +95,13 @@ class SyntheticSource(Source):
         for spec in streams:
             Recipe.of(spec)
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
         """Compare, or collect, what comes back."""
-        del target
+        del streams, target
+        yield Restore(self._take_back)
+
+    def _take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         expected = GeneratedStream(Recipe.of(spec))
         kept: list[bytes] = []
         done = 0

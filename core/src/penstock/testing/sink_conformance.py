@@ -255,7 +255,7 @@ class SinkConformance(ConformanceKit):
     def test_locks_are_lengthened_where_they_are_declared_and_nowhere_else(self, sink: Sink) -> None:
         sink.put("packs/00/a", b"x")
         soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
-        if Capability.OBJECT_LOCK not in sink.capabilities:
+        if Capability.OBJECT_LOCK not in sink.capabilities():
             assert sink.retention is None
             with pytest.raises(SinkError) as refused:
                 sink.retain("packs/00/a", later)

@@ -135,8 +135,8 @@ class SourceConformance(ConformanceKit):
             assert not shown(lab, everything_said(caught.value)), name
 
     def test_every_stream_has_a_valid_name_of_its_own(self, lab: SourceLab) -> None:
-        with lab.source.dump() as plan:
-            names = [spec.name for spec in plan.streams]
+        with lab.source.dump() as held:
+            names = [spec.name for spec in held.plan.streams]
         assert names, "a plan has one stream at least"
         assert len({name.casefold() for name in names}) == len(names)
         for name in names:
@@ -146,7 +146,8 @@ class SourceConformance(ConformanceKit):
             name.encode()
 
     def test_a_plan_is_plain_data(self, lab: SourceLab) -> None:
-        with lab.source.dump() as plan:
+        with lab.source.dump() as held:
+            plan = held.plan
             assert type(plan) is DumpPlan
             assert plan.consistency.strip()
             assert pickle.loads(pickle.dumps(plan)) == plan  # noqa: S301 - our own
@@ -168,20 +169,20 @@ class SourceConformance(ConformanceKit):
     def test_a_stream_is_the_same_however_it_is_read(self, lab: SourceLab) -> None:
         first = dump_all(lab.source)
         sizes = (1, 2, 3, 1, 4095, 4096, 4097, 1, 65_536)
-        with lab.source.dump() as plan:
-            second = {spec.name: (spec, read_all(lab.source.open(spec), sizes)) for spec in plan.streams}
+        with lab.source.dump() as held:
+            second = {spec.name: (spec, read_all(held.open(spec), sizes)) for spec in held.plan.streams}
         compare(lab, first, second)
 
     def test_dumps_of_unchanged_data_are_the_same(self, lab: SourceLab) -> None:
         compare(lab, dump_all(lab.source), dump_all(lab.source))
 
     def test_changes_during_a_dump_are_not_in_it(self, lab: SourceLab) -> None:
-        if Capability.CONSISTENT not in lab.source.capabilities:
+        if Capability.CONSISTENT not in lab.source.capabilities():
             pytest.skip("not applicable: the source does not declare CONSISTENT")
         before = lab.content()
-        with lab.source.dump() as plan:
+        with lab.source.dump() as held:
             lab.change()
-            dump = {spec.name: (spec, read_all(lab.source.open(spec))) for spec in plan.streams}
+            dump = {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
         assert lab.content() != before, "the lab's change() changes nothing"
         target = lab.target()
         restore_all(target.source, dump)
@@ -189,21 +190,23 @@ class SourceConformance(ConformanceKit):
 
     def test_a_stream_can_be_opened_in_another_process(self, lab: SourceLab) -> None:
         source = lab.source
-        if Capability.PARALLEL_STREAMS not in source.capabilities:
+        if Capability.PARALLEL_STREAMS not in source.capabilities():
             pytest.skip("not applicable: the source does not declare PARALLEL_STREAMS")
         first = dump_all(source)
         with (
             ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
-            source.dump() as plan,
+            source.dump() as held,
         ):
-            asked = [(spec, pool.submit(open_and_read, type(source), source.settings, spec)) for spec in plan.streams]
+            asked = [
+                (spec, pool.submit(open_and_read, type(source), source.settings, spec)) for spec in held.plan.streams
+            ]
             second = {spec.name: (spec, future.result(self.patience)) for spec, future in asked}
         compare(lab, first, second)
 
     def test_a_stream_closed_before_its_end_has_failed(self, lab: SourceLab) -> None:
         traces = Traces()
-        with lab.source.dump() as plan:
-            stream = lab.source.open(main_stream(plan))
+        with lab.source.dump() as held:
+            stream = held.open(main_stream(held.plan))
             assert stream.readinto(memoryview(bytearray(10))) > 0
             with pytest.raises(DumpFailed):
                 stream.close()
@@ -234,8 +237,8 @@ class SourceConformance(ConformanceKit):
         program = applicable(lab.program)
         source = lab.variant(program=stand_ins.stalls(tmp_path / "waiting", program, _CUT))
         traces = Traces()
-        with source.dump() as plan:
-            stream = source.open(main_stream(plan))
+        with source.dump() as held:
+            stream = held.open(main_stream(held.plan))
             reading = threading.Thread(target=read_quietly, args=(stream,), daemon=True)
             reading.start()
             reading.join(0.5)  # until it waits, most likely
@@ -248,8 +251,8 @@ class SourceConformance(ConformanceKit):
 
     def test_abort_never_raises_and_may_be_repeated(self, lab: SourceLab) -> None:
         for size in (0, 1, _CUT):
-            with lab.source.dump() as plan:
-                stream = lab.source.open(main_stream(plan))
+            with lab.source.dump() as held:
+                stream = held.open(main_stream(held.plan))
                 done = 0
                 while done < size and (count := stream.readinto(memoryview(bytearray(size - done)))):
                     done += count
@@ -258,8 +261,8 @@ class SourceConformance(ConformanceKit):
                 with suppress(DumpFailed):  # so it may be told that the stream was aborted
                     stream.close()
                 stream.abort()
-        with lab.source.dump() as plan:
-            stream = lab.source.open(main_stream(plan))
+        with lab.source.dump() as held:
+            stream = held.open(main_stream(held.plan))
             assert len(read_all(stream)) > _CUT, "the lab's seed is too small to break off half-way"
             stream.abort()
             stream.close()
@@ -269,9 +272,9 @@ class SourceConformance(ConformanceKit):
         dump_all(lab.source)  # what is opened once and for all, is open now
         traces = Traces()
         try:
-            with lab.source.dump() as plan:
-                for spec in plan.streams if how != "not opened" else ():
-                    stream = lab.source.open(spec)
+            with lab.source.dump() as held:
+                for spec in held.plan.streams if how != "not opened" else ():
+                    stream = held.open(spec)
                     stream.readinto(memoryview(bytearray(10)))
                     traces.look()
                     if how == "read to its end":
@@ -288,7 +291,7 @@ class SourceConformance(ConformanceKit):
     def test_secrets_show_nowhere(self, lab: SourceLab) -> None:
         applicable(lab.secrets)
         source = lab.source
-        with source.dump() as plan:
+        with source.dump() as held:
             said = [
                 repr(source),
                 str(source),
@@ -296,7 +299,7 @@ class SourceConformance(ConformanceKit):
                 source.settings.model_dump_json(),
                 source.location,
             ]
-            said += [repr(plan), repr([sorted(spec.attributes.items()) for spec in plan.streams])]
+            said += [repr(held.plan), repr([sorted(spec.attributes.items()) for spec in held.plan.streams])]
         for text in said:
             assert not shown(lab, text)
 
@@ -310,10 +313,10 @@ class SourceConformance(ConformanceKit):
         source, program = lab.source, lab.program
         if isinstance(program, ChildProgram):  # one that stays to be looked at
             source = lab.variant(program=stand_ins.stalls(tmp_path / "waiting", program, 1))
-        with source.dump() as plan:
+        with source.dump() as held:
             look()
-            for spec in plan.streams:
-                stream = source.open(spec)
+            for spec in held.plan.streams:
+                stream = held.open(spec)
                 look()
                 stream.abort()
         restore_all(lab.target().source, dump_all(lab.source), look=look)
@@ -323,8 +326,8 @@ class SourceConformance(ConformanceKit):
         applicable(lab.secrets)
         program = applicable(lab.program)
         source = lab.variant(program=stand_ins.tells_all(tmp_path / "telling", program))
-        with pytest.raises(SourceError) as caught, source.dump() as plan:
-            read_all(source.open(main_stream(plan)))
+        with pytest.raises(SourceError) as caught, source.dump() as held:
+            read_all(held.open(main_stream(held.plan)))
         assert not shown(lab, everything_said(caught.value))
 
     def test_looking_at_a_target_changes_nothing(self, lab: SourceLab) -> None:

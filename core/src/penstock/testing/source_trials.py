@@ -14,7 +14,7 @@ from penstock.api import (
     Source,
     StreamSpec,
 )
-from penstock.testing.dumping import Dump, blocks_of, dump_all, novel_bytes, read_all, within
+from penstock.testing.dumping import Dumped, blocks_of, dump_all, novel_bytes, read_all, restore_one, within
 from penstock.testing.source_lab import SourceLab, Target
 from penstock.testing.traces import Traces
 
@@ -22,13 +22,13 @@ __all__ = ["check_spec", "compare", "main_stream", "must_fail", "restore_broken"
 
 
 def must_fail(patience: float, source: Source, kind: type[DumpFailed] = DumpFailed) -> None:
-    """Dump to where the program gives up, which must be told within `patience` seconds; and nothing may be left."""
+    """Dumped to where the program gives up, which must be told within `patience` seconds; and nothing may be left."""
     traces = Traces()
     streams: list[DumpStream] = []
 
     def dump() -> None:
-        with source.dump() as plan:
-            stream = source.open(main_stream(plan))
+        with source.dump() as held:
+            stream = held.open(main_stream(held.plan))
             streams.append(stream)
             traces.look()
             read_all(stream)
@@ -50,10 +50,10 @@ def restore_broken(lab: SourceLab, target: Target, share: float) -> object:
     for spec, data in streams:
         if spec is broken:
             break
-        target.source.restore(spec, blocks_of(data), RestoreTarget())
+        restore_one(target.source, spec, blocks_of(data))
     before = target.content()
     with pytest.raises(PenstockError):
-        target.source.restore(broken, _damaged(whole[: int(len(whole) * share)]), RestoreTarget())
+        restore_one(target.source, broken, _damaged(whole[: int(len(whole) * share)]))
     return before
 
 
@@ -81,7 +81,7 @@ def check_spec(spec: StreamSpec) -> None:
         (name + value).encode()  # what is no Unicode cannot be written into a manifest
 
 
-def compare(lab: SourceLab, first: Dump, second: Dump) -> None:
+def compare(lab: SourceLab, first: Dumped, second: Dumped) -> None:
     """Two dumps of the same content are the same, but for what the lab says differs."""
     assert first.keys() == second.keys()
     for name, (_, data) in second.items():

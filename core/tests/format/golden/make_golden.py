@@ -9,18 +9,20 @@ version of the format gets its own folder beside `v1`.
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from penstock.api import (
+    Dump,
     DumpPlan,
     DumpStream,
     Inspection,
     InventoryItem,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -96,16 +98,17 @@ class Night(Source):
         return Inspection("golden", "17.1", "17.2", 150_000, inventory, ("a warning",))
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        yield DumpPlan(self.inspect(), tuple(spec for spec, _ in self._streams.values()), "one transaction snapshot")
+    def dump(self) -> Iterator[Dump]:
+        specs = tuple(spec for spec, _ in self._streams.values())
+        yield Dump(DumpPlan(self.inspect(), specs, "one transaction snapshot"), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         return Bytes(self._streams[spec.name][1])
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         raise NotImplementedError
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         raise NotImplementedError
 
 

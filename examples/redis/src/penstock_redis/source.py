@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 from penstock.api import (
     Capability,
     ChildOutput,
+    Dump,
     DumpPlan,
     DumpStream,
     Inspection,
     InventoryItem,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -44,7 +46,7 @@ class RedisSource(Source):
     schemes: ClassVar[tuple[str, ...]] = ("redis",)
     Settings: ClassVar[type[PluginSettings]] = RedisSettings
     #: Not CONSISTENT: the view is taken when the stream is opened, not when the dump begins. It has only one stream.
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
 
     settings: RedisSettings
 
@@ -75,14 +77,15 @@ class RedisSource(Source):
         )
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         """One stream; the server makes a view of its own for it when it is opened."""
         found = self.inspect()
         attributes = {"server_version": found.server_version, "client_version": found.client_version}
         spec = StreamSpec("dump.rdb", FORMAT, size_estimate=found.size_estimate, attributes=attributes)
-        yield DumpPlan(found, (spec,), "one moment: that at which the server forks to write the file")
+        plan = DumpPlan(found, (spec,), "one moment: that at which the server forks to write the file")
+        yield Dump(plan, self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         """Let redis-cli ask for a synchronisation, as a replica does, and write what it gets to its output."""
         settings = self.settings
         if spec.format != FORMAT:
@@ -120,11 +123,17 @@ class RedisSource(Source):
         if held and not target.clean:
             raise TargetNotEmpty(f"{self.location} holds {', '.join(held)}", hint="restore into an empty server")
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
         """Let the server synchronise from here. It replaces its data when it has all of it, and not before."""
-        with Connection(self.settings) as server:
-            address = RestoreOptions.of(target).address
-            replicate(server, spec.name, blocks, address=address, timeout=self.settings.stall_timeout)
+        del streams
+        address = RestoreOptions.of(target).address
+
+        def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+            with Connection(self.settings) as server:
+                replicate(server, spec.name, blocks, address=address, timeout=self.settings.stall_timeout)
+
+        yield Restore(write)
 
     @property
     def _client(self) -> str:

@@ -41,7 +41,7 @@ class WebDavSink(Sink):
     name: ClassVar[str] = "webdav"
     schemes: ClassVar[tuple[str, ...]] = ("webdav", "webdavs")
     Settings: ClassVar[type[PluginSettings]] = WebDavSettings
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONDITIONAL_PUT})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONDITIONAL_PUT})
 
     settings: WebDavSettings
 

@@ -67,16 +67,21 @@ def test_the_databases_of_a_standalone_server_are_dumped_one_by_one(
         for name in ("one", "two", "three"):
             client[name].things.insert_one({"_id": 1})
     source = source_of(server)
-    with source.dump() as plan:
-        assert [spec.name for spec in plan.streams] == ["one.archive", "three.archive", "two.archive", "admin.archive"]
-        assert [spec.optional for spec in plan.streams] == [False, False, False, True]
-        assert plan.consistency == "none: the server is no member of a replica set, and has no oplog"
+    with source.dump() as held:
+        assert [spec.name for spec in held.plan.streams] == [
+            "one.archive",
+            "three.archive",
+            "two.archive",
+            "admin.archive",
+        ]
+        assert [spec.optional for spec in held.plan.streams] == [False, False, False, True]
+        assert held.plan.consistency == "none: the server is no member of a replica set, and has no oplog"
     with pytest.raises(SourceError, match="standalone server"):
         source_of(server, oplog="yes").inspect()
-    with source_of(server, databases="two").dump() as plan:
-        assert [spec.name for spec in plan.streams] == ["two.archive"]
-    with source_of(server, exclude_databases=["two"], users="no").dump() as plan:
-        assert [spec.name for spec in plan.streams] == ["one.archive", "three.archive"]
+    with source_of(server, databases="two").dump() as held:
+        assert [spec.name for spec in held.plan.streams] == ["two.archive"]
+    with source_of(server, exclude_databases=["two"], users="no").dump() as held:
+        assert [spec.name for spec in held.plan.streams] == ["one.archive", "three.archive"]
     with pytest.raises(SourceError, match="no database four"):
         source_of(server, databases=["four"]).inspect()
     server.wipe()
@@ -86,12 +91,12 @@ def test_a_choice_of_databases_gives_up_the_point_in_time_and_says_so(
     mongo: MongoServer, source_of: MakeSource
 ) -> None:
     fill(mongo, 1)
-    with source_of(mongo, databases="shop").dump() as plan:
-        assert plan.consistency == "none: databases are dumped one by one, without the oplog"
-        assert any("not at one point in time" in warning for warning in plan.inspection.warnings)
-    with source_of(mongo).dump() as plan:
-        assert plan.consistency == "point in time through the oplog"
-        assert not plan.inspection.warnings
+    with source_of(mongo, databases="shop").dump() as held:
+        assert held.plan.consistency == "none: databases are dumped one by one, without the oplog"
+        assert any("not at one point in time" in warning for warning in held.plan.inspection.warnings)
+    with source_of(mongo).dump() as held:
+        assert held.plan.consistency == "point in time through the oplog"
+        assert not held.plan.inspection.warnings
 
 
 def test_a_sharded_cluster_is_refused_unless_inconsistency_is_accepted(
@@ -102,9 +107,9 @@ def test_a_sharded_cluster_is_refused_unless_inconsistency_is_accepted(
     with pytest.raises(SourceError, match="sharded cluster") as caught:
         source_of(mongo).inspect()
     assert "oplog = no" in (caught.value.hint or "")
-    with source_of(mongo, oplog="no").dump() as plan:
-        assert plan.consistency == "none: a sharded cluster was read while it was in use"
-        assert any("sharded" in warning for warning in plan.inspection.warnings)
+    with source_of(mongo, oplog="no").dump() as held:
+        assert held.plan.consistency == "none: a sharded cluster was read while it was in use"
+        assert any("sharded" in warning for warning in held.plan.inspection.warnings)
 
 
 def test_the_inventory_has_everything_and_marks_what_is_estimated(mongo: MongoServer, source_of: MakeSource) -> None:
@@ -121,23 +126,25 @@ def test_the_inventory_has_everything_and_marks_what_is_estimated(mongo: MongoSe
         "collection", "capped collection", "view", "time-series collection", "users", "roles",
     }  # fmt: skip
     assert estimated.size_estimate == 30 * 14
-    with source_of(mongo, row_counts="exact").dump() as plan:
-        assert InventoryItem("collection", "shop.orders", 30, 30 * 14, exact=True) in plan.inspection.inventory
-        assert InventoryItem("view", "shop.seen") in plan.inspection.inventory
-        assert InventoryItem("time-series collection", "shop.weather", 0, 0, exact=True) in plan.inspection.inventory
+    with source_of(mongo, row_counts="exact").dump() as held:
+        assert InventoryItem("collection", "shop.orders", 30, 30 * 14, exact=True) in held.plan.inspection.inventory
+        assert InventoryItem("view", "shop.seen") in held.plan.inspection.inventory
+        assert (
+            InventoryItem("time-series collection", "shop.weather", 0, 0, exact=True) in held.plan.inspection.inventory
+        )
     off = source_of(mongo, row_counts="off").inspect()
     assert all(item.rows is None for item in off.inventory if item.kind == "collection")
 
 
 def open_elsewhere(settings: MongoSettings, spec: StreamSpec) -> bytes:
-    return read_all(MongoSource(settings).open(spec))
+    return read_all(MongoSource(settings).attach(spec))
 
 
 def test_another_process_may_open_a_stream_of_the_plan(mongo: MongoServer, source_of: MakeSource) -> None:
     fill(mongo, 1)
     source = source_of(mongo)
-    with source.dump() as plan, ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        assert len(pool.submit(open_elsewhere, source.settings, plan.streams[0]).result()) > 1_000_000
+    with source.dump() as held, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert len(pool.submit(open_elsewhere, source.settings, held.plan.streams[0]).result()) > 1_000_000
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -149,9 +156,9 @@ def test_no_secret_is_in_any_command_line_or_environment(
     fill(server)
     source = source_of(server)
     seen: list[bytes] = []
-    with source.dump() as plan:
-        assert PASSWORD not in repr(plan)
-        stream = source.open(plan.streams[0])
+    with source.dump() as held:
+        assert PASSWORD not in repr(held.plan)
+        stream = held.open(held.plan.streams[0])
         stream.readinto(memoryview(bytearray(10)))
         for folder in Path("/proc").iterdir():
             with suppress(OSError):
@@ -241,8 +248,8 @@ def test_another_member_may_be_preferred(mongo: MongoServer, source_of: MakeSour
 def test_a_killed_mongodump_is_a_failed_dump(mongo: MongoServer, source_of: MakeSource) -> None:
     fill(mongo)
     source = source_of(mongo)
-    with source.dump() as plan:
-        stream = source.open(plan.streams[0])
+    with source.dump() as held:
+        stream = held.open(held.plan.streams[0])
         assert stream.readinto(memoryview(bytearray(1000))) > 0
         (pid,) = mongodumps()
         os.kill(pid, signal.SIGKILL)
@@ -257,8 +264,8 @@ def test_a_killed_mongodump_is_a_failed_dump(mongo: MongoServer, source_of: Make
 def test_an_aborted_stream_leaves_no_process(mongo: MongoServer, source_of: MakeSource) -> None:
     fill(mongo)
     source = source_of(mongo)
-    with source.dump() as plan:
-        stream = source.open(plan.streams[0])
+    with source.dump() as held:
+        stream = held.open(held.plan.streams[0])
         stream.readinto(memoryview(bytearray(1000)))
         assert mongodumps()
         stream.abort()
@@ -282,16 +289,16 @@ def test_a_mongodump_that_does_not_end_well_is_a_failed_dump(
     (tmp_path / "mongodump").write_text(text, encoding="utf-8")
     (tmp_path / "mongodump").chmod(0o755)
     source = source_of(mongo, client_path=tmp_path, stall_timeout=5)
-    with source.dump() as plan, pytest.raises(error, match=words):
-        read_all(source.open(plan.streams[0]))
+    with source.dump() as held, pytest.raises(error, match=words):
+        read_all(held.open(held.plan.streams[0]))
 
 
 def test_a_member_that_dies_during_the_dump_fails_it(mongo_servers: MongoServers, source_of: MakeSource) -> None:
     server = mongo_servers.get(name="to be killed")
     fill(server, 40)
     source = source_of(server)
-    with source.dump() as plan:
-        stream = source.open(plan.streams[0])
+    with source.dump() as held:
+        stream = held.open(held.plan.streams[0])
         stream.readinto(memoryview(bytearray(1000)))
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)

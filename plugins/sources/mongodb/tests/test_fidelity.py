@@ -53,12 +53,12 @@ def test_everything_comes_back_from_a_standalone_server_database_by_database(
     fill_nasty(server)
     before = look(server)
     source = source_of(server)
-    with source.dump() as plan:
-        assert plan.consistency.startswith("none: ")
-        assert {spec.name for spec in plan.streams} == {
+    with source.dump() as held:
+        assert held.plan.consistency.startswith("none: ")
+        assert {spec.name for spec in held.plan.streams} == {
             "shop.archive", "ünïcode-数据_1.archive", "CamelCase.archive", "admin.archive",
         }  # fmt: skip
-        dump = {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+        dump = {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
     server.wipe()
     restore_all(source, dump)
     assert look(server) == before
@@ -97,10 +97,10 @@ def test_a_dump_of_a_deployment_that_is_written_to_is_of_one_moment(
         writer.start()
         try:
             source = source_of(every_mongo)
-            with source.dump() as plan:
-                assert plan.consistency == "point in time through the oplog"
-                (spec,) = plan.streams
-                data = read_all(source.open(spec))
+            with source.dump() as held:
+                assert held.plan.consistency == "point in time through the oplog"
+                (spec,) = held.plan.streams
+                data = read_all(held.open(spec))
         finally:
             stop.set()
             writer.join(30)
@@ -143,9 +143,9 @@ def test_what_is_made_while_the_dump_runs_comes_back_too(mongo: MongoServer, sou
                 number += 1
 
         source = source_of(mongo)
-        with source.dump() as plan:
-            (spec,) = plan.streams
-            stream = source.open(spec)
+        with source.dump() as held:
+            (spec,) = held.plan.streams
+            stream = held.open(spec)
             first = bytearray(1)
             assert stream.readinto(memoryview(first)) == 1
             writer = threading.Thread(target=write)

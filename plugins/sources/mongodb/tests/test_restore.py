@@ -20,6 +20,7 @@ from penstock.api import (
     TargetNotEmpty,
     UsageError,
 )
+from penstock.testing.dumping import restore_one
 
 pytestmark = pytest.mark.server
 
@@ -139,7 +140,7 @@ def test_damage_that_is_found_late_leaves_nothing_unless_asked_for(
         raise DamagedObject("packs/aa/aa", "its digest is wrong")
 
     with pytest.raises(DamagedObject):
-        source_of(mongo).restore(spec, late(data), options(undo=undo))
+        restore_one(source_of(mongo), spec, late(data), options(undo=undo))
     assert (held(mongo) == {}) == (undo == "yes")
 
 
@@ -149,7 +150,7 @@ def test_an_archive_that_is_cut_off_fails_and_says_what_is_left(
 ) -> None:
     ((spec, data),) = small.values()
     with pytest.raises(RestoreFailed) as caught:
-        source_of(mongo).restore(spec, blocks_of(data[:-cut]), RestoreTarget())
+        restore_one(source_of(mongo), spec, blocks_of(data[:-cut]), RestoreTarget())
     said = "\n".join(caught.value.details)
     assert "Failed: " in said
     assert "the database shop, which was restored in part, was dropped again" in said
@@ -164,7 +165,7 @@ def test_what_was_in_the_target_is_never_dropped_after_a_failure(
     with mongo.connected() as client:
         client.shop.orders.insert_one({"_id": 5, "data": "mine"})
     with pytest.raises(RestoreFailed) as caught:
-        source_of(mongo).restore(spec, blocks_of(data), RestoreTarget())
+        restore_one(source_of(mongo), spec, blocks_of(data), RestoreTarget())
     assert "E11000" in "\n".join(caught.value.details)
     assert "the database shop is restored in part" in "\n".join(caught.value.details)
     with mongo.connected() as client:
@@ -178,7 +179,7 @@ def test_nothing_is_dropped_before_the_first_block_is_there(
     with mongo.connected() as client:
         client.shop.orders.insert_one({"_id": 5})
     with pytest.raises(DamagedObject):
-        source_of(mongo).restore(spec, damaged(b""), options(clean=True))
+        restore_one(source_of(mongo), spec, damaged(b""), options(clean=True))
     assert held(mongo) == {"shop.orders": 1}
 
 
@@ -197,7 +198,7 @@ def test_versions_are_compared(mongo: MongoServer, source_of: MakeSource, small:
         [of(server_version="8.0.1", client_version="100.12.0")], options(older_server="yes", older_client="yes")
     )
     with pytest.raises(UsageError, match="format"):
-        source.restore(replace(spec, format="sql"), blocks_of(data), RestoreTarget())
+        restore_one(source, replace(spec, format="sql"), blocks_of(data), RestoreTarget())
 
 
 def test_an_older_servers_dump_restores_into_a_newer_one(
@@ -278,7 +279,7 @@ def test_no_secret_is_in_the_command_line_of_mongorestore(
                 seen.extend(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
             yield block
 
-    source_of(server).restore(spec, blocks(), RestoreTarget())
+    restore_one(source_of(server), spec, blocks(), RestoreTarget())
     assert any(b"mongorestore\0--config=/dev/fd/" in command for command in seen)
     assert not any(server.password.encode() in command for command in seen)
     assert held(server) == WHOLE
@@ -297,7 +298,7 @@ def test_a_mongorestore_that_fails_is_quoted_without_the_documents(
     (tmp_path / "mongorestore").write_text(text, encoding="utf-8")
     (tmp_path / "mongorestore").chmod(0o755)
     with pytest.raises(RestoreFailed) as caught:
-        source_of(mongo, client_path=tmp_path).restore(spec, blocks_of(data), RestoreTarget())
+        restore_one(source_of(mongo, client_path=tmp_path), spec, blocks_of(data), RestoreTarget())
     assert "secret" not in "\n".join(caught.value.details)
     assert "anyAction" in (caught.value.hint or "")
 

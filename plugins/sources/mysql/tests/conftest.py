@@ -67,8 +67,8 @@ def read_all(stream: DumpStream) -> bytes:
 
 def dump_all(source: MySQLSource) -> Dump:
     """All streams of one dump, by name."""
-    with source.dump() as plan:
-        return {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+    with source.dump() as held:
+        return {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
 
 
 def blocks_of(data: bytes, size: int = 100_000) -> Iterator[memoryview]:
@@ -86,5 +86,7 @@ def restore_all(
     target = RestoreTarget(clean=clean, options=options)
     found = sorted(streams.values() if isinstance(streams, dict) else streams, key=lambda one: one[0].phase)
     source.check_target([spec for spec, _ in found], target)
-    for spec, data in found:
-        source.restore(spec, blocks_of(data), target)
+    with source.restore([spec for spec, _ in found], target) as restoring:
+        for spec, data in found:
+            restoring.write(spec, blocks_of(data))
+        restoring.finish()

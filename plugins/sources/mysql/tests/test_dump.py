@@ -143,13 +143,13 @@ def test_rows_are_counted_exactly_in_the_dumps_own_view(mysql: MySQLServer, sour
         fill(mysql, name, 5000)
         mysql.execute("CREATE TABLE small AS SELECT 1 AS i UNION SELECT 2", name)
         source = source_of(mysql, name, row_counts="exact", consistency="server")
-        with source.dump() as plan:
+        with source.dump() as held:
             mysql.execute("INSERT INTO small VALUES (3)", name)
             mysql.execute("INSERT INTO filled VALUES (-1, 'late')", name)
-            data = read_all(source.open(plan.streams[0]))
-        with source_of(mysql, name, row_counts="off").dump() as other:
-            assert {item.rows for item in other.inspection.inventory} == {None}
-    items = {item.name: item for item in plan.inspection.inventory}
+            data = read_all(held.open(held.plan.streams[0]))
+        with source_of(mysql, name, row_counts="off").dump() as other_held:
+            assert {item.rows for item in other_held.plan.inspection.inventory} == {None}
+    items = {item.name: item for item in held.plan.inspection.inventory}
     assert (items["counted.small"].rows, items["counted.small"].exact) == (2, True)
     assert (items["counted.filled"].rows, items["counted.filled"].exact) == (5000, True)
     assert b"late" not in data
@@ -158,16 +158,16 @@ def test_rows_are_counted_exactly_in_the_dumps_own_view(mysql: MySQLServer, sour
 def test_rows_that_were_counted_beside_the_dump_are_not_called_exact(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("counted") as name:
         mysql.execute("CREATE TABLE small AS SELECT 1 AS i UNION SELECT 2", name)
-        with source_of(mysql, name, row_counts="exact").dump() as plan:
-            assert plan.inspection.inventory[0] == InventoryItem("table", "counted.small", 2, 16384, exact=False)
+        with source_of(mysql, name, row_counts="exact").dump() as held:
+            assert held.plan.inspection.inventory[0] == InventoryItem("table", "counted.small", 2, 16384, exact=False)
 
 
 def test_a_plan_says_what_its_consistency_is_worth(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("one") as one, mysql.database("other") as other:
         said = {}
         for names, consistency in (((one,), "database"), ((one, other), "database"), ((one, other), "server")):
-            with source_of(mysql, *names, consistency=consistency).dump() as plan:
-                said[len(names), consistency] = plan.consistency.split(",")[0]
+            with source_of(mysql, *names, consistency=consistency).dump() as held:
+                said[len(names), consistency] = held.plan.consistency.split(",")[0]
     assert said == {
         (1, "database"): "one transaction",
         (2, "database"): "one transaction for each database",
@@ -203,14 +203,14 @@ def test_another_process_may_open_a_stream_of_the_plan(mysql: MySQLServer, sourc
     with mysql.database("elsewhere") as name:
         mysql.execute("CREATE TABLE t AS SELECT 'there' AS what", name)
         source = source_of(mysql, name, grants="yes")
-        with source.dump() as plan:
+        with source.dump() as held:
             other = MySQLSource(source.settings)
-            assert [read_all(other.open(spec)) for spec in plan.streams] == [
-                read_all(source.open(spec)) for spec in plan.streams
+            assert [read_all(other.attach(spec)) for spec in held.plan.streams] == [
+                read_all(held.open(spec)) for spec in held.plan.streams
             ]
         together = source_of(mysql, name, consistency="server")
-        with together.dump() as plan, pytest.raises(SourceError, match="only be read where"):
-            MySQLSource(together.settings).open(plan.streams[0])
+        with together.dump() as held, pytest.raises(SourceError, match="only be read where"):
+            MySQLSource(together.settings).attach(held.plan.streams[0])
 
 
 def test_no_secret_is_in_any_command_line_or_environment(mysql: MySQLServer, source_of: MakeSource) -> None:
@@ -219,9 +219,9 @@ def test_no_secret_is_in_any_command_line_or_environment(mysql: MySQLServer, sou
         fill(mysql, name)
         source = source_of(mysql, name, user=user, account_password=password, grants="auto")
         seen: list[bytes] = []
-        with source.dump() as plan:
-            assert PASSWORD not in repr(plan)
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            assert PASSWORD not in repr(held.plan)
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(10)))
             assert children()
             for folder in Path("/proc").iterdir():
@@ -245,8 +245,8 @@ def test_a_killed_dump_program_is_a_failed_dump(mysql: MySQLServer, source_of: M
     with mysql.database("killed") as name:
         fill(mysql, name)
         source = source_of(mysql, name)
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
             (pid,) = children()
             os.kill(pid, signal.SIGKILL)
@@ -259,8 +259,8 @@ def test_a_lost_connection_fails_the_dump_with_what_the_program_said(mysql: MySQ
     with mysql.database("cut") as name:
         fill(mysql, name)
         source = source_of(mysql, name)
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
             for pid, *_ in mysql.query("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = 'cut'"):
                 mysql.execute(f"KILL {pid}")
@@ -275,8 +275,8 @@ def test_a_table_that_is_dropped_meanwhile_fails_the_dump(mysql: MySQLServer, so
         fill(mysql, name)
         mysql.execute("CREATE TABLE z_last (i INT PRIMARY KEY)", name)
         source = source_of(mysql, name)
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
             mysql.execute("DROP TABLE z_last", name)
             with pytest.raises(DumpFailed) as caught:
@@ -326,8 +326,8 @@ def test_an_aborted_stream_leaves_no_process(mysql: MySQLServer, source_of: Make
     with mysql.database("aborted") as name:
         fill(mysql, name)
         source = source_of(mysql, name)
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
             stream.abort()
             assert not children()
@@ -351,12 +351,12 @@ def test_the_logins_and_option_files_of_the_user_are_not_obeyed(
 def test_what_is_opened_twice_or_read_after_its_end_is_an_error(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("twice") as name:
         source = source_of(mysql, name, grants="yes")
-        with source.dump() as plan:
-            accounts: StreamSpec = replace(plan.streams[-1])
-            stream = source.open(accounts)
+        with source.dump() as held:
+            accounts: StreamSpec = replace(held.plan.streams[-1])
+            stream = held.open(accounts)
             with pytest.raises(DumpFailed):
                 stream.close()
-            stream = source.open(accounts)
+            stream = held.open(accounts)
             stream.abort()
             with pytest.raises(DumpFailed):
                 stream.readinto(memoryview(bytearray(10)))

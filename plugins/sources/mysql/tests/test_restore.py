@@ -26,6 +26,7 @@ from penstock.api import (
     TargetNotEmpty,
     UsageError,
 )
+from penstock.testing.dumping import restore_one
 
 pytestmark = pytest.mark.server
 
@@ -205,7 +206,7 @@ def test_a_damaged_dump_leaves_no_database_behind(
 ) -> None:
     (spec, data), source = small["db/small.sql"], source_of(mysql, fresh)
     with pytest.raises(DamagedObject):
-        source.restore(spec, damaged(data), RestoreTarget())
+        restore_one(source, spec, damaged(data), RestoreTarget())
     assert not exists(mysql, fresh)
 
 
@@ -216,7 +217,7 @@ def test_half_a_dump_is_no_dump_and_leaves_no_database(
     (spec, data), source = small["db/small.sql"], source_of(mysql, fresh)
     cut = data.rindex(b"-- Dump completed") + 5 if cut == -1 else cut
     with pytest.raises(RestoreFailed) as caught:
-        source.restore(spec, blocks_of(data[:cut]), RestoreTarget())
+        restore_one(source, spec, blocks_of(data[:cut]), RestoreTarget())
     assert not exists(mysql, fresh)
     assert "was dropped again" in caught.value.details[-1]
 
@@ -228,7 +229,7 @@ def test_a_failed_restore_into_a_database_that_was_there_says_what_is_left(
     broken = data.replace(b"CREATE TABLE `z`", b"CREATE TABEL `z`")
     with mysql.database("existing") as name:
         with pytest.raises(RestoreFailed, match="exited with 1") as caught:
-            source_of(mysql, name).restore(spec, blocks_of(broken), RestoreTarget())
+            restore_one(source_of(mysql, name), spec, blocks_of(broken), RestoreTarget())
         assert "cannot undo" in caught.value.details[-1]
         assert "3 tables and views" in caught.value.details[-1]
         assert any("TABEL" in line for line in caught.value.details)
@@ -254,7 +255,7 @@ def test_commands_of_the_client_in_a_dump_are_never_run(
         trace = tmp_path / str(number)
         hostile = command % os.fsencode(trace) + data
         with pytest.raises(RestoreFailed):
-            source_of(mysql, fresh).restore(spec, blocks_of(hostile), RestoreTarget())
+            restore_one(source_of(mysql, fresh), spec, blocks_of(hostile), RestoreTarget())
         assert not trace.exists()
 
 
@@ -273,7 +274,7 @@ def test_the_password_reaches_no_command_line_at_a_restore(
                     continue
             yield block
 
-    source_of(mysql, fresh).restore(spec, blocks(), RestoreTarget())
+    restore_one(source_of(mysql, fresh), spec, blocks(), RestoreTarget())
     assert any(b"--binary-mode" in command for command in seen)
     assert not any(b"s3cret" in command for command in seen)
 
@@ -366,7 +367,7 @@ def test_a_restored_stream_of_another_format_is_refused(
 ) -> None:
     spec, data = small["db/small.sql"]
     with pytest.raises(UsageError, match="format"):
-        source_of(mariadb).restore(replace(spec, format="sqlite"), blocks_of(data), RestoreTarget())
+        restore_one(source_of(mariadb), replace(spec, format="sqlite"), blocks_of(data), RestoreTarget())
 
 
 def test_nothing_is_left_of_the_temporary_folder(

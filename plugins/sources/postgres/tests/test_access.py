@@ -14,6 +14,7 @@ from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import Dump, dump_all, restore_all
 
 from penstock.api import RestoreTarget, SourceDenied, SourceError, SourceUnreachable
+from penstock.testing.dumping import restore_one
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.source import PostgresSource
 
@@ -168,7 +169,7 @@ class TestFilesOfLibpq:
         spec, data = dump["secure.dump"]
         rename = RestoreTarget(options={"rename": "secure=secure_copy"})
         target.check_target([spec], rename)
-        target.restore(spec, watched(), rename)
+        restore_one(target, spec, watched(), rename)
         assert any(b"pg_restore" in command for command in seen)
         assert not any(PASSWORD.encode() in command for command in seen)
         assert secure.query("SELECT what FROM t", "secure_copy") == [("transported",)]

@@ -88,9 +88,9 @@ def test_what_is_said_of_a_choice_is_what_pg_dump_makes_of_it(
 ) -> None:
     server, name = chosen
     source = source_of(server, name, globals="no", **choice)
-    with source.dump() as plan:
-        (spec,) = plan.streams
-        archive = listed(server, read_all(source.open(spec)))
+    with source.dump() as held:
+        (spec,) = held.plan.streams
+        archive = listed(server, read_all(held.open(spec)))
     kinds = {
         "table": "TABLE",
         "partition": "TABLE",
@@ -98,15 +98,15 @@ def test_what_is_said_of_a_choice_is_what_pg_dump_makes_of_it(
         "partitioned table": "TABLE",
         "materialized view": "MATERIALIZED VIEW",
     }
-    told = {(kinds[item.kind], item.name) for item in plan.inspection.inventory if item.kind in kinds}
-    rows = {("TABLE DATA", item.name) for item in plan.inspection.inventory if item.kind in ("table", "partition")}
+    told = {(kinds[item.kind], item.name) for item in held.plan.inspection.inventory if item.kind in kinds}
+    rows = {("TABLE DATA", item.name) for item in held.plan.inspection.inventory if item.kind in ("table", "partition")}
     assert told == {one for one in archive if one[0] in ("TABLE", "MATERIALIZED VIEW")}
     assert rows == {one for one in archive if one[0] == "TABLE DATA"}
-    (sequences,) = [item.rows for item in plan.inspection.inventory if item.kind == "sequences"]
+    (sequences,) = [item.rows for item in held.plan.inspection.inventory if item.kind == "sequences"]
     assert sequences == sum(kind == "SEQUENCE" for kind, _ in archive)
     # The manifest says that it is no complete backup.
-    assert spec.attributes["choice"] in plan.consistency
-    assert any("no complete backup of chosen" in warning for warning in plan.inspection.warnings)
+    assert spec.attributes["choice"] in held.plan.consistency
+    assert any("no complete backup of chosen" in warning for warning in held.plan.inspection.warnings)
 
 
 @pytest.mark.server
@@ -174,8 +174,8 @@ def test_only_what_is_chosen_must_be_readable_and_only_its_roles_are_needed(
         ({"exclude_tables": "shop.orders"}, "cho_clerk\ncho_other\npostgres"),
         ({}, "cho_clerk\ncho_other\npostgres"),
     ):
-        with source_of(server, name, globals="no", **settings).dump() as plan:
-            assert plan.streams[0].attributes["roles"] == roles, settings
+        with source_of(server, name, globals="no", **settings).dump() as held:
+            assert held.plan.streams[0].attributes["roles"] == roles, settings
 
 
 @pytest.mark.server

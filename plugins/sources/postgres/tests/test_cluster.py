@@ -62,25 +62,25 @@ def test_a_whole_cluster_comes_back_on_a_new_server(
     full: PostgresServer, spare: PostgresServer, source_of: MakeSource
 ) -> None:
     source = source_of(full, None, databases=["clu*", "clu_tmpl", "postgres"])
-    assert Capability.CONSISTENT not in source.capabilities
-    with source.dump() as plan:
+    assert Capability.CONSISTENT not in source.capabilities()
+    with source.dump() as held:
         # Each database's view is there from the beginning, though its stream is read later.
         for name in ("clu_shop", "clu/näme"):
             full.execute("CREATE TABLE late AS SELECT 'too-' || 'late' AS what", name)
-        dump: Dump = {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+        dump: Dump = {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
     for name in ("clu_shop", "clu/näme"):
         full.execute("DROP TABLE late", name)
     archives = ["db/clu%2Fnäme.dump", "db/clu_shop.dump", "db/clu_tmpl.dump", "db/postgres.dump"]
     assert list(dump) == ["globals.sql", *archives]
     assert not any(b"too-late" in data for _, data in dump.values())
-    assert plan.consistency.startswith("one transaction snapshot for each database, taken one after the other")
-    assert len({spec.attributes["snapshot"] for spec in plan.streams[1:]}) == 4
-    assert plan.inspection.size_estimate == sum(spec.size_estimate or 0 for spec in plan.streams[1:])
-    items = {(item.kind, item.name): item.rows for item in plan.inspection.inventory}
+    assert held.plan.consistency.startswith("one transaction snapshot for each database, taken one after the other")
+    assert len({spec.attributes["snapshot"] for spec in held.plan.streams[1:]}) == 4
+    assert held.plan.inspection.size_estimate == sum(spec.size_estimate or 0 for spec in held.plan.streams[1:])
+    items = {(item.kind, item.name): item.rows for item in held.plan.inspection.inventory}
     assert items["database", "clu_shop"] is None
     assert items["table", "clu_shop.public.t"] == 3
     assert ("database left out", "clu_closed") in items
-    assert plan.inspection.warnings == ("the database clu_closed is left out: it refuses connections",)
+    assert held.plan.inspection.warnings == ("the database clu_closed is left out: it refuses connections",)
 
     restore_all(source_of(spare, None), dump)
     for name in (*NAMES, "postgres"):

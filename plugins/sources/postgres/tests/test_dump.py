@@ -73,16 +73,16 @@ def test_the_streams_hold_what_was_there_when_the_dump_began(postgres: PostgresS
     with postgres.database("moving") as name:
         postgres.execute("CREATE TABLE t AS SELECT 'before-' || generate_series(1, 3) AS what", name)
         source = source_of(postgres, name)
-        with source.dump() as plan:
+        with source.dump() as held:
             postgres.execute("INSERT INTO t SELECT 'after-' || generate_series(1, 5)", name)
-            data = read_all(source.open(plan.streams[-1]))
-            assert InventoryItem("table", "public.t", 3, 8192, exact=True) in plan.inspection.inventory
+            data = read_all(held.open(held.plan.streams[-1]))
+            assert InventoryItem("table", "public.t", 3, 8192, exact=True) in held.plan.inspection.inventory
     assert data.count(b"before-") == 3
     assert b"after-" not in data
 
 
 def open_elsewhere(settings: PostgresSettings, spec: StreamSpec) -> bytes:
-    return read_all(PostgresSource(settings).open(spec))
+    return read_all(PostgresSource(settings).attach(spec))
 
 
 def test_another_process_may_open_a_stream_of_the_plan(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
@@ -90,11 +90,11 @@ def test_another_process_may_open_a_stream_of_the_plan(newest_postgres: Postgres
         newest_postgres.execute("CREATE TABLE t AS SELECT 'before' AS what", name)
         source = source_of(newest_postgres, name, globals="no")
         with (
-            source.dump() as plan,
+            source.dump() as held,
             ProcessPoolExecutor(1, get_context("spawn")) as pool,
         ):
             newest_postgres.execute("INSERT INTO t VALUES ('after')", name)
-            data = pool.submit(open_elsewhere, source.settings, plan.streams[0]).result()
+            data = pool.submit(open_elsewhere, source.settings, held.plan.streams[0]).result()
     assert b"before" in data
     assert b"after" not in data
 
@@ -107,15 +107,15 @@ def test_no_secret_is_in_any_command_line_and_the_dump_has_the_password_all_the_
         server.execute(FILL, name)
         source = source_of(server, name)
         seen: list[bytes] = []
-        with source.dump() as plan:
-            for spec in plan.streams:
-                stream = source.open(spec)
+        with source.dump() as held:
+            for spec in held.plan.streams:
+                stream = held.open(spec)
                 stream.readinto(memoryview(bytearray(10)))
                 for folder in Path("/proc").iterdir():
                     with suppress(OSError):
                         seen.append((folder / "cmdline").read_bytes())
                 stream.abort()
-            assert PASSWORD not in repr(plan)
+            assert PASSWORD not in repr(held.plan)
     assert any(b"pg_dump\0--format=custom" in command for command in seen)
     assert not any(PASSWORD.encode() in command for command in seen)
 
@@ -124,8 +124,8 @@ def test_a_killed_pg_dump_is_a_failed_dump(newest_postgres: PostgresServer, sour
     with newest_postgres.database("killed") as name:
         newest_postgres.execute(FILL, name)
         source = source_of(newest_postgres, name, globals="no")
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             assert stream.readinto(memoryview(bytearray(1000))) == 1000
             (pid,) = children("pg_dump")
             os.kill(pid, signal.SIGKILL)
@@ -141,8 +141,8 @@ def test_what_pg_dump_says_last_is_in_the_error(newest_postgres: PostgresServer,
     with newest_postgres.database("cut off") as name:
         newest_postgres.execute(FILL, name)
         source = source_of(newest_postgres, name, globals="no")
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
             newest_postgres.query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY public.filled%'"
@@ -159,14 +159,14 @@ def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, so
     with newest_postgres.database("aborted") as name:
         newest_postgres.execute(FILL, name)
         source = source_of(newest_postgres, name, globals="no")
-        with source.dump() as plan:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
             assert children("pg_dump")
             stream.abort()
             assert not children("pg_dump")
         with pytest.raises(DumpFailed):
-            read_all(source.open(plan.streams[0]))  # the snapshot is gone
+            read_all(held.open(held.plan.streams[0]))  # the snapshot is gone
 
 
 def test_what_no_snapshot_protects_from_waits_until_the_dump_is_done(
@@ -175,12 +175,12 @@ def test_what_no_snapshot_protects_from_waits_until_the_dump_is_done(
     with newest_postgres.database("held") as name:
         newest_postgres.execute("CREATE TABLE t AS SELECT 'still-' || generate_series(1, 3) AS what", name)
         source = source_of(newest_postgres, name, globals="no", row_counts="off")
-        with source.dump() as plan, newest_postgres.connect(name) as other:
+        with source.dump() as held, newest_postgres.connect(name) as other:
             other.execute("SET lock_timeout = 100")
             for statement in ("TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER what TYPE varchar(9)"):
                 with pytest.raises(psycopg.errors.LockNotAvailable):
                     other.execute(statement.encode())
-            assert read_all(source.open(plan.streams[0])).count(b"still-") == 3
+            assert read_all(held.open(held.plan.streams[0])).count(b"still-") == 3
         newest_postgres.execute("TRUNCATE t", name)
 
 
@@ -200,10 +200,10 @@ class TestWithoutLocks:
         with newest_postgres.database("dropped") as name:
             newest_postgres.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE stays AS SELECT 2 AS i", name)
             source = source_of(newest_postgres, name, globals="no")
-            with source.dump() as plan:
+            with source.dump() as held:
                 newest_postgres.execute(statement, name)
                 with pytest.raises(DumpFailed) as caught:
-                    read_all(source.open(plan.streams[0]))
+                    read_all(held.open(held.plan.streams[0]))
             assert "t" in f"{caught.value.message} {caught.value.details}"
 
     def test_a_lock_that_comes_after_the_plan_stalls_or_fails_the_dump(
@@ -213,10 +213,10 @@ class TestWithoutLocks:
             newest_postgres.execute("CREATE TABLE t (i integer)", name)
             for settings, error in (({"stall_timeout": 0.3}, DumpStalled), ({"lock_timeout": 0.3}, DumpFailed)):
                 source = source_of(newest_postgres, name, globals="no", row_counts="off", **settings)
-                with source.dump() as plan, newest_postgres.connect(name, autocommit=False) as holder:
+                with source.dump() as held, newest_postgres.connect(name, autocommit=False) as holder:
                     holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
                     with pytest.raises(error):
-                        read_all(source.open(plan.streams[0]))
+                        read_all(held.open(held.plan.streams[0]))
 
 
 def test_globals_without_their_end_are_a_failed_dump(
@@ -228,8 +228,8 @@ def test_globals_without_their_end_are_a_failed_dump(
     (tmp_path / "pg_dumpall").write_text("#!/bin/sh\necho 'CREATE ROLE half;'\n", encoding="utf-8")
     (tmp_path / "pg_dumpall").chmod(0o755)
     source = source_of(newest_postgres, "postgres", client_path=tmp_path)
-    with source.dump() as plan, pytest.raises(DumpFailed, match="end marker"):
-        read_all(source.open(plan.streams[0]))
+    with source.dump() as held, pytest.raises(DumpFailed, match="end marker"):
+        read_all(held.open(held.plan.streams[0]))
 
 
 def test_a_standby_can_be_dumped_but_lacks_unlogged_rows_and_takes_no_restore(

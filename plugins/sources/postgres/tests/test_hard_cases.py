@@ -75,9 +75,9 @@ class TestRoleWithSettings:
                 name,
             )
             source = source_of(server, name, user=odd)
-            with source.dump() as plan:
+            with source.dump() as held:
                 time.sleep(0.6)  # longer than its sessions may be idle
-                dump = {spec.name: (spec, read_all(source.open(spec))) for spec in plan.streams}
+                dump = {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
             restore_all(source_of(server, "odd_copy", user=odd), dump)
             rows = "SELECT t::text FROM t ORDER BY 1"
             assert server.query(rows, "odd_copy") == server.query(rows, name)
@@ -98,11 +98,11 @@ def test_the_rows_of_an_extensions_configuration_are_dumped(
             name,
         )
         source = source_of(newest_postgres, name, globals="no")
-        with source.dump() as plan:
-            data = read_all(source.open(plan.streams[0]))
+        with source.dump() as held:
+            data = read_all(held.open(held.plan.streams[0]))
     assert b"configured here" in data
     assert b"comes with it" not in data
-    assert [item.name for item in plan.inspection.inventory if item.kind == "table"] == ["public.config"]
+    assert [item.name for item in held.plan.inspection.inventory if item.kind == "table"] == ["public.config"]
 
 
 def test_a_table_that_changes_while_it_is_dumped_is_as_it_was(
@@ -113,8 +113,8 @@ def test_a_table_that_changes_while_it_is_dumped_is_as_it_was(
             "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 20) AS filler FROM generate_series(1, 30000) AS i", name
         )
         source = source_of(newest_postgres, name, globals="no")
-        with source.dump() as plan, newest_postgres.connect(name) as other:
-            stream = source.open(plan.streams[0])
+        with source.dump() as held, newest_postgres.connect(name) as other:
+            stream = held.open(held.plan.streams[0])
             start = bytearray(1000)
             stream.readinto(memoryview(start))
             other.execute("SET lock_timeout = 100")

@@ -53,11 +53,11 @@ def test_versions_a_size_and_everything_that_has_rows_are_told(postgres: Postgre
 def test_rows_are_counted_under_the_dumps_own_view(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
     with newest_postgres.database("counted") as name:
         newest_postgres.execute("CREATE TABLE t AS SELECT generate_series(1, 123) AS i", name)
-        with source_of(newest_postgres, name).dump() as plan:
-            assert InventoryItem("table", "public.t", 123, 8192, exact=True) in plan.inspection.inventory
+        with source_of(newest_postgres, name).dump() as held:
+            assert InventoryItem("table", "public.t", 123, 8192, exact=True) in held.plan.inspection.inventory
         for wish in ("estimate", "off"):
-            with source_of(newest_postgres, name, row_counts=wish).dump() as plan:
-                assert InventoryItem("table", "public.t", None, 8192, exact=False) in plan.inspection.inventory
+            with source_of(newest_postgres, name, row_counts=wish).dump() as held:
+                assert InventoryItem("table", "public.t", None, 8192, exact=False) in held.plan.inspection.inventory
 
 
 def test_what_a_dump_will_not_hold_is_a_warning(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
@@ -224,10 +224,9 @@ def test_time_limits_of_the_server_do_not_end_a_dump(newest_postgres: PostgresSe
             limits.append("transaction_timeout")
         for limit in limits:
             newest_postgres.execute(f"ALTER DATABASE {name} SET {limit} = '300ms'")
-        with source_of(newest_postgres, name, globals="no").dump() as plan:
-            source = source_of(newest_postgres, name, globals="no")
+        with source_of(newest_postgres, name, globals="no").dump() as held:
             time.sleep(0.6)
-            assert read_all(source.open(plan.streams[0])).startswith(b"PGDMP")
+            assert read_all(held.open(held.plan.streams[0])).startswith(b"PGDMP")
 
 
 def test_names_in_a_database_without_an_encoding_are_shown_as_far_as_possible(

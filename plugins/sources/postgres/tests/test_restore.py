@@ -21,6 +21,7 @@ from penstock.api import (
     TargetNotEmpty,
     UsageError,
 )
+from penstock.testing.dumping import restore_one
 from penstock_postgres.database import replace_database
 
 pytestmark = pytest.mark.server
@@ -105,8 +106,11 @@ def test_a_clean_restore_that_fails_leaves_the_old_database(
         with newest_postgres.connect(name) as connected:
             for options in ({}, {"replace": "no"}):
                 with pytest.raises(DamagedObject):
-                    source_of(newest_postgres, name).restore(
-                        spec, damaged(data), RestoreTarget(clean=True, options=options)
+                    restore_one(
+                        source_of(newest_postgres, name),
+                        spec,
+                        damaged(data),
+                        RestoreTarget(clean=True, options=options),
                     )
             assert connected.execute("SELECT DISTINCT filler FROM t").fetchall() == [("mine",)]
         assert not leftovers(newest_postgres)
@@ -229,7 +233,7 @@ def test_damage_that_shows_at_the_very_end_leaves_an_empty_target_empty(
     with newest_postgres.database("stays_empty") as name:
         source = source_of(newest_postgres, name)
         with pytest.raises(DamagedObject):
-            source.restore(spec, damaged(data), RestoreTarget())
+            restore_one(source, spec, damaged(data), RestoreTarget())
         source.check_target([spec], RestoreTarget())
         assert newest_postgres.query("SELECT count(*) FROM pg_class WHERE relname = 't'", name) == [(0,)]
 
@@ -242,10 +246,10 @@ def test_a_database_that_a_failed_restore_had_made_is_dropped(
     source = source_of(newest_postgres, fresh)
     for blocks in (damaged(data), damaged(data[:1000]), damaged(b"")):
         with pytest.raises(DamagedObject):
-            source.restore(spec, blocks, RestoreTarget(options=options))
+            restore_one(source, spec, blocks, RestoreTarget(options=options))
         assert not exists(newest_postgres, fresh)
     with pytest.raises(RestoreFailed):
-        source.restore(spec, blocks_of(data[: len(data) // 2]), RestoreTarget(options=options))
+        restore_one(source, spec, blocks_of(data[: len(data) // 2]), RestoreTarget(options=options))
     assert not exists(newest_postgres, fresh)
 
 
@@ -256,7 +260,7 @@ def test_what_pg_restore_says_last_is_in_the_error(
     with newest_postgres.database("refusing") as name:
         newest_postgres.execute("CREATE TABLE t (other text)", name)
         with pytest.raises(RestoreFailed) as caught:
-            source_of(newest_postgres, name).restore(spec, blocks_of(data), RestoreTarget())
+            restore_one(source_of(newest_postgres, name), spec, blocks_of(data), RestoreTarget())
         assert 'relation "t" already exists' in "\n".join(caught.value.details)
         assert newest_postgres.query("SELECT count(*) FROM pg_largeobject_metadata", name) == [(0,)]
 
@@ -429,10 +433,13 @@ class TestRoles:
         one, two = pair
         spec, data = dump_all(source_of(one, "owned"))["globals.sql"]
         with pytest.raises(DamagedObject):
-            source_of(two, "owned").restore(spec, damaged(data), RestoreTarget())
+            restore_one(source_of(two, "owned"), spec, damaged(data), RestoreTarget())
         with pytest.raises(RestoreFailed, match="CREATE ROLE keeper") as caught:
-            source_of(two, "owned").restore(
-                spec, blocks_of(b"CREATE ROLE helper; CREATE ROLE keeper PASSWORD 'x' NONSENSE;"), RestoreTarget()
+            restore_one(
+                source_of(two, "owned"),
+                spec,
+                blocks_of(b"CREATE ROLE helper; CREATE ROLE keeper PASSWORD 'x' NONSENSE;"),
+                RestoreTarget(),
             )
         assert "'x'" not in f"{caught.value} {caught.value.details} {caught.value.hint}"
         assert two.query("SELECT FROM pg_roles WHERE rolname IN ('keeper', 'helper')") == []

@@ -6,22 +6,23 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from penstock.api import DumpPlan, RestoreTarget, StreamSpec
+from penstock.api import Dump, RestoreTarget, StreamSpec
+from penstock.testing.dumping import restore_one
 from penstock_sqlite.settings import SqliteSettings
 from penstock_sqlite.source import SqliteSource
 
 ACCOUNTS = 400
 BALANCE = 1000
 
-Dump = Callable[..., tuple[bytes, StreamSpec]]
+Dumper = Callable[..., tuple[bytes, StreamSpec]]
 
 
 def source(path: Path, **settings: object) -> SqliteSource:
     return SqliteSource(SqliteSettings.model_validate({"path": path, **settings}))
 
 
-def read_all(origin: SqliteSource, plan: DumpPlan, on_block: Callable[[], None] = lambda: None) -> bytes:
-    stream = origin.open(plan.streams[0])
+def read_all(held: Dump, on_block: Callable[[], None] = lambda: None) -> bytes:
+    stream = held.open(held.plan.streams[0])
     image = bytearray()
     buffer = memoryview(bytearray(1 << 16))
     while count := stream.readinto(buffer):
@@ -33,15 +34,15 @@ def read_all(origin: SqliteSource, plan: DumpPlan, on_block: Callable[[], None] 
 
 def dumped(path: Path, **settings: object) -> tuple[bytes, StreamSpec]:
     origin = source(path, **settings)
-    with origin.dump() as plan:
-        return read_all(origin, plan), plan.streams[0]
+    with origin.dump() as held:
+        return read_all(held), held.plan.streams[0]
 
 
 def restored(image: bytes, spec: StreamSpec, path: Path, **target: object) -> Path:
     destination = source(path)
     how = RestoreTarget(**target)  # type: ignore[arg-type]
     destination.check_target([spec], how)
-    destination.restore(spec, (memoryview(image)[at : at + 70_000] for at in range(0, len(image), 70_000)), how)
+    restore_one(destination, spec, (memoryview(image)[at : at + 70_000] for at in range(0, len(image), 70_000)), how)
     return path
 
 

@@ -43,11 +43,11 @@ def test_an_image_read_slowly_under_constant_checkpoints_is_one_state(tmp_path: 
     bank = make_bank(tmp_path / "bank.db", "wal", padding=20_000)
     with writers(bank, checkpoint=5):
         origin = source(bank)
-        with origin.dump() as plan:
+        with origin.dump() as held:
             before = committed(bank)
-            image = read_all(origin, plan, lambda: time.sleep(0.002))
+            image = read_all(held, lambda: time.sleep(0.002))
             after = committed(bank)
-        spec = plan.streams[0]
+        spec = held.plan.streams[0]
     assert after > before + 10, "writers were stopped"
     assert assert_bank_is_sound(restored(image, spec, tmp_path / "new.db")) <= before
 
@@ -87,12 +87,12 @@ def test_a_log_that_is_started_anew_during_the_dump_does_not_matter(tmp_path: Pa
         writer.execute("UPDATE account SET note='before'")
         assert writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0
         origin = source(bank)
-        with origin.dump() as plan:
+        with origin.dump() as held:
             for number in range(200):
                 writer.execute("UPDATE account SET note=?", (f"after {number}" * 20,))
                 writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            image = read_all(origin, plan)
-    new = restored(image, plan.streams[0], tmp_path / "new.db")
+            image = read_all(held)
+    new = restored(image, held.plan.streams[0], tmp_path / "new.db")
     assert query(new, "SELECT DISTINCT note FROM account") == [("before",)]
 
 
@@ -119,7 +119,7 @@ def test_in_rollback_mode_a_commit_waits_for_the_dump_unless_it_is_of_a_copy(tmp
     bank = make_bank(tmp_path / "bank.db", "delete")
     for settings, waits in (({}, True), ({"copy_to": tmp_path}, False)):
         origin = source(bank, **settings)
-        with closing(sqlite3.connect(bank, timeout=0.05)) as writer, origin.dump() as plan:
+        with closing(sqlite3.connect(bank, timeout=0.05)) as writer, origin.dump() as held:
             writer.execute("UPDATE account SET note='new'")
             if waits:
                 with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -127,10 +127,10 @@ def test_in_rollback_mode_a_commit_waits_for_the_dump_unless_it_is_of_a_copy(tmp
                 writer.rollback()
             else:
                 writer.commit()
-            image = read_all(origin, plan)
-            assert any("rollback-journal" in text for text in plan.inspection.warnings) == waits
+            image = read_all(held)
+            assert any("rollback-journal" in text for text in held.plan.inspection.warnings) == waits
         assert b"new" not in image[:4096]
-        assert_bank_is_sound(restored(image, plan.streams[0], tmp_path / f"{waits}.db"))
+        assert_bank_is_sound(restored(image, held.plan.streams[0], tmp_path / f"{waits}.db"))
         assert query(tmp_path / f"{waits}.db", "SELECT count(*) FROM account WHERE note='new'") == [(0,)]
     assert not [path for path in tmp_path.iterdir() if path.suffix not in {".db", ""}]
 
@@ -172,8 +172,8 @@ def test_two_dumps_of_the_same_content_are_the_same_bytes(tmp_path: Path, mode: 
 
 
 def fail_within(origin: SqliteSource) -> None:
-    with origin.dump() as plan:
-        stream = origin.open(plan.streams[0])
+    with origin.dump() as held:
+        stream = held.open(held.plan.streams[0])
         stream.readinto(memoryview(bytearray(10)))
         raise ZeroDivisionError
 

@@ -22,6 +22,7 @@ from penstock.api import (
     TargetNotEmpty,
     UsageError,
 )
+from penstock.testing.dumping import restore_one
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_database_in_the_way_stays_unless_clean(bank: tuple[bytes, StreamSpec]
     with pytest.raises(TargetNotEmpty):
         restored(*bank, place)
     with pytest.raises(TargetNotEmpty):
-        source(place).restore(bank[1], iter([memoryview(bank[0])]), RestoreTarget())
+        restore_one(source(place), bank[1], iter([memoryview(bank[0])]), RestoreTarget())
     assert contents(place) == before
     restored(*bank, place, clean=True)
     assert_bank_is_sound(place)
@@ -94,7 +95,7 @@ def test_clean_refuses_a_database_that_is_in_use(bank: tuple[bytes, StreamSpec],
         with pytest.raises(TargetNotEmpty, match="in use"):
             restored(*bank, place, clean=True)
         with pytest.raises(TargetNotEmpty, match="in use"):
-            source(place).restore(bank[1], iter([memoryview(bank[0])]), RestoreTarget(clean=True))
+            restore_one(source(place), bank[1], iter([memoryview(bank[0])]), RestoreTarget(clean=True))
     finally:
         user.communicate(b"\n")
     assert query(place, "SELECT * FROM mine") == []
@@ -113,7 +114,7 @@ def test_blocks_that_raise_leave_everything_as_it_was(bank: tuple[bytes, StreamS
         raise DamagedObject("packs/00/x", "authentication failed")
 
     with pytest.raises(DamagedObject):
-        source(place).restore(bank[1], damaged(), RestoreTarget(clean=clean))
+        restore_one(source(place), bank[1], damaged(), RestoreTarget(clean=clean))
     assert contents(place) == before
 
 
@@ -186,7 +187,7 @@ def test_the_file_is_private_until_it_is_in_place(bank: tuple[bytes, StreamSpec]
         yield memoryview(bank[0])
         modes.update(stat.S_IMODE(path.stat().st_mode) for path in place.parent.iterdir())
 
-    source(place).restore(bank[1], watched(), RestoreTarget())
+    restore_one(source(place), bank[1], watched(), RestoreTarget())
     assert modes == {0o600}
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from plugins.sources.sqlite.tests.bank import ACCOUNTS, dumped, make_bank, read_all, script, source
+from plugins.sources.sqlite.tests.bank import ACCOUNTS, dumped, make_bank, query, read_all, restored, script, source
 
 from penstock.api import (
     Capability,
@@ -68,7 +68,7 @@ def test_the_plan_has_one_stream_that_describes_the_file(tmp_path: Path, mode: s
     assert spec.attributes["journal_mode"] == mode
     assert spec.attributes["page_count"] == str(len(image) // 4096)
     assert spec.attributes["sqlite_version"] == sqlite3.sqlite_version
-    assert Capability.CONSISTENT in SqliteSource.capabilities
+    assert Capability.CONSISTENT in SqliteSource.possible_capabilities
 
 
 def test_a_file_name_of_any_bytes_gives_a_stream_name_that_can_be_stored(tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_a_folder_for_the_copy_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_closing_before_the_end_is_a_failure(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal", padding=10_000))
-    with origin.dump() as plan:
-        stream = origin.open(plan.streams[0])
+    with origin.dump() as held:
+        stream = held.open(held.plan.streams[0])
         assert stream.readinto(memoryview(bytearray(1000))) > 0
         with pytest.raises(DumpFailed):
             stream.close()
@@ -167,20 +167,20 @@ def test_closing_before_the_end_is_a_failure(tmp_path: Path) -> None:
 
 def test_aborting_is_quiet_and_can_be_repeated(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal", padding=10_000))
-    with origin.dump() as plan:
-        stream = origin.open(plan.streams[0])
+    with origin.dump() as held:
+        stream = held.open(held.plan.streams[0])
         stream.abort()
         stream.abort()
         with pytest.raises(DumpFailed):
             stream.close()
-    with origin.dump() as plan:  # the source can be used again
-        read_all(origin, plan)
+    with origin.dump() as held:  # the source can be used again
+        read_all(held)
 
 
 def test_a_reader_that_is_killed_fails_the_dump(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal", padding=10_000))
-    with origin.dump() as plan:
-        stream = origin.open(plan.streams[0])
+    with origin.dump() as held:
+        stream = held.open(held.plan.streams[0])
         stream.readinto(memoryview(bytearray(1000)))
         for child in children():
             os.kill(child, signal.SIGKILL)
@@ -192,12 +192,23 @@ def test_a_reader_that_is_killed_fails_the_dump(tmp_path: Path) -> None:
 def test_a_stream_belongs_to_a_dump(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal"))
     with pytest.raises(UsageError):
-        origin.open(StreamSpec("bank.db", "sqlite"))
-    with origin.dump():
-        with pytest.raises(UsageError):
-            origin.open(StreamSpec("bank.db", "sql"))
-        with pytest.raises(UsageError), origin.dump():
-            pass
+        origin.attach(StreamSpec("bank.db", "sqlite"))
+    with origin.dump() as held, pytest.raises(UsageError):
+        held.open(StreamSpec("bank.db", "sql"))
+
+
+def test_two_dumps_of_one_source_at_once_are_two_views(tmp_path: Path) -> None:
+    bank = make_bank(tmp_path / "bank.db", "wal")
+    origin = source(bank)
+    with origin.dump() as first:
+        with closing(sqlite3.connect(bank, isolation_level=None)) as writer:
+            writer.execute("UPDATE account SET note='between the dumps'")
+        with origin.dump() as second:
+            images = [read_all(first), read_all(second)]
+    (old, new) = (restored(image, first.plan.streams[0], tmp_path / f"{at}.db") for at, image in enumerate(images))
+    notes = "SELECT DISTINCT note FROM account"
+    assert ("between the dumps",) not in query(old, notes)
+    assert query(new, notes) == [("between the dumps",)]
 
 
 def test_no_process_outlives_a_dump_or_its_parent(tmp_path: Path) -> None:
@@ -234,8 +245,8 @@ def test_memory_does_not_grow_with_the_database_or_its_log(tmp_path: Path) -> No
         origin = source(bank)
         peak = 0
         total = 0
-        with origin.dump() as plan:
-            stream = origin.open(plan.streams[0])
+        with origin.dump() as held:
+            stream = held.open(held.plan.streams[0])
             buffer = memoryview(bytearray(1 << 20))
             while count := stream.readinto(buffer):
                 total += count
@@ -258,8 +269,8 @@ def test_importing_the_plugin_loads_neither_sqlite_nor_more(tmp_path: Path) -> N
 
 def test_a_reader_that_hangs_is_a_stall_and_does_not_outlive_the_dump(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal", padding=10_000), stall_timeout=2, busy_timeout=0)
-    with origin.dump() as plan:
-        stream = origin.open(plan.streams[0])
+    with origin.dump() as held:
+        stream = held.open(held.plan.streams[0])
         for child in children():
             os.kill(child, signal.SIGSTOP)
         started = time.monotonic()

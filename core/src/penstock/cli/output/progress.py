@@ -160,7 +160,7 @@ class TerminalProgress(Progress):
             return
         if event.message and self._notes:
             self.say(f"{what}: {printable(event.message)}")
-        if event.kind is EventKind.CHECKED:
+        if event.kind is EventKind.FINDING:
             return
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=event.total, figures="")

@@ -261,7 +261,7 @@ class Writer:
             signer=self._signing,
         )
         key = layout.snapshot_key(catalogue.snapshot)
-        repository.sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in repository.sink.capabilities)
+        repository.sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in repository.sink.capabilities())
         self._cache.saw([key])
         return catalogue, len(data)
 

@@ -55,7 +55,7 @@ class FilesystemSink(Sink):
     schemes = ("file",)
     Settings = FilesystemSettings
     #: `link` decides between hosts as well, on NFS too.
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONDITIONAL_PUT})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONDITIONAL_PUT})
 
     settings: FilesystemSettings
 

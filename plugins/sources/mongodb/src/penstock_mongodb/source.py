@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from penstock.api import (
     Capability,
     ChildOutput,
+    Dump,
     DumpPlan,
     DumpStream,
     Inspection,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Source,
     SourceDenied,
@@ -44,7 +46,7 @@ class MongoSource(Source):
     name: ClassVar[str] = "mongodb"
     schemes: ClassVar[tuple[str, ...]] = ("mongodb", "mongodb+srv")
     Settings: ClassVar[type[PluginSettings]] = MongoSettings
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
 
     settings: MongoSettings
 
@@ -72,12 +74,12 @@ class MongoSource(Source):
         return replace(found, streams=plan.streams, consistency=plan.consistency)
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         """Decide what the streams are. MongoDB has no view to hold: with the oplog, the one archive has its own."""
         inspection, deployment = self._inspect(self.settings.row_counts)
-        yield self._plan(inspection, deployment)
+        yield Dump(self._plan(inspection, deployment), self.attach)
 
-    def open(self, spec: StreamSpec) -> DumpStream:
+    def attach(self, spec: StreamSpec) -> DumpStream:
         """Start mongodump on one stream of the plan; also on one of another process's plan."""
         from penstock_mongodb.connection import tool_configuration
 
@@ -100,13 +102,18 @@ class MongoSource(Source):
 
         check_target(self.settings, streams, target)
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        """Give the archive to mongorestore."""
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+        """Give each archive to mongorestore."""
         from penstock_mongodb.restore import restore_archive
 
-        if spec.format != ARCHIVE:
-            raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of MongoDB's")
-        restore_archive(self.settings, spec, blocks, target)
+        def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+            if spec.format != ARCHIVE:
+                raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of MongoDB's")
+            restore_archive(self.settings, spec, blocks, target)
+
+        del streams
+        yield Restore(write)
 
     def _inspect(self, counts: str) -> "tuple[Inspection, Deployment]":
         from penstock_mongodb import connection as connections

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock.api import (
     Capability,
+    Dump,
     DumpFailed,
     DumpPlan,
     DumpStream,
     Inspection,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Source,
     SourceDenied,
@@ -67,14 +69,9 @@ class MySQLSource(Source):
     name: ClassVar[str] = "mysql"
     schemes: ClassVar[tuple[str, ...]] = ("mysql", "mariadb")
     Settings: ClassVar[type[PluginSettings]] = MySQLSettings
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
 
     settings: MySQLSettings
-
-    def __init__(self, settings: PluginSettings) -> None:
-        assert isinstance(settings, MySQLSettings)
-        super().__init__(settings)
-        self._view: _View | None = None
 
     def __repr__(self) -> str:
         return f"<MySQLSource {self.location}>"
@@ -104,7 +101,7 @@ class MySQLSource(Source):
             return replace(found.inspection, streams=plan.streams, consistency=plan.consistency)
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         """Check all that can be checked, and, with `consistency = server`, start all databases at one moment."""
         from penstock_mysql import connection as connections
 
@@ -119,29 +116,34 @@ class MySQLSource(Source):
                 view = _View(found.client)
                 cleaning.callback(view.abort)
                 plan = self._begin(connection, found, plan, view)
-            self._view = view
-            cleaning.callback(setattr, self, "_view", None)
-            yield plan
 
-    def open(self, spec: StreamSpec) -> DumpStream:
-        """Start the dump program on one database, or read the accounts; also for another process's plan."""
-        from penstock_mysql import accounts
-        from penstock_mysql import connection as connections
+            def start(spec: StreamSpec) -> DumpStream:
+                if spec.format == ACCOUNTS:
+                    return self._accounts(spec)
+                return view.started.get(spec.name) or start_dump(self.settings, spec, view.client)
 
+            yield Dump(plan, start)
+
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        """Start the dump program on one database, or read the accounts."""
         if spec.format == ACCOUNTS:
-            doing = f"cannot read the accounts of {self.location}"
-            with connections.connect(self.settings) as connection, connections.translated(doing, DumpFailed):
-                return TextStream(spec.name, accounts.accounts_as_sql(connection))
-        if self._view is None and self.settings.consistency == "server":
+            return self._accounts(spec)
+        if self.settings.consistency == "server":
             raise SourceError(
                 f"{spec.name} can only be read where its dump was started",
-                hint="leave the streams in one process, or give up one view for all databases (consistency = database)",
+                hint="Leave the streams in one process, or give up one view for all databases: consistency = database.",
             )
-        if self._view is not None:
-            return self._view.started.get(spec.name) or start_dump(self.settings, spec, self._view.client)
         clients = find_clients("dump", self.settings.client_path)
         server = server_version(spec.attributes["server_version"])
         return start_dump(self.settings, spec, client_for_dump(server, clients, older=self.settings.older_client))
+
+    def _accounts(self, spec: StreamSpec) -> DumpStream:
+        from penstock_mysql import accounts
+        from penstock_mysql import connection as connections
+
+        doing = f"cannot read the accounts of {self.location}"
+        with connections.connect(self.settings) as connection, connections.translated(doing, DumpFailed):
+            return TextStream(spec.name, accounts.accounts_as_sql(connection))
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """Connect to the target, compare engines and versions, and see whether it is empty."""
@@ -149,16 +151,21 @@ class MySQLSource(Source):
 
         check_target(self.settings, streams, target)
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        """Restore one database, or the accounts that the server lacks."""
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+        """Restore databases, and the accounts that the server lacks."""
         from penstock_mysql.restore import restore_accounts_stream, restore_database
 
-        if spec.format == DATABASE:
-            restore_database(self.settings, spec, blocks, target)
-        elif spec.format == ACCOUNTS:
-            restore_accounts_stream(self.settings, blocks, target)
-        else:
-            raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of MySQL's")
+        def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+            if spec.format == DATABASE:
+                restore_database(self.settings, spec, blocks, target)
+            elif spec.format == ACCOUNTS:
+                restore_accounts_stream(self.settings, blocks, target)
+            else:
+                raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of MySQL's")
+
+        del streams
+        yield Restore(write)
 
     def _look(self, connection: "Connection", clients: list[Client]) -> _Found:
         from penstock_mysql import accounts, privileges, probe

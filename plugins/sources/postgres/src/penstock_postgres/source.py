@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from penstock.api import (
     Capability,
     ClientMissing,
+    Dump,
     DumpPlan,
     DumpStream,
     Inspection,
     InventoryItem,
     PluginSettings,
+    Restore,
     RestoreTarget,
     Source,
     SourceDenied,
@@ -45,7 +47,7 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dump:
+class _HeldDump:
     """A dump that is going on: its client, its views, and what was found in each; `held` says that it stays so."""
 
     client: Client
@@ -54,34 +56,24 @@ class _Dump:
     held: bool
 
 
-class _Abilities:
-    """`capabilities`: several databases share no view, and a class does not know how many there will be."""
-
-    def __get__(self, source: "PostgresSource | None", owner: type["PostgresSource"]) -> frozenset[Capability]:
-        one = source is None or not source.settings.databases
-        return frozenset({Capability.PARALLEL_STREAMS, *((Capability.CONSISTENT,) if one else ())})
-
-
 class PostgresSource(Source):
     """PostgreSQL databases, and the roles and tablespaces of their server, by the server's own client programs."""
 
     name: ClassVar[str] = "postgres"
     schemes: ClassVar[tuple[str, ...]] = ("postgres", "postgresql")
     Settings: ClassVar[type[PluginSettings]] = PostgresSettings
-    if TYPE_CHECKING:
-        capabilities: ClassVar[frozenset[Capability]]
-    else:
-        capabilities = _Abilities()
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.PARALLEL_STREAMS, Capability.CONSISTENT}
+    )
 
     settings: PostgresSettings
 
-    def __init__(self, settings: PluginSettings) -> None:
-        assert isinstance(settings, PostgresSettings)
-        super().__init__(settings)
-        self._dump: _Dump | None = None
-
     def __repr__(self) -> str:
         return f"<PostgresSource {self.location}>"
+
+    def capabilities(self) -> frozenset[Capability]:
+        """Several databases share no view."""
+        return self.possible_capabilities - ({Capability.CONSISTENT} if self.settings.databases else set())
 
     @classmethod
     def settings_from_url(cls, url: str) -> dict[str, Any]:
@@ -123,7 +115,7 @@ class PostgresSource(Source):
         )
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
+    def dump(self) -> Iterator[Dump]:
         """Hold one exported snapshot of each database for the length of the block; rows are counted in it."""
         from penstock_postgres import connection as connections
         from penstock_postgres import views as held_views
@@ -146,28 +138,28 @@ class PostgresSource(Source):
             inspection = self._inspection(_version(first), client, looks, databases, warnings)
             with connections.translated(f"cannot start to dump {self.location}"):
                 plan = self._plan(views, looks, inspection, client)
-            self._dump = _Dump(
+            held_dump = _HeldDump(
                 client, {view.database: view for view in views}, {look.database: look.found for look in looks}, held
             )
-            try:
-                yield plan
-            finally:
-                self._dump = None
+            yield Dump(plan, lambda spec: self._start(held_dump, spec))
 
-    def open(self, spec: StreamSpec) -> DumpStream:
-        """Start pg_dump, or pg_dumpall, on one stream of the plan; also on one of another process's plan."""
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        """Start pg_dump, or pg_dumpall, on a stream of another process's plan."""
         from penstock_postgres import connection as connections
+        from penstock_postgres.dumping import start_dump
+
+        clients = find_clients("pg_dump", self.settings.client_path)
+        same = [client for client in clients if client.version == spec.attributes["client_version"]]
+        client = client_for_dump(spec.attributes["server_version"], same or clients)
+        with connections.connect(self.settings, database=spec.attributes["database"]) as connection:
+            return start_dump(self.settings, spec, client, connection)
+
+    def _start(self, dump: _HeldDump, spec: StreamSpec) -> DumpStream:
+        """Start pg_dump, or pg_dumpall, on one stream of the plan."""
         from penstock_postgres.dumping import start_dump
         from penstock_postgres.views import check_unchanged
 
         database = spec.attributes["database"]
-        if self._dump is None:
-            clients = find_clients("pg_dump", self.settings.client_path)
-            same = [client for client in clients if client.version == spec.attributes["client_version"]]
-            client = client_for_dump(spec.attributes["server_version"], same or clients)
-            with connections.connect(self.settings, database=database) as connection:
-                return start_dump(self.settings, spec, client, connection)
-        dump = self._dump
 
         def confirm() -> None:
             if not dump.held:
@@ -181,18 +173,23 @@ class PostgresSource(Source):
 
         check_target(self.settings, streams, target)
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        """Restore the archive into the database, in one transaction, or the roles and tablespaces into the server."""
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+        """Restore archives, each in one transaction, and the roles and tablespaces of the server."""
         from penstock_postgres.dumping import ARCHIVE, GLOBALS
         from penstock_postgres.restore import restore_archive
         from penstock_postgres.roles import restore_globals
 
-        if spec.format == ARCHIVE:
-            restore_archive(self.settings, spec, blocks, target)
-        elif spec.format == GLOBALS:
-            restore_globals(self.settings, blocks, target)
-        else:
-            raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of PostgreSQL's")
+        def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+            if spec.format == ARCHIVE:
+                restore_archive(self.settings, spec, blocks, target)
+            elif spec.format == GLOBALS:
+                restore_globals(self.settings, blocks, target)
+            else:
+                raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of PostgreSQL's")
+
+        del streams
+        yield Restore(write)
 
     def _databases(self) -> "Databases | None":
         if not self.settings.databases:

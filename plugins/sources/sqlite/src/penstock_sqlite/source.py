@@ -1,6 +1,6 @@
 """The source: one SQLite database file, as one stream."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from penstock.api import (
     Capability,
+    Dump,
     DumpPlan,
     DumpStream,
     Inspection,
     InventoryItem,
-    PluginSettings,
+    Restore,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -49,14 +50,9 @@ class SqliteSource(Source):
     name = "sqlite"
     schemes = ("sqlite",)
     Settings = SqliteSettings
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONSISTENT})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONSISTENT})
 
     settings: SqliteSettings
-
-    def __init__(self, settings: PluginSettings) -> None:
-        super().__init__(settings)
-        self._reader: Reader | None = None
-        self._size = 0
 
     @classmethod
     def settings_from_url(cls, url: str) -> dict[str, Any]:
@@ -79,30 +75,25 @@ class SqliteSource(Source):
             reader.end()
 
     @contextmanager
-    def dump(self) -> Iterator[DumpPlan]:
-        """As the contract says; one dump of one instance at a time."""
-        if self._reader is not None:
-            raise UsageError(f"{self.location} is being dumped by this source already")
-        self._reader = reader = Reader(self.settings)
+    def dump(self) -> Iterator[Dump]:
+        """As the contract says; the view belongs to a child process, which gives out the one stream."""
+        reader = Reader(self.settings)
         try:
             answer = reader.answer()
-            self._size = int(answer["size"])
-            yield DumpPlan(
+            plan = DumpPlan(
                 inspection=_inspection(answer, copied=self.settings.copy_to is not None),
                 streams=(_stream(self.settings.path, answer),),
                 consistency=_CONSISTENCY,
             )
-        finally:
-            self._reader = None
-            reader.end()
 
-    def open(self, spec: StreamSpec) -> DumpStream:
-        """As the contract says, in the process that entered `dump()`: the view belongs to a child of it."""
-        if self._reader is None:
-            raise UsageError("a stream is opened within the dump that it belongs to")
-        if spec.format != FORMAT:
-            raise UsageError(f"{spec.name}: not a stream of this dump")
-        return self._reader.stream(self._size)
+            def start(spec: StreamSpec) -> DumpStream:
+                if spec.format != FORMAT:
+                    raise UsageError(f"{spec.name}: not a stream of this dump")
+                return reader.stream(int(answer["size"]))
+
+            yield Dump(plan, start)
+        finally:
+            reader.end()
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """As the contract says; with `clean` it also refuses a database that another process has open."""
@@ -112,9 +103,14 @@ class SqliteSource(Source):
         RestoreOptions.of(target)
         check_place(self.settings.path, clean=target.clean)
 
-    def restore(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
         """As the contract says: the database appears whole and checked, or not at all."""
-        write_database(self.settings.path, spec, blocks, clean=target.clean, check=RestoreOptions.of(target).check)
+        del streams
+        check = RestoreOptions.of(target).check
+        yield Restore(
+            lambda spec, blocks: write_database(self.settings.path, spec, blocks, clean=target.clean, check=check)
+        )
 
 
 def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:
