@@ -50,7 +50,7 @@ def test_a_child_that_exits_with_0_before_it_read_everything_has_failed() -> Non
 
 
 def test_a_child_that_stops_reading_and_stays_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.api.process.input._BROKEN_PIPE_SECONDS", 0.2)
+    monkeypatch.setattr("penstock.api.process.input.BROKEN_PIPE_SECONDS", 0.2)
     child = ChildInput(["sh", "-c", "exec <&-; exec sleep 600"], name=NAME)
     with pytest.raises(RestoreFailed, match="stopped reading"):
         child.write(bytes(9 << 20))

@@ -22,5 +22,6 @@ from penstock.api.process.command import run_child
 from penstock.api.process.environment import env_for_child, private_file
 from penstock.api.process.input import ChildInput
 from penstock.api.process.output import ChildOutput
+from penstock.api.process.session import ChildSession
 
-__all__ = ["ChildInput", "ChildOutput", "env_for_child", "private_file", "run_child"]
+__all__ = ["ChildInput", "ChildOutput", "ChildSession", "env_for_child", "private_file", "run_child"]

@@ -13,19 +13,21 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import IO
 
-from penstock.api.errors import ClientMissing, SourceError
+from penstock.api.errors import ClientMissing, Interrupted, PenstockError, SourceError
 from penstock.api.process.drain import Drain
 from penstock.api.process.environment import env_for_child
 from penstock.api.process.group import Group
 from penstock.api.process.guardian import GuardianMissing
 from penstock.api.process.stderr import Stderr
+from penstock.api.process.trouble import CompanionLost, LeftBehind, Stalled, Stopped
 from penstock.api.secrets import Secret
+from penstock.api.stopping import NEVER, StopToken
 
-__all__ = ["LEFT_BEHIND", "STALL_HINT", "Child", "LeftBehind", "Stalled", "Stopped", "Trouble"]
+__all__ = ["Child"]
 
 #: How long a child has to end itself after SIGTERM, before SIGKILL (seconds).
 GRACE_SECONDS = 2.0
@@ -35,30 +37,13 @@ KILL_SECONDS = 10.0
 LEFT_BEHIND_SECONDS = 5.0
 #: How long stderr may stay open after the child's end: a daemon that it left behind may hold it for ever (seconds).
 DRAIN_SECONDS = 1.0
+#: How long each of these two may take after a stop, which has to be over soon (seconds).
+HURRY_SECONDS = 0.5
 PIPE_BYTES = 1024 * 1024
-
-LEFT_BEHIND = "has ended, but a process that it left behind keeps its pipe open"
-STALL_HINT = "Allow a longer stall timeout if the engine may be silent for that long."
 
 # Waits are cut into slices, to notice between them that the child is gone or that another thread aborts (seconds).
 _SLICE_SECONDS = 0.05
 _NOT_RUNNABLE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.EISDIR, errno.ELOOP}
-
-
-class Trouble(Exception):
-    """Base of what can befall a wait for a pipe; the public classes turn each into a sentence for the operator."""
-
-
-class Stalled(Trouble):
-    """The child neither gave nor took a byte in time."""
-
-
-class LeftBehind(Trouble):
-    """The child has ended, but a process that it left behind keeps the pipe open, and silent."""
-
-
-class Stopped(Trouble):
-    """The child was killed from here, perhaps by another thread, while this one waited or before."""
 
 
 class Child:
@@ -81,14 +66,20 @@ class Child:
         fed: bool = False,
         read: bool = False,
         keep_output: int = 0,
+        stop: StopToken = NEVER,
+        companion_lost: Callable[[], bool] | None = None,
     ) -> None:
-        """Start it. `fed` and `read` make a pipe of stdin and stdout; `keep_output` drains stdout into memory."""
+        """Start it. `fed` and `read` make a pipe of stdin and stdout; `keep_output` drains stdout into memory.
+
+        Waits end when `stop` stops, and when the child that this one depends on is lost.
+        """
         if isinstance(argv, str) or not argv:
             raise TypeError("argv is a list of at least the program")
+        stop.check()
         self.name = name
         self._failed = failed
-        self._status: int | None = None
-        self._gone = False
+        self._stop = stop
+        self._companion_lost = companion_lost
         self._ended = False
         #: Set before the first signal: an end of file that is seen afterwards says nothing.
         self.stopping = False
@@ -113,10 +104,21 @@ class Child:
         self._output = process.stdout if read else None
         self._drains: list[Drain] = []
         pipes = [pipe for pipe in (self._input, self._output) if pipe is not None]
+        self._callbacks = ExitStack()
         self._finalizer = weakref.finalize(
-            self, _forgotten, self._group, pipes, self._drains, f"{name} was neither closed nor aborted", os.getpid()
+            self,
+            _forgotten,
+            self._group,
+            self._callbacks,
+            pipes,
+            self._drains,
+            f"{name} was neither closed nor aborted",
+            os.getpid(),
         )
         try:
+            # At once, whoever waits for what: so the graces of several children run side by side. The callback does
+            # not know this object, which may still be forgotten and collected.
+            self._callbacks.enter_context(stop.on_stop(self._group.terminate))
             self._stderr = Stderr(self._group.stderr, secrets, name)
             self._drains.append(self._stderr)
             if keep_output:
@@ -146,7 +148,7 @@ class Child:
             self._await(self._output, select.POLLIN, timeout)
             assert isinstance(self._output, io.FileIO)
             count = self._output.readinto(buffer)
-        if self.stopping:
+        if self._halted():
             raise Stopped
         assert count is not None  # the pipe is blocking
         return count
@@ -169,15 +171,18 @@ class Child:
         orphaned = math.inf
         poller = select.poll()
         poller.register(pipe, event)
-        while not self.stopping:
+        while not self._halted():
             step = max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))
-            if poller.poll(math.ceil(step * 1000)) and not self.stopping:
+            if poller.poll(math.ceil(step * 1000)):
+                if self._halted():
+                    break
                 return
+            self._look_around()
             now = time.monotonic()
             if self.wait(0):
                 orphaned = min(orphaned, now + LEFT_BEHIND_SECONDS)
             if now >= min(limit, orphaned):
-                raise LeftBehind if self._gone else Stalled
+                raise LeftBehind if self._group.gone else Stalled
         raise Stopped
 
     def end_input(self) -> None:
@@ -189,16 +194,46 @@ class Child:
     def wait(self, timeout: float | None) -> bool:
         """Whether the child has ended within `timeout` seconds (None: wait for ever). Does not reap it."""
         if timeout is None:
-            return self._look(0)
+            return self._group.look(block=True)
+        return self._wait(timeout, lambda: None)
+
+    def wait_for_end(self, timeout: float | None) -> bool:
+        """As `wait`; raises `Stopped` or `CompanionLost` as soon as it has a reason to."""
+        if timeout is None and self._stop is NEVER and self._companion_lost is None:
+            return self.wait(None)
+        return self._wait(math.inf if timeout is None else timeout, self._look_around)
+
+    def _wait(self, timeout: float, look_around: Callable[[], None]) -> bool:
         limit = time.monotonic() + timeout
         delay = 0.0005
-        while not self._look(os.WNOHANG):
+        while not self._group.look():
+            look_around()
             left = limit - time.monotonic()
             if left <= 0:
                 return False
             delay = min(delay * 2, left, _SLICE_SECONDS)
             time.sleep(delay)
         return True
+
+    def ends_soon(self, timeout: float) -> bool:
+        """Whether it ends within `timeout` seconds; False at once if `wait_for_end` raised."""
+        try:
+            return self.wait_for_end(timeout)
+        except (Stopped, CompanionLost):
+            return False
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` if the token has stopped."""
+        if self._stop.stopped:
+            raise Stopped
+
+    def _look_around(self) -> None:
+        self.check_stop()
+        if self._companion_lost is not None and self._companion_lost():
+            raise CompanionLost
+
+    def _halted(self) -> bool:
+        return self.stopping or self._stop.stopped
 
     def kill(self) -> None:
         """SIGTERM to the group, SIGKILL after a grace (`GRACE_SECONDS`), then `end()`. Again: nothing."""
@@ -208,7 +243,9 @@ class Child:
         with self._ending:
             try:
                 self._group.terminate()
-                self.wait(GRACE_SECONDS)
+                # The grace may have begun before, when the token stopped.
+                spent = time.monotonic() - (self._group.terminated_at or math.inf)
+                self.wait(max(0.0, GRACE_SECONDS - max(0.0, spent)))
             finally:
                 self.end()
 
@@ -219,37 +256,36 @@ class Child:
                 return
             # Before the child is reaped: until then nobody else can be given the group's id.
             self._group.kill()
-            if self.wait(KILL_SECONDS):
+            if self.wait(HURRY_SECONDS if self._stop.stopped else KILL_SECONDS):
                 self._group.reap()
             # After the child is dead: it must not take an abort for the end of its input.
             with self._using:
                 for pipe in (self._input, self._output):
                     if pipe is not None:
                         pipe.close()
-            limit = time.monotonic() + DRAIN_SECONDS
+            limit = time.monotonic() + (HURRY_SECONDS if self._stop.stopped else DRAIN_SECONDS)
             for drain in self._drains:
                 drain.finish(max(0.0, limit - time.monotonic()))
+            self._callbacks.close()
             self._finalizer.detach()
             self._ended = True
 
     def outcome(self) -> str | None:
         """None after an exit with 0, else what happened instead: `exited with 1`, `was killed by SIGSEGV`."""
-        if not self._gone:
-            return "could not be ended"
-        if self._status is None:
-            # SIGCHLD is ignored, or somebody waits for every child; `subprocess` would call that a success.
-            return "ended, but its exit status was lost to another part of this process"
-        if self._status < 0:
-            return f"was killed by {_signal_name(-self._status)}"
-        return f"exited with {self._status}" if self._status else None
+        return self._group.outcome()
 
-    def failure(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> SourceError:
-        """The error to raise: `what` happened to the child, with the last lines that it wrote."""
-        if hint is None and self._status == -signal.SIGKILL and not self.stopping:
+    def failure(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> PenstockError:
+        """The error to raise: `what` happened to the child, with the last lines that it wrote.
+
+        After a stop it is `Interrupted`, whatever happened: the child was sent SIGTERM then.
+        """
+        if self._stop.stopped:
+            return Interrupted(f"{self.name} was interrupted")
+        if hint is None and self._group.status == -signal.SIGKILL and not self.stopping:
             hint = "See the system's log: it kills programs when memory runs out."
         return (kind or self._failed)(f"{self.name} {what}", hint=hint, details=self._stderr.last_lines())
 
-    def killed(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> SourceError:
+    def killed(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> PenstockError:
         """Kill it, and then make the error, which has all of its last lines."""
         self.kill()
         return self.failure(what, hint, kind)
@@ -257,19 +293,6 @@ class Child:
     def output(self) -> tuple[bytes, int]:
         """The last bytes of a kept stdout, and how many there were in all."""
         return bytes(self._kept.tail), self._kept.total
-
-    def _look(self, flags: int) -> bool:
-        if not self._gone:
-            try:
-                status = _exit_status(self.pid, flags)
-            except ChildProcessError:
-                self._gone = True  # another thread reaped it and has set the status, or nobody ever will
-                return True
-            if status is None:
-                return False
-            self._status = status
-            self._gone = True
-        return True
 
     def _not_started(self, program: str, env: Mapping[str, str], error: OSError) -> SourceError:
         if error.errno not in _NOT_RUNNABLE:
@@ -285,25 +308,6 @@ class Child:
         )
 
 
-def _exit_status(pid: int, flags: int) -> int | None:
-    """The exit status of a child, negative for a signal, or None while it runs. Leaves it to be reaped."""
-    if hasattr(os, "waitid"):
-        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | flags)
-        if result is None:
-            return None
-        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-    # macOS before Python 3.13 can only look by reaping.
-    done, status = os.waitpid(pid, flags)
-    return os.waitstatus_to_exitcode(status) if done else None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _enlarge(pipe: IO[bytes]) -> None:
     if sys.platform == "linux":
         import fcntl
@@ -313,10 +317,13 @@ def _enlarge(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _forgotten(group: Group, pipes: list[IO[bytes]], drains: list[Drain], message: str, owner: int) -> None:
+def _forgotten(
+    group: Group, callbacks: ExitStack, pipes: list[IO[bytes]], drains: list[Drain], message: str, owner: int
+) -> None:
     """The last resort. At once and without a grace: it runs wherever the collector happened to."""
     if os.getpid() != owner:
         return  # a fork of the process that owns the child
+    callbacks.close()
     group.kill()
     with suppress(subprocess.TimeoutExpired):
         group.reap(KILL_SECONDS)

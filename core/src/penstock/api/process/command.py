@@ -4,8 +4,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from penstock.api.errors import SourceError
-from penstock.api.process.child import Child, LeftBehind, Stalled
+from penstock.api.process.child import Child
+from penstock.api.process.trouble import LeftBehind, Stalled, Stopped
 from penstock.api.secrets import Secret
+from penstock.api.stopping import NEVER, StopToken
 
 __all__ = ["run_child"]
 
@@ -22,11 +24,12 @@ def run_child(
     input: bytes | None = None,  # noqa: A002 - the word of `subprocess.run`
     secrets: Sequence[Secret] = (),
     error: type[SourceError] = SourceError,
+    stop: StopToken = NEVER,
 ) -> bytes:
     """Run a small command, such as `pg_dump --version`, to its end and return what it wrote: at most 1 MiB.
 
     Raises `error` when it takes over `timeout` seconds, does not exit with 0, or writes more than that: half an answer
-    is none. A command that does not read its `input` may still succeed.
+    is none. A command that does not read its `input` may still succeed. Raises `Interrupted` as soon as `stop` stops.
     """
     limit = time.monotonic() + timeout
     child = Child(
@@ -37,15 +40,18 @@ def run_child(
         secrets=secrets,
         fed=input is not None,
         keep_output=ANSWER_BYTES,
+        stop=stop,
     )
     try:
         _feed(child, input or b"", limit)
         child.end_input()
-        if not child.wait(max(0.0, limit - time.monotonic())):
+        if not child.wait_for_end(max(0.0, limit - time.monotonic())):
             raise child.killed(f"did not end within {timeout:g} seconds")
         child.end()
     except Stalled:
         raise child.killed(f"did not end within {timeout:g} seconds") from None
+    except Stopped:
+        raise child.killed("was stopped before its end") from None
     finally:
         child.kill()  # does nothing but after an interruption
     if outcome := child.outcome():
