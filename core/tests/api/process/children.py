@@ -13,6 +13,12 @@ NAME = "dump of shop"
 FORK = "import os, sys, time\npid = os.fork()\nif not pid:\n    {role}\n    time.sleep(600)\n    os._exit(0)\n"
 IN_GROUP = FORK.format(role="pass")
 FLED = FORK.format(role="os.setsid()")
+STUBBORN = """\
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('ready', flush=True)
+time.sleep(600)
+"""
 
 
 def python(code: str) -> list[str]:

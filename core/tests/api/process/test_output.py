@@ -291,3 +291,35 @@ def test_it_shows_its_name_and_no_environment() -> None:
     assert repr(stream) == f"<ChildOutput 'dump of shop', process {stream._child.pid}>"
     read_all(stream)
     stream.close()
+
+
+def test_it_counts_what_was_written() -> None:
+    stream = ChildOutput(["head", "-c", "300000", "/dev/zero"], name=NAME)
+    assert stream.written == 0
+    assert stream.readinto(memoryview(bytearray(1000))) == 1000
+    assert stream.written == 1000
+    read_all(stream)
+    stream.close()
+    assert stream.written == 300_000
+
+
+@pytest.mark.parametrize("size", [0, 299_999, 300_001])
+def test_another_size_than_the_expected_one_is_a_failure_although_the_child_exits_with_0(size: int) -> None:
+    stream = ChildOutput(["head", "-c", "300000", "/dev/zero"], name=NAME, size=size)
+    read_all(stream)
+    with pytest.raises(DumpFailed, match=f"exited with 0, but wrote 300000 bytes instead of {size}$"):
+        stream.close()
+
+
+@pytest.mark.parametrize("size", [0, 300_000])
+def test_the_expected_size_is_a_success(size: int) -> None:
+    stream = ChildOutput(["head", "-c", str(size), "/dev/zero"], name=NAME, size=size)
+    read_all(stream)
+    stream.close()
+
+
+def test_the_expected_size_does_not_excuse_a_failure() -> None:
+    stream = ChildOutput(["sh", "-c", "printf 1234; exit 1"], name=NAME, size=4)
+    read_all(stream)
+    with pytest.raises(DumpFailed, match="exited with 1"):
+        stream.close()

@@ -37,8 +37,10 @@ KILL_SECONDS = 10.0
 LEFT_BEHIND_SECONDS = 5.0
 #: How long stderr may stay open after the child's end: a daemon that it left behind may hold it for ever (seconds).
 DRAIN_SECONDS = 1.0
-#: How long each of these two may take after a stop, which has to be over soon (seconds).
-HURRY_SECONDS = 0.5
+#: A stop has to be over soon: so long after it nothing waits for stderr any more, and `LAST_SECONDS` for a killed
+#: child, which takes that long only when the machine is very busy or the child hangs (seconds).
+STOP_SECONDS = 3.0
+LAST_SECONDS = 0.5
 PIPE_BYTES = 1024 * 1024
 
 # Waits are cut into slices, to notice between them that the child is gone or that another thread aborts (seconds).
@@ -256,19 +258,25 @@ class Child:
                 return
             # Before the child is reaped: until then nobody else can be given the group's id.
             self._group.kill()
-            if self.wait(HURRY_SECONDS if self._stop.stopped else KILL_SECONDS):
+            if self.wait(max(LAST_SECONDS, self._left(KILL_SECONDS))):
                 self._group.reap()
             # After the child is dead: it must not take an abort for the end of its input.
             with self._using:
                 for pipe in (self._input, self._output):
                     if pipe is not None:
                         pipe.close()
-            limit = time.monotonic() + (HURRY_SECONDS if self._stop.stopped else DRAIN_SECONDS)
+            limit = time.monotonic() + self._left(DRAIN_SECONDS)
             for drain in self._drains:
                 drain.finish(max(0.0, limit - time.monotonic()))
             self._callbacks.close()
             self._finalizer.detach()
             self._ended = True
+
+    def _left(self, seconds: float) -> float:
+        """How much of `seconds` a stop leaves."""
+        if not self._stop.stopped or self._group.terminated_at is None:
+            return seconds
+        return min(seconds, max(0.0, self._group.terminated_at + STOP_SECONDS - time.monotonic()))
 
     def outcome(self) -> str | None:
         """None after an exit with 0, else what happened instead: `exited with 1`, `was killed by SIGSEGV`."""

@@ -8,7 +8,7 @@ from typing import IO
 __all__ = ["Drain"]
 
 # The wait for a byte is cut into slices, to notice between them that it is over.
-_SLICE_MILLISECONDS = 250
+_SLICE_MILLISECONDS = 100
 
 
 class Drain:

@@ -53,6 +53,7 @@ class ChildSession:
         """Start the child; raises `ClientMissing`, or `error` when the system has no room for it."""
         self._stall_timeout = stall_timeout
         self._commands = commands
+        self._answers = answers
         self._stop = stop
         self._unread = b""
         self._child = Child(
@@ -124,6 +125,8 @@ class ChildSession:
         Raises `error` when the child ends, or closes its output, before the line is complete, or writes nothing for
         the stall timeout. It is dead and reaped then.
         """
+        if not self._answers:
+            raise ValueError("a session's answers are read if it was made with answers=True")
         child = self._child
         buffer = memoryview(bytearray(LINE_BYTES))
         while b"\n" not in self._unread:
