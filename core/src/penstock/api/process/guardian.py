@@ -74,9 +74,8 @@ class Guardian:
     def forget(self, group: int) -> None:
         """All of the group was sent SIGKILL. To be called before its leader is reaped: then its number is free."""
         with self._lock:
-            if group in self._groups:
-                self._groups.discard(group)
-                self._tell_if_there(f"-{group}\n")
+            self._groups.discard(group)
+            self._tell_if_there(f"-{group}\n")
 
     def start(self) -> None:
         """Start the guardian unless it is there. Raises `GuardianMissing`."""
