@@ -64,7 +64,7 @@ def all_gone(pids: list[int]) -> bool:
 
 
 class TestDeathOfPenstock:
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
     def test_a_child_that_computes_dies(self, number: signal.Signals) -> None:
         code = (
             "for number in (signal.SIGHUP, signal.SIGTERM): signal.signal(number, signal.SIG_DFL)\n"

@@ -290,7 +290,7 @@ class Child:
         if self._stop.stopped:
             return Interrupted(f"{self.name} was interrupted")
         if hint is None and self._group.status == -signal.SIGKILL and not self.stopping:
-            hint = "See the system's log: it kills programs when memory runs out."
+            hint = "Look in the system's log: the kernel kills programs when memory runs out."
         return (kind or self._failed)(f"{self.name} {what}", hint=hint, details=self._stderr.last_lines())
 
     def killed(self, what: str, hint: str | None = None, kind: type[SourceError] | None = None) -> PenstockError:
