@@ -122,7 +122,7 @@ def test_only_the_owner_reads(staff: Staff, role: str) -> None:
     assert raised.value.exit_code == 23
     with pytest.raises(RoleForbids):
         cat(repository, entry, "d", out=lambda _: pytest.fail("a byte came out"), listener=lab.events.append)
-    assert show(repository, entry) is None
+    assert show(repository, entry).manifest is None
     assert target.touched == []
 
 

@@ -1,0 +1,49 @@
+"""What this host has seen of a repository before, from its local cache: the only trace of a deleted latest snapshot.
+
+The one place where reading meets the cache. No restore needs it.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from penstock.api.errors import PenstockError
+from penstock.repository import layout
+from penstock.repository.known.cache import Cache
+from penstock.repository.repository import Repository
+
+__all__ = ["open_cache", "snapshots_seen"]
+
+
+def snapshots_seen(folder: Path, repository: Repository) -> frozenset[bytes]:
+    """The ids of all snapshots of the repository that this host has ever seen, as far as its cache can be read.
+
+    Nothing is written, not even to make a cache or to mend one.
+    """
+    path = folder / repository.id.hex() / "cache.sqlite3"
+    # Another process may be writing it; and in a folder that cannot be written only the second can be opened.
+    for way in ("mode=ro", "immutable=1"):
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, timeout=1)) as db:
+                keys = db.execute("SELECT key FROM seen WHERE key GLOB ?", (f"{layout.SNAPSHOTS}*",)).fetchall()
+        except (sqlite3.Error, OSError):
+            continue
+        return frozenset(layout.id_of(key) for (key,) in keys)
+    return frozenset()
+
+
+@contextmanager
+def open_cache(folder: Path | None, repository: Repository, warn: Callable[[str], None]) -> Iterator[Cache | None]:
+    """The cache, for what a check takes from it and adds to it; None without one that can be used, which is told."""
+    if folder is None:
+        yield None
+        return
+    try:
+        cache = Cache(folder, repository.id)
+    except PenstockError as error:
+        warn(f"what this host has seen before is not known: {error}")
+        yield None
+        return
+    with cache:
+        yield cache
