@@ -152,7 +152,8 @@ def check(
         for key in ledger.vanished():
             findings.add(key, "gone: this host has seen it before", gone=True)
         if cache is not None:
-            cache.saw(ledger.unseen())
+            for keys in ledger.unseen():
+                cache.saw(keys)
         report = CheckReport(
             findings=tuple(findings.first),
             finding_count=findings.count,

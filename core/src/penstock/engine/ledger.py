@@ -128,7 +128,8 @@ class Ledger:
         rows = self._db.execute("SELECT key FROM seen WHERE key NOT IN (SELECT key FROM objects) ORDER BY key")
         yield from (key for (key,) in rows)
 
-    def unseen(self) -> Iterator[str]:
-        """The objects that exist, were not seen before, and that nothing is wrong with."""
+    def unseen(self) -> Iterator[list[str]]:
+        """The objects that exist, were not seen before, and that nothing is wrong with; some at a time."""
         rows = self._db.execute("SELECT key FROM objects EXCEPT SELECT key FROM seen EXCEPT SELECT key FROM findings")
-        yield from (key for (key,) in rows)
+        while page := rows.fetchmany(_PAGE):
+            yield [key for (key,) in page]

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from penstock.api.errors import PenstockError
 from penstock.repository import layout
-from penstock.repository.known.cache import Cache
+from penstock.repository.known.cache import Cache, cache_file
 from penstock.repository.repository import Repository
 
 __all__ = ["open_cache", "snapshots_seen"]
@@ -21,7 +20,7 @@ def snapshots_seen(folder: Path, repository: Repository) -> frozenset[bytes]:
 
     Nothing is written, not even to make a cache or to mend one.
     """
-    path = folder / repository.id.hex() / "cache.sqlite3"
+    path = cache_file(folder, repository.id, repository.sink.location)
     # Another process may be writing it; and in a folder that cannot be written only the second can be opened.
     for way in ("mode=ro", "immutable=1"):
         try:
@@ -35,15 +34,9 @@ def snapshots_seen(folder: Path, repository: Repository) -> frozenset[bytes]:
 
 @contextmanager
 def open_cache(folder: Path | None, repository: Repository, warn: Callable[[str], None]) -> Iterator[Cache | None]:
-    """The cache, for what a check takes from it and adds to it; None without one that can be used, which is told."""
+    """The cache, for what a check takes from it and adds to it; `warn` hears why it cannot be used."""
     if folder is None:
         yield None
         return
-    try:
-        cache = Cache(folder, repository.id)
-    except PenstockError as error:
-        warn(f"what this host has seen before is not known: {error}")
-        yield None
-        return
-    with cache:
+    with Cache(folder, repository.id, repository.sink.location, on_trouble=warn) as cache:
         yield cache
