@@ -4,10 +4,11 @@ The one place where reading meets the cache. No restore needs it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from penstock.format.encoding import Malformed
 from penstock.repository import layout
 from penstock.repository.known.cache import Cache, cache_file
 from penstock.repository.repository import Repository
@@ -21,15 +22,23 @@ def snapshots_seen(folder: Path, repository: Repository) -> frozenset[bytes]:
     Nothing is written, not even to make a cache or to mend one.
     """
     path = cache_file(folder, repository.id, repository.sink.location)
-    # Another process may be writing it; and in a folder that cannot be written only the second can be opened.
-    for way in ("mode=ro", "immutable=1"):
+    # With a log beside it, another process may be writing it. Without one, to open it as usual would leave one behind,
+    # and fail in a folder that cannot be written.
+    logged = path.with_name(f"{path.name}-wal").exists()
+    for way in ("mode=ro", "immutable=1") if logged else ("immutable=1",):
         try:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True, timeout=1)) as db:
                 keys = db.execute("SELECT key FROM seen WHERE key GLOB ?", (f"{layout.SNAPSHOTS}*",)).fetchall()
         except (sqlite3.Error, OSError):
             continue
-        return frozenset(layout.id_of(key) for (key,) in keys)
+        return frozenset(_ids(key for (key,) in keys))
     return frozenset()
+
+
+def _ids(keys: Iterable[str]) -> Iterator[bytes]:
+    for key in keys:
+        with suppress(Malformed):
+            yield layout.id_of(key)
 
 
 @contextmanager
