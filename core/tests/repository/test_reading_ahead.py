@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from core.tests.repository.lab import MIB, Lab, noise
 
-from penstock.api import StopToken, UsageError
+from penstock.api import ObjectInfo, StopToken, UsageError
 from penstock.repository import layout
 from penstock.repository.budget import PACK_CAPACITY, SEGMENT
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import RANGE, ReadBudget
-from penstock.repository.read.listing import find_packs
+from penstock.repository.read.listing import find_packs, read_all
 from penstock.repository.read.once import Once
 from penstock.repository.read.ranges import Ranges
 from penstock.repository.read.reader import SnapshotReader
@@ -143,6 +143,29 @@ def test_a_value_that_could_not_be_made_is_tried_again() -> None:
     with pytest.raises(OSError, match="no"):
         once("a")
     assert once("a") == "a"
+
+
+def test_large_objects_are_read_one_at_a_time_and_small_ones_side_by_side() -> None:
+    sizes = [1, 1, 1, 1, 500, 2, 700, 3, 4]
+    under_way: list[int] = []
+    most: dict[int, int] = {}
+    lock = threading.Lock()
+
+    def read(info: ObjectInfo) -> int:
+        with lock:
+            under_way.append(info.size)
+            for size in under_way:
+                most[size] = max(most.get(size, 0), len(under_way))
+        pause.wait(0.05)
+        with lock:
+            under_way.remove(info.size)
+        return info.size
+
+    pause = threading.Event()
+    with Workers(4, "test", StopToken()) as workers:
+        objects = (ObjectInfo(str(number), size) for number, size in enumerate(sizes))
+        assert list(read_all(workers, read, objects, most=100)) == sizes
+    assert most[500] == most[700] == 1
 
 
 @pytest.mark.parametrize("there", [0, 3, 40])
