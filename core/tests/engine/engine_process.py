@@ -81,8 +81,7 @@ def main(verb: str, folder: str, size: str, memory: str, pace: str, puts: str) -
             target=RestoreTarget(),
             streams=None,
             verify_first=False,
-            despite_damage=False,
-            cache_dir=place / "cache",
+            memory=int(memory),
             listener=tell,
         )
     print(_peak(), flush=True)
