@@ -10,9 +10,11 @@ from penstock.api import (
     ChildOutput,
     ClientMissing,
     DumpFailed,
+    Interrupted,
     RestoreFailed,
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
     UsageError,
 )
@@ -135,6 +137,17 @@ def test_a_target_that_cannot_reach_this_host_is_told_what_to_do(
     with pytest.raises(RestoreFailed, match="did not connect") as caught:
         restore_one(source, StreamSpec("dump.rdb", "rdb"), iter([]), RestoreTarget(options={"address": "0.0.0.1"}))
     assert "address" in (caught.value.hint or "")
+    assert b"role:master" in target.run("INFO", "replication")
+
+
+@pytest.mark.server
+def test_a_stop_ends_the_wait_for_a_target_that_does_not_connect(redis_servers: RedisServers, password: Path) -> None:
+    target = redis_servers.get("target")
+    source = RedisSource(settings_of(port=target.port, password={"file": password}))
+    source.stop = StopToken()
+    source.stop.stop()
+    with pytest.raises(Interrupted):
+        restore_one(source, StreamSpec("dump.rdb", "rdb"), iter([]), RestoreTarget(options={"address": "0.0.0.1"}))
     assert b"role:master" in target.run("INFO", "replication")
 
 

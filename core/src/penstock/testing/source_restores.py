@@ -15,7 +15,7 @@ from penstock.testing.traces import Traces
 __all__ = ["RestoreTests"]
 
 _UNPROVEN = "a backup that does not come back as it was is none"
-#: What is no dump of anything.
+#: Not a dump of anything.
 _GARBAGE = bytes(range(256)) * 64
 
 

@@ -40,8 +40,8 @@ _CONSISTENCY = "one moment: that at which the server forks to write the file"
 class RedisSource(Source):
     """Dumps a Redis server as one RDB file, and restores it by full synchronisation, as a replica gets its data.
 
-    The option `address` of a restore is this host's address as the server can reach it; left out, it is the one that
-    the connection to the server has.
+    The option `address` of a restore is an address of this host that the server can reach; left out, it is that of the
+    connection to the server.
     """
 
     name: ClassVar[str] = "redis"
