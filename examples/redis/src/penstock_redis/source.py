@@ -65,7 +65,7 @@ class RedisSource(Source):
     def inspect(self) -> Inspection:
         """Ask redis-cli for its version and the server for the rest."""
         # The cheapest question first: without a client nothing else matters.
-        answer = run_child([self._client, "--version"], name="redis-cli", timeout=_PROBE_SECONDS, env=env_for_child())
+        answer = run_child([self._client, "--version"], name="redis-cli", timeout=_PROBE_SECONDS, stop=self.stop)
         client = re.search(rb"\d+(?:\.\d+)+", answer)
         with Connection(self.settings) as server:
             info = server.info()
@@ -102,6 +102,7 @@ class RedisSource(Source):
             env=env_for_child({"REDISCLI_AUTH": password} if password else {}),
             stall_timeout=settings.stall_timeout,
             secrets=[password] if password else [],
+            stop=self.stop,
         )
         return RdbStream(child, spec.name)
 
