@@ -150,7 +150,7 @@ def test_what_is_not_its_own_is_refused() -> None:
     source = SyntheticSource()
     with pytest.raises(UsageError, match="is not a stream of the synthetic source"):
         source.check_target([StreamSpec("main.dump", "sql")], RestoreTarget())
-    with pytest.raises(UsageError, match="no option owners"):
+    with pytest.raises(UsageError, match="unknown option owners"):
         source.check_target([], RestoreTarget(options={"owners": "no"}))
     with pytest.raises(UsageError):
         SyntheticSource.settings_from_url("synthetic://host/")
