@@ -31,7 +31,7 @@ def test_objects_are_locked_until_the_day(s3: S3Server) -> None:
         sink.put("packs/a", b"precious")
         sink.put("grants/a", b"precious", if_absent=True)
         # Ceph 16.2 ignores If-None-Match in versioned buckets, which those with locks are: nothing is assumed.
-        assert Capability.OBJECT_LOCK in sink.capabilities
+        assert Capability.OBJECT_LOCK in sink.capabilities()
         for key in ("packs/a", "grants/a"):
             found = client.head_object(Bucket=bucket, Key=key)
             assert found["ObjectLockMode"] == "GOVERNANCE"

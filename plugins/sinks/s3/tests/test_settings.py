@@ -113,8 +113,8 @@ def test_the_host_finds_it_by_name_and_by_url() -> None:
 def test_object_lock_is_declared_when_it_is_set() -> None:
     without = S3Sink(settings(conditional_put="no"))
     locking = S3Sink(settings(conditional_put="no", object_lock="compliance", object_lock_days=30))
-    assert without.capabilities == set()
-    assert locking.capabilities == {Capability.OBJECT_LOCK}
+    assert without.capabilities() == set()
+    assert locking.capabilities() == {Capability.OBJECT_LOCK}
 
 
 def test_a_secret_that_is_not_there_is_said_at_the_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
