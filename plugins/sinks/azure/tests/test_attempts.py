@@ -315,5 +315,5 @@ def test_a_preflight_proves_the_key_and_the_container_and_leaves_nothing(
     with closing(make(azure.endpoint, "penstock-no-such")) as other, pytest.raises(SinkError, match="no such"):
         other.preflight()
     monkeypatch.setenv("AZURE_TEST_KEY", "d3Jvbmc=")
-    with closing(make(azure.endpoint, container)) as other, pytest.raises(SinkDenied, match="credentials were refused"):
+    with closing(make(azure.endpoint, container)) as other, pytest.raises(SinkDenied):
         other.preflight()
