@@ -45,7 +45,7 @@ def test_a_wrong_password_is_denied(make_sink: MakeSink, tmp_path: Path) -> None
         assert "not it" not in repr(caught.value)
 
 
-def test_a_server_that_is_not_there_is_unreachable_after_the_deadline(make_sink: MakeSink) -> None:
+def test_a_missing_server_is_unreachable_after_the_deadline(make_sink: MakeSink) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(SinkUnreachable, match="refused"):

@@ -113,7 +113,7 @@ class SinkConformance(ConformanceKit):
         buffer.clear()
         assert sink.get("b") == b"other!"
 
-    def test_ranges_give_what_there_is(self, sink: Sink) -> None:
+    def test_ranges_give_the_bytes_that_exist(self, sink: Sink) -> None:
         data = os.urandom(1000)
         sink.put("a", data)
         for start in (0, 1, 500, 999, 1000, 1001, 10**12):
@@ -132,7 +132,7 @@ class SinkConformance(ConformanceKit):
         for start, length in ((0, 10), (5 * 2**20 - 3, 9), (1, _BIG - 2), (_BIG - 3, 100), (2**20, 8 * 2**20 + 1)):
             assert sink.get("a", start=start, length=length) == data[start : start + length], (start, length)
 
-    def test_a_missing_object_is_said_with_its_key(self, sink: Sink) -> None:
+    def test_a_missing_object_is_reported_with_its_key(self, sink: Sink) -> None:
         sink.put("packs/00/here", b"x")
         calls: dict[str, Callable[[str], object]] = {
             "get": sink.get,

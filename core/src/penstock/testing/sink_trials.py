@@ -1,4 +1,4 @@
-"""What the sink kit does to a sink, and how it says what it found: calls against the clock, watched puts, secrets."""
+"""The trials of the sink kit: calls against the clock, puts that are watched, and secrets."""
 
 import re
 import socket

@@ -275,7 +275,7 @@ def test_a_range_of_the_wrong_length_is_never_returned(http: TamperingProxy, sin
         short.get("a", start=5, length=10)
 
 
-def test_what_is_no_answer_of_the_api_is_said(http: TamperingProxy, sink: Sink) -> None:
+def test_an_answer_that_is_not_of_the_api_is_reported(http: TamperingProxy, sink: Sink) -> None:
     http.script = [Act("GET", status=200, body=b"<html>Welcome to the hotel</html>", stay=True)]
     for call in ("get", "list"):
         with pytest.raises(SinkError, match=r"cannot be parsed|asked for"):
@@ -283,7 +283,7 @@ def test_what_is_no_answer_of_the_api_is_said(http: TamperingProxy, sink: Sink) 
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_a_missing_container_is_no_missing_object(azure: AzureServer, method: str) -> None:
+def test_a_missing_container_is_not_a_missing_object(azure: AzureServer, method: str) -> None:
     with (
         closing(make(azure.endpoint, "penstock-no-such-container")) as sink,
         pytest.raises(SinkError, match="no such container: penstock-no-such-container") as caught,

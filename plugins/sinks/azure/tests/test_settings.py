@@ -85,7 +85,7 @@ def test_only_a_sink_that_locks_says_that_it_can() -> None:
     assert locking.capabilities() == AzureSink.possible_capabilities
 
 
-def test_a_key_or_a_connection_string_that_is_none_is_said_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_key_or_connection_string_is_reported_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("hunter2", "AccountName=x;AccountKey=hunter2;;=", "AccountName=another;AccountKey=aHVudGVyMg=="):
         monkeypatch.setenv("AZURE_TEST_SECRET", text)
         sink = AzureSink(settings(connection_string={"env": "AZURE_TEST_SECRET"}))

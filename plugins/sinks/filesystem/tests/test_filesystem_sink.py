@@ -142,7 +142,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
         sink.get("a")
 
 
-def test_a_folder_is_no_object(tmp_path: Path) -> None:
+def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
     sink = _sink(tmp_path)
     sink.put("packs/a", b"1")
     for if_absent in (False, True):
@@ -177,7 +177,7 @@ def test_what_can_be_read_through_a_link_is_listed(tmp_path: Path) -> None:
     assert [found.key for found in sink.list("packs/")] == ["packs/a"]
 
 
-def test_a_listing_of_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_a_listing_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
     sink = _sink(tmp_path)
     sink.put("a", b"1")
     for prefix in ("packs/", "packs/0", "a/"):

@@ -252,7 +252,7 @@ def test_a_range_of_the_wrong_length_is_never_returned(http: TamperingProxy, sin
         short.get("a", start=5, length=10)
 
 
-def test_what_is_no_answer_of_the_api_is_said(http: TamperingProxy, sink: Sink) -> None:
+def test_an_answer_that_is_not_of_the_api_is_reported(http: TamperingProxy, sink: Sink) -> None:
     http.script = [Act("GET", status=200, body=b"<html>Welcome to the hotel</html>", stay=True)]
     for call in ("stat", "list"):
         with pytest.raises(SinkError, match="cannot be parsed"):
@@ -260,7 +260,7 @@ def test_what_is_no_answer_of_the_api_is_said(http: TamperingProxy, sink: Sink) 
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_a_missing_bucket_is_no_missing_object(gcs: GcsServer, method: str) -> None:
+def test_a_missing_bucket_is_not_a_missing_object(gcs: GcsServer, method: str) -> None:
     with (
         closing(make(gcs.endpoint, "penstock-no-such-bucket")) as sink,
         pytest.raises(SinkError, match="no such bucket: penstock-no-such-bucket") as caught,

@@ -222,7 +222,7 @@ def test_the_probe_is_made_once_and_leaves_nothing_that_is_listed(service: Servi
     assert service.asked("DELETE") == 0, "a writer may not delete"
 
 
-def test_a_probe_that_fails_is_no_answer(service: Service, sink: Sink) -> None:
+def test_a_probe_that_fails_decides_nothing(service: Service, sink: Sink) -> None:
     service.script["PUT"] = [Answer(403, "AccessDenied")]
     with pytest.raises(SinkDenied):
         sink.put("a", b"x", if_absent=True)

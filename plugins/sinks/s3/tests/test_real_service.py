@@ -118,18 +118,18 @@ def test_nothing_secret_is_logged(s3: S3Server, bucket: str, caplog: pytest.LogC
     assert "Signature=" not in caplog.text
 
 
-def test_an_unknown_access_key_is_said(s3: S3Server, bucket: str) -> None:
+def test_an_unknown_access_key_is_reported(s3: S3Server, bucket: str) -> None:
     with closing(make(s3, bucket, access_key_id="NOBODY")) as sink, pytest.raises(SinkDenied, match="access key"):
         sink.put("a", b"x")
 
 
-def test_no_credentials_at_all_are_said(s3: S3Server, bucket: str) -> None:
+def test_missing_credentials_are_reported(s3: S3Server, bucket: str) -> None:
     values = s3.settings(bucket, deadline=20, access_key_id=None, secret_access_key=None)
     with closing(S3Sink(S3Settings.model_validate(values))) as sink, pytest.raises(SinkDenied, match="no credentials"):
         sink.get("a")
 
 
-def test_a_missing_bucket_is_no_missing_object(s3: S3Server) -> None:
+def test_a_missing_bucket_is_not_a_missing_object(s3: S3Server) -> None:
     with closing(make(s3, "penstock-no-such-bucket")) as sink:
         calls: list[Callable[[], object]] = [
             lambda: sink.put("a", b"x"),

@@ -156,7 +156,7 @@ class Pools:
         self._options: dict[str, Any] = {
             "maxsize": connections,
             "block": False,
-            "ca_certs": str(trusted) if trusted else None,
+            "ca_cert_dir" if trusted and Path(trusted).is_dir() else "ca_certs": str(trusted) if trusted else None,
             "socket_options": _KEEPALIVE,
         }
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Who asks: a key, a shared access signature or a connection string, or what azure-identity finds."""
+"""Credentials: a key, a shared access signature, a connection string, or what azure-identity finds."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ __all__ = ["Account", "account_of"]
 
 #: The first version with all that is used here: the tier Cold.
 _VERSION = "2021-12-02"
-#: Headers that Shared Key signs, in its order, beside those that begin with x-ms-.
+#: Headers that Shared Key signs, in its order, in addition to all that begin with x-ms-.
 _SIGNED = (
     "content-encoding",
     "content-language",
@@ -35,7 +35,7 @@ _SIGNED = (
 
 
 class Signer(Protocol):
-    """Adds what a request needs to be let in."""
+    """Adds the credentials to a request."""
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         """The request's URL and all its headers. Names of headers are in lower case."""
@@ -43,7 +43,7 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Where the account is, and who asks."""
+    """The address of an account, and how requests to it are signed."""
 
     address: str
     signer: Signer

@@ -17,7 +17,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 class AzureSettings(ObjectStoreSettings):
     """The container, the credentials, and how objects are kept.
 
-    Without `account_key`, `sas_token` and `connection_string` the credentials are those that azure-identity finds:
+    Without `account_key`, `sas_token` and `connection_string`, azure-identity finds the credentials:
     environment variables, workload or managed identity, or the Azure CLI's login.
     """
 

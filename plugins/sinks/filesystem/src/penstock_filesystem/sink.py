@@ -29,7 +29,7 @@ from penstock_filesystem.refusals import translated
 
 __all__ = ["FilesystemSettings", "FilesystemSink"]
 
-#: Less than this is no space for a backup: a few packs, an index and a snapshot.
+#: A backup needs at least this much space, for a few packs, an index and a snapshot.
 _LEAST_FREE_BYTES = 64 * 2**20
 
 

@@ -1,4 +1,4 @@
-"""Who asks: the credentials of the settings or of the machine, and the tokens made from them."""
+"""Credentials of the settings or of the machine, and the tokens made from them."""
 
 import json
 import threading

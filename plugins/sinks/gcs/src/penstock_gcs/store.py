@@ -51,7 +51,7 @@ class GcsStore:
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One `multipart/related` request (RFC 2387), whatever the size. Generation 0 is an absent object."""
         checksum = crc32c(data)
-        boundary = secrets.token_hex(16)  # the data hold it as likely as somebody guesses a key
+        boundary = secrets.token_hex(16)  # random, so that the data cannot hold it
         metadata = json.dumps(self._metadata(key, mark, checksum))
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n"
