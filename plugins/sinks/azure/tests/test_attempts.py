@@ -220,9 +220,9 @@ def test_a_server_that_hangs_in_the_middle_is_left_by_the_deadline(
 
 def test_a_slow_upload_may_take_longer_than_the_timeouts(tcp: FaultyProxy, container: str) -> None:
     tcp.faults = Faults(rate=2_000_000)
-    with closing(make(at(tcp), container, connect_timeout=0.5, read_timeout=2)) as sink:
-        sink.put("a", bytes(4_000_000))
-        assert sink.stat("a").size == 4_000_000
+    with closing(make(at(tcp), container, connect_timeout=1, read_timeout=4)) as sink:
+        sink.put("a", bytes(12_000_000))
+        assert sink.stat("a").size == 12_000_000
 
 
 @pytest.mark.parametrize("if_absent", [False, True])
