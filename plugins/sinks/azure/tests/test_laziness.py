@@ -6,7 +6,7 @@ import sys
 from penstock_azure.plugin import penstock_register_sink
 (sink,) = penstock_register_sink()
 made = sink(sink.Settings(account="shopstore", container="shop"))
-made.location, made.capabilities, sink.capabilities
+made.location, made.capabilities(), sink.possible_capabilities
 made.close()
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"azure", "isodate", "urllib3", "requests"}))
 """

@@ -6,7 +6,7 @@ import sys
 from penstock_gcs.plugin import penstock_register_sink
 (sink,) = penstock_register_sink()
 made = sink(sink.Settings(bucket="shop"))
-made.location, made.capabilities, sink.capabilities
+made.location, made.capabilities(), sink.possible_capabilities
 made.close()
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"google", "google_crc32c", "urllib3", "requests"}))
 """

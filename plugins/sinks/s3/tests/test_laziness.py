@@ -6,7 +6,7 @@ import sys
 from penstock_s3.plugin import penstock_register_sink
 (sink,) = penstock_register_sink()
 made = sink(sink.Settings(bucket="shop"))
-made.location, sink.capabilities
+made.location, sink.possible_capabilities
 made.close()
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"boto3", "botocore", "urllib3", "s3transfer"}))
 """
