@@ -25,6 +25,7 @@ from penstock.api import (
     TextStream,
     UsageError,
     Wish,
+    check_destinations,
     choose_databases,
     find_programs,
     last_held_back,
@@ -199,6 +200,16 @@ def test_renames_that_cannot_be_understood_are_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         Options.of(RestoreTarget(options={"rename": text}))
     assert "old=new,old=new" in (caught.value.hint or "")
+
+
+def test_two_databases_do_not_go_into_one() -> None:
+    check_destinations({"a": "b", "b": "a"}, {"a": "b", "b": "a"})
+    check_destinations({"a": None}, {})
+    for destinations in ({"a": "b", "b": "b"}, {"a": None, "b": None}):
+        with pytest.raises(UsageError, match="2 databases cannot be restored into one: a, b"):
+            check_destinations(destinations, {})
+    with pytest.raises(UsageError, match="rename names c, which the restore does not have"):
+        check_destinations({"a": "b"}, {"c": "d"})
 
 
 def program(path: Path, script: str) -> Path:

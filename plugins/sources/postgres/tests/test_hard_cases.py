@@ -97,7 +97,7 @@ def test_the_rows_of_an_extensions_configuration_are_dumped(
             "WHERE extname = 'citext'",
             name,
         )
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held:
             data = read_all(held.open(held.plan.streams[0]))
     assert b"configured here" in data
@@ -112,7 +112,7 @@ def test_a_table_that_changes_while_it_is_dumped_is_as_it_was(
         newest_postgres.execute(
             "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 20) AS filler FROM generate_series(1, 30000) AS i", name
         )
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held, newest_postgres.connect(name) as other:
             stream = held.open(held.plan.streams[0])
             start = bytearray(1000)

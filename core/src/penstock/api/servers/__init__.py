@@ -10,7 +10,7 @@
 
 from penstock.api.servers.advice import Advice, listed, settle
 from penstock.api.servers.clients import Program, find_programs, piped
-from penstock.api.servers.databases import choose_databases, path_like
+from penstock.api.servers.databases import check_destinations, choose_databases, path_like
 from penstock.api.servers.settings import (
     Databases,
     Names,
@@ -37,6 +37,7 @@ __all__ = [
     "Tls",
     "Wish",
     "YesNo",
+    "check_destinations",
     "choose_databases",
     "find_programs",
     "last_held_back",

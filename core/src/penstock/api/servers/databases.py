@@ -1,13 +1,13 @@
 """The databases of a server: which of them the settings mean, and their names within those of streams."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from penstock.api.errors import SourceError
+from penstock.api.errors import SourceError, UsageError
 from penstock.api.servers.settings import ServerSettings
 
-__all__ = ["choose_databases", "path_like"]
+__all__ = ["check_destinations", "choose_databases", "path_like"]
 
 
 def choose_databases(
@@ -39,6 +39,24 @@ def choose_databases(
             hint="Check databases and exclude_databases, and which databases the user may see.",
         )
     return tuple(sorted(chosen))
+
+
+def check_destinations(destinations: Mapping[str, str | None], renames: Mapping[str, str]) -> None:
+    """Check where a restore's databases would go: `destinations` by the names that they were dumped under.
+
+    Raises `UsageError` for a new name for a database that is not there, and for two databases that go into one.
+    """
+    if unknown := sorted(renames.keys() - destinations.keys()):
+        raise UsageError(
+            f"rename names {', '.join(unknown)}, which the restore does not have",
+            hint=f"It has: {', '.join(destinations)}.",
+        )
+    if len(set(destinations.values())) < len(destinations):
+        raise UsageError(
+            f"{len(destinations)} databases cannot be restored into one: {', '.join(destinations)}",
+            hint="Leave the database out of the target's URL, choose one with --stream, or give them names of their "
+            "own with rename.",
+        )
 
 
 def path_like(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock_postgres.choice import Choice
 from penstock_postgres.connection import Connection, rows
-from penstock_postgres.probe import Relation
+from penstock_postgres.relations import Relation
 
 __all__ = ["archive_attributes"]
 
