@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from penstock.api import Dump, DumpStream, Inspection, StreamSpec
+from penstock.api import Dump, DumpFailed, DumpStream, Inspection, StreamSpec
 from penstock_postgres.client import client_for_dump, find_clients
 from penstock_postgres.connection import connect, translated
 from penstock_postgres.dumping import start_dump
@@ -71,6 +71,8 @@ def hold_dump(settings: PostgresSettings) -> Iterator[Dump]:
 
         def start(spec: StreamSpec) -> DumpStream:
             view, found = of_view[spec.attributes["database"]]
+            if view.connection.closed:
+                raise DumpFailed(f"{spec.name}: the connection that held its snapshot is closed")
 
             def confirm() -> None:
                 if not held:
