@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from penstock.api.errors import ClientMissing, SourceError
 from penstock.api.process import run_child
+from penstock.api.stopping import NEVER, StopToken
 
 __all__ = ["Program", "find_programs", "piped"]
 
@@ -34,12 +35,13 @@ def find_programs(
     install: str,
     arguments: Sequence[str] = ("--version",),
     skip: Callable[[Path], bool] = lambda _: False,
+    stop: StopToken = NEVER,
 ) -> Iterator[Program[V]]:
     """All programs that have one of `names`: those on PATH first, then those in `folders`, which are globs.
 
     With `client_path` no other folder is searched. Each program is asked for its version once, by `arguments`, when its
     turn comes; `version` makes a value of the answer, None where it is another program's. `skip` says what is not even
-    asked. Raises `ClientMissing` with the hint `install` at the end, when there was none.
+    asked. Raises `ClientMissing` with the hint `install` at the end, when there was none; `Interrupted` after a stop.
     """
     seen: set[Path] = set()
     broken: list[str] = []
@@ -50,7 +52,7 @@ def find_programs(
             continue
         seen.add(real)
         try:
-            answer = run_child([str(path), *arguments], name=str(path), timeout=_VERSION_SECONDS)
+            answer = run_child([str(path), *arguments], name=str(path), timeout=_VERSION_SECONDS, stop=stop)
         except SourceError as error:
             broken.append(error.message)
             continue

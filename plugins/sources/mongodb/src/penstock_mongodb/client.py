@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api import find_programs
+from penstock.api import NEVER, StopToken, find_programs
 
 __all__ = ["Client", "find_client", "newest_server", "version_of"]
 
@@ -32,12 +32,12 @@ class Client:
     version: str
 
 
-def find_client(name: str, client_path: Path | None = None) -> Client:
+def find_client(name: str, client_path: Path | None = None, stop: StopToken = NEVER) -> Client:
     """`mongodump` or `mongorestore`: from `client_path` alone, else from PATH or one of the usual folders.
 
     Raises `ClientMissing`.
     """
-    found = find_programs([name], _version, folders=_FOLDERS, client_path=client_path, install=_INSTALL)
+    found = find_programs([name], _version, folders=_FOLDERS, client_path=client_path, install=_INSTALL, stop=stop)
     first = next(found)
     return Client(str(first.path), first.version)
 

@@ -1,6 +1,6 @@
 """A dump: mongodump on each of its streams. MongoDB has no view to hold; an archive with the oplog has its own."""
 
-from penstock.api import ChildOutput, DumpStream, StreamSpec, env_for_child
+from penstock.api import ChildOutput, DumpStream, StopToken, StreamSpec, env_for_child
 from penstock_mongodb.archive import Archive
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import tool_configuration
@@ -9,9 +9,9 @@ from penstock_mongodb.settings import MongoSettings
 __all__ = ["start_dump"]
 
 
-def start_dump(settings: MongoSettings, spec: StreamSpec) -> DumpStream:
+def start_dump(settings: MongoSettings, spec: StreamSpec, stop: StopToken) -> DumpStream:
     """Start mongodump on one stream; the plain data of `spec` is all that it takes."""
-    client = find_client("mongodump", settings.client_path)
+    client = find_client("mongodump", settings.client_path, stop)
     oplog = spec.attributes["oplog"] == "yes"
     with tool_configuration(settings, read=True) as (arguments, descriptor, secrets):
         child = ChildOutput(
@@ -21,6 +21,7 @@ def start_dump(settings: MongoSettings, spec: StreamSpec) -> DumpStream:
             stall_timeout=settings.stall_timeout,
             pass_fds=[descriptor],
             secrets=secrets,
+            stop=stop,
         )
     return Archive(child, spec.name, oplog=oplog)
 

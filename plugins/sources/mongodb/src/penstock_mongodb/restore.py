@@ -12,6 +12,7 @@ from penstock.api import (
     Restore,
     RestoreTarget,
     SourceError,
+    StopToken,
     StreamSpec,
     UsageError,
     env_for_child,
@@ -44,14 +45,14 @@ _ADVICE = Advice(
 
 
 @contextmanager
-def restoring(settings: MongoSettings, target: RestoreTarget) -> Iterator[Restore]:
+def restoring(settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it wrote are dropped again.
 
     MongoDB has no transaction around a restore. What a database held before is never dropped but with `clean`, and then
     when the first block of the new one is here; the error tells what is gone and what is left. The option undo keeps
     what was restored.
     """
-    work = _Work(settings, target)
+    work = _Work(settings, target, stop)
     try:
         yield Restore(work.write, work.finish)
     except BaseException as error:
@@ -65,8 +66,9 @@ def restoring(settings: MongoSettings, target: RestoreTarget) -> Iterator[Restor
 class _Work:
     """What one restore has written to: names of databases, and whether there is nothing in them but its own."""
 
-    def __init__(self, settings: MongoSettings, target: RestoreTarget) -> None:
+    def __init__(self, settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> None:
         self._settings = settings
+        self._stop = stop
         self._clean = target.clean
         self._options = RestoreOptions.of(target)
         self._touched: dict[str, bool] = {}
@@ -84,7 +86,7 @@ class _Work:
             for _ in blocks:
                 pass
             return
-        client = find_client("mongorestore", self._settings.client_path)
+        client = find_client("mongorestore", self._settings.client_path, self._stop)
         rest = iter(blocks)
         first = next((bytes(block) for block in rest if block), b"")
         doing = f"cannot restore {spec.name} into {self._settings.location}"
@@ -98,7 +100,7 @@ class _Work:
             # Nobody's data but the restore's own is ever dropped after a failure.
             self._touched |= {name: not user_collections(connection, name) for name in names}
             try:
-                _run(self._settings, spec, chain([memoryview(first)], rest), self._options, client)
+                _run(self._settings, spec, chain([memoryview(first)], rest), self._options, client, self._stop)
             except SourceError as error:
                 _ADVICE.give(error)
                 error.details = tuple(map(_without_documents, error.details))
@@ -138,7 +140,12 @@ class _Work:
 
 
 def _run(
-    settings: MongoSettings, spec: StreamSpec, blocks: Iterable[memoryview], options: RestoreOptions, client: Client
+    settings: MongoSettings,
+    spec: StreamSpec,
+    blocks: Iterable[memoryview],
+    options: RestoreOptions,
+    client: Client,
+    stop: StopToken,
 ) -> None:
     with ExitStack() as stack:
         # No stall timeout: it may build one index for hours, and take nothing meanwhile.
@@ -150,6 +157,7 @@ def _run(
                     env=env_for_child(),
                     pass_fds=[descriptor],
                     secrets=secrets,
+                    stop=stop,
                 )
             )
         for block in last_held_back(blocks):

@@ -54,7 +54,7 @@ class MongoSource(Source):
         """Look, without dumping or counting: documents come from the statistics."""
         from penstock_mongodb.survey import survey
 
-        found = survey(self.settings, "off" if self.settings.row_counts == "off" else "estimate")
+        found = survey(self.settings, "off" if self.settings.row_counts == "off" else "estimate", self.stop)
         return replace(found.inspection, streams=found.plan.streams, consistency=found.plan.consistency)
 
     @contextmanager
@@ -62,23 +62,23 @@ class MongoSource(Source):
         """Decide what the streams are; documents are counted as the settings say."""
         from penstock_mongodb.survey import survey
 
-        yield Dump(survey(self.settings, self.settings.row_counts).plan, self.attach)
+        yield Dump(survey(self.settings, self.settings.row_counts, self.stop).plan, self.attach)
 
     def attach(self, spec: StreamSpec) -> DumpStream:
         """Start mongodump on one stream of a plan, whoever made it."""
         from penstock_mongodb.dumps import start_dump
 
-        return start_dump(self.settings, spec)
+        return start_dump(self.settings, spec, self.stop)
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """Connect to the target, compare versions, and see whether it is empty and takes what is asked for."""
         from penstock_mongodb.target import check_target
 
-        check_target(self.settings, streams, target)
+        check_target(self.settings, streams, target, self.stop)
 
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         """Give each archive to mongorestore."""
         from penstock_mongodb.restore import restoring
 
         del streams
-        return restoring(self.settings, target)
+        return restoring(self.settings, target, self.stop)

@@ -4,7 +4,17 @@ import json
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from penstock.api import DumpPlan, Inspection, InventoryItem, SourceDenied, SourceError, StreamSpec, path_like, settle
+from penstock.api import (
+    DumpPlan,
+    Inspection,
+    InventoryItem,
+    SourceDenied,
+    SourceError,
+    StopToken,
+    StreamSpec,
+    path_like,
+    settle,
+)
 from penstock_mongodb import probe
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.client import Client, find_client
@@ -57,10 +67,10 @@ class Survey:
         return StreamSpec(f"{path_like(name)}.archive", ARCHIVE, int(users), sum(sizes), only_users, attributes)
 
 
-def survey(settings: MongoSettings, counts: str) -> Survey:
+def survey(settings: MongoSettings, counts: str, stop: StopToken) -> Survey:
     """Look, with documents counted as `counts` says; raises what makes a dump fail."""
     # The cheapest question first: without a client nothing else matters.
-    client = find_client("mongodump", settings.client_path)
+    client = find_client("mongodump", settings.client_path, stop)
     with connect(settings, read=True) as connection, translated(f"cannot inspect {settings.location}", settings):
         found = probe.look(connection)
         _check_oplog(connection, found, settings)

@@ -7,6 +7,7 @@ from penstock.api import (
     ClientTooOld,
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
     TargetNotEmpty,
     UsageError,
@@ -21,10 +22,12 @@ from penstock_mongodb.settings import MongoSettings
 __all__ = ["broken_names", "check_target", "renames_of", "target_databases", "user_collections"]
 
 
-def check_target(settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+def check_target(
+    settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
+) -> None:
     """What `Source.check_target` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
-    client = find_client("mongorestore", settings.client_path)
+    client = find_client("mongorestore", settings.client_path, stop)
     doing = f"cannot look at {settings.location}"
     _check_destinations(settings, streams, options)
     with connect(settings) as connection, translated(doing, settings):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from penstock.api import ClientMissing, ClientTooOld, find_programs
+from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken, find_programs
 from penstock_mysql.dialect import DIALECTS, Dialect, Version, client_version
 
 __all__ = ["Client", "client_for_dump", "client_for_restore", "find_clients"]
@@ -42,7 +42,7 @@ class Client:
         return self.version.numbers >= self.dialect.dump_session_since
 
 
-def find_clients(task: Task, client_path: Path | None = None) -> list[Client]:
+def find_clients(task: Task, client_path: Path | None = None, stop: StopToken = NEVER) -> list[Client]:
     """All programs for a task: those on PATH first, then those of the usual folders.
 
     With `client_path` no other folder is searched. Raises `ClientMissing` when there is none.
@@ -54,6 +54,7 @@ def find_clients(task: Task, client_path: Path | None = None) -> list[Client]:
         client_path=client_path,
         install="Install the client programs of the server's own make, or set client_path to their folder.",
         arguments=("--no-defaults", "--version"),
+        stop=stop,
     )
     return [Client(one.path, one.version) for one in found]
 

@@ -1,6 +1,6 @@
 """The dump program on one database: how it is called."""
 
-from penstock.api import ChildOutput, StreamSpec, env_for_child
+from penstock.api import ChildOutput, StopToken, StreamSpec, env_for_child
 from penstock_mysql.client import Client
 from penstock_mysql.connection import option_file
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
@@ -15,7 +15,7 @@ _END_MARKER = b"-- Dump completed"
 _INSERT_BYTES = 4_000_000
 
 
-def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client) -> ChildStream:
+def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client, stop: StopToken) -> ChildStream:
     """Start to dump the database of `spec`; raises `ClientMissing`, `DumpFailed`."""
     session = client.dialect.dump_session if client.keeps_long_dumps else ""
     with option_file(settings, client, session=session) as (option, inherited, secrets):
@@ -27,6 +27,7 @@ def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client) -> Chi
             pass_fds=inherited,
             end_marker=_END_MARKER,
             secrets=secrets,
+            stop=stop,
         )
     return ChildStream(child)
 

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from penstock.api import Dump, DumpFailed, DumpPlan, DumpStream, Inspection, SourceError, StreamSpec, TextStream
+from penstock.api import (
+    Dump,
+    DumpFailed,
+    DumpPlan,
+    DumpStream,
+    Inspection,
+    SourceError,
+    StopToken,
+    StreamSpec,
+    TextStream,
+)
 from penstock_mysql.accounts import accounts_as_sql
 from penstock_mysql.client import client_for_dump, find_clients
 from penstock_mysql.connection import Connection, connect, execute, global_read_lock, translated
@@ -17,10 +27,10 @@ from penstock_mysql.survey import ACCOUNTS, DATABASE, Survey, look_at
 __all__ = ["attach_stream", "hold_dump", "inspect_source"]
 
 
-def inspect_source(settings: MySQLSettings) -> Inspection:
+def inspect_source(settings: MySQLSettings, stop: StopToken) -> Inspection:
     """Look, without dumping or counting: rows come from the statistics."""
     # The cheapest question first: without a client nothing else matters.
-    clients = find_clients("dump", settings.client_path)
+    clients = find_clients("dump", settings.client_path, stop)
     with connect(settings) as connection, translated(f"cannot inspect {settings.location}"):
         found = look_at(connection, settings, clients)
         plan = found.plan(connection, settings)
@@ -28,28 +38,28 @@ def inspect_source(settings: MySQLSettings) -> Inspection:
 
 
 @contextmanager
-def hold_dump(settings: MySQLSettings) -> Iterator[Dump]:
+def hold_dump(settings: MySQLSettings, stop: StopToken) -> Iterator[Dump]:
     """Check all that can be checked; with `consistency = server`, all databases are started at one moment.
 
     Each of these dumps then waits, in its client program and in the server, until its turn to be read comes.
     """
-    clients = find_clients("dump", settings.client_path)
+    clients = find_clients("dump", settings.client_path, stop)
     started: dict[str, ChildStream] = {}
     with ExitStack() as cleaning:
         cleaning.callback(_abort, started)
         with connect(settings) as connection, translated(f"cannot start to dump {settings.location}"):
             found = look_at(connection, settings, clients)
-            plan = _begin(connection, settings, found, started)
+            plan = _begin(connection, settings, found, started, stop)
 
         def start(spec: StreamSpec) -> DumpStream:
             if spec.format == ACCOUNTS:
                 return _accounts(settings, spec)
-            return started.get(spec.name) or start_dump(settings, spec, found.client)
+            return started.get(spec.name) or start_dump(settings, spec, found.client, stop)
 
         yield Dump(plan, start)
 
 
-def attach_stream(settings: MySQLSettings, spec: StreamSpec) -> DumpStream:
+def attach_stream(settings: MySQLSettings, spec: StreamSpec, stop: StopToken) -> DumpStream:
     """Start the dump program on one database, or read the accounts."""
     if spec.format == ACCOUNTS:
         return _accounts(settings, spec)
@@ -58,12 +68,18 @@ def attach_stream(settings: MySQLSettings, spec: StreamSpec) -> DumpStream:
             f"{spec.name} can only be read where its dump was started",
             hint="Leave the streams in one process, or give up one view for all databases: consistency = database.",
         )
-    clients = find_clients("dump", settings.client_path)
+    clients = find_clients("dump", settings.client_path, stop)
     server = server_version(spec.attributes["server_version"])
-    return start_dump(settings, spec, client_for_dump(server, clients, older=settings.older_client))
+    return start_dump(settings, spec, client_for_dump(server, clients, older=settings.older_client), stop)
 
 
-def _begin(connection: Connection, settings: MySQLSettings, found: Survey, started: dict[str, ChildStream]) -> DumpPlan:
+def _begin(
+    connection: Connection,
+    settings: MySQLSettings,
+    found: Survey,
+    started: dict[str, ChildStream],
+    stop: StopToken,
+) -> DumpPlan:
     plan = found.plan(connection, settings)
     together = settings.consistency == "server"
     exact = settings.row_counts == "exact"
@@ -74,7 +90,7 @@ def _begin(connection: Connection, settings: MySQLSettings, found: Survey, start
         if together:
             for spec in plan.streams:
                 if spec.format == DATABASE:
-                    started[spec.name] = start_dump(settings, spec, found.client)
+                    started[spec.name] = start_dump(settings, spec, found.client, stop)
             # No writer can commit before each of them has its view.
             for stream in started.values():
                 stream.wait_for_first_byte()

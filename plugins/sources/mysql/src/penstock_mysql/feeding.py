@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from penstock.api import Advice, ChildInput, RestoreFailed, StreamSpec, env_for_child
+from penstock.api import Advice, ChildInput, RestoreFailed, StopToken, StreamSpec, env_for_child
 from penstock_mysql.connection import Connection, option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
@@ -52,10 +52,15 @@ _ADVICE = Advice(
 
 
 def feed_database(
-    settings: MySQLSettings, connection: Connection, spec: StreamSpec, blocks: Iterable[memoryview], name: str
+    settings: MySQLSettings,
+    connection: Connection,
+    spec: StreamSpec,
+    blocks: Iterable[memoryview],
+    name: str,
+    stop: StopToken,
 ) -> None:
     """Give a dump to the client program, which runs it in the database `name`; raises `RestoreFailed`."""
-    client = restoring_client(settings, connection, spec)
+    client = restoring_client(settings, connection, spec, stop)
     session = f'init-command="{client.dialect.restore_session}"'
     tail = b""
     with option_file(settings, client, session) as (option, inherited, secrets):
@@ -66,6 +71,7 @@ def feed_database(
             env=env_for_child(CHILD_ENVIRONMENT),
             pass_fds=inherited,
             secrets=secrets,
+            stop=stop,
         )
     try:
         with child:

@@ -6,7 +6,16 @@ from itertools import chain
 
 from pymysql import err
 
-from penstock.api import PenstockError, Restore, RestoreFailed, RestoreTarget, SourceError, StreamSpec, UsageError
+from penstock.api import (
+    PenstockError,
+    Restore,
+    RestoreFailed,
+    RestoreTarget,
+    SourceError,
+    StopToken,
+    StreamSpec,
+    UsageError,
+)
 from penstock_mysql.accounts import restore_accounts
 from penstock_mysql.connection import Connection, connect, execute, quoted, rows, said_by, translated
 from penstock_mysql.feeding import feed_database
@@ -22,13 +31,13 @@ _WHY = "MySQL and MariaDB cannot undo what changes tables"
 
 
 @contextmanager
-def restoring(settings: MySQLSettings, target: RestoreTarget) -> Iterator[Restore]:
+def restoring(settings: MySQLSettings, target: RestoreTarget, stop: StopToken) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it had made are dropped again.
 
     The engine cannot undo what changes tables: of a database that was there and empty, the error says what is left in
     it; and with `clean`, what a database held before was dropped when the first bytes of the new one came.
     """
-    work = _Work(settings, target)
+    work = _Work(settings, target, stop)
     try:
         yield Restore(work.write, work.finish)
     except BaseException as error:
@@ -42,8 +51,9 @@ def restoring(settings: MySQLSettings, target: RestoreTarget) -> Iterator[Restor
 class _Work:
     """What one restore has written to: names of databases, and whether it has made them or found them empty."""
 
-    def __init__(self, settings: MySQLSettings, target: RestoreTarget) -> None:
+    def __init__(self, settings: MySQLSettings, target: RestoreTarget, stop: StopToken) -> None:
         self._settings = settings
+        self._stop = stop
         self._clean = target.clean
         self._options = RestoreOptions.of(target)
         self._touched: dict[str, bool] = {}
@@ -81,7 +91,7 @@ class _Work:
                 self._touched[name] = made
                 if made:
                     execute(connection, _create(connection, name, spec))
-            feed_database(self._settings, connection, spec, chain([memoryview(first)], rest), name)
+            feed_database(self._settings, connection, spec, chain([memoryview(first)], rest), name, self._stop)
 
     def _write_accounts(self, blocks: Iterable[memoryview]) -> None:
         wish = self._options.accounts

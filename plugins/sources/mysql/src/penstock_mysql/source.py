@@ -49,29 +49,29 @@ class MySQLSource(Source):
         """Look, without dumping or counting: rows come from the statistics."""
         from penstock_mysql.dumps import inspect_source
 
-        return inspect_source(self.settings)
+        return inspect_source(self.settings, self.stop)
 
     def dump(self) -> AbstractContextManager[Dump]:
         """Check all that can be checked, and, with `consistency = server`, start all databases at one moment."""
         from penstock_mysql.dumps import hold_dump
 
-        return hold_dump(self.settings)
+        return hold_dump(self.settings, self.stop)
 
     def attach(self, spec: StreamSpec) -> DumpStream:
         """Start the dump program on one database, or read the accounts."""
         from penstock_mysql.dumps import attach_stream
 
-        return attach_stream(self.settings, spec)
+        return attach_stream(self.settings, spec, self.stop)
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """Connect to the target, compare engines and versions, and see whether it is empty."""
         from penstock_mysql.target import check_target
 
-        check_target(self.settings, streams, target)
+        check_target(self.settings, streams, target, self.stop)
 
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         """Restore databases, and the accounts that the server lacks."""
         from penstock_mysql.restore import restoring
 
         del streams
-        return restoring(self.settings, target)
+        return restoring(self.settings, target, self.stop)

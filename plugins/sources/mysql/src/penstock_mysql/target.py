@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from penstock.api import (
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
     TargetMissing,
     TargetNotEmpty,
@@ -33,9 +34,9 @@ def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptio
     return options.rename.get(recorded) or settings.database or recorded
 
 
-def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec) -> Client:
+def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec, stop: StopToken) -> Client:
     """The program that writes to the target; raises `ClientMissing`."""
-    clients = find_clients("restore", settings.client_path)
+    clients = find_clients("restore", settings.client_path, stop)
     return client_for_restore(connection.version, clients, server_version(spec.attributes["server_version"]))
 
 
@@ -49,7 +50,9 @@ def may_make_accounts(allowed: Privileges) -> bool:
     return allowed.anywhere("CREATE USER") and allowed.anywhere("INSERT")
 
 
-def check_target(settings: MySQLSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+def check_target(
+    settings: MySQLSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
+) -> None:
     """What `Source.check_target` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
     databases = [spec for spec in streams if "database" in spec.attributes]
@@ -67,7 +70,7 @@ def check_target(settings: MySQLSettings, streams: Sequence[StreamSpec], target:
                         hint="Restore as an administrator, or with accounts=no.",
                     )
                 continue
-            restoring_client(settings, connection, spec)
+            restoring_client(settings, connection, spec, stop)
             name = target_name(settings, spec, options)
             _check_collations(connection, spec)
             if missing := allowed.missing(name, *_NEEDED):

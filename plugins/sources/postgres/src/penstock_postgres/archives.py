@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import sql
 
-from penstock.api import Advice, ChildInput, RestoreFailed, StreamSpec, last_held_back
+from penstock.api import Advice, ChildInput, RestoreFailed, StopToken, StreamSpec, last_held_back
 from penstock_postgres.client import client_for_restore, find_clients
 from penstock_postgres.connection import Connection, child_environment, connect, connection_string, rows, translated
 from penstock_postgres.options import RestoreOptions
@@ -52,13 +52,14 @@ def restore_archive(
     options: RestoreOptions,
     *,
     clean: bool,
+    stop: StopToken,
 ) -> None:
     """Give the archive to pg_restore, which runs in a single transaction unless the options say otherwise.
 
     It gets the last block only when `blocks` has ended well: whatever fails, the database is as it was. With `clean` it
     drops what the dump holds first, within the transaction. Raises `RestoreFailed`.
     """
-    clients = find_clients("pg_restore", settings.client_path)
+    clients = find_clients("pg_restore", settings.client_path, stop)
     with connect(settings, database=database) as connection:
         server = connection.info.parameter_status("server_version") or "unknown"
         client = client_for_restore(spec.attributes["client_version"], server, clients)
@@ -72,6 +73,7 @@ def restore_archive(
                     name=f"pg_restore into {database}",
                     env=environment,
                     secrets=secrets,
+                    stop=stop,
                 ) as child,
             ):
                 for block in last_held_back(blocks):

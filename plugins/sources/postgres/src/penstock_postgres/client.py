@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api import ClientMissing, ClientTooOld, find_programs
+from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken, find_programs
 
 __all__ = ["Client", "client_for_dump", "client_for_restore", "find_clients"]
 
@@ -40,7 +40,7 @@ class Client:
         return str(self.folder / name)
 
 
-def find_clients(program: str, client_path: Path | None = None) -> list[Client]:
+def find_clients(program: str, client_path: Path | None = None, stop: StopToken = NEVER) -> list[Client]:
     """All installations that have `program`: those on PATH first, then those of the usual folders.
 
     With `client_path` no other folder is searched. Raises `ClientMissing` when there is none.
@@ -51,6 +51,7 @@ def find_clients(program: str, client_path: Path | None = None) -> list[Client]:
         folders=_FOLDERS,
         client_path=client_path,
         install=_how_to_install(None),
+        stop=stop,
         # Debian's wrapper on PATH chooses a version by rules of its own; what it chooses from is found anyway.
         skip=lambda path: path.resolve().name == "pg_wrapper",
     )

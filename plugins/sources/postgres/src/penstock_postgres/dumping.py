@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from penstock.api import ChildOutput, DumpFailed, DumpStream, StreamSpec
+from penstock.api import ChildOutput, DumpFailed, DumpStream, StopToken, StreamSpec
 from penstock_postgres.client import Client
 from penstock_postgres.connection import Connection, child_environment, connection_string
 from penstock_postgres.settings import PostgresSettings
@@ -22,6 +22,8 @@ def start_dump(
     spec: StreamSpec,
     client: Client,
     connection: Connection,
+    *,
+    stop: StopToken,
     confirm: Callable[[], None] | None = None,
 ) -> DumpStream:
     """Start pg_dump, or pg_dumpall, on one stream, against the server of `connection`.
@@ -37,6 +39,7 @@ def start_dump(
         stall_timeout=settings.stall_timeout,
         end_marker=None if archive else _ACCOUNTS_END,
         secrets=secrets,
+        stop=stop,
     )
     return _Archive(child, spec.name, confirm) if archive else child
 

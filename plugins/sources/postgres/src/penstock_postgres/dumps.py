@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from penstock.api import Dump, DumpFailed, DumpStream, Inspection, StreamSpec
+from penstock.api import Dump, DumpFailed, DumpStream, Inspection, StopToken, StreamSpec
 from penstock_postgres.client import client_for_dump, find_clients
 from penstock_postgres.connection import connect, translated
 from penstock_postgres.dumping import start_dump
@@ -22,10 +22,10 @@ from penstock_postgres.views import check_unchanged, hold_tables, open_views
 __all__ = ["attach_stream", "hold_dump", "inspect_source"]
 
 
-def inspect_source(settings: PostgresSettings) -> Inspection:
+def inspect_source(settings: PostgresSettings, stop: StopToken) -> Inspection:
     """Look, without dumping or counting: rows come from the statistics."""
     # The cheapest question first: without a client nothing else matters.
-    clients = find_clients("pg_dump", settings.client_path)
+    clients = find_clients("pg_dump", settings.client_path, stop)
     databases = chosen_databases(settings)
     names = databases.names if databases else (None,)
     with (
@@ -47,9 +47,9 @@ def inspect_source(settings: PostgresSettings) -> Inspection:
 
 
 @contextmanager
-def hold_dump(settings: PostgresSettings) -> Iterator[Dump]:
+def hold_dump(settings: PostgresSettings, stop: StopToken) -> Iterator[Dump]:
     """Hold one exported snapshot of each database for the length of the block; rows are counted in it."""
-    clients = find_clients("pg_dump", settings.client_path)
+    clients = find_clients("pg_dump", settings.client_path, stop)
     databases = chosen_databases(settings)
     with open_views(settings, databases.names if databases else (None,)) as views:
         first = views[0].connection
@@ -78,15 +78,15 @@ def hold_dump(settings: PostgresSettings) -> Iterator[Dump]:
                 if not held:
                     check_unchanged(settings, view.database, found)
 
-            return start_dump(settings, spec, client, view.connection, confirm)
+            return start_dump(settings, spec, client, view.connection, stop=stop, confirm=confirm)
 
         yield Dump(plan, start)
 
 
-def attach_stream(settings: PostgresSettings, spec: StreamSpec) -> DumpStream:
+def attach_stream(settings: PostgresSettings, spec: StreamSpec, stop: StopToken) -> DumpStream:
     """Start pg_dump, or pg_dumpall, on a stream of a dump that another process holds."""
-    clients = find_clients("pg_dump", settings.client_path)
+    clients = find_clients("pg_dump", settings.client_path, stop)
     same = [client for client in clients if client.version == spec.attributes["client_version"]]
     client = client_for_dump(spec.attributes["server_version"], same or clients)
     with connect(settings, database=spec.attributes["database"]) as connection:
-        return start_dump(settings, spec, client, connection)
+        return start_dump(settings, spec, client, connection, stop=stop)

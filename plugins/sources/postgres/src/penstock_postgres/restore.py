@@ -117,7 +117,7 @@ class _Work:
             replaced = exists and self._clean and replaces(connection, spec, options)
             initial = exists and "cluster" in spec.attributes and is_as_initialised(connection)
         if exists and not replaced:
-            restore_archive(settings, spec, blocks, name, options, clean=self._clean)
+            restore_archive(settings, spec, blocks, name, options, clean=self._clean, stop=self._stop)
             if initial and options.properties == "yes":
                 self._initial.append((name, spec))
             return
@@ -132,6 +132,6 @@ class _Work:
                 options = options.model_copy(update={"single_transaction": "no"})
             if options.properties == "yes":
                 apply_properties(connection, made, recorded_properties(spec), options)
-        restore_archive(settings, spec, blocks, made, options, clean=False)
+        restore_archive(settings, spec, blocks, made, options, clean=False, stop=self._stop)
         if replaced:
             self._replacements.append(Replacement(name, made, name_beside(name)))

@@ -55,25 +55,25 @@ class PostgresSource(Source):
         """Look, without dumping or counting: rows come from the statistics."""
         from penstock_postgres.dumps import inspect_source
 
-        return inspect_source(self.settings)
+        return inspect_source(self.settings, self.stop)
 
     def dump(self) -> AbstractContextManager[Dump]:
         """Hold one exported snapshot of each database for the length of the block; rows are counted in it."""
         from penstock_postgres.dumps import hold_dump
 
-        return hold_dump(self.settings)
+        return hold_dump(self.settings, self.stop)
 
     def attach(self, spec: StreamSpec) -> DumpStream:
         """Start pg_dump, or pg_dumpall, on a stream of another process's plan."""
         from penstock_postgres.dumps import attach_stream
 
-        return attach_stream(self.settings, spec)
+        return attach_stream(self.settings, spec, self.stop)
 
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """Connect to the target, compare versions, and see whether it is empty and has the roles that are needed."""
         from penstock_postgres.target import check_target
 
-        check_target(self.settings, streams, target)
+        check_target(self.settings, streams, target, self.stop)
 
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         """Restore roles and tablespaces, and each archive, all or nothing where the server allows it."""

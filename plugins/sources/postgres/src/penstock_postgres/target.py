@@ -8,6 +8,7 @@ from typing import Any
 from penstock.api import (
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
     TargetMissing,
     TargetNotEmpty,
@@ -22,7 +23,9 @@ from penstock_postgres.settings import PostgresSettings
 __all__ = ["check_target", "destination", "is_superuser", "obstacle_to_replacing", "replaces"]
 
 
-def check_target(settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+def check_target(
+    settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
+) -> None:
     """What `Source.check_target` promises, for the streams of one dump: every database is looked at."""
     options = RestoreOptions.of(target)
     archives = [spec for spec in streams if "properties" in spec.attributes]
@@ -46,7 +49,7 @@ def check_target(settings: PostgresSettings, streams: Sequence[StreamSpec], targ
             connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists),
             translated(f"cannot look at {settings.location_of(name)}"),
         ):
-            _check_versions(settings, connection, spec, options)
+            _check_versions(settings, connection, spec, options, stop)
             if options.owners == "yes" or options.privileges == "yes":
                 made = not exists or (target.clean and replaces(connection, spec, options))
                 _check_roles(connection, spec, options, coming=with_accounts and superuser, made=made)
@@ -107,11 +110,13 @@ def obstacle_to_replacing(connection: Connection) -> str | None:
 
 
 def _check_versions(
-    settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions
+    settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions, stop: StopToken
 ) -> None:
     server = connection.info.parameter_status("server_version") or "unknown"
     dumped = spec.attributes["server_version"]
-    client_for_restore(spec.attributes["client_version"], server, find_clients("pg_restore", settings.client_path))
+    client_for_restore(
+        spec.attributes["client_version"], server, find_clients("pg_restore", settings.client_path, stop)
+    )
     if major_of(server) < major_of(dumped) and options.older_server == "no":
         raise UsageError(
             f"{spec.name} was dumped from PostgreSQL {dumped}, and the target is {server}: an older server may not "

@@ -66,7 +66,7 @@ class SqliteSource(Source):
 
     def inspect(self) -> Inspection:
         """As the contract says; makes no copy, whatever `copy_to` says."""
-        reader = Reader(self.settings.model_copy(update={"copy_to": None}))
+        reader = Reader(self.settings.model_copy(update={"copy_to": None}), self.stop)
         try:
             answer = reader.answer()
             found = _inspection(answer, copied=self.settings.copy_to is not None)
@@ -77,7 +77,7 @@ class SqliteSource(Source):
     @contextmanager
     def dump(self) -> Iterator[Dump]:
         """As the contract says; the view belongs to a child process, which gives out the one stream."""
-        reader = Reader(self.settings)
+        reader = Reader(self.settings, self.stop)
         try:
             answer = reader.answer()
             plan = DumpPlan(

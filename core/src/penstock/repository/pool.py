@@ -1,0 +1,145 @@
+"""Threads that make requests, and whose work can be abandoned: a request that hangs cannot be ended from outside.
+
+`concurrent.futures` waits for its threads when a pool is left and again when the interpreter ends, which takes up to a
+sink's deadline of minutes. These threads are daemons: an interrupted run leaves them to their requests and goes.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from penstock.api.errors import Interrupted
+from penstock.api.stopping import StopToken
+
+__all__ = ["Workers"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class Workers:
+    """At most `count` threads for one run. Threads start when they are needed.
+
+    Every wait ends with `Interrupted` as soon as `stop` stops. As a context manager it waits for all of its calls,
+    after an error for those that have begun, and after an interruption for none.
+    """
+
+    def __init__(self, count: int, name: str, stop: StopToken) -> None:
+        self.count = max(1, count)
+        self._name = name
+        self._stop = stop
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        #: Submitted and not ended.
+        self._open: set[Future[Any]] = set()
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif issubclass(kind, Exception) and not issubclass(kind, Interrupted):
+            self.cancel()
+        else:
+            self.abandon()
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Let a thread make the call. Raises `Interrupted` when the run was stopped."""
+        self._stop.check()
+        if self._ended:
+            raise RuntimeError(f"the pool {self._name} has ended")
+        future: Future[T] = Future()
+        with self._lock:
+            self._open.add(future)
+            missing = len(self._threads) < min(self.count, len(self._open))
+        self._work.put(lambda: _make(future, lambda: call(*args, **kwargs)))
+        future.add_done_callback(self._open.discard)
+        if missing:
+            thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return future
+
+    def result(self, future: "Future[T]") -> T:
+        """What the call gave, or raised. Raises `Interrupted` when the run is stopped before."""
+        self._await(future)
+        return future.result()
+
+    def map(self, call: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+        """What `call` gives for each of `items`, in order; twice as many as there are threads are under way at most."""
+        waiting: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                waiting.append(self.submit(call, item))
+                if len(waiting) >= 2 * self.count:
+                    yield self.result(waiting.popleft())
+            while waiting:
+                yield self.result(waiting.popleft())
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Wait until everything that was submitted has ended. Raises `Interrupted` when the run is stopped before."""
+        for future in tuple(self._open):
+            self._await(future)
+        if not self._ended:
+            self._end()
+            for thread in self._threads:
+                thread.join()  # at once: all calls have ended
+
+    def cancel(self) -> None:
+        """Start nothing further, and wait for what has begun; no longer than until the run is stopped."""
+        for future in tuple(self._open):
+            future.cancel()
+        with suppress(Interrupted):
+            self.close()
+
+    def abandon(self) -> None:
+        """Start nothing further, and wait for nothing: what runs goes on until its request ends, or the process."""
+        for future in tuple(self._open):
+            future.cancel()
+        if not self._ended:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        for _ in self._threads:
+            self._work.put(None)
+
+    def _await(self, future: "Future[Any]") -> None:
+        if future.done():
+            return
+        woken: SimpleQueue[None] = SimpleQueue()
+        future.add_done_callback(lambda _: woken.put(None))
+        with self._stop.on_stop(lambda: woken.put(None)):
+            woken.get()
+        if not future.done():
+            self._stop.check()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # and with it the call's arguments, which may be large
+
+
+def _make(future: "Future[T]", call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that waits for it
+        future.set_exception(error)
+    else:
+        future.set_result(result)
