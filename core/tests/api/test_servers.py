@@ -167,7 +167,7 @@ def test_a_database_is_known_by_its_name_whatever_is_in_it() -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ({"database": "c"}, "there is no database c on ledger://"),
+        ({"database": "c"}, "no database c on ledger://"),
         ({"databases": ["a", "c*"]}, r"databases = c\* matches no database on ledger://"),
         ({"exclude_databases": "*"}, "nothing to dump"),
     ],

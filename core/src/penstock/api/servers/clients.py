@@ -41,7 +41,7 @@ def find_programs(
 
     With `client_path` no other folder is searched. Each program is asked for its version once, by `arguments`, when its
     turn comes; `version` makes a value of the answer, None where it is another program's. `skip` says what is not even
-    asked. Raises `ClientMissing` with the hint `install` at the end, when there was none; `Interrupted` after a stop.
+    asked. Raises `ClientMissing` with the hint `install` at the end, when none was found; `Interrupted` after a stop.
     """
     seen: set[Path] = set()
     broken: list[str] = []

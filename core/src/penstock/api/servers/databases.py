@@ -13,7 +13,7 @@ __all__ = ["check_destinations", "choose_databases", "path_like"]
 def choose_databases(
     found: Collection[str], settings: ServerSettings, *, special: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """The databases that the settings mean, of those that the server has, in the order of their names.
+    """The databases of a server that the settings mean, in the order of their names.
 
     `databases` holds names and globs, nothing stands for all; `exclude_databases` takes away again. Those of `special`,
     such as the server's own, are chosen by their name alone, not by a glob. Raises `SourceError` for a name or a glob
@@ -29,7 +29,7 @@ def choose_databases(
         chosen |= matched
     if not settings.databases and settings.database:
         if settings.database not in found:
-            raise _unknown(f"there is no database {settings.database}", settings, found)
+            raise _unknown(f"no database {settings.database}", settings, found)
         chosen = {settings.database}
     for pattern in settings.exclude_databases:
         chosen -= _matching(found, pattern) | {pattern}
@@ -44,7 +44,7 @@ def choose_databases(
 def check_destinations(destinations: Mapping[str, str | None], renames: Mapping[str, str]) -> None:
     """Check where a restore's databases would go: `destinations` by the names that they were dumped under.
 
-    Raises `UsageError` for a new name for a database that is not there, and for two databases that go into one.
+    Raises `UsageError` for a new name for an unknown database, and for two databases that go into one.
     """
     if unknown := sorted(renames.keys() - destinations.keys()):
         raise UsageError(

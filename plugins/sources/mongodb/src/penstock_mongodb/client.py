@@ -49,7 +49,7 @@ def newest_server(client: str) -> tuple[int, int]:
 
 
 def version_of(text: str) -> tuple[int, int]:
-    """The first two numbers of `6.0.27`; zeros if there are none."""
+    """The first two numbers of `6.0.27`; zeros if it has none."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 

@@ -77,7 +77,7 @@ def databases(connection: Connection, settings: MongoSettings) -> tuple[str, ...
         ) from None
     found = [str(entry["name"]) for entry in told["databases"]]
     if not settings.chosen and SYSTEM_DATABASES.issuperset(found):
-        return ()  # users and roles may be all that there is
+        return ()  # it may hold users and roles alone
     return tuple(name for name in choose_databases(found, settings, special=SYSTEM_DATABASES) if name not in _NEVER)
 
 

@@ -64,7 +64,7 @@ def restoring(settings: MongoSettings, target: RestoreTarget, stop: StopToken) -
 
 
 class _Work:
-    """What one restore has written to: names of databases, and whether there is nothing in them but its own."""
+    """What one restore has written to: names of databases, and whether all that is in them is its own."""
 
     def __init__(self, settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> None:
         self._settings = settings

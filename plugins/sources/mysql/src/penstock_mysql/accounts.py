@@ -49,7 +49,7 @@ def accounts_as_sql(connection: Connection) -> bytes:
             except err.Error as error:
                 if code_of(error) != 1133:
                     raise
-                # A server that looks up no names (skip_name_resolve) does not know those that are for a named host.
+                # A server that looks up no names (skip_name_resolve) does not know accounts of a named host.
                 make.append(f"-- unknown to the server as it runs: {name}")
                 continue
             statement = re.sub(r"^CREATE USER ", "CREATE USER IF NOT EXISTS ", str(created))
@@ -73,7 +73,7 @@ def accounts_as_sql(connection: Connection) -> bytes:
 
 
 def restore_accounts(connection: Connection, blocks: Iterable[memoryview], *, keep: str) -> None:
-    """Make the accounts that the server lacks, with their grants; those that it has stay as they are, as does `keep`.
+    """Make the accounts that the server lacks, with their grants; existing ones stay as they are, as does `keep`.
 
     Nothing is done before the last block was read and found good. Raises `RestoreFailed`.
     """

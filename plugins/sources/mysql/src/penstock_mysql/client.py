@@ -45,7 +45,7 @@ class Client:
 def find_clients(task: Task, client_path: Path | None = None, stop: StopToken = NEVER) -> list[Client]:
     """All programs for a task: those on PATH first, then those of the usual folders.
 
-    With `client_path` no other folder is searched. Raises `ClientMissing` when there is none.
+    With `client_path` no other folder is searched. Raises `ClientMissing` when none is found.
     """
     found = find_programs(
         _names(task),

@@ -72,7 +72,7 @@ def connect(settings: MySQLSettings) -> Connection:
         tls = {"ssl": _tls_context(settings)} if settings.tls != "prefer" or settings.tls_cert else {}
     try:
         if path:
-            # The driver would leave its socket open when there is nobody at the other end.
+            # The driver would leave its socket open when nobody answers.
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(settings.connect_timeout)
                 probe.connect(str(path))
@@ -95,7 +95,7 @@ def connect(settings: MySQLSettings) -> Connection:
     except (err.Error, OSError, RuntimeError) as error:
         raise _refusal(error, settings, password) from None  # the cause may quote parameters
     # From here on it takes as long as it takes: to count rows, or to get a lock.
-    driver._read_timeout = None  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way
+    driver._read_timeout = None  # type: ignore[attr-defined]  # noqa: SLF001 - the only way
     connection = Connection(driver, server_version("0"), user)
     try:
         with translated(f"cannot set up a session on {settings.location}"):
@@ -155,7 +155,7 @@ def global_read_lock(connection: Connection, timeout: float) -> Iterator[None]:
 
 
 def code_of(error: Exception) -> int:
-    """The server's or the driver's number of an error; 0 where there is none."""
+    """The server's or the driver's number of an error; 0 if it has none."""
     return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 

@@ -249,7 +249,7 @@ def _about_definers(connection: Connection, names: list[Any]) -> Iterator[str]:
     except err.Error as error:
         if code_of(error) in (2006, 2013):
             raise
-        return  # the account may not know who there is
+        return  # the account may not read the accounts
     found = rows(connection, query, [*names, *names, *names, *names])
     # A role, which has no host, may be a definer too.
     orphans = sorted(f"{a}.{b} ({who})" for a, b, who in found if who not in known and f"{who}@" not in known)

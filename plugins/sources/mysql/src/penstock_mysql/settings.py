@@ -15,7 +15,7 @@ __all__ = ["SYSTEM_DATABASES", "MySQLSettings", "settings_from_url"]
 SYSTEM_DATABASES = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 #: Tried in this order when neither host nor socket is named.
-_USUAL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - it is there
+_USUAL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - MySQL's own default
 
 
 class MySQLSettings(ServerSettings):
@@ -43,7 +43,7 @@ class MySQLSettings(ServerSettings):
     accounts: Wish = Field(
         "auto", description="accounts with their grants: if the user may read them (auto), or fail (yes), or not (no)"
     )
-    routines: Wish = Field("auto", description="procedures and functions: those that the user can see (auto), or all")
+    routines: Wish = Field("auto", description="procedures and functions: those visible to the user (auto), or all")
     row_counts: Literal["estimate", "exact", "off"] = Field(
         "estimate", description="counting reads every table once more"
     )
@@ -73,7 +73,7 @@ class MySQLSettings(ServerSettings):
 
     @property
     def tcp_host(self) -> str:
-        """The host to connect to where there is no socket."""
+        """The host to connect to without a socket."""
         return self.host or "127.0.0.1"
 
     @property

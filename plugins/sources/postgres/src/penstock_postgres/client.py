@@ -43,7 +43,7 @@ class Client:
 def find_clients(program: str, client_path: Path | None = None, stop: StopToken = NEVER) -> list[Client]:
     """All installations that have `program`: those on PATH first, then those of the usual folders.
 
-    With `client_path` no other folder is searched. Raises `ClientMissing` when there is none.
+    With `client_path` no other folder is searched. Raises `ClientMissing` when none is found.
     """
     found = find_programs(
         [program],

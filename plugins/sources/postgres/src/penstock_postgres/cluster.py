@@ -17,7 +17,7 @@ _INVALID = -2
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """The databases to dump, in the order of their names, and those that match but cannot be, with the reason."""
+    """The databases to dump, in the order of their names, and what matches but cannot be dumped, with the reason."""
 
     names: tuple[str, ...]
     left_out: Mapping[str, str]

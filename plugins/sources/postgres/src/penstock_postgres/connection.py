@@ -109,7 +109,7 @@ def connect_beside(settings: PostgresSettings, name: str) -> Connection:
         if beside and beside != name:
             with suppress(MissingDatabase):
                 return connect(settings, database=beside)
-    raise MissingDatabase(f"{settings.location}: there is neither postgres nor template1 to connect to")
+    raise MissingDatabase(f"{settings.location}: neither postgres nor template1 exists to connect to")
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def _objects(connection: Connection) -> int:
 
 
 def _chosen_schemas(connection: Connection, found: list[Relation], choice: Choice) -> Iterator[str]:
-    """The chosen schemas, or, where tables are chosen, those that they are in."""
+    """The chosen schemas, or, where tables are chosen, the schemas of these."""
     if choice.tables is not None:
         yield from {relation.schema for relation in found}
         return

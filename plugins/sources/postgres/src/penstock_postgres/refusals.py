@@ -54,7 +54,7 @@ def check_files(settings: PostgresSettings) -> None:
 
 
 def refusal(error: psycopg.Error, settings: PostgresSettings, location: str, password: Secret | None) -> SourceError:
-    """What libpq said when there was no connection to `location`, without the password, as an error of ours."""
+    """What libpq said when it could not connect to `location`, without the password, as an error of ours."""
     text = str(error)
     if password:
         text = text.replace(password.reveal(), "***")

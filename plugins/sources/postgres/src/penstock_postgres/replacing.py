@@ -57,7 +57,7 @@ def put_in_place(settings: PostgresSettings, replacement: Replacement, *, stop: 
 
 
 def _after_failure(settings: PostgresSettings, replacement: Replacement) -> tuple[str, ...]:
-    """Open the old database to connections again and say what there is now; nothing if the swap happened all the same.
+    """Open the old database to connections again and say what is left; nothing if the swap happened all the same.
 
     A connection may be lost after the server has committed, and before it has said so.
     """

@@ -1,4 +1,4 @@
-"""A restore that is going on: databases are restored beside what is there, and take their places when all are whole."""
+"""A restore that is going on: databases are restored beside the old ones, and replace them when all are complete."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -73,7 +73,7 @@ class _Work:
         self._initial: list[tuple[str, StreamSpec]] = []
 
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
-        """Restore one stream; a database goes into a new one, unless it is there and may not be replaced."""
+        """Restore one stream; a database goes into a new one, unless it exists and may not be replaced."""
         if spec.format == ACCOUNTS:
             restore_accounts(self._settings, blocks, self._options)
         elif spec.format == ARCHIVE:

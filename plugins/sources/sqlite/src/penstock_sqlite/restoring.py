@@ -96,7 +96,7 @@ class _Work:
             os.close(descriptor)
 
     def finish(self) -> None:
-        """Move the new database into its place: what was there is as it was until the new one takes over, whole."""
+        """Move the new database into its place; until then, the old one is as it was."""
         if self._beside is None:
             return
         with _told(self._place), _locked(self._place):
@@ -241,7 +241,7 @@ def _refuse_remains(place: Path) -> None:
 
 @contextmanager
 def _locked(place: Path) -> Iterator[None]:
-    """Keep other processes from the old database, if there is one; raises `TargetNotEmpty` when one has it open.
+    """Keep other processes from a database, if it exists; raises `TargetNotEmpty` when one has it open.
 
     That notices every connection in WAL mode, and those within a transaction in rollback-journal mode.
     """
