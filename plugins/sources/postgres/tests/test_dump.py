@@ -16,9 +16,11 @@ from penstock.api import (
     ChildOutput,
     DumpFailed,
     DumpStalled,
+    Interrupted,
     InventoryItem,
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
 )
 from penstock_postgres import dumping, views
@@ -153,6 +155,20 @@ def test_what_pg_dump_says_last_is_in_the_error(newest_postgres: PostgresServer,
             with pytest.raises(DumpFailed) as caught:
                 stream.close()
     assert "pg_dump: error" in "\n".join(caught.value.details)
+
+
+def test_a_stopped_run_ends_pg_dump_and_its_stream(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("stopped") as name:
+        newest_postgres.execute(FILL, name)
+        source = source_of(newest_postgres, name, accounts="no")
+        source.stop = StopToken()
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
+            stream.readinto(memoryview(bytearray(1000)))
+            source.stop.stop()
+            with pytest.raises(Interrupted):
+                read_all(stream)
+            assert not children("pg_dump")
 
 
 def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, source_of: MakeSource) -> None:

@@ -73,4 +73,4 @@ def _matching(names: Iterable[str], pattern: str) -> set[str]:
 
 def _unknown(what: str, settings: ServerSettings, found: Collection[str]) -> SourceError:
     shown = ", ".join(sorted(found)) or "no database"
-    return SourceError(f"{what} on {settings.location}", hint=f"The server shows: {shown}.")
+    return SourceError(f"{what} on {settings.location} that the user may see", hint=f"The server shows: {shown}.")
