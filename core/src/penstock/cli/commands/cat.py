@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.commands.show import SNAPSHOT
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.options import WORK, command
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -16,7 +16,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "cat", takes=tuple(option for option in REPOSITORY if option != "json"))
+    @command(app, "cat", takes=tuple(option for option in WORK if option not in ("json", "cache_dir")))
     def cat(
         run: "Run",
         snapshot: Annotated[str, SNAPSHOT],
@@ -28,9 +28,8 @@ def register(app: typer.Typer) -> None:
         """
         from penstock import engine
         from penstock.cli.unlock import Need
-        from penstock.repository.snapshots import find_snapshot
 
         repository = run.repository(Need.OWNER)
-        entry = find_snapshot(repository, snapshot)
+        entry = engine.find(repository, snapshot, warn=run.output.warning)
         with run.listening() as listen:
-            engine.cat(repository, entry, stream, out=run.output.raw, listener=listen)
+            engine.cat(repository, entry, stream, out=run.output.raw, memory=run.memory(), listener=listen)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.options import WORK, command
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -15,7 +15,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "check", takes=(*REPOSITORY, "cache_dir"))
+    @command(app, "check", takes=WORK)
     def check(
         run: "Run",
         read_data: Annotated[
@@ -30,27 +30,16 @@ def register(app: typer.Typer) -> None:
         from penstock.api import CheckFailed
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
-        from penstock.format.trust import Role
 
         repository = run.repository(Need.OWNER_OR_ANY if read_data else Need.ANY)
         with run.listening() as listen:
-            report = engine.check(repository, read_data=read_data, cache_dir=run.cache_dir, listener=listen)
-        findings = [{"key": finding.key, "problem": finding.problem} for finding in report.findings]
-        checked = {
-            "snapshots": report.snapshots,
-            "packs": report.packs,
-            "segments": report.segments,
-            "sessions": report.sessions,
-            "index": report.index,
-            "keys": report.keys,
-            "read": report.read,
-            "read_data": report.data_read,
-            "opened": report.data_read and repository.access.role is Role.OWNER,
-        }
-        run.output.result({"findings": findings, "checked": checked}, views.check)
-        if findings:
+            report = engine.check(
+                repository, read_data=read_data, cache_dir=run.cache_dir, memory=run.memory(), listener=listen
+            )
+        run.output.result(report.to_json(), views.check)
+        if report.finding_count:
             raise CheckFailed(
-                f"damaged or missing objects: {len(findings)}",
-                hint="Snapshots that do not need them can still be restored: restore --despite-damage.",
-                details=tuple(f"{one['key']}: {one['problem']}" for one in findings) if run.output.json else (),
+                f"damaged or missing objects: {report.finding_count}",
+                hint="Snapshots that do not need them can still be restored.",
+                details=tuple(f"{one.key}: {one.problem}" for one in report.findings) if run.output.json else (),
             )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.commands.show import SNAPSHOT
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.options import WORK, command
 
 if TYPE_CHECKING:
     from penstock.api import Source
@@ -17,7 +17,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "restore", takes=(*REPOSITORY, "cache_dir"))
+    @command(app, "restore", takes=WORK)
     def restore(
         run: "Run",
         snapshot: Annotated[str, SNAPSHOT],
@@ -39,24 +39,21 @@ def register(app: typer.Typer) -> None:
         skip_verify: Annotated[
             bool, typer.Option("--skip-verify", help="Do not read everything once before the target is touched.")
         ] = False,
-        despite_damage: Annotated[
-            bool, typer.Option("--despite-damage", help="Restore although other objects are damaged.")
-        ] = False,
     ) -> None:
         """Restore a snapshot into a database.
 
-        The target is not touched before it was looked at and every byte of the snapshot verified.
+        The target is not touched before it was looked at and every byte of the snapshot verified. Damage to anything
+        that the snapshot does not need is no obstacle.
         """
         from penstock import engine
         from penstock.api import RestoreTarget
         from penstock.cli.output import views
         from penstock.cli.unlock import Need
-        from penstock.repository.snapshots import find_snapshot
 
         source = _target(run, to, to_backup)
         target = RestoreTarget(clean=clean, options=_pairs(options or []))
         repository = run.repository(Need.OWNER)
-        entry = find_snapshot(repository, snapshot)
+        entry = engine.find(repository, snapshot, cache_dir=run.cache_dir, warn=run.output.warning)
         _same_kind(entry.catalogue.source, source)
         with run.listening() as listen:
             result = engine.restore(
@@ -66,20 +63,10 @@ def register(app: typer.Typer) -> None:
                 target=target,
                 streams=streams or None,
                 verify_first=not skip_verify,
-                despite_damage=despite_damage,
-                cache_dir=run.cache_dir,
+                memory=run.memory(),
                 listener=listen,
             )
-        document = {
-            "snapshot": result.snapshot.hex(),
-            "backup": entry.catalogue.backup,
-            "target": source.location,
-            "streams": list(result.streams),
-            "written": result.written,
-            "verified_first": not skip_verify,
-            "seconds": round(result.seconds, 3),
-        }
-        run.output.result(document, views.restored)
+        run.output.result(result.to_json(), views.restored)
 
 
 def _target(run: "Run", url: str | None, backup: str | None) -> "Source":

@@ -190,8 +190,8 @@ def check(document: Document) -> Iterator[str]:
         yield f"Read {amount(counts['read'])} of packs, and opened every segment."
     else:
         yield f"Read {amount(counts['read'])} of packs; this key can compare digests, but not open them."
-    if document["findings"]:
-        yield f"{count(len(document['findings']), 'object')} not as it should be."
+    if document["finding_count"]:
+        yield f"{count(document['finding_count'], 'object')} not as it should be."
     else:
         yield "No damage found."
 
