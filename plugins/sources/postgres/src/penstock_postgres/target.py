@@ -36,7 +36,9 @@ def check_target(
         translated(f"cannot look at {settings.location}"),
     ):
         if rows(there, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]:
-            raise SourceDenied(f"{settings.location} is a read-only standby", hint="Restore into its primary.")
+            raise SourceDenied(
+                f"{settings.location} is a standby: it takes no writes", hint="Restore into its primary."
+            )
         superuser = is_superuser(there)
         with_accounts = options.accounts != "no" and len(archives) < len(streams)
         if with_accounts and options.accounts == "yes" and not superuser:
