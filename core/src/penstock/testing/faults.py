@@ -104,7 +104,7 @@ class FaultySink(Sink):
         self.inner = inner
         self.calls: list[tuple[str, str]] = []
         # A class variable by contract; an instance stands in for another sink here.
-        vars(self).update(name=inner.name)
+        vars(self).update(name=inner.name, possible_capabilities=inner.possible_capabilities)
         self._lock = threading.Lock()
         self._faults = list(faults)
         self._counts = [0] * len(faults)
@@ -119,6 +119,10 @@ class FaultySink(Sink):
     def connections(self) -> int:
         """As many as `inner` wants."""
         return self.inner.connections
+
+    def preflight(self) -> None:
+        """That of `inner`; never struck."""
+        self.inner.preflight()
 
     @property
     def location(self) -> str:
