@@ -86,8 +86,19 @@ def test_a_single_failing_backup_has_its_own_exit_code(shop: Penstock) -> None:
     assert shop.json("backup", "sqlite:none.db", code=41)["error"]["type"] == "SourceUnreachable"
 
 
-def test_when_all_backups_fail_it_is_no_partial_success(shop: Penstock) -> None:
-    assert "all 2 backups failed" in shop("backup", "sqlite:none.db", "sqlite:nope.db", code=1).stderr
+def test_when_all_backups_fail_for_one_reason_it_is_that_error(shop: Penstock) -> None:
+    error = shop.json("backup", *(f"sqlite:none{number}.db" for number in range(5)), code=41)["error"]
+    assert error["type"] == "SourceUnreachable"
+    assert error["message"] == "all 5 backups failed"
+    assert [line.partition(":")[0] for line in error["details"] if not line.startswith(" ")] == [
+        f"none{number}" for number in range(5)
+    ]
+
+
+def test_when_all_backups_fail_for_different_reasons_it_is_a_partial_failure(shop: Penstock) -> None:
+    document = shop.json("backup", "sqlite:none.db", "nosuch", code=50)
+    assert document["error"]["type"] == "PartialFailure"
+    assert [one["error"]["exit_code"] for one in document["backups"]] == [41, 3]
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_a_log_gets_phases_and_a_line_every_ten_seconds(monkeypatch: pytest.Monk
     for _ in range(240):
         clock.now += 0.1
         shown.take(progress(round((clock.now - 1000) * 1024**2), 48 * 1024**2))
-    shown.take(Event(EventKind.PROGRESS, "backup", "shop", message="not used: packs/aa"))
+    shown.take(Event(EventKind.NOTE, "backup", "shop", message="not used: packs/aa"))
     shown.take(Event(EventKind.COMPLETED, "backup", "shop", message="snapshot x"))
     assert [line.split(",")[0] for line in lines] == [
         "backup shop: started",

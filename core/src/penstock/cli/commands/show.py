@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -23,16 +24,16 @@ def register(app: typer.Typer) -> None:
     def show(run: "Run", snapshot: Annotated[str, SNAPSHOT]) -> None:
         """Show what a snapshot holds.
 
-        The owner sees its streams and the inventory of the database, where `~` marks estimates; others its size and
-        times.
+        The owner sees its streams and the inventory of the database, where `~` marks estimates; other roles see its
+        size and times.
         """
         from penstock import engine
         from penstock.cli.commands.snapshots import entry_json
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.repository.snapshots import find_snapshot
+        from penstock.workspace import Need
 
-        repository = run.repository(Need.OWNER_OR_ANY)
+        repository = run.workspace.repository(Need.OWNER_OR_ANY)
         entry = find_snapshot(repository, snapshot)
         manifest = engine.show(repository, entry)
         document = entry_json(entry)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -25,16 +26,16 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List the snapshots of a repository, oldest first."""
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.repository.snapshots import list_snapshots
+        from penstock.workspace import Need
 
-        entries = list_snapshots(run.repository(Need.ANY))
+        entries = list_snapshots(run.workspace.repository(Need.ANY))
         shown = [entry_json(entry) for entry in entries if backup in (None, entry.catalogue.backup)]
         run.output.result({"snapshots": shown}, views.snapshots)
 
 
 def entry_json(entry: "SnapshotEntry") -> dict[str, Any]:
-    """What every role may know of a snapshot. Sizes in bytes; `stored` counts the snapshot object too."""
+    """What every role may know about a snapshot. Sizes in bytes; `stored` includes the snapshot object."""
     catalogue = entry.catalogue
     return {
         "id": entry.id.hex(),
