@@ -220,6 +220,7 @@ def test_a_failed_backup_says_so(lab: Lab) -> None:
     assert [event.kind for event in lab.events if event.kind is not EventKind.PROGRESS] == [
         EventKind.STARTED,
         EventKind.PHASE,
+        EventKind.PHASE,
         EventKind.FAILED,
     ]
     assert lab.events[-1].message == "pg_dump exited with 1"

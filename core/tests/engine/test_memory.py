@@ -99,9 +99,19 @@ def test_a_sink_that_is_stuck_stops_the_dump_before_more_was_read_than_memory_al
     assert len(list_snapshots(lab.open())) == 1
 
 
+@pytest.mark.parametrize("connections", [1, 2, 8, 64])
 @pytest.mark.parametrize("memory", [64, 65, 96, 128, 200, 256, 512, 1024, 4096])
-def test_the_budget_is_kept(memory: int) -> None:
-    budget = Budget.of(memory * MIB)
-    buffers = budget.batches * 4 * MIB + budget.packs * PACK_CAPACITY + budget.sealing * 3 * SEGMENT
+def test_the_budget_is_kept(memory: int, connections: int) -> None:
+    budget = Budget.of(memory * MIB, connections)
+    buffers = budget.batches * 4 * MIB + budget.packs * PACK_CAPACITY + budget.sealing * 4 * SEGMENT
     assert buffers + budget.directory_chunks * 112 <= memory * MIB
     assert min(budget.batches, budget.packs, budget.sealing) >= 2
+    assert 1 <= budget.uploads <= connections
+    assert budget.uploads < budget.packs
+    assert 1 <= budget.sealers <= budget.sealing
+
+
+def test_a_sink_that_takes_more_gets_more_where_memory_allows_it() -> None:
+    assert Budget.of(1024 * MIB, 16).uploads == 16
+    assert Budget.of(1024 * MIB, 4).uploads == 4
+    assert Budget.of(128 * MIB, 16).uploads == 2

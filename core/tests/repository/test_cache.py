@@ -5,17 +5,22 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from core.tests.repository.lab import KIB, MIB, Lab, noise
+from core.tests.repository.lab import KIB, MIB, BytesSource, Lab, noise
 
-from penstock.api import PenstockError
+from penstock.api import DumpStream, StreamSpec
 from penstock.format.index import PackSummary
+from penstock.repository.known import cache as cache_module
 from penstock.repository.known.cache import Cache
-from penstock.repository.snapshots import list_snapshots
 
 CONTENT = noise(3 * MIB)
+
+
+def cache_in(folder: Path) -> Cache:
+    return Cache(folder, bytes(16), "file:///here", on_trouble=pytest.fail)
 
 
 def file_of(lab: Lab) -> Path:
@@ -73,12 +78,19 @@ def forget_everything(path: Path) -> None:
             db.execute(f"DELETE FROM {table}")
 
 
+def overdue(path: Path) -> None:
+    """Let the next opening look for damage."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DELETE FROM upkeep")
+
+
 @pytest.mark.parametrize(
     "fate",
     [delete, garble, garble_the_end, garble_every_page_a_little, cut_in_half, empty, age, forget_everything],
 )
 def test_a_cache_that_was_lost_or_damaged_is_made_again(lab: Lab, fate: Callable[[Path], None]) -> None:
     lab.backup({"d": CONTENT})
+    overdue(file_of(lab))
     fate(file_of(lab))
     result = lab.backup({"d": CONTENT})
     assert result.stored < 32 * KIB
@@ -86,6 +98,21 @@ def test_a_cache_that_was_lost_or_damaged_is_made_again(lab: Lab, fate: Callable
     assert lab.restored() == {"d": CONTENT}
     assert lab.check(cache=lab.cache).findings == ()
     assert lab.backup({"d": CONTENT}).stored < 32 * KIB
+
+
+@pytest.mark.parametrize("fate", [garble_the_end, garble_every_page_a_little])
+def test_damage_that_shows_only_in_use_is_told_and_gone_on_the_next_run(lab: Lab, fate: Callable[[Path], None]) -> None:
+    lab.backup({"d": CONTENT})
+    fate(file_of(lab))
+    told = lab.backup({"d": CONTENT}).warnings
+    assert len(told) <= 1
+    assert all("goes on without it" in one for one in told)
+    assert lab.restored() == {"d": CONTENT}
+    if not told:  # the damage lies where nobody looked
+        overdue(file_of(lab))
+    result = lab.backup({"d": CONTENT})
+    assert result.stored < 32 * KIB
+    assert lab.restored() == {"d": CONTENT}
 
 
 def test_a_cache_without_hooks_costs_space_and_nothing_else(lab: Lab) -> None:
@@ -96,24 +123,108 @@ def test_a_cache_without_hooks_costs_space_and_nothing_else(lab: Lab) -> None:
     assert lab.check().findings == ()
 
 
-def test_a_place_that_cannot_hold_a_cache_is_said_before_the_dump_goes_on(lab: Lab, tmp_path: Path) -> None:
+def test_a_backup_goes_on_where_there_is_no_place_for_a_cache(lab: Lab, tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_bytes(b"")
-    with pytest.raises(PenstockError, match="cannot use the cache") as raised:
-        lab.backup({"d": b"1"}, cache=blocked)
-    assert "--cache-dir" in str(raised.value.hint)
-    assert list_snapshots(lab.open()) == []
+    lab.backup({"d": CONTENT})
+    result = lab.backup({"d": CONTENT}, cache=blocked)
+    (told,) = result.warnings
+    assert "cannot be used" in told
+    assert str(blocked) in told
+    assert result.stored < 32 * KIB, "in memory it does the same"
+    assert lab.restored() == {"d": CONTENT}
 
 
-def test_a_cache_that_fails_during_a_backup_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, pages: int = 0) -> None:
+    """The file may not grow any more, as on a full disk; with `pages`, only by so many."""
+    prepared = cache_module._prepared
 
-    monkeypatch.setattr(Cache, "add_packs", full)
-    with pytest.raises(PenstockError, match="disk is full") as raised:
-        lab.backup({"d": noise(MIB)})
-    assert "cache.sqlite3" in str(raised.value)
-    assert list_snapshots(lab.open()) == []
+    def full(path: Path) -> sqlite3.Connection:
+        db = prepared(path)
+        (count,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {count + pages}")
+        return db
+
+    monkeypatch.setattr(cache_module, "_prepared", full)
+
+
+@pytest.mark.parametrize("pages", [0, 3])
+def test_a_full_disk_under_the_cache_ends_no_backup(lab: Lab, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+    content = noise(24 * MIB)
+    lab.backup({"d": content})
+    with monkeypatch.context() as patch:
+        fill_the_disk(patch, pages)
+        result = lab.backup({"d": content + noise(20 * MIB, 9)})
+    (told,) = result.warnings
+    assert "full" in told
+    assert "goes on without it" in told
+    assert result.stored < 21 * MIB, "what was known before is still known"
+    assert lab.restored()["d"][:1000] == content[:1000]
+    assert lab.check().findings == ()
+    assert lab.backup({"d": content}).warnings == ()
+
+
+def test_a_cache_too_large_to_copy_is_still_read_when_it_cannot_be_written(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.backup({"d": CONTENT})
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "_COPY_BYTES", 0)
+        fill_the_disk(patch)
+        result = lab.backup({"d": CONTENT + noise(5 * MIB, 9)})
+    assert len(result.warnings) <= 1
+    assert result.stored < 5.5 * MIB
+    assert lab.check().findings == ()
+
+
+def test_an_error_of_another_database_is_not_taken_for_the_caches_own(lab: Lab) -> None:
+    class Broken(BytesSource):
+        def attach(self, spec: StreamSpec) -> DumpStream:
+            raise sqlite3.OperationalError("no such table: accounts")
+
+    with pytest.raises(sqlite3.OperationalError, match="accounts"):
+        lab.backup(Broken({"d": b"1"}))
+
+
+def test_two_places_of_one_repository_have_caches_of_their_own(tmp_path: Path) -> None:
+    def cache(place: str) -> Cache:
+        return Cache(tmp_path, bytes(16), place, on_trouble=pytest.fail)
+
+    until = datetime.now(UTC) + timedelta(days=9)
+    with cache("s3://one") as one, cache("gs://two") as two:
+        one.saw(["snapshots/00"])
+        one.add_locks(["packs/00"], until)
+        assert two.seen() == set()
+        assert two.locks() == {}
+        assert one.locks() == {"packs/00": until}
+
+
+def test_forgetting_a_pack_looks_at_its_own_hooks_alone(tmp_path: Path) -> None:
+    with cache_in(tmp_path) as cache:
+        plan = cache._rows("EXPLAIN QUERY PLAN DELETE FROM hooks WHERE number = 7")
+    assert "USING COVERING INDEX hooks_of_pack" in str(plan) or "USING INDEX hooks_of_pack" in str(plan)
+
+
+def test_the_whole_file_is_looked_through_now_and_then_only(tmp_path: Path) -> None:
+    def looked() -> float:
+        with cache_in(tmp_path) as cache:
+            ((time,),) = cache._rows("SELECT time FROM upkeep")
+            return float(time)
+
+    first = looked()
+    assert looked() == first
+    with cache_in(tmp_path) as cache:
+        cache._note("UPDATE upkeep SET time = time - ?", [(8 * 86400,)])
+    assert looked() > first
+
+
+def test_the_latest_packs_are_given_as_far_as_they_fit(tmp_path: Path) -> None:
+    with cache_in(tmp_path) as cache:
+        for number in range(5):
+            cache.add_packs([PackSummary(bytes([number]) * 16, 1, 0, 1, 1000, (), ())], indexed=True)
+        assert cache.latest(3500) == [5, 4, 3]
+        assert cache.latest(999) == []
+        assert cache.latest(10**6) == [5, 4, 3, 2, 1]
 
 
 def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:
@@ -123,7 +234,7 @@ def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:
     def use(number: int) -> None:
         try:
             for turn in range(20):
-                with Cache(tmp_path, bytes(16)) as cache:
+                with cache_in(tmp_path) as cache:
                     cache.add_packs([pack], indexed=bool(turn % 2))
                     cache.saw([f"packs/{number}/{turn}"])
                     assert cache.packs() == {bytes(16): True} or turn == 0
@@ -136,5 +247,5 @@ def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    with Cache(tmp_path, bytes(16)) as cache:
+    with cache_in(tmp_path) as cache:
         assert len(cache.seen()) == 80

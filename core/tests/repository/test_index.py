@@ -154,7 +154,7 @@ def test_a_pack_that_vanishes_between_its_use_and_the_commit_leaves_no_snapshot(
     with pytest.raises(MissingObject, match=pack) as raised:
         lab.backup(BytesSource({"d": content + b"more"}, opener=Meanwhile))
     assert raised.value.exit_code == 14
-    assert "run the backup again" in str(raised.value.hint)
+    assert "Run the backup again" in str(raised.value.hint)
     assert keys(lab, "snapshots/") == before
     lab.backup({"d": content + b"more"})
     assert lab.restored() == {"d": content + b"more"}

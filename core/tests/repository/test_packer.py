@@ -22,7 +22,7 @@ def packed(lab: Lab, chunks: list[tuple[bytes, int]], data: bytes, batch: int) -
         lab.repository,
         session=bytes(16),
         data_sealer=Sealer(bytes(32)),
-        budget=Budget.of(64 * MIB),
+        budget=Budget.of(64 * MIB, connections=4),
         level=1,
         closed=lambda pack, known: None,
         landed=landed.append,

@@ -87,19 +87,25 @@ def test_nothing_is_submitted_after_a_stop() -> None:
         workers.submit(int)
 
 
-def test_a_block_left_with_an_error_starts_nothing_further_and_waits_for_nothing(gate: threading.Event) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted, ZeroDivisionError])
+def test_a_block_left_with_an_error_starts_nothing_further(gate: threading.Event, error: type[BaseException]) -> None:
+    """After an error it waits for what has begun; an interruption leaves that to itself, or it would wait for ever."""
     begun: list[int] = []
     later: list[Future[None]] = []
+    first: list[Future[bool]] = []
 
     def fail() -> None:
         with Workers(1, "test", StopToken()) as workers:
-            workers.submit(gate.wait)
+            first.append(workers.submit(gate.wait))
             later.extend(workers.submit(begun.append, number) for number in range(10))
-            raise ZeroDivisionError
+            if error is ZeroDivisionError:
+                threading.Timer(0.2, gate.set).start()
+            raise error("no")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         fail()
     assert all(future.cancelled() for future in later)
+    assert first[0].done() is (error is ZeroDivisionError)
     gate.set()
     assert begun == []
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from core.tests.repository.lab import MIB, Lab, noise
+from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.api import MissingObject, SinkDenied, SinkError
 from penstock.repository import layout
@@ -67,7 +67,7 @@ def test_what_no_later_snapshot_needs_is_not_locked_again(locking: Lab, sink: Lo
     locking.backup({"d": noise(2 * MIB, seed=2)})
     left = first - needed_by_the_latest(locking)
     assert {key.partition("/")[0] for key in left} == {"packs", "sessions", "snapshots"}
-    assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS - 19) for key in left)
+    assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS / 2) for key in left)
 
 
 def test_a_host_lengthens_a_lock_again_only_when_that_is_due(tmp_path: Path, sink: LockingSink) -> None:
@@ -79,9 +79,8 @@ def test_a_host_lengthens_a_lock_again_only_when_that_is_due(tmp_path: Path, sin
         lab.backup({"d": OLD})
         return {key.partition("/")[0] for method, key in faulty.calls[before:] if method == "retain"}
 
-    assert lengthened() == {"penstock.json", "grants", "slots"}
-    assert lengthened() == {"packs", "sessions"}
-    assert lengthened() == set()
+    assert lengthened() == {"penstock.json", "grants", "slots", "packs", "sessions"}
+    assert lengthened() == {"sessions"}, "its own"
 
 
 def test_nothing_is_committed_when_a_lock_cannot_be_lengthened(tmp_path: Path, sink: LockingSink) -> None:
@@ -90,10 +89,10 @@ def test_nothing_is_committed_when_a_lock_cannot_be_lengthened(tmp_path: Path, s
     first = lab.backup({"d": OLD}).snapshot
     faulty.add(Fail("retain", prefix=layout.PACKS, error=SinkDenied))
     with pytest.raises(SinkDenied):
-        lab.backup({"d": OLD})
+        lab.backup({"d": OLD + noise(2 * MIB, seed=3)})
     assert [entry.id for entry in list_snapshots(lab.open())] == [first]
     faulty.heal()
-    assert lab.backup({"d": OLD}).packs == 0
+    assert lab.backup({"d": OLD + noise(2 * MIB, seed=3)}).packs == 0
 
 
 def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
@@ -110,8 +109,19 @@ def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
 
     monkeypatch.setattr(sink, "retain", retain)
     with pytest.raises(MissingObject, match=session.hex()):
-        lab.backup({"d": OLD})
+        lab.backup({"d": OLD}, cache=tmp_path / "a host of its own")
     assert [entry.id for entry in list_snapshots(lab.open())] == [first.snapshot]
+
+
+def test_what_a_long_run_put_first_is_locked_as_long_as_its_snapshot(locking: Lab, sink: LockingSink) -> None:
+    class Lasts(BytesStream):
+        def close(self) -> None:
+            super().close()
+            sink.age(3)
+
+    locking.backup(BytesSource({"d": noise(40 * MIB)}, opener=Lasts))
+    least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
+    assert {key for key, until in sink.locks().items() if until > least} >= needed_by_the_latest(locking)
 
 
 def test_a_passphrase_slot_that_is_gone_is_said_and_keeps_no_backup_from_being_made(

@@ -1,7 +1,6 @@
 """Backup: one dump of one source becomes one snapshot, or nothing."""
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +10,11 @@ from penstock.api.models import DumpPlan, Inspection, StreamSpec
 from penstock.api.source import Dump, Source
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.encoding import encode_json
-from penstock.format.snapshot import Catalogue, Manifest, StreamRecord
+from penstock.format.snapshot import Catalogue
 from penstock.repository import Repository
 from penstock.repository.snapshots import list_snapshots
-from penstock.repository.write.session import Writer
+from penstock.repository.write.session import Session
+from penstock.repository.write.stream import StoredStream, StreamWriter
 
 __all__ = ["BackupResult", "backup"]
 
@@ -32,6 +32,7 @@ class BackupResult:
     packs: int
     seconds: float
     warnings: tuple[str, ...]
+    retries: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in JSON documents: sizes in bytes, times in seconds or as ISO 8601 in UTC."""
@@ -62,10 +63,11 @@ def backup(
 ) -> BackupResult:
     """Dump `source` into `repository` under the backup name `name`.
 
-    Nothing is committed unless every stream ended well. Raises what the source, the sink and the repository raise.
+    The repository is brought in step before the database's view is opened. Nothing is committed unless every stream
+    ended well. Raises what the source, the sink and the repository raise.
     """
     if not name or not _writable(name):
-        raise UsageError("a backup needs a name, in Unicode")
+        raise UsageError("a backup needs a name that is Unicode text")
     if compression != "auto" and not 1 <= compression <= 19:
         raise UsageError("compression is auto or a zstd level from 1 to 19")
     repository.access.require_writer()
@@ -75,43 +77,45 @@ def backup(
         def on_damage(error: RepositoryError) -> None:
             reporter.warn(f"not used: {error}")
 
-        with ExitStack() as writing:
-            repository.sink.preflight()
+        session = Session(
+            repository,
+            cache_folder=cache_dir,
+            memory=memory,
+            level=None if compression == "auto" else compression,
+            on_damage=on_damage,
+            on_trouble=reporter.warn,
+        )
+        reporter.phase("preparing")
+        repository.sink.preflight()
+        with session, session.writer() as writer:
+            parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
             with source.dump() as dump:
                 plan = dump.plan
                 _check_plan(plan)
                 reporter.phase("dumping", plan.inspection.size_estimate)
-                writer = writing.enter_context(
-                    Writer(
-                        repository,
-                        cache_folder=cache_dir,
-                        memory=memory,
-                        level=None if compression == "auto" else compression,
-                        on_damage=on_damage,
-                    )
-                )
-                records = tuple(_store(dump, spec, writer, reporter) for spec in plan.streams)
+                streams = [(spec, _store(dump, spec, writer, reporter)) for spec in plan.streams]
             # Only now has the source said that all of it was well.
             reporter.phase("committing")
-            manifest = Manifest(plan.consistency, _inspection_json(plan.inspection), records)
-            parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
-            catalogue, object_size = writer.commit(
+            done = session.commit(
                 backup=name,
                 source=source_type,
                 parent=parents[-1].id if parents else None,
-                manifest=manifest,
+                consistency=plan.consistency,
+                inspection=_inspection_json(plan.inspection),
+                streams=streams,
+                written=[writer.finish()],
             )
-        stored = catalogue.stored + object_size
-        figures = {"read": catalogue.size, "stored": stored, "packs": writer.packs}
-        reporter.completed(f"snapshot {catalogue.snapshot.hex()}", figures)
+        figures = {"read": done.catalogue.size, "stored": done.stored, "packs": done.packs}
+        reporter.completed(f"snapshot {done.catalogue.snapshot.hex()}", figures)
     return BackupResult(
-        snapshot=catalogue.snapshot,
-        catalogue=catalogue,
-        read=catalogue.size,
-        stored=stored,
-        packs=writer.packs,
+        snapshot=done.catalogue.snapshot,
+        catalogue=done.catalogue,
+        read=done.catalogue.size,
+        stored=done.stored,
+        packs=done.packs,
         seconds=time.monotonic() - begun,
         warnings=(*plan.inspection.warnings, *reporter.warnings),
+        retries=reporter.retries,
     )
 
 
@@ -136,7 +140,7 @@ def _writable(value: object) -> bool:
     return True
 
 
-def _store(dump: Dump, spec: StreamSpec, writer: Writer, reporter: Reporter) -> StreamRecord:
+def _store(dump: Dump, spec: StreamSpec, writer: StreamWriter, reporter: Reporter) -> StoredStream:
     stream = dump.open(spec)
     stored = writer.store(stream, lambda done: reporter.progress(spec.name, done))
     try:
@@ -146,16 +150,7 @@ def _store(dump: Dump, spec: StreamSpec, writer: Writer, reporter: Reporter) -> 
         stream.abort()
         raise
     reporter.base += stored.size
-    return StreamRecord(
-        name=spec.name,
-        format=spec.format,
-        phase=spec.phase,
-        optional=spec.optional,
-        attributes=dict(spec.attributes),
-        size=stored.size,
-        digest=stored.digest,
-        recipe=stored.recipe,
-    )
+    return stored
 
 
 def _inspection_json(inspection: Inspection) -> dict[str, Any]:

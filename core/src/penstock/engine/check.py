@@ -126,7 +126,7 @@ class _Documents:
         """The snapshots that are whole."""
         if cache_dir is None:
             return self._examine()
-        with Cache(cache_dir, self._repository.id) as cache:
+        with Cache(cache_dir, self._repository.id, self._repository.sink.location, on_trouble=_ignore) as cache:
             seen = cache.seen()
             snapshots = self._examine()
             self._vanished(cache, seen)
@@ -318,3 +318,8 @@ def _examine_snapshot(
         findings.add(key, str(error))
     except (DamagedObject, MissingObject) as error:
         findings.error(error)
+
+
+def _ignore(trouble: str) -> None:
+    """A check goes on without the cache."""
+    del trouble

@@ -1,6 +1,7 @@
 """How `memory` is spent. Every large buffer of a run is counted here, so the sum is known before it starts."""
 
 import mmap
+import os
 from dataclasses import dataclass
 
 from penstock.api.errors import UsageError
@@ -22,36 +23,49 @@ PACK_CHUNKS = 32768
 PACK_CAPACITY = PACK_TARGET + 1 * MIB
 #: What a chunk of a loaded directory costs in a Python dictionary: its id (64), its slot (about 48 at the usual load).
 _CHUNK_COST = 112
-#: A segment being sealed exists three times: plain, compressed, sealed.
-_SEGMENT_COST = 3 * SEGMENT
+#: A segment that does not compress exists four times while it is sealed: plain, with its codec byte, encrypted, and
+#: with its nonce in front.
+_SEGMENT_COST = 4 * SEGMENT
 
 _SMALLEST = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many buffers of each kind a run may have; see `of`."""
+    """How many buffers of each kind a writer may have, and how many threads use them; see `of`."""
 
     batches: int
     sealing: int
     packs: int
     directory_chunks: int
+    sealers: int
+    uploads: int
 
     @classmethod
-    def of(cls, memory: int) -> "Budget":
-        """Divide `memory` bytes; raises `UsageError` for less than 64 MiB.
+    def of(cls, memory: int, connections: int) -> "Budget":
+        """Divide `memory` bytes for a sink that takes `connections` requests at once.
 
         A quarter goes to directories, because that is what finds duplicates; then two batches, the packs (one open,
-        the rest on their way up), and what is left to sealing.
+        the rest on their way up, as many as the sink takes), and what is left to sealing, as far as the processors can
+        use it. Raises `UsageError` for less than 64 MiB.
         """
         if memory < _SMALLEST:
             raise UsageError(f"memory must be at least {_SMALLEST // MIB} MiB")
+        processors = os.cpu_count() or 1
         batches = 2
-        directory_chunks = memory // 4 // _CHUNK_COST
-        rest = memory - memory // 4 - batches * BATCH
-        packs = max(2, min(8, rest * 3 // 4 // PACK_CAPACITY))
-        sealing = max(2, min(6, (rest - packs * PACK_CAPACITY) // _SEGMENT_COST))
-        return cls(batches, sealing, packs, directory_chunks)
+        least = batches * BATCH + 2 * PACK_CAPACITY + 2 * _SEGMENT_COST
+        directories = min(memory // 4, memory - least)
+        rest = memory - directories - batches * BATCH
+        packs = max(2, min(connections + 1, (rest * 3 // 4) // PACK_CAPACITY))
+        sealing = max(2, min(2 * processors + 2, (rest - packs * PACK_CAPACITY) // _SEGMENT_COST))
+        return cls(
+            batches=batches,
+            sealing=sealing,
+            packs=packs,
+            directory_chunks=directories // _CHUNK_COST,
+            sealers=min(processors, sealing),
+            uploads=max(1, min(connections, packs - 1)),
+        )
 
 
 def new_buffer(size: int) -> mmap.mmap:

@@ -8,10 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from penstock.api.errors import Interrupted
 from penstock.api.stopping import StopToken
 
 __all__ = ["Workers"]
@@ -22,9 +24,10 @@ S = TypeVar("S")
 
 
 class Workers:
-    """At most `count` threads for one run. Use as a context manager: left with an error, it abandons what runs.
+    """At most `count` threads for one run. Threads start when they are needed.
 
-    Every wait ends with `Interrupted` as soon as `stop` stops. Threads start when they are needed.
+    Every wait ends with `Interrupted` as soon as `stop` stops. As a context manager it waits for all of its calls,
+    after an error for those that have begun, and after an interruption for none.
     """
 
     def __init__(self, count: int, name: str, stop: StopToken) -> None:
@@ -46,6 +49,8 @@ class Workers:
     ) -> None:
         if kind is None:
             self.close()
+        elif issubclass(kind, Exception) and not issubclass(kind, Interrupted):
+            self.cancel()
         else:
             self.abandon()
 
@@ -92,7 +97,14 @@ class Workers:
         if not self._ended:
             self._end()
             for thread in self._threads:
-                thread.join()
+                thread.join()  # at once: all calls have ended
+
+    def cancel(self) -> None:
+        """Start nothing further, and wait for what has begun; no longer than until the run is stopped."""
+        for future in tuple(self._open):
+            future.cancel()
+        with suppress(Interrupted):
+            self.close()
 
     def abandon(self) -> None:
         """Start nothing further, and wait for nothing: what runs goes on until its request ends, or the process."""

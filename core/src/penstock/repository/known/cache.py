@@ -1,20 +1,26 @@
 """The local cache: the sparse index, and which objects this host has seen. It can be deleted at any time.
 
-It holds no secret and no content: ids are keyed, keys of objects are public. SQLite, in a folder of mode 0700.
+It holds no secret and no content: ids are keyed, keys of objects are public. SQLite, in a folder of mode 0700, one file
+for each place of a repository: a replica has other objects, and other locks, than its original.
+
+Nothing depends on it. Where its disk is full, its folder cannot be written or its file is damaged, the run goes on in
+memory or without what could not be noted, and says so once.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from penstock.api.errors import PenstockError
+from blake3 import blake3
+
 from penstock.format.index import PackSummary
 
-__all__ = ["Cache", "PackPlace"]
+__all__ = ["Cache", "PackPlace", "cache_file"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS packs (
     number INTEGER PRIMARY KEY,
@@ -29,11 +35,18 @@ CREATE TABLE IF NOT EXISTS pack_sessions (number INTEGER NOT NULL, session BLOB 
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hooks (hook BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (hook, number))
     WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hooks_of_pack ON hooks (number);
 CREATE TABLE IF NOT EXISTS sessions (session BLOB PRIMARY KEY, writer BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS locks (key TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS upkeep (what TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID;
 """
 _VARIABLES = 500
+_BUSY_SECONDS = 60.0
+#: How often the whole file is read to look for damage: 0.2 s for a million hooks, which stand for some 128 GiB.
+_INTEGRITY_SECONDS = 7 * 86400.0
+#: A cache that cannot be written any more goes on in memory if it has no more bytes than this, else without writing.
+_COPY_BYTES = 64 * 1024 * 1024
 
 
 class PackPlace(NamedTuple):
@@ -45,77 +58,86 @@ class PackPlace(NamedTuple):
     chunks: int
 
 
-class Cache:
-    """One repository's cache. Used by one thread; several processes may use the same file.
+def cache_file(folder: Path, repository: bytes, place: str) -> Path:
+    """The file of the repository with that id at that place (a sink's `location`)."""
+    return folder / f"{repository.hex()}-{blake3(place.encode()).hexdigest(length=8)}" / "cache.sqlite3"
 
-    Leaving its `with` block turns SQLite's errors, such as a full disk, into a `PenstockError`.
+
+class Cache:
+    """The cache of one repository at one place. Used by one thread at a time; several processes may use the same file.
+
+    `on_trouble` hears, once, why the file cannot be used: from then on everything is kept in memory, or, where that
+    would be too much, nothing new is noted. No SQLite error gets out of here.
     """
 
-    def __init__(self, folder: Path, repository: bytes) -> None:
-        self.path = folder / repository.hex() / "cache.sqlite3"
+    def __init__(
+        self,
+        folder: Path,
+        repository: bytes,
+        place: str,
+        *,
+        on_trouble: Callable[[str], object],
+        copy_of: sqlite3.Connection | None = None,
+    ) -> None:
+        """`copy_of` is a cache in memory to begin with, in place of the file."""
+        self.path = cache_file(folder, repository, place)
+        self._made_of = (folder, repository, place)
+        self._on_trouble: Callable[[str], object] | None = on_trouble
+        self._writable = True
+        self._in_memory = copy_of is not None
+        if copy_of is not None:
+            self._db = _in_memory()
+            copy_of.backup(self._db)
+            return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = self._connect()
         except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from None
+            self._tell(error)
+            self._go_on_in(_in_memory())
+
+    def another(self) -> "Cache":
+        """The same cache once more, for another thread to use; a copy, where this one is in memory."""
+        return Cache(
+            *self._made_of,
+            on_trouble=self._on_trouble or (lambda _: None),
+            copy_of=self._db if self._in_memory else None,
+        )
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            return self._prepare()
+            return _prepared(self.path)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             # Damaged, or of another version: it is only a cache.
-            for leftover in self.path.parent.glob(self.path.name + "*"):
-                leftover.unlink()
-            return self._prepare()
-
-    def _prepare(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        try:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
-                raise sqlite3.DatabaseError("another version")
-            # 0.2 s for a million hooks, which stand for some 128 GiB; damage would else show in the middle of a backup.
-            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-            db.execute("PRAGMA journal_mode = WAL")
-            # A crash may lose the last entries, which are then read from the repository again.
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version = {_VERSION}")
-        except BaseException:
-            db.close()
-            raise
-        return db
+            self._discard()
+            return _prepared(self.path)
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        with suppress(sqlite3.Error):
+            self._db.close()
 
     def __enter__(self) -> "Cache":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
-        if isinstance(error, sqlite3.Error):
-            raise self._refusal(error) from error
-
-    def _refusal(self, error: Exception) -> PenstockError:
-        return PenstockError(f"cannot use the cache {self.path}: {error}", hint="choose another --cache-dir")
 
     # packs and hooks
 
     def packs(self) -> dict[bytes, bool]:
         """All packs that are known, and whether an index object lists them."""
-        return {pack: bool(indexed) for pack, indexed in self._db.execute("SELECT pack, indexed FROM packs")}
+        return {pack: bool(indexed) for pack, indexed in self._rows("SELECT pack, indexed FROM packs")}
 
     def add_packs(self, packs: Iterable[PackSummary], *, indexed: bool) -> None:
         """Take packs in, or note that they are indexed now."""
-        with self._transaction():
-            for pack in packs:
-                self._db.execute(
+        added = tuple(packs)
+
+        def add(db: sqlite3.Connection) -> None:
+            for pack in added:
+                db.execute(
                     "INSERT INTO packs (pack, size, directory_offset, directory_length, chunks, indexed)"
                     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (pack) DO UPDATE SET indexed = max(indexed, ?)",
                     (
@@ -128,118 +150,207 @@ class Cache:
                         indexed,
                     ),
                 )
-                (number,) = self._db.execute("SELECT number FROM packs WHERE pack = ?", (pack.pack,)).fetchone()
-                self._db.executemany(
+                (number,) = db.execute("SELECT number FROM packs WHERE pack = ?", (pack.pack,)).fetchone()
+                db.executemany(
                     "INSERT OR IGNORE INTO pack_sessions VALUES (?, ?)",
                     ((number, session) for session in pack.sessions),
                 )
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO hooks VALUES (?, ?)", ((hook, number) for hook in pack.hooks)
-                )
+                db.executemany("INSERT OR IGNORE INTO hooks VALUES (?, ?)", ((hook, number) for hook in pack.hooks))
+
+        self._write(add)
 
     def forget_packs(self, packs: Iterable[bytes]) -> None:
         """Packs that are gone."""
-        with self._transaction():
-            for pack in packs:
-                row = self._db.execute("DELETE FROM packs WHERE pack = ? RETURNING number", (pack,)).fetchone()
+        gone = tuple(packs)
+
+        def forget(db: sqlite3.Connection) -> None:
+            for pack in gone:
+                row = db.execute("DELETE FROM packs WHERE pack = ? RETURNING number", (pack,)).fetchone()
                 if row is not None:
-                    self._db.execute("DELETE FROM pack_sessions WHERE number = ?", row)
-                    self._db.execute("DELETE FROM hooks WHERE number = ?", row)
+                    db.execute("DELETE FROM pack_sessions WHERE number = ?", row)
+                    db.execute("DELETE FROM hooks WHERE number = ?", row)
+
+        self._write(forget)
 
     def find(self, hooks: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
         """(hook, pack number) for every known pack that holds one of `hooks`."""
         for start in range(0, len(hooks), _VARIABLES):
             some = hooks[start : start + _VARIABLES]
             marks = ",".join("?" * len(some))
-            yield from self._db.execute(f"SELECT hook, number FROM hooks WHERE hook IN ({marks})", some)  # noqa: S608
+            yield from self._rows(f"SELECT hook, number FROM hooks WHERE hook IN ({marks})", some)  # noqa: S608
 
-    def place(self, number: int) -> PackPlace:
-        """Where the directory of a pack is."""
-        return PackPlace(
-            *self._db.execute(
-                "SELECT pack, directory_offset, directory_length, chunks FROM packs WHERE number = ?", (number,)
-            ).fetchone()
+    def place(self, number: int) -> PackPlace | None:
+        """Where the directory of a pack is; None for one that is no longer known."""
+        rows = self._rows(
+            "SELECT pack, directory_offset, directory_length, chunks FROM packs WHERE number = ?", (number,)
         )
+        return PackPlace(*rows[0]) if rows else None
 
-    def numbers(self) -> list[tuple[int, bytes, int]]:
-        """(number, pack, chunks), the latest first."""
-        return self._db.execute("SELECT number, pack, chunks FROM packs ORDER BY number DESC").fetchall()
+    def latest(self, chunks: int) -> list[int]:
+        """The numbers of the latest packs, the latest first, of at most so many chunks together."""
+        return [
+            number
+            for (number,) in self._rows(
+                "SELECT number FROM (SELECT number, sum(chunks) OVER (ORDER BY number DESC) AS total"
+                " FROM (SELECT number, chunks FROM packs ORDER BY number DESC LIMIT ?)) WHERE total <= ?",
+                (max(1, chunks // 64), chunks),
+            )
+        ]
 
     def packs_of_other_sessions(self, sessions: Iterable[bytes]) -> set[int]:
         """The numbers of packs with segments of a session that is not among `sessions`."""
-        with self._transaction():
-            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS good (session BLOB PRIMARY KEY)")
-            self._db.execute("DELETE FROM good")
-            self._db.executemany("INSERT OR IGNORE INTO good VALUES (?)", ((session,) for session in sessions))
-        rows = self._db.execute(
-            "SELECT DISTINCT number FROM pack_sessions WHERE session NOT IN (SELECT session FROM good)"
-        )
-        return {number for (number,) in rows}
-
-    def sessions_of(self, packs: Iterable[bytes]) -> list[bytes]:
-        """The sessions whose segments are in these packs, each once."""
-        sessions: dict[bytes, None] = {}
-        for pack in packs:
-            rows = self._db.execute(
-                "SELECT session FROM pack_sessions JOIN packs USING (number) WHERE pack = ? ORDER BY session", (pack,)
-            )
-            sessions.update((session, None) for (session,) in rows)
-        return list(sessions)
+        good = set(sessions)
+        bad = [(one,) for (one,) in self._rows("SELECT DISTINCT session FROM pack_sessions") if one not in good]
+        return {
+            number for one in bad for (number,) in self._rows("SELECT number FROM pack_sessions WHERE session = ?", one)
+        }
 
     # sessions
 
     def sessions(self) -> dict[bytes, bytes]:
         """Sessions whose signature was verified, and their writers."""
-        return dict(self._db.execute("SELECT session, writer FROM sessions"))
+        return dict(self._rows("SELECT session, writer FROM sessions"))
 
-    def add_session(self, session: bytes, writer: bytes) -> None:
-        """Note a verified session."""
-        self._db.execute("INSERT OR IGNORE INTO sessions VALUES (?, ?)", (session, writer))
+    def add_sessions(self, sessions: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note verified sessions and their writers."""
+        self._note("INSERT OR IGNORE INTO sessions VALUES (?, ?)", sessions)
 
     # what this host has seen
 
     def seen(self) -> set[str]:
         """Keys of all objects that were ever seen."""
-        return {key for (key,) in self._db.execute("SELECT key FROM seen")}
+        return {key for (key,) in self._rows("SELECT key FROM seen")}
 
     def saw(self, keys: Iterable[str]) -> None:
         """Note that these objects exist."""
-        with self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((key,) for key in keys))
+        self._note("INSERT OR IGNORE INTO seen VALUES (?)", ((key,) for key in keys))
 
     def unsee(self, keys: Iterable[str]) -> None:
         """Objects that were deleted on purpose."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM seen WHERE key = ?", ((key,) for key in keys))
+        self._note("DELETE FROM seen WHERE key = ?", ((key,) for key in keys))
 
     # object lock
 
     def locks(self) -> dict[str, datetime]:
         """Until when (UTC) this host has lengthened the locks of objects; those that have ended are forgotten."""
-        with self._transaction():
-            self._db.execute("DELETE FROM locks WHERE until < ?", (datetime.now(UTC).timestamp(),))
-        rows = self._db.execute("SELECT key, until FROM locks")
+        self._note("DELETE FROM locks WHERE until < ?", [(datetime.now(UTC).timestamp(),)])
+        rows = self._rows("SELECT key, until FROM locks")
         return {key: datetime.fromtimestamp(until, UTC) for key, until in rows}
 
     def add_locks(self, keys: Iterable[str], until: datetime) -> None:
         """Note that they are locked until then."""
-        with self._transaction():
-            self._db.executemany(
-                "INSERT OR REPLACE INTO locks VALUES (?, ?)", ((key, until.timestamp()) for key in keys)
-            )
+        self._note("INSERT OR REPLACE INTO locks VALUES (?, ?)", ((key, until.timestamp()) for key in keys))
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._db)
+    # the file and its failures
+
+    def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(query, parameters).fetchall()
+        except sqlite3.Error as error:
+            # What cannot be read is not known.
+            self._give_up(error)
+            return self._db.execute(query, parameters).fetchall()
+
+    def _note(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        noted = tuple(rows)
+        self._write(lambda db: db.executemany(statement, noted))
+
+    def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        if not self._writable:
+            return
+        try:
+            _transact(self._db, change)
+        except sqlite3.Error as error:
+            self._retreat(error)
+            if self._writable:
+                _transact(self._db, change)
+
+    def _retreat(self, error: sqlite3.Error) -> None:
+        """The file takes no change: go on with a copy in memory, or, where that is too large, with what it holds."""
+        if not isinstance(error, sqlite3.OperationalError):
+            self._give_up(error)
+            return
+        self._tell(error)
+        kept = _in_memory()
+        try:
+            (pages,), (size,) = (self._db.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size"))
+            if pages * size > _COPY_BYTES:
+                kept.close()
+                self._writable = False
+                return
+            self._db.backup(kept)
+        except sqlite3.Error:
+            kept.close()
+            kept = _in_memory()
+        self.close()
+        self._go_on_in(kept)
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """The file cannot be read: go on with an empty cache in memory; the next run makes a new file."""
+        self._tell(error)
+        self.close()
+        if not isinstance(error, sqlite3.OperationalError):
+            self._discard()
+        self._go_on_in(_in_memory())
+
+    def _go_on_in(self, memory: sqlite3.Connection) -> None:
+        self._db = memory
+        self._in_memory = True
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            for leftover in self.path.parent.glob(self.path.name + "*"):
+                leftover.unlink()
+
+    def _tell(self, error: Exception) -> None:
+        if self._on_trouble is not None:
+            self._on_trouble(f"the local cache {self.path} cannot be used: {error}; this run goes on without it")
+            self._on_trouble = None
 
 
-class _Transaction:
+def _prepared(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError("another version")
+        db.execute("PRAGMA journal_mode = WAL")
+        # A crash may lose the last entries, which are then read from the repository again.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+        _look_for_damage(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _look_for_damage(db: sqlite3.Connection) -> None:
+    """Now and then: what goes unnoticed in between shows when it is read, and costs no more than knowing less."""
+    now = datetime.now(UTC).timestamp()
+    row = db.execute("SELECT time FROM upkeep WHERE what = 'integrity'").fetchone()
+    if row is not None and 0 <= now - row[0] < _INTEGRITY_SECONDS:
+        return
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    db.execute("INSERT OR REPLACE INTO upkeep VALUES ('integrity', ?)", (now,))
+
+
+def _in_memory() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db.executescript(_SCHEMA)
+    return db
+
+
+def _transact(db: sqlite3.Connection, change: Callable[[sqlite3.Connection], object]) -> None:
     """BEGIN IMMEDIATE … COMMIT: `sqlite3`'s own context manager would begin a deferred one, which can fail midway."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        change(db)
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise

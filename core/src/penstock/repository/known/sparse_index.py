@@ -1,4 +1,4 @@
-"""The sparse index as a writer uses it: kept in step with the repository, asked for hooks, answering with chunks.
+"""The sparse index as a writer uses it: asked for hooks, answering with the packs to look into.
 
 After Lillibridge et al., "Sparse Indexing" (FAST 2009): of each pack only a sample of the ids is indexed; the packs
 that a batch's sampled ids point at are loaded whole, and the batch is deduplicated against those.
@@ -7,20 +7,17 @@ that a batch's sampled ids point at are loaded whole, and the batch is deduplica
 import struct
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError, UnsupportedFormat
-from penstock.format.encoding import ID_BYTES, Malformed, new_id
-from penstock.format.index import PackSummary, open_index, seal_index
+from penstock.api.errors import DamagedObject, MissingObject, RepositoryError
+from penstock.format.encoding import ID_BYTES
 from penstock.format.pack import Directory, SegmentId
-from penstock.repository import layout
 from penstock.repository.budget import PACK_CHUNKS
 from penstock.repository.known.cache import Cache
-from penstock.repository.read.directories import read_directory, read_pack_end
+from penstock.repository.read.directories import read_directory
 from penstock.repository.repository import Repository
-from penstock.repository.sessions import read_session
 
-__all__ = ["KnownPack", "SparseIndex", "synchronize", "write_index"]
+__all__ = ["KnownPack", "SparseIndex"]
 
 _ID = struct.Struct(f"{ID_BYTES}s")
 #: Shared by all directories: a number costs no memory a second time.
@@ -32,19 +29,23 @@ _FRESH = 1
 
 
 class KnownPack:
-    """The chunks of one pack by id. `chunks` gives a chunk's number in the pack; `segment_of` its segment."""
+    """The chunks of one pack by id: `chunks` gives a chunk's number in the pack, `extents` where runs of them lie.
 
-    __slots__ = ("_segments", "_starts", "chunks")
+    `sessions` are those whose data keys its segments are sealed under.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_segments", "_starts", "chunks", "sessions")
+
+    def __init__(self, sessions: Iterable[bytes]) -> None:
         self.chunks: dict[bytes, int] = {}
+        self.sessions = frozenset(sessions)
         self._segments: list[SegmentId] = []
         self._starts: list[int] = []
 
     @classmethod
     def of(cls, directory: Directory) -> "KnownPack":
         """The chunks of a directory."""
-        known = cls()
+        known = cls(place.session for place in directory.segments)
         ids = [chunk for (chunk,) in _ID.iter_unpack(directory.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
         # A chunk that a pack holds twice: the first place will do.
@@ -72,7 +73,11 @@ class KnownPack:
 
 
 class SparseIndex:
-    """What a writer asks whether a chunk is known. Not thread-safe; holds at most `directory_chunks` chunks."""
+    """What a writer asks whether a chunk is known. Not thread-safe; holds at most `directory_chunks` chunks.
+
+    `unusable` are the numbers of packs that must not be deduplicated against. `on_damage` hears of packs that cannot be
+    used after all.
+    """
 
     def __init__(
         self,
@@ -80,14 +85,15 @@ class SparseIndex:
         cache: Cache,
         *,
         directory_chunks: int,
-        usable: Callable[[int], bool],
+        unusable: Container[int],
         on_damage: Callable[[RepositoryError], None],
     ) -> None:
         self._repository = repository
         self._cache = cache
         self._limit = directory_chunks
-        self._usable = usable
+        self._unusable = unusable
         self._on_damage = on_damage
+        #: The latest to be pointed at last.
         self._loaded: OrderedDict[bytes, KnownPack] = OrderedDict()
         self._held = 0
         #: Packs of this run that no hook has pointed at yet, the oldest first.
@@ -100,161 +106,86 @@ class SparseIndex:
         A dump that is all new finds next to nothing in its own earlier packs: only the latest are kept for nothing,
         so that they neither take memory nor push out what earlier nights have left. A hook brings others back.
         """
+        self._make_room(len(known.chunks), ())
         self._take_in(pack, known)
         self._fresh.append(pack)
         if len(self._fresh) > _FRESH:
             self._drop(self._fresh[0])
 
-    def _take_in(self, pack: bytes, known: KnownPack) -> None:
-        self._loaded[pack] = known
-        self._held += len(known.chunks)
-        while self._held > self._limit and len(self._loaded) > 1:
-            self._drop(next(iter(self._loaded)))
-
-    def _drop(self, pack: bytes) -> None:
-        self._held -= len(self._loaded.pop(pack).chunks)
-        if pack in self._fresh:
-            self._fresh.remove(pack)
-
     def warm_up(self) -> None:
         """Load the latest packs into half of the room: last night's changes are the likeliest to come again."""
-        room = self._limit // 2
-        chosen = []
-        for number, _, chunks in self._cache.numbers():
-            if not self._usable(number):
-                continue
-            room -= chunks
-            if room < 0:
-                break
-            chosen.append(number)
-        for number in reversed(chosen):
-            self._load(number)
+        for number in reversed(self._cache.latest(self._limit // 2)):
+            if number not in self._unusable:
+                self._load(number, ())
 
     def packs_for(self, hooks: Sequence[bytes]) -> list[KnownPack]:
         """The packs to look for a batch in that has these hooks, the likeliest first; loads those that are not."""
+        merits: dict[bytes, int] = {}
         missing = []
         for hook in hooks:
             for pack, known in self._loaded.items():
                 if hook in known.chunks:
-                    self._loaded.move_to_end(pack)
-                    if pack in self._fresh:
-                        self._fresh.remove(pack)
+                    merits[pack] = merits.get(pack, 0) + 1
                     break
             else:
                 missing.append(hook)
+        for pack in sorted(merits, key=merits.__getitem__):
+            self._loaded.move_to_end(pack)
+            if pack in self._fresh:
+                self._fresh.remove(pack)
         if missing:
-            self._load_for(missing)
+            self._load_for(missing, merits)
         return list(reversed(self._loaded.values()))
 
-    def _load_for(self, missing: Sequence[bytes]) -> None:
-        """Load the packs that most of these hooks point at."""
+    def _load_for(self, missing: Sequence[bytes], merits: dict[bytes, int]) -> None:
+        """Load the packs that most of these hooks point at, as many as fit beside those that have merits already."""
         found: dict[int, set[bytes]] = {}
         for hook, number in self._cache.find(missing):
-            if number not in self._bad and self._usable(number):
+            if number not in self._bad and number not in self._unusable:
                 found.setdefault(number, set()).add(hook)
+        loaded = []
         for _ in range(_LOADS_A_BATCH):
             if not found:
-                return
+                break
             best = max(found, key=lambda number: (len(found[number]), number))
             covered = found.pop(best)
-            if self._load(best):
+            pack = self._load(best, merits)
+            if pack is not None:
+                merits[pack] = len(covered)
+                loaded.append(pack)
                 found = {number: rest for number, held in found.items() if (rest := held - covered)}
+        for pack in sorted(loaded, key=merits.__getitem__):
+            self._loaded.move_to_end(pack)
 
-    def _load(self, number: int) -> bool:
+    def _load(self, number: int, keep: Container[bytes]) -> bytes | None:
+        """Load a pack, if it fits beside those to `keep`; its id."""
         place = self._cache.place(number)
+        if place is None or place.pack in self._loaded or not self._make_room(place.chunks, keep):
+            return None
         try:
             directory = read_directory(self._repository, place.pack, place.directory_offset, place.directory_length)
         except (DamagedObject, MissingObject) as error:
             # Its chunks are stored anew: a damaged pack must not spread into new snapshots.
             self._bad.add(number)
             self._on_damage(error)
-            return False
+            return None
         self._take_in(place.pack, KnownPack.of(directory))
-        return True
+        return place.pack
 
+    def _make_room(self, chunks: int, keep: Container[bytes]) -> bool:
+        """Drop what was not pointed at for longest, but for what is to `keep`; whether there is room now."""
+        for pack in [pack for pack in self._loaded if pack not in keep]:
+            if self._held + chunks <= self._limit:
+                break
+            self._drop(pack)
+        # One pack may always be loaded, however large it is.
+        return self._held + chunks <= self._limit or not self._loaded
 
-def synchronize(repository: Repository, cache: Cache, on_damage: Callable[[RepositoryError], None]) -> set[int]:
-    """Bring the cache in step with the repository: index objects first, then packs that no index lists yet.
+    def _take_in(self, pack: bytes, known: KnownPack) -> None:
+        self._loaded[pack] = known
+        self._held += len(known.chunks)
 
-    The numbers of packs that must not be deduplicated against: their session is gone, or of a revoked writer.
-    Raises `UnsupportedFormat` where a later version has begun to prune.
-    """
-    if any(True for _ in repository.sink.list(layout.TOMBSTONES)):
-        raise UnsupportedFormat(
-            f"{repository.sink.location} is being pruned by a later version", hint="update Penstock"
-        )
-    _read_new_indexes(repository, cache, on_damage)
-    _read_unindexed_packs(repository, cache, on_damage)
-    good = _good_sessions(repository, cache, on_damage)
-    return cache.packs_of_other_sessions(good)
-
-
-def _read_new_indexes(repository: Repository, cache: Cache, on_damage: Callable[[RepositoryError], None]) -> None:
-    known = cache.seen()
-    for info in repository.sink.list(layout.INDEX):
-        if info.key in known:
-            continue
-        try:
-            data = repository.sink.get(info.key)
-            packs = open_index(data, repository.index_sealer, repository.id, layout.id_of(info.key))
-        except ObjectMissing:
-            continue
-        except Malformed as error:
-            on_damage(DamagedObject(info.key, str(error)))
-            continue
-        cache.add_packs(packs, indexed=True)
-        cache.saw([info.key])
-
-
-def _read_unindexed_packs(repository: Repository, cache: Cache, on_damage: Callable[[RepositoryError], None]) -> None:
-    known = cache.packs()
-    gone = set(known)
-    new = []
-    for info in repository.sink.list(layout.PACKS):
-        try:
-            pack = layout.id_of(info.key)
-        except Malformed as error:
-            on_damage(DamagedObject(info.key, str(error)))
-            continue
-        gone.discard(pack)
-        new.append(info.key)
-        if pack not in known:
-            try:
-                _, summary = read_pack_end(repository, pack, info.size)
-            except (DamagedObject, MissingObject) as error:
-                on_damage(error)
-                continue
-            cache.add_packs([summary], indexed=False)
-    cache.forget_packs(gone)
-    cache.saw(new)
-
-
-def _good_sessions(repository: Repository, cache: Cache, on_damage: Callable[[RepositoryError], None]) -> list[bytes]:
-    known = cache.sessions()
-    good = []
-    for info in repository.sink.list(layout.SESSIONS):
-        try:
-            session = layout.id_of(info.key)
-            writer = known.get(session)
-            if writer is None:
-                writer = read_session(repository, session).writer
-                cache.add_session(session, writer)
-        except (DamagedObject, MissingObject) as error:
-            on_damage(error)
-            continue
-        except Malformed as error:
-            on_damage(DamagedObject(info.key, str(error)))
-            continue
-        if not repository.grants.revoked(writer):
-            good.append(session)
-    return good
-
-
-def write_index(repository: Repository, cache: Cache, packs: list[PackSummary]) -> tuple[bytes, int]:
-    """Write an index object over `packs`; its id and size."""
-    index = new_id()
-    data = seal_index(index, packs, repository.index_sealer, repository.id)
-    repository.sink.put(layout.index_key(index), data)
-    cache.add_packs(packs, indexed=True)
-    cache.saw([layout.index_key(index)])
-    return index, len(data)
+    def _drop(self, pack: bytes) -> None:
+        self._held -= len(self._loaded.pop(pack).chunks)
+        if pack in self._fresh:
+            self._fresh.remove(pack)

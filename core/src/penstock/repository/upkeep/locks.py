@@ -1,18 +1,17 @@
 """Object lock: what a new snapshot needs stays locked as long as the snapshot itself, however old it is."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from penstock.api.errors import ObjectMissing
 from penstock.format.trust import Role
 from penstock.repository import layout
 from penstock.repository.known.cache import Cache
+from penstock.repository.pool import Workers
 from penstock.repository.repository import Repository
 
 __all__ = ["foundations", "prolong_locks"]
 
-_THREADS = 8
 #: A lock is lengthened by more than is needed, so that it need not be done again every night: by this part of it.
 _AHEAD = 8
 
@@ -24,8 +23,8 @@ def foundations(repository: Repository) -> list[str]:
     return [layout.CONFIG, *grants, *slots]
 
 
-def prolong_locks(repository: Repository, cache: Cache, keys: Iterable[str]) -> list[str]:
-    """See to it that objects stay locked as long as if they were put now; the keys of those that are gone.
+def prolong_locks(repository: Repository, cache: Cache, keys: Iterable[str], workers: Workers) -> list[str]:
+    """See to it that objects stay locked as long as if they were put now; gives the keys of those that are gone.
 
     The cache knows what this host lengthened before, which saves most requests. Does nothing in a sink that locks no
     objects. Raises what the sink raises: a snapshot must not be committed on locks that may end before its own.
@@ -45,11 +44,6 @@ def prolong_locks(repository: Repository, cache: Cache, keys: Iterable[str]) -> 
             return False
         return True
 
-    with ThreadPoolExecutor(_THREADS, "penstock-lock") as pool:
-        try:
-            there = list(pool.map(prolong, short))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    there = list(workers.map(prolong, short))
     cache.add_locks([key for key, locked in zip(short, there, strict=True) if locked], until)
     return [key for key, locked in zip(short, there, strict=True) if not locked]

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
 
+from penstock.api.errors import Interrupted
 from penstock.api.source import DumpStream
+from penstock.api.stopping import StopToken
 from penstock.format.ids import StreamDigest
 from penstock.repository.budget import BATCH, new_buffer
 
 __all__ = ["Batch", "Intake"]
+
+#: How long an aborted stream may take to let its reader go.
+_ABORT_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -25,11 +30,13 @@ class Intake:
     """Reads a stream into as many buffers as it was given, and its digest on the way.
 
     Iterate over it within its `with` block, and tell `carry` of each batch how many bytes at its end are to come again
-    in front of the next. Leaving the block before the end aborts the stream: no thread outlives the block.
+    in front of the next. Leaving the block before the end aborts the stream, and waits a few seconds for the thread.
+    The iteration raises what reading raises, and `Interrupted` as soon as `stop` stops.
     """
 
-    def __init__(self, stream: DumpStream, buffers: list[mmap], headroom: int) -> None:
+    def __init__(self, stream: DumpStream, buffers: list[mmap], headroom: int, stop: StopToken) -> None:
         self._stream = stream
+        self._stop = stop
         self._headroom = headroom
         self._free: queue.SimpleQueue[mmap | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[tuple[mmap, int, bool] | BaseException] = queue.SimpleQueue()
@@ -54,7 +61,8 @@ class Intake:
         if kind is not None:
             # The thread may be waiting for bytes that never come.
             self._stream.abort()
-        self._thread.join()
+        # A stream that an abort does not wake keeps the thread, which ends with the process.
+        self._thread.join(None if kind is None else _ABORT_SECONDS)
 
     @staticmethod
     def make_buffers(count: int, headroom: int) -> list[mmap]:
@@ -74,7 +82,9 @@ class Intake:
         previous_end = 0
         last = False
         while not last:
-            item = self._full.get()
+            self._stop.check()
+            with self._stop.on_stop(lambda: self._full.put(Interrupted("interrupted"))):
+                item = self._full.get()
             if isinstance(item, BaseException):
                 raise item
             buffer, filled, last = item

@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate
 from mmap import mmap
@@ -30,12 +30,10 @@ from penstock.format.sealing import OVERHEAD, Sealer
 from penstock.repository import layout
 from penstock.repository.budget import PACK_CAPACITY, PACK_CHUNKS, PACK_TARGET, SEGMENT, Budget, new_buffer
 from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.pool import Workers
 from penstock.repository.repository import Repository
 
 __all__ = ["Packer"]
-
-_SEALERS = 2
-_UPLOADERS = 2
 
 #: `compression = "auto"`: new data that comes scattered among much that is known is little, and worth more effort.
 _LEVEL = 3
@@ -61,7 +59,7 @@ class _Sealing:
 class _OpenPack:
     """The pack that is being filled."""
 
-    def __init__(self, buffer: mmap) -> None:
+    def __init__(self, buffer: mmap, session: bytes) -> None:
         self.id = new_id()
         self.buffer = buffer
         self.buffer[: len(MAGIC)] = MAGIC
@@ -69,7 +67,7 @@ class _OpenPack:
         self.places: list[SegmentPlace] = []
         self.lengths = array("H")
         self.ids: list[bytes] = []
-        self.known = KnownPack()
+        self.known = KnownPack((session,))
         self.segments = 0
 
 
@@ -99,12 +97,12 @@ class Packer:
         self._landed = landed
         self._segment_buffers = [new_buffer(SEGMENT) for _ in range(budget.sealing)]
         self._pack_buffers = [new_buffer(PACK_CAPACITY) for _ in range(budget.packs)]
-        self._sealers = ThreadPoolExecutor(_SEALERS, "penstock-seal")
-        self._uploaders = ThreadPoolExecutor(_UPLOADERS, "penstock-upload")
+        self._sealers = Workers(budget.sealers, "penstock-seal", repository.sink.stop)
+        self._uploaders = Workers(budget.uploads, "penstock-upload", repository.sink.stop)
         self._sealing: deque[_Sealing] = deque()
         self._in_flight = 0
         self._uploads: deque[tuple[Future[None], mmap, PackSummary]] = deque()
-        self._pack = _OpenPack(self._pack_buffers.pop())
+        self._pack = _OpenPack(self._pack_buffers.pop(), self._session)
         #: The chunks of the open pack. Another object after an `add` that opened another pack.
         self.known = self._pack.known
         self._segment = self._segment_buffers.pop()
@@ -120,10 +118,11 @@ class Packer:
     def add(
         self, ids: Sequence[bytes], lengths: Sequence[int], data: memoryview
     ) -> Iterator[tuple[KnownPack, int, int]]:
-        """Take new chunks, all different, that lie in `data` one after the other.
+        """Store chunks that lie in `data` one after the other, whether or not they were stored before.
 
-        Gives (pack, its first chunk, the one after its last) for every run of them that came to lie together; when a
-        pack is closed, `known` is another one. A segment is full when the next chunk does not fit.
+        Of a chunk that comes twice the last place is the one that is known. Gives (pack, its first chunk, the one after
+        its last) for every run of them that came to lie together; when a pack is closed, `known` is another one. A
+        segment is full when the next chunk does not fit.
         """
         ends = list(accumulate(lengths))
         done = start = 0
@@ -150,13 +149,16 @@ class Packer:
         self._close_segment()
         self._close_pack()
         self._collect_uploads(0)
-        self._sealers.shutdown()
-        self._uploaders.shutdown()
+        self._sealers.close()
+        self._uploaders.close()
 
-    def abort(self) -> None:
-        """Give up: nothing further is started, and what runs is waited for, so that no thread outlives the run."""
-        self._sealers.shutdown(cancel_futures=True)
-        self._uploaders.shutdown(cancel_futures=True)
+    def abort(self, *, wait: bool) -> None:
+        """Give up: nothing further is started. `wait` for uploads that have begun, or leave them to themselves."""
+        for workers in (self._sealers, self._uploaders):
+            if wait:
+                workers.cancel()
+            else:
+                workers.abandon()
 
     def _begin_segment(self) -> None:
         pack = self._room_for_segment()
@@ -201,7 +203,7 @@ class Packer:
         pack = self._pack
         while self._sealing and (len(self._sealing) > left or self._sealing[0].sealed.done()):
             done = self._sealing.popleft()
-            data = done.sealed.result()
+            data = self._sealers.result(done.sealed)
             pack.buffer[pack.size : pack.size + len(data)] = data
             pack.places.append(
                 SegmentPlace(done.segment, self._session, pack.size, len(data), done.plain_length, done.chunks)
@@ -229,7 +231,7 @@ class Packer:
             self._uploads.append((upload, pack.buffer, summary))
             self._closed(pack.id, pack.known)
             self._collect_uploads(len(self._uploads) - (not self._pack_buffers))
-            self._pack = _OpenPack(self._pack_buffers.pop())
+            self._pack = _OpenPack(self._pack_buffers.pop(), self._session)
             self.known = self._pack.known
         return self._pack
 
@@ -237,6 +239,6 @@ class Packer:
         """Note the packs that have landed, in order; wait until at most `left` have not."""
         while self._uploads and (len(self._uploads) > left or self._uploads[0][0].done()):
             upload, buffer, summary = self._uploads.popleft()
-            upload.result()
+            self._uploaders.result(upload)
             self._pack_buffers.append(buffer)
             self._landed(summary)

@@ -1,0 +1,25 @@
+"""Streams that were written apart become one snapshot: one table of segments, and recipes that go by it."""
+
+from collections.abc import Sequence
+
+from penstock.format.pack import SegmentId
+from penstock.format.recipe import RecipeEncoder, decode_recipe
+from penstock.repository.write.stream import StoredStream
+
+__all__ = ["merged"]
+
+
+def merged(streams: Sequence[StoredStream]) -> tuple[tuple[SegmentId, ...], list[bytes]]:
+    """The segments of all streams, each once and in the order of their first use; and each stream's recipe by them."""
+    table: dict[SegmentId, int] = {}
+    recipes = []
+    for stream in streams:
+        numbers = [table.setdefault(segment, len(table)) for segment in stream.segments]
+        if numbers == list(range(len(numbers))):
+            recipes.append(stream.recipe)
+            continue
+        recipe = RecipeEncoder()
+        for extent in decode_recipe(stream.recipe):
+            recipe.add(numbers[extent.segment], extent.first, extent.chunks)
+        recipes.append(recipe.finish())
+    return tuple(table), recipes

@@ -1,0 +1,194 @@
+"""Streams of one dump are written side by side, by threads and by processes, and one commit takes them all."""
+
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from core.tests.repository.folder_sink import FolderSink
+from core.tests.repository.lab import MIB, PASSPHRASE, BytesSource, BytesStream, Lab, noise
+
+from penstock.api import Interrupted, Sink, StopToken, StreamSpec
+from penstock.repository import Access, Repository
+from penstock.repository.snapshots import list_snapshots
+from penstock.repository.write.session import Session
+from penstock.repository.write.stream import StoredStream, Written
+from penstock.testing import MemorySink
+
+SHARED = noise(5 * MIB, 7)
+STREAMS = {"one": noise(18 * MIB, 1) + SHARED, "two": SHARED + noise(3 * MIB, 2) + SHARED, "three": b""}
+
+
+def session_of(repository: Repository, cache: Path, writers: int = 1) -> Session:
+    return Session(
+        repository,
+        cache_folder=cache,
+        memory=writers * 64 * MIB,
+        level=1,
+        on_damage=lambda error: pytest.fail(str(error)),
+        on_trouble=pytest.fail,
+        writers=writers,
+    )
+
+
+def commit(session: Session, stored: dict[str, StoredStream], written: list[Written]) -> None:
+    streams = [(StreamSpec(name, "raw"), stored[name]) for name in STREAMS]
+    session.commit(
+        backup="shop", source="bytes", parent=None, consistency="one", inspection={}, streams=streams, written=written
+    )
+
+
+def store(session: Session, barrier: threading.Barrier, name: str) -> tuple[StoredStream, Written]:
+    with session.writer() as writer:
+        barrier.wait()
+        return writer.store(BytesStream(STREAMS[name]), lambda done: None), writer.finish()
+
+
+def test_threads_write_the_streams_of_one_session_at_once(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "cache")
+    barrier = threading.Barrier(len(STREAMS))
+    with (
+        session_of(lab.open(), lab.cache, writers=len(STREAMS)) as session,
+        ThreadPoolExecutor(len(STREAMS)) as pool,
+    ):
+        results = dict(zip(STREAMS, pool.map(lambda name: store(session, barrier, name), STREAMS), strict=True))
+        commit(session, {name: one for name, (one, _) in results.items()}, [one for _, one in results.values()])
+    assert lab.restored() == STREAMS
+    assert lab.check(read_data=True).findings == ()
+    (entry,) = list_snapshots(lab.open())
+    there = [info.size for prefix in ("sessions/", "packs/", "index/") for info in lab.sink.list(prefix)]
+    assert entry.catalogue.stored == sum(there)
+
+
+def store_elsewhere(folder: Path, key: bytes, cache: Path, data: bytes) -> tuple[StoredStream, Written]:
+    """In a process of its own, which opens the repository for itself."""
+    repository = Repository.open(FolderSink(folder), Access.from_key_file(key, "the test's key"))
+    with session_of(repository, cache) as session, session.writer() as writer:
+        return writer.store(BytesStream(data), lambda done: None), writer.finish()
+
+
+def test_processes_write_streams_that_another_one_commits(tmp_path: Path) -> None:
+    sink = FolderSink(tmp_path / "repository")
+    lab = Lab(tmp_path / "cache", sink)
+    key = lab.owner.to_key_file()
+    with (
+        session_of(lab.open(), lab.cache) as session,
+        ProcessPoolExecutor(2, get_context("spawn")) as pool,
+    ):
+        asked = {
+            name: pool.submit(store_elsewhere, tmp_path / "repository", key, tmp_path / f"cache of {name}", data)
+            for name, data in STREAMS.items()
+        }
+        results = {name: future.result() for name, future in asked.items()}
+        commit(session, {name: one for name, (one, _) in results.items()}, [one for _, one in results.values()])
+    assert lab.restored() == STREAMS
+    assert lab.check(read_data=True).findings == ()
+    assert lab.backup(STREAMS).packs == 0, "the next night finds what the processes stored"
+
+
+def test_writers_share_the_memory_of_their_session(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "cache")
+    with session_of(lab.open(), lab.cache, writers=2) as session, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(session.writer())
+        assert session._budget.packs * 2 * 17 * MIB < 128 * MIB
+
+
+class OrderedSink(MemorySink):
+    """Notes the order of what happens, and holds every read of an index object until several are under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[str] = []
+        self.together = threading.Barrier(2)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self.log.append(f"get {key}")
+        if key.startswith("index/") and not self.together.broken:
+            self.together.wait(60)
+        return super().get(key, start=start, length=length)
+
+
+def test_the_repository_is_brought_in_step_side_by_side_and_before_the_databases_view_is_opened(tmp_path: Path) -> None:
+    sink = OrderedSink()
+    lab = Lab(tmp_path / "cache", sink)
+    for seed in range(4):
+        lab.backup({"d": noise(MIB, seed)})
+    assert len(list(sink.list("index/"))) == 4
+    sink.log.clear()
+
+    class Watched(BytesSource):
+        def dump(self):  # type: ignore[no-untyped-def]
+            sink.log.append("view")
+            return super().dump()
+
+    lab.backup(Watched({"d": noise(MIB, 2)}), cache=tmp_path / "another host")
+    assert not sink.together.broken, "the reads came one after the other"
+    at = sink.log.index("view")
+    assert sum(call.startswith("get index/") for call in sink.log[:at]) == 4
+    assert any(call.startswith("get packs/") for call in sink.log[:at]), "the index is warm"
+    assert [call for call in sink.log[at:] if not call.startswith("get packs/")] == ["view"]
+
+
+class HangingSink(MemorySink):
+    """Hangs in every PUT of a pack until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = threading.Event()
+        self.let_go = threading.Event()
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        if key.startswith("packs/"):
+            self.hangs.set()
+            self.let_go.wait(600)
+        super().put(key, data, if_absent=if_absent)
+
+
+@pytest.mark.parametrize("size", [MIB, 80 * MIB])
+def test_a_stop_ends_a_backup_whose_sink_hangs(tmp_path: Path, size: int) -> None:
+    sink = HangingSink()
+    lab = Lab(tmp_path / "cache", sink)
+    token = sink.stop = StopToken()
+
+    def stop() -> None:
+        sink.hangs.wait(600)
+        token.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+    try:
+        with pytest.raises(Interrupted):
+            lab.backup({"d": noise(size)})
+    finally:
+        sink.let_go.set()
+    sink.stop = Sink.stop
+    assert list_snapshots(Repository.open(sink, PASSPHRASE)) == []
+
+
+class Hangs(BytesStream):
+    """Gives nothing, and lets nobody wake it."""
+
+    reading = threading.Event()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self.reading.set()
+        threading.Event().wait(600)
+        return 0
+
+
+def test_a_stop_ends_a_backup_whose_source_hangs_and_ignores_its_end(tmp_path: Path) -> None:
+    sink = MemorySink()
+    lab = Lab(tmp_path / "cache", sink)
+    token = sink.stop = StopToken()
+
+    def stop() -> None:
+        Hangs.reading.wait(600)
+        token.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+    source = BytesSource({"d": b""}, opener=Hangs)
+    with pytest.raises(Interrupted):
+        lab.backup(source)
+    assert [stream.aborts for stream in source.opened if isinstance(stream, Hangs)] == [1]
