@@ -46,6 +46,7 @@ class BackupResult:
             "read": self.read,
             "stored": self.stored,
             "seconds": round(self.seconds, 3),
+            "retries": self.retries,
             "warnings": list(self.warnings),
         }
 
