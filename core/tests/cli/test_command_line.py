@@ -68,7 +68,7 @@ def test_the_version_is_printed(penstock: Penstock) -> None:
 def test_wrong_arguments_are_one_error_and_a_hint(penstock: Penstock) -> None:
     done = penstock("snapshots", "--bogus", code=2)
     assert done.stderr == (
-        "penstock: error: no such option: --bogus\nhint: penstock snapshots --help shows what it takes.\n"
+        "penstock: error: no such option: --bogus\nhint: Run penstock snapshots --help to see what it takes.\n"
     )
     assert penstock("nonsense", code=2).stdout == ""
     assert "Usage:" in penstock("key", code=2).stderr

@@ -63,6 +63,17 @@ def test_backup_tells_what_it_did_on_stdout_alone(shop: Penstock) -> None:
     assert shop("backup", "shop", "--quiet").stderr == ""
 
 
+def test_requests_are_counted_and_limits_are_taken(shop: Penstock) -> None:
+    limits = ("--limit-upload", "1 GiB", "--limit-download", "1GiB")
+    (made,) = shop.json("backup", "shop", *limits)["backups"]
+    assert set(made["sink"]["put"]) == {"requests", "errors", "bytes", "seconds"}
+    assert made["sink"]["put"]["bytes"] >= made["stored"] > 0
+    restored = shop.json("restore", "latest:shop", "--to", "sqlite:limited.db", *limits, *OWNER)
+    assert restored["sink"]["get"]["bytes"] > 0
+    assert shop.json("check", *limits)["sink"]["list"]["errors"] == 0
+    assert "--limit-upload must be a size" in shop("backup", "shop", "--limit-upload", "fast", code=2).stderr
+
+
 @pytest.mark.slow
 def test_backup_of_a_url_is_named_after_it_or_as_asked(shop: Penstock) -> None:
     repo = ("--repo", "main")

@@ -292,7 +292,7 @@ def test_it_is_known_which_threads_wait_for_a_request() -> None:
         assert sink.requesting == (thread.ident,)
         release.set()
         thread.join(60)
-        assert sink.requesting == ()
+        assert not sink.requesting
 
 
 class Hanging(MemorySink):

@@ -130,8 +130,8 @@ class Output:
         if debug:
             # Frames with their source lines only: neither locals nor the error's text, which may quote a secret.
             details = tuple("".join(traceback.format_list(frames)).splitlines())
-        hint = "This is a mistake in Penstock or in a plugin. Please report it to its issue tracker" + (
-            ", with the lines above." if debug else "; PENSTOCK_DEBUG=1 shows where it happened."
+        hint = "Report it to the issue tracker of Penstock or of the plugin" + (
+            ", with the lines above." if debug else "; set PENSTOCK_DEBUG=1 to see where it happened."
         )
         shown = PenstockError(f"unexpected {type(error).__name__} in {place}", hint=hint, details=details)
         self._fail({**error_json(shown), "type": type(error).__name__})

@@ -103,8 +103,8 @@ class TerminalProgress(Progress):
 def line(label: str, phase: Phase, event: Event, now: float, width: int) -> str:
     """One run in `width` cells.
 
-    As the terminal gets narrower, the bar goes first, then rate and amounts, then the label is cut; percentage and
-    remaining time stay longest.
+    What does not fit is left out: the bar gives way to amounts and rate, these to the label, which is cut in the end;
+    percentage and remaining time stay longest.
     """
     share, left = phase.share(event), phase.left(event, now)
     kept = [] if share is None else [f"{int(100 * share):3} %"]
