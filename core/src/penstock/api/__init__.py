@@ -15,7 +15,7 @@ from penstock.api.object_store import (
 )
 from penstock.api.options import RestoreOptions
 from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
-from penstock.api.process import ChildInput, ChildOutput, env_for_child, private_file, run_child
+from penstock.api.process import ChildInput, ChildOutput, ChildSession, env_for_child, private_file, run_child
 from penstock.api.retry import Deadline, drain, retry_after, retrying
 from penstock.api.secrets import Secret, SecretRef
 from penstock.api.sink import Sink, validate_key, validate_prefix
@@ -27,6 +27,7 @@ __all__ = [
     "Capability",
     "ChildInput",
     "ChildOutput",
+    "ChildSession",
     "Deadline",
     "Dump",
     "DumpPlan",

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import pytest
 
+from penstock.api.process.guardian import GUARDIAN
+
 __all__ = ["Traces", "command_lines"]
 
 _PROC = Path("/proc")
@@ -28,6 +30,7 @@ class Traces:
         if not (_PROC / "self" / "fd").is_dir():
             pytest.skip("child processes and descriptors are looked for in /proc, which this system does not have")
         gc.collect()
+        GUARDIAN.start()  # the first child would start it, and it stays as long as this process
         self._descriptors = _descriptors()
         self._known = _descendants()
         self._seen: dict[int, str] = {}

@@ -1,14 +1,14 @@
-"""What a child writes beside its data: drained all the time, kept in part, shown without secrets."""
+"""What a child writes to stderr: kept in part, and shown without secrets."""
 
-import os
 import re
-import select
-import threading
 from collections.abc import Sequence
 from typing import IO
 from urllib.parse import quote
 
+from penstock.api.process.drain import Drain
 from penstock.api.secrets import Secret
+
+__all__ = ["STDERR_BYTES", "STDERR_LINES", "STDERR_LINE_BYTES", "Stderr"]
 
 #: How much of stderr is kept, and how much of that is shown at most.
 STDERR_BYTES = 16 * 1024
@@ -16,46 +16,7 @@ STDERR_LINES = 20
 #: Of a line that has more, such as a statement that names ten thousand tables, only the beginning is kept and shown.
 STDERR_LINE_BYTES = 2000
 
-# The wait for a byte is cut into slices, to notice between them that it is over.
-_SLICE_MILLISECONDS = 250
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-class Drain:
-    """A thread that empties a pipe until its end and keeps the last `keep` bytes. It alone closes the pipe."""
-
-    def __init__(self, pipe: IO[bytes], keep: int, name: str) -> None:
-        self._pipe = pipe
-        self._keep = keep
-        self._stop = threading.Event()
-        #: The last bytes, and how many there were in all. Stable after `finish()`.
-        self.tail = bytearray()
-        self.total = 0
-        self._thread = threading.Thread(target=self._run, name=f"drain of {name}", daemon=True)
-        self._thread.start()
-
-    def finish(self, timeout: float) -> None:
-        """Wait for the end of the pipe, at most `timeout` seconds, then stop."""
-        self._thread.join(timeout)
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        poller = select.poll()
-        poller.register(self._pipe, select.POLLIN)
-        with self._pipe:
-            while not self._stop.is_set():
-                if not poller.poll(_SLICE_MILLISECONDS):
-                    continue
-                block = os.read(self._pipe.fileno(), 64 * 1024)
-                if not block:
-                    return
-                self.total += len(block)
-                self._take(block)
-
-    def _take(self, block: bytes) -> None:
-        self.tail += block
-        del self.tail[: -self._keep]
 
 
 class Stderr(Drain):

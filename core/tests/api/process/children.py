@@ -1,0 +1,66 @@
+"""Programs that behave as children do, and ways to look at processes."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.api import ChildOutput
+
+NAME = "dump of shop"
+# The child announces a process of its own group, or one that fled from it, and then goes on or ends.
+FORK = "import os, sys, time\npid = os.fork()\nif not pid:\n    {role}\n    time.sleep(600)\n    os._exit(0)\n"
+IN_GROUP = FORK.format(role="pass")
+FLED = FORK.format(role="os.setsid()")
+STUBBORN = """\
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('ready', flush=True)
+time.sleep(600)
+"""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+def read_all(stream: ChildOutput, size: int = 64 * 1024) -> bytes:
+    buffer = bytearray(size)
+    parts = bytearray()
+    while count := stream.readinto(memoryview(buffer)):
+        parts += buffer[:count]
+    return bytes(parts)
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process is there at all: a zombie is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and not dead: who adopts it may be slow to reap it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def children() -> set[str]:
+    tasks = Path("/proc/self/task").iterdir()
+    return {pid for task in tasks for pid in (task / "children").read_text().split()}
