@@ -101,10 +101,11 @@ def test_a_signal_ends_it_while_a_request_hangs(
     ("arguments", "hang", "hint"),
     [
         (("snapshots",), "get:penstock.json:native", READ_ONLY),  # by the main thread itself
+        (BACKUP, "put:snapshots/:native", UPLOADED),  # after the dump, which has had children
         (RESTORE, "get:packs/:native", TARGET),
         (CHECK, "get:packs/:thread", READ_ONLY),
     ],
-    ids=["main thread", "native", "threads at the end"],
+    ids=["main thread", "commit", "native", "threads at the end"],
 )
 def test_even_what_cannot_be_interrupted_ends(
     penstock: Penstock, arguments: tuple[str, ...], hang: str, hint: str

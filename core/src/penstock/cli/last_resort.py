@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from penstock.api.process.guardian import GUARDIAN
+
 __all__ = ["LastResort"]
 
 #: When it begins to look, after the stop (seconds).
@@ -85,11 +87,11 @@ class LastResort:
 
 
 def _children() -> Iterator[int]:
-    """The children of this process that are alive."""
+    """The children of this process that are alive, but for the guardian, which ends when this process has ended."""
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
             for child in task.read_text(encoding="ascii").split():
-                if not _is_dead(child):
+                if int(child) != GUARDIAN.pid and not _is_dead(child):
                     yield int(child)
 
 
