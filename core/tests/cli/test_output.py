@@ -206,7 +206,7 @@ def test_a_warning_in_the_middle_is_said_once_in_each_form(capsys: pytest.Captur
         with output.progress() as listen:
             listen(warning)
     plain, quiet, json_line = capsys.readouterr().err.splitlines()
-    assert plain == quiet == "penstock: warning: shop: careful"
+    assert plain == quiet == "penstock: warning: restore shop: careful"
     assert json.loads(json_line)["event"]["kind"] == "warning"
 
 

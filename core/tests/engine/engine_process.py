@@ -76,8 +76,7 @@ def main(verb: str, folder: str, size: str, memory: str, pace: str) -> None:
             target=RestoreTarget(),
             streams=None,
             verify_first=False,
-            despite_damage=False,
-            cache_dir=place / "cache",
+            memory=int(memory),
             listener=tell,
         )
     print(_peak(), flush=True)

@@ -84,7 +84,7 @@ def extents(repository: Repository) -> list[list[Extent]]:
     """Of each snapshot's only stream."""
     found = []
     for entry in list_snapshots(repository):
-        manifest = show(repository, entry)
+        manifest = show(repository, entry).manifest
         assert manifest is not None
         found.append(list(decode_recipe(manifest.streams[0].recipe)))
     return found
@@ -176,12 +176,12 @@ def test_cat_gives_one_stream(lab: Lab) -> None:
     lab.backup(streams)
     repository = lab.open()
     out = bytearray()
-    size = cat(repository, find_snapshot(repository, "latest"), "a", out=out.extend, listener=lab.events.append)
+    result = cat(repository, find_snapshot(repository, "latest"), "a", out=out.extend, listener=lab.events.append)
     assert out == streams["a"]
-    assert size == len(out)
+    assert (result.stream, result.written) == ("a", len(out))
     with pytest.raises(SnapshotNotFound, match="no stream 'c'") as refusal:
         cat(repository, find_snapshot(repository, "latest"), "c", out=out.extend, listener=lab.events.append)
-    assert refusal.value.hint == "it has a, b"
+    assert refusal.value.hint == "It has a, b."
 
 
 def test_scattered_changes_over_many_nights_come_back(lab: Lab) -> None:

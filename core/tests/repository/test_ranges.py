@@ -9,7 +9,8 @@ import pytest
 from core.tests.repository.lab import MIB, Lab, noise
 
 from penstock.api import SinkUnreachable
-from penstock.repository.read.ranges import RANGE, Ranges
+from penstock.repository.read.budget import RANGE
+from penstock.repository.read.ranges import Ranges
 from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
@@ -43,7 +44,7 @@ def sink() -> Iterator[CountingSink]:
 
 
 def test_neighbours_take_one_request(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     assert ranges.read("a", 10, 20, lambda: 50) == bytes(range(10, 20))
     assert ranges.read("a", 20, 50, lambda: 150) == bytes(range(20, 50))
     assert ranges.read("a", 50, 60, lambda: 60) == bytes(range(50, 60))
@@ -51,13 +52,13 @@ def test_neighbours_take_one_request(sink: CountingSink) -> None:
 
 
 def test_what_ends_early_is_given_short(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     assert ranges.read("a", 190, 210, lambda: 300) == bytes(range(190, 200))
     assert not len(ranges.read("a", 210, 300, lambda: 300))
 
 
 def test_who_wants_what_is_being_fetched_waits_for_it(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     sink.gate.clear()
     with ThreadPoolExecutor(4) as pool:
         parts = [pool.submit(ranges.read, "a", at, at + 10, lambda: 100) for at in (0, 10, 20, 30)]
@@ -68,7 +69,7 @@ def test_who_wants_what_is_being_fetched_waits_for_it(sink: CountingSink) -> Non
 
 
 def test_a_failure_is_not_kept(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     sink.failing = True
     with pytest.raises(SinkUnreachable):
         ranges.read("a", 0, 10, lambda: 100)
@@ -77,7 +78,7 @@ def test_a_failure_is_not_kept(sink: CountingSink) -> None:
 
 
 def test_ranges_of_few_objects_are_kept(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     for name in "abcdefghij":
         ranges.read(name, 0, 10, lambda: 100)
     asked = len(sink.asked)

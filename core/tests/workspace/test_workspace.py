@@ -91,8 +91,6 @@ def test_settings_and_a_passphrase_make_a_backup_and_a_restore(
             target=RestoreTarget(),
             streams=None,
             verify_first=True,
-            despite_damage=False,
-            cache_dir=None,
             listener=lambda _: None,
         )
         assert workspace.memory(plan.settings) == 64 << 20

@@ -34,9 +34,10 @@ class Event:
 
     `run` identifies the run (32 hexadecimal digits), `time` is when it happened (UTC). `subject` is what the run is
     about (a backup's name, a snapshot) or, of a finding, an object's key; `stream` the stream at hand; `phase` what the
-    operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`). `done` and `total` are bytes of
-    the phase, `total` an estimate or None. `retries` counts the requests and streams of the run that were tried again
-    until now. `figures` holds counts by name; `message` is for people. None of it holds a secret.
+    operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`, `listing`, `reading`,
+    `checking`). `done` and `total` are bytes of the phase, `total` an estimate or None. `retries` counts the requests
+    and streams of the run that were tried again until now. `figures` holds counts by name; `message` is for people.
+    None of it holds a secret.
     """
 
     kind: EventKind

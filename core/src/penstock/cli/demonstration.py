@@ -119,8 +119,6 @@ class Demonstration:
                 target=RestoreTarget(),
                 streams=None,
                 verify_first=True,
-                despite_damage=False,
-                cache_dir=None,
                 listener=listen,
             )
         return round(result.seconds, 3)

@@ -80,7 +80,7 @@ BASIC = ("config", "json", "quiet")
 #: Additional ones of commands that open a repository.
 REPOSITORY = ("repo", "key", "passphrase_file", *BASIC)
 #: Additional ones of commands that move data.
-DATA = ("limit_upload", "limit_download", *REPOSITORY)
+DATA = ("memory", "limit_upload", "limit_download", *REPOSITORY)
 
 
 def parameters(takes: tuple[str, ...]) -> list[inspect.Parameter]:

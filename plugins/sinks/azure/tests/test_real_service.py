@@ -189,6 +189,6 @@ def _back_up_and_restore(sink: Sink, tmp_path: Path) -> None:
         target = SyntheticSource()
         restore(
             owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
-            despite_damage=False, cache_dir=None, listener=lambda _: None,
+            listener=lambda _: None,
         )  # fmt: skip
         assert sum(target.taken.values()) == 48 * 2**20

@@ -252,6 +252,6 @@ def test_a_backup_comes_back_from_it(s3: S3Server, bucket: str, tmp_path: Path) 
             target = SyntheticSource()
             restore(
                 owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
-                despite_damage=False, cache_dir=None, listener=lambda _: None,
+                listener=lambda _: None,
             )  # fmt: skip
             assert sum(target.taken.values()) == 48 * 2**20

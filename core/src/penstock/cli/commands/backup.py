@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     @command(
         app,
         "backup",
-        takes=("cache_dir", "memory", *DATA),
+        takes=("cache_dir", *DATA),
         interrupted="Run it again: an interrupted backup leaves no snapshot, and the next run uses what was uploaded.",
     )
     def backup(

@@ -30,10 +30,9 @@ def register(app: typer.Typer) -> None:
         All bytes that are written were verified. With an exit code other than 0, they are not all of the stream.
         """
         from penstock import engine
-        from penstock.repository.snapshots import find_snapshot
         from penstock.workspace import Need
 
         repository = run.workspace.repository(Need.OWNER)
-        entry = find_snapshot(repository, snapshot)
+        entry = engine.find(repository, snapshot, warn=run.output.warning)
         with run.listening() as listen:
-            engine.cat(repository, entry, stream, out=run.output.raw, listener=listen)
+            engine.cat(repository, entry, stream, out=run.output.raw, memory=run.workspace.memory(), listener=listen)

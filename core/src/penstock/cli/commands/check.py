@@ -16,7 +16,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "check", takes=(*DATA, "cache_dir"))
+    @command(app, "check", takes=("cache_dir", *DATA))
     def check(
         run: "Run",
         read_data: Annotated[
@@ -31,28 +31,21 @@ def register(app: typer.Typer) -> None:
         from penstock import engine
         from penstock.api import CheckFailed
         from penstock.cli.output import views
-        from penstock.format.trust import Role
         from penstock.workspace import Need
 
         repository = run.workspace.repository(Need.OWNER_OR_ANY if read_data else Need.ANY)
         with run.listening() as listen:
-            report = engine.check(repository, read_data=read_data, cache_dir=run.workspace.cache_dir, listener=listen)
-        findings = [{"key": finding.key, "problem": finding.problem} for finding in report.findings]
-        checked = {
-            "snapshots": report.snapshots,
-            "packs": report.packs,
-            "segments": report.segments,
-            "sessions": report.sessions,
-            "index": report.index,
-            "keys": report.keys,
-            "read": report.read,
-            "read_data": report.data_read,
-            "opened": report.data_read and repository.access.role is Role.OWNER,
-        }
-        run.output.result({"findings": findings, "checked": checked, "sink": run.sink_figures()}, views.check)
-        if findings:
+            report = engine.check(
+                repository,
+                read_data=read_data,
+                cache_dir=run.workspace.cache_dir,
+                memory=run.workspace.memory(),
+                listener=listen,
+            )
+        run.output.result({**report.to_json(), "sink": run.sink_figures()}, views.check)
+        if report.finding_count:
             raise CheckFailed(
-                f"damaged or missing objects: {len(findings)}",
-                hint="Restore with --despite-damage what does not need them: other snapshots can still be restored.",
-                details=tuple(f"{one['key']}: {one['problem']}" for one in findings) if run.output.json else (),
+                f"damaged or missing objects: {report.finding_count}",
+                hint="Restore what does not need them: damage to other objects is no obstacle.",
+                details=tuple(f"{one.key}: {one.problem}" for one in report.findings) if run.output.json else (),
             )

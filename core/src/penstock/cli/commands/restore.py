@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     @command(
         app,
         "restore",
-        takes=(*DATA, "cache_dir"),
+        takes=("cache_dir", *DATA),
         interrupted="Look at the target before you use it: it is as it was, or holds a part of the snapshot. "
         "Then restore again, with --clean if it is not empty.",
     )
@@ -46,24 +46,21 @@ def register(app: typer.Typer) -> None:
         skip_verify: Annotated[
             bool, typer.Option("--skip-verify", help="Do not read everything once before writing to the target.")
         ] = False,
-        despite_damage: Annotated[
-            bool, typer.Option("--despite-damage", help="Restore although other objects are damaged.")
-        ] = False,
     ) -> None:
         """Restore a snapshot into a database.
 
-        The target is checked, and every byte of the snapshot verified, before anything is written.
+        The target is checked, and every byte of the snapshot verified, before anything is written. Damage to
+        objects that the snapshot does not need is no obstacle.
         """
         from penstock import engine
         from penstock.api import RestoreTarget
         from penstock.cli.output import views
-        from penstock.repository.snapshots import find_snapshot
         from penstock.workspace import Need
 
         source = _target(run, to, to_backup)
         target = RestoreTarget(clean=clean, options=_pairs(options or []))
         repository = run.workspace.repository(Need.OWNER)
-        entry = find_snapshot(repository, snapshot)
+        entry = engine.find(repository, snapshot, cache_dir=run.workspace.cache_dir, warn=run.output.warning)
         _same_kind(entry.catalogue.source, source)
         with run.listening() as listen:
             result = engine.restore(
@@ -73,21 +70,13 @@ def register(app: typer.Typer) -> None:
                 target=target,
                 streams=streams or None,
                 verify_first=not skip_verify,
-                despite_damage=despite_damage,
-                cache_dir=run.workspace.cache_dir,
+                memory=run.workspace.memory(),
                 listener=listen,
             )
-        document = {
-            "snapshot": result.snapshot.hex(),
-            "backup": entry.catalogue.backup,
-            "target": source.location,
-            "streams": list(result.streams),
-            "written": result.written,
-            "verified_first": not skip_verify,
-            "seconds": round(result.seconds, 3),
-            "sink": run.sink_figures(),
-        }
-        run.output.result(document, views.restored)
+        for warning in result.warnings:
+            if warning not in listen.warnings:
+                run.output.warning(warning)
+        run.output.result({**result.to_json(), "sink": run.sink_figures()}, views.restored)
 
 
 def _target(run: "Run", url: str | None, backup: str | None) -> "Source":

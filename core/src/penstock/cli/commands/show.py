@@ -1,6 +1,6 @@
 """penstock show: what is in a snapshot."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,6 @@ from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
-    from penstock.format.snapshot import Manifest
 
 __all__ = ["SNAPSHOT", "register"]
 
@@ -28,33 +27,9 @@ def register(app: typer.Typer) -> None:
         size and times.
         """
         from penstock import engine
-        from penstock.cli.commands.snapshots import entry_json
         from penstock.cli.output import views
-        from penstock.repository.snapshots import find_snapshot
         from penstock.workspace import Need
 
         repository = run.workspace.repository(Need.OWNER_OR_ANY)
-        entry = find_snapshot(repository, snapshot)
-        manifest = engine.show(repository, entry)
-        document = entry_json(entry)
-        document["content"] = None if manifest is None else _content(manifest)
-        document["content_hidden"] = f"this is a {repository.access.role} key" if manifest is None else None
-        run.output.result(document, views.snapshot)
-
-
-def _content(manifest: "Manifest") -> dict[str, Any]:
-    return {
-        "consistency": manifest.consistency,
-        "streams": [
-            {
-                "name": stream.name,
-                "format": stream.format,
-                "phase": stream.phase,
-                "optional": stream.optional,
-                "size": stream.size,
-                "blake3": stream.digest.hex(),
-            }
-            for stream in manifest.streams
-        ],
-        "inspection": dict(manifest.inspection),
-    }
+        entry = engine.find(repository, snapshot, warn=run.output.warning)
+        run.output.result(engine.show(repository, entry).to_json(), views.snapshot)

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.api.errors import PenstockError
 from penstock.api.events import Event, EventKind
-from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress
+from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, what
 from penstock.cli.output.units import printable
 
 __all__ = ["CLOSED_PIPE", "Listener", "Output", "ReaderGone", "View", "error_json"]
@@ -100,7 +100,7 @@ class Output:
 
         def take(event: Event) -> None:
             if event.kind is EventKind.WARNING and not told_as_events:
-                self.warning(f"{event.subject}: {event.message}" if event.subject else event.message)
+                self.warning(f"{what(event)}: {event.message}")
             else:
                 progress.take(event)
 

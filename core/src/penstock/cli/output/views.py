@@ -190,8 +190,8 @@ def check(document: Document) -> Iterator[str]:
         yield f"Read {amount(counts['read'])} of packs, and opened every segment."
     else:
         yield f"Read {amount(counts['read'])} of packs and compared digests; this key cannot open segments."
-    if document["findings"]:
-        yield f"Damaged or missing: {count(len(document['findings']), 'object')}."
+    if document["finding_count"]:
+        yield f"Damaged or missing: {count(document['finding_count'], 'object')}."
     else:
         yield "No damage found."
 
