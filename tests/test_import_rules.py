@@ -25,7 +25,7 @@ def lint_imports(folder: Path, *search_path: Path) -> subprocess.CompletedProces
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -194,7 +194,7 @@ def test_restore_refuses_what_makes_no_sense(shop: Penstock) -> None:
 def test_cat_writes_the_stream_and_nothing_else(shop: Penstock) -> None:
     environ = {**shop.environ, "PENSTOCK_PASSPHRASE": PASSPHRASE}
     command = [sys.executable, "-m", "penstock", "cat", "latest:shop", "shop.db"]
-    done = subprocess.run(command, cwd=shop.folder, env=environ, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=shop.folder, env=environ, capture_output=True, timeout=300, check=True)
     assert done.stdout == (shop.folder / "shop.db").read_bytes()
 
 
@@ -205,7 +205,7 @@ def test_a_reader_that_goes_away_is_no_error(shop: Penstock) -> None:
     command = f"{cat} | head -c 10 >/dev/null; echo ${{PIPESTATUS[0]}}"
     environ = {**shop.environ, "PENSTOCK_PASSPHRASE": PASSPHRASE}
     done = subprocess.run(
-        ["bash", "-c", command], cwd=shop.folder, env=environ, capture_output=True, text=True, timeout=60, check=True
+        ["bash", "-c", command], cwd=shop.folder, env=environ, capture_output=True, text=True, timeout=300, check=True
     )
     assert (done.stdout, done.stderr) == ("141\n", "")
 

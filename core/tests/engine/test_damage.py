@@ -228,7 +228,7 @@ def test_a_further_object_of_another_repository_is_noticed(scene: Scene, kind: s
 
 
 @pytest.mark.parametrize("kind", ["sessions", "packs", "index", "snapshots", "grants"])
-def test_a_further_object_that_is_none_is_noticed(scene: Scene, kind: str) -> None:
+def test_an_object_that_no_penstock_wrote_is_noticed(scene: Scene, kind: str) -> None:
     for name in ("x", "00" * 16, "zz/" + "00" * 16):
         key = f"{kind}/{name}"
         sink = sink_of(scene.with_object(key, b"something"))
@@ -252,7 +252,7 @@ def test_damage_that_looks_like_a_later_format_says_where_it_looked(scene: Scene
     assert raised.value.exit_code == 12
 
 
-def test_a_place_without_its_penstock_json_is_no_empty_place(scene: Scene) -> None:
+def test_a_place_without_its_penstock_json_is_not_taken_for_empty(scene: Scene) -> None:
     contents = {key: data for key, data in scene.contents.items() if not key.startswith("packs/")}
     del contents["penstock.json"]
     with pytest.raises(MissingObject, match=r"penstock\.json"):

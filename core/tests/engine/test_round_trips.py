@@ -8,6 +8,7 @@ import pytest
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.api import SnapshotNotFound, SourceError, UsageError
 from penstock.engine import cat, show
@@ -36,7 +37,7 @@ CONTENTS = st.lists(PIECES, max_size=6).map(b"".join)
 STREAMS = st.dictionaries(st.sampled_from(["main.dump", "globals.sql", "data/a", "data/b"]), CONTENTS, min_size=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(nights=st.lists(STREAMS, min_size=1, max_size=3))
 def test_whatever_was_backed_up_is_restored(nights: list[dict[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -91,7 +91,8 @@ def test_ranges_of_few_objects_are_kept(sink: CountingSink) -> None:
 def test_a_restore_asks_for_segments_by_the_range(tmp_path: Path) -> None:
     sink = CountingSink()
     lab = Lab(tmp_path, sink)
-    text = b"".join(b"%d\t%s\n" % (number, noise(3, number).hex().encode()) for number in range(600_000))
+    words = noise(3 * 600_000).hex(" ", 3).encode().split()
+    text = b"".join(b"%d\t%s\n" % (number, word) for number, word in enumerate(words))
     lab.backup({"d": text})
     repository = lab.open()
     sink.asked.clear()

@@ -1,15 +1,26 @@
-"""The only surface that plugins import. Everything here is public and versioned by `API_VERSION`."""
+"""The only surface that plugins import. Everything here is public and versioned by `API_VERSION`.
+
+`docs/plugin-authors.md` builds a source and a sink with it. `help(penstock.api.Source)`, or that of any other name,
+tells what it promises; all names are here, with the first sentence of each:
+"""
 
 from penstock.api import errors
+from penstock.api._index import index as _index
 from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
 from penstock.api.events import Event, EventKind, Report
 from penstock.api.hooks import hookimpl
 from penstock.api.models import DumpPlan, Inspection, InventoryItem, ObjectInfo, RestoreTarget, StreamSpec
 from penstock.api.object_store import (
+    ByteRange,
+    ConnectionSettings,
     ObjectStore,
     ObjectStoreSettings,
     ObjectStoreSink,
-    content_range,
+    Page,
+    Refusal,
+    Refused,
+    RetryingStore,
+    Service,
     settings_of_query,
     split_url,
 )
@@ -24,10 +35,12 @@ from penstock.api.stopping import NEVER, StopToken
 
 __all__ = [
     "API_VERSION",
+    "ByteRange",
     "Capability",
     "ChildInput",
     "ChildOutput",
     "ChildSession",
+    "ConnectionSettings",
     "Deadline",
     "Dump",
     "DumpPlan",
@@ -41,19 +54,23 @@ __all__ = [
     "ObjectStore",
     "ObjectStoreSettings",
     "ObjectStoreSink",
+    "Page",
     "Plugin",
     "PluginSettings",
+    "Refusal",
+    "Refused",
     "Report",
     "Restore",
     "RestoreOptions",
     "RestoreTarget",
+    "RetryingStore",
     "Secret",
     "SecretRef",
+    "Service",
     "Sink",
     "Source",
     "StopToken",
     "StreamSpec",
-    "content_range",
     "drain",
     "env_for_child",
     "hookimpl",
@@ -67,3 +84,9 @@ __all__ = [
     "validate_prefix",
 ]
 __all__ += errors.__all__
+__doc__ = f"{__doc__}\n{_index(__all__)}\n"
+
+
+def __dir__() -> list[str]:
+    """All but the classes: `help` of this package would show each with all that it inherits, some 7,000 lines."""
+    return sorted(name for name, one in globals().items() if not isinstance(one, type))

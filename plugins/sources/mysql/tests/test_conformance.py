@@ -7,7 +7,7 @@ import pytest
 from tests.servers.mysql import PASSWORD, MySQLServer
 from tests.servers.postgres import free_port
 
-from penstock.testing.source_conformance import ChildProgram, SourceConformance, SourceLab, Target
+from penstock.testing.source_conformance import ChildProgram, NotApplicable, SourceConformance, SourceLab, Target
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.source import MySQLSource
 
@@ -24,6 +24,8 @@ CREATE TRIGGER named BEFORE INSERT ON orders FOR EACH ROW SET NEW.what = CONCAT(
 
 class MySQLLab(SourceLab):
     secrets = (PASSWORD,)
+    change_command = NotApplicable("a change is made by the server, which is another process anyway")
+    unfinished = NotApplicable("each stream is in its place when it was written")
 
     def __init__(self, server: MySQLServer, folder: Path, cleaning: ExitStack) -> None:
         self.server = server
@@ -49,6 +51,9 @@ class MySQLLab(SourceLab):
 
     def unreachable(self) -> MySQLSource:
         return self._make(self.database, port=free_port())
+
+    def silent(self, host: str, port: int) -> MySQLSource:
+        return self._make(self.database, host=host, port=port, connect_timeout=1)
 
     def content(self) -> object:
         return self.server.as_text(self.database)

@@ -2,12 +2,12 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from plugins.sources.mysql.tests.conftest import MakeSource, dump_all, fill, fill_nasty, read_all
+from tests.processes import descendants
 from tests.servers.mysql import PASSWORD, MySQLServer
 
 from penstock.api import DumpFailed, DumpStalled, DumpStream, InventoryItem, SourceError, StreamSpec
@@ -16,16 +16,9 @@ from penstock_mysql.source import MySQLSource
 pytestmark = pytest.mark.server
 
 
-def children() -> dict[int, bytes]:
-    """Our own child processes that are dump programs, with their command lines."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
-            if parent == os.getpid() and b"--single-transaction" in command:
-                found[int(folder.name)] = command
-    return found
+def children() -> list[int]:
+    """The dump programs that we have started."""
+    return [process.pid for process in descendants() if b"--single-transaction" in process.arguments]
 
 
 def end(stream: DumpStream) -> None:
@@ -218,16 +211,13 @@ def test_no_secret_is_in_any_command_line_or_environment(mysql: MySQLServer, sou
     with mysql.database("secretive") as name, mysql.account("secretive", "ALL ON *.*", password=password) as user:
         fill(mysql, name)
         source = source_of(mysql, name, user=user, account_password=password, grants="auto")
-        seen: list[bytes] = []
         with source.dump() as held:
             assert PASSWORD not in repr(held.plan)
             stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(10)))
             assert children()
-            for folder in Path("/proc").iterdir():
-                with suppress(OSError):
-                    seen.append((folder / "cmdline").read_bytes())
-            seen += [Path(f"/proc/{pid}/environ").read_bytes() for pid in children()]
+            seen = [process.arguments for process in descendants()]
+            seen += [process.environment for process in descendants() if process.pid in children()]
             end(stream)
     assert not any(password.encode() in text or b"s3cret" in text for text in seen)
 

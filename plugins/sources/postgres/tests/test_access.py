@@ -3,12 +3,12 @@
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.processes import descendants
 from tests.servers.certificate import write_certificate
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import Dump, dump_all, restore_all
@@ -161,9 +161,7 @@ class TestFilesOfLibpq:
         seen: list[bytes] = []
 
         def watched() -> Iterator[memoryview]:
-            for folder in Path("/proc").iterdir():
-                with suppress(OSError):
-                    seen.append((folder / "cmdline").read_bytes())
+            seen.extend(process.arguments for process in descendants())
             yield memoryview(data)
 
         spec, data = dump["secure.dump"]

@@ -2,13 +2,13 @@ import os
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
 import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.processes import descendants, running
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import dump_all, read_all
 
@@ -29,19 +29,6 @@ pytestmark = pytest.mark.server
 
 #: More than the pipe and the buffers of a connection hold: while nobody reads, neither child nor server can have ended.
 FILL = "CREATE TABLE filled AS SELECT i, repeat(md5(i::text), 20) AS filler FROM generate_series(1, 60000) AS i"
-
-
-def children(program: str) -> list[int]:
-    """Our own child processes that run `program`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            pid = int(folder.name)
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes().split(b"\0")[0]
-            if parent == os.getpid() and command.endswith(b"/" + program.encode()):
-                found.append(pid)
-    return found
 
 
 def test_a_plan_has_the_globals_first_and_the_database_after(postgres: PostgresServer, source_of: MakeSource) -> None:
@@ -111,9 +98,7 @@ def test_no_secret_is_in_any_command_line_and_the_dump_has_the_password_all_the_
             for spec in held.plan.streams:
                 stream = held.open(spec)
                 stream.readinto(memoryview(bytearray(10)))
-                for folder in Path("/proc").iterdir():
-                    with suppress(OSError):
-                        seen.append((folder / "cmdline").read_bytes())
+                seen.extend(process.arguments for process in descendants())
                 stream.abort()
             assert PASSWORD not in repr(held.plan)
     assert any(b"pg_dump\0--format=custom" in command for command in seen)
@@ -127,14 +112,14 @@ def test_a_killed_pg_dump_is_a_failed_dump(newest_postgres: PostgresServer, sour
         with source.dump() as held:
             stream = held.open(held.plan.streams[0])
             assert stream.readinto(memoryview(bytearray(1000))) == 1000
-            (pid,) = children("pg_dump")
+            (pid,) = running("pg_dump")
             os.kill(pid, signal.SIGKILL)
             buffer = memoryview(bytearray(1 << 20))
             while stream.readinto(buffer):
                 pass
             with pytest.raises(DumpFailed, match=r"pg_dump of killed was killed by SIGKILL"):
                 stream.close()
-    assert not children("pg_dump")
+    assert not running("pg_dump")
 
 
 def test_what_pg_dump_says_last_is_in_the_error(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
@@ -162,9 +147,9 @@ def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, so
         with source.dump() as held:
             stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
-            assert children("pg_dump")
+            assert running("pg_dump")
             stream.abort()
-            assert not children("pg_dump")
+            assert not running("pg_dump")
         with pytest.raises(DumpFailed):
             read_all(held.open(held.plan.streams[0]))  # the snapshot is gone
 

@@ -289,7 +289,7 @@ class SnapshotReader:
         placed = self._directories(segment.pack)
         place, lengths = placed.find(segment)
         key = layout.pack_key(segment.pack)
-        # The first segment is read with the mark in front of it, so that no byte in use goes unlooked at.
+        # The first segment is read with the mark in front of it, so that every byte in use is verified.
         margin = len(MAGIC) if place.offset == len(MAGIC) else 0
         self._begin(number)
         try:

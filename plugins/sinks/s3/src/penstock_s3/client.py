@@ -1,67 +1,59 @@
-"""The one client of a sink: made on first use, shared by all threads, with a deadline over every call."""
+"""The one client of a sink: made on first use, for all threads, without retries of its own."""
 
+import base64
+import hashlib
 import logging
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3.session
 from botocore.config import Config
 
-from penstock.api import Deadline, PenstockError, SettingsError, retry_after, retrying
-from penstock_s3.refusals import translated
+from penstock.api import Deadline, SettingsError
+from penstock_s3.refusals import Failures
 from penstock_s3.settings import S3Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Connection"]
-
-T = TypeVar("T")
+__all__ = ["ClientOfAll"]
 
 #: What services other than AWS are told when nothing else is: most take any region, and this one is their default.
 _USUAL_REGION = "us-east-1"
 
 
-class Connection:
-    """Makes calls, again where that helps. The SDK's own retries are off, since they know no total deadline."""
+class ClientOfAll:
+    """Hands out the client, with a deadline over all that a thread does with it."""
 
     def __init__(self, settings: S3Settings) -> None:
+        self.failures = Failures(settings)
         self._settings = settings
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._running = threading.local()
 
-    def call(self, key: str, operation: "Callable[[S3Client, Deadline], T]") -> T:
-        """What `operation` gives, with the SDK's errors translated; it may be called several times."""
-        deadline = Deadline(self._settings.deadline)
-
-        def attempt() -> T:
-            with translated(key, self._settings):
-                client = self._connected()
-                self._running.deadline = deadline
-                return operation(client, deadline)
-
-        return retrying(attempt, deadline=deadline, asked=_asked)
+    @contextmanager
+    def within(self, key: str, deadline: Deadline) -> Iterator["S3Client"]:
+        """The client for one attempt of this thread. Errors are translated to those that carry `key`."""
+        with self.failures.translated(key):
+            with self._lock:  # making a session is not safe in threads, using a client is
+                if self._client is None:
+                    self._client = self._connect()
+                client = self._client
+            self._running.deadline = deadline
+            yield client
 
     def close(self) -> None:
-        """Close all connections to the service."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def _connected(self) -> "S3Client":
-        with self._lock:  # making a session is not safe in threads, using a client is
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
+        """Close the idle connections. Takes no lock: making the client may ask a service for credentials, and hang."""
+        if self._client is not None:
+            self._client.close()
 
     def _connect(self) -> "S3Client":
         settings = self._settings
         _keep_secrets_out_of_logs()
-        if settings.tls_ca is not None and not settings.tls_ca.is_file():
-            raise SettingsError(f"tls_ca: there is no file {settings.tls_ca}")
+        ca = settings.trusted()
         session = boto3.session.Session(profile_name=settings.profile)
         credentials: dict[str, Any] = {}
         if settings.access_key_id is not None and settings.secret_access_key is not None:
@@ -74,13 +66,15 @@ class Connection:
                 "s3",
                 region_name=settings.region or session.region_name or (_USUAL_REGION if settings.endpoint else None),
                 endpoint_url=settings.endpoint,
-                verify=None if settings.tls_ca is None else str(settings.tls_ca),
+                verify=None if ca is None else str(ca),
                 config=_config(settings),
                 **credentials,
             )
         except ValueError as error:  # the SDK's own idea of a host name
-            raise SettingsError(f"endpoint, or what the AWS settings of this host say: {error}") from error
+            raise SettingsError(f"endpoint, or the AWS settings of this host: {error}") from error
         client.meta.events.register("before-send.s3", self._limit_wait)
+        if settings.checksums == "when_required":
+            client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
         return client
 
     def _limit_wait(self, request: Any, **_: Any) -> None:
@@ -97,8 +91,8 @@ def _config(settings: S3Settings) -> Config:
     return Config(
         connect_timeout=min(settings.connect_timeout, settings.deadline),
         read_timeout=min(settings.read_timeout, settings.deadline),
-        retries={"mode": "standard", "total_max_attempts": 1},
-        max_pool_connections=settings.max_connections,
+        retries={"mode": "standard", "total_max_attempts": 1},  # they know no total deadline
+        max_pool_connections=settings.connections,
         tcp_keepalive=True,
         s3={"addressing_style": settings.addressing},
         user_agent_extra="penstock",
@@ -107,17 +101,14 @@ def _config(settings: S3Settings) -> Config:
     )
 
 
-def _asked(error: PenstockError) -> float | None:
-    """The wait that the service asked for."""
-    response = getattr(error.__cause__, "response", None)
-    if not isinstance(response, dict):
-        return None
-    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return retry_after(headers.get("retry-after"))
+def _add_md5(request: Any, **_: Any) -> None:
+    """The checksum of a batch of deletes that services want which do not know CRC32."""
+    digest = hashlib.md5(request.body or b"", usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _keep_secrets_out_of_logs() -> None:
-    # At DEBUG the SDK logs whole requests, session tokens included. Who wants that nevertheless sets its level.
+    # At DEBUG the SDK logs whole requests, session tokens included. Whoever wants that all the same sets its level.
     log = logging.getLogger("botocore")
     if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)
