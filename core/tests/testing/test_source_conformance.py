@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from core.tests.testing import broken_restores
 from core.tests.testing import broken_sources as broken
 from core.tests.testing.shelf import PASSWORD, ShelfLab, ShelfSource
 
@@ -44,8 +45,8 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.LeavesTheFolder, {"test_every_stream_has_a_valid_name_of_its_own"}),
     (broken.PutsObjectsIntoAttributes, {"test_a_plan_is_plain_data"}),
     (broken.KeepsItsViewToItself, {"test_a_stream_can_be_opened_in_another_process"}),
-    (broken.LosesTheLastByte, {"test_what_was_dumped_comes_back"}),
-    (broken.KeepsBlocks, {"test_what_was_dumped_comes_back"}),
+    (broken_restores.LosesTheLastByte, {"test_what_was_dumped_comes_back"}),
+    (broken_restores.KeepsBlocks, {"test_what_was_dumped_comes_back"}),
     (broken.LosesWhatDoesNotFit, {"test_a_stream_is_the_same_however_it_is_read"}),
     (broken.DumpsTheLiveFile, {"test_changes_during_a_dump_are_not_in_it"}),
     (broken.LocksItsOwnProcessOnly, {"test_changes_by_another_process_are_not_in_it"}),
@@ -62,10 +63,10 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.ShowsItsPasswordInItsLocation, {"test_secrets_show_nowhere"}),
     (broken.KeepsItsPassword, {"test_secrets_are_kept_as_secrets"}),
     (broken.TakesThePasswordItself, {"test_settings_refer_to_secrets"}),
-    (broken.StopsAtTheEndMarker, {"test_a_restore_takes_all_blocks_of_a_stream", *_BREAKS_OFF}),
-    (broken.LetsWhatItIsGivenBreakIt, {"test_what_is_not_a_dump_is_refused"}),
-    (broken.PutsEachStreamInPlaceAtOnce, {"test_nothing_is_left_of_a_restore_that_is_not_finished"}),
-    (broken.LeavesAProcessUnlessItIsFinished, {"test_nothing_is_left_of_a_restore_that_is_not_finished"}),
+    (broken_restores.StopsAtTheEndMarker, {"test_a_restore_takes_all_blocks_of_a_stream", *_BREAKS_OFF}),
+    (broken_restores.LetsWhatItIsGivenBreakIt, {"test_what_is_not_a_dump_is_refused"}),
+    (broken_restores.PutsEachStreamInPlaceAtOnce, {"test_nothing_is_left_of_a_restore_that_is_not_finished"}),
+    (broken_restores.LeavesAProcessUnlessItIsFinished, {"test_nothing_is_left_of_a_restore_that_is_not_finished"}),
     (broken.SignsEveryDump, {"test_dumps_of_unchanged_data_are_the_same"}),
     (
         broken.TakesEndOfFileForSuccess,
@@ -88,14 +89,14 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.RecordsItsPassword, {"test_secrets_show_nowhere"}),
     (broken.SaysItsPasswordAloud, {"test_secrets_are_in_no_command_line"}),
     (broken.RepeatsWhatTheChildSays, {"test_what_a_child_says_of_secrets_is_in_no_error"}),
-    (broken.CleansWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
-    (broken.IgnoresOptions, {"test_an_unknown_target_option_is_refused"}),
-    (broken.WritesOverData, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
-    (broken.AddsToWhatItShouldClean, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
-    (broken.CompletesWhatBreaksOff, _BREAKS_OFF),
-    (broken.CallsABrokenRestoreDone, _BREAKS_OFF),
-    (broken.CommitsBeforeTheEnd, _BREAKS_OFF),
-    (broken.WritesAsItReads, {"test_a_failed_restore_leaves_the_target_as_it_was"}),
+    (broken_restores.CleansWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
+    (broken_restores.IgnoresOptions, {"test_an_unknown_target_option_is_refused"}),
+    (broken_restores.WritesOverData, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
+    (broken_restores.AddsToWhatItShouldClean, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
+    (broken_restores.CompletesWhatBreaksOff, _BREAKS_OFF),
+    (broken_restores.CallsABrokenRestoreDone, _BREAKS_OFF),
+    (broken_restores.CommitsBeforeTheEnd, _BREAKS_OFF),
+    (broken_restores.WritesAsItReads, {"test_a_failed_restore_leaves_the_target_as_it_was"}),
 ]
 
 
