@@ -35,7 +35,7 @@ class InventoryItem:
 class StreamSpec:
     """One stream of a dump, as plain data.
 
-    `name` is unique within the dump and path-like (`globals.sql`, `db/shop.dump`); `format` names the bytes
+    `name` is unique within the dump and path-like (`accounts.sql`, `db/shop.dump`); `format` names the bytes
     (`pg_dump-custom`, `sql`, `sqlite`); `phase` orders a restore: phases run in ascending order, and the streams
     of one phase may run in parallel. `attributes` is the plugin's own and comes back to it at restore; it is sealed
     in the manifest and must hold no secret. `optional` streams may be left out at restore without loss of data.

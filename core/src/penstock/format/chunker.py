@@ -1,7 +1,7 @@
 """Content-defined chunking: FastCDC (Xia et al., USENIX ATC 2016; the 2020 variant of IEEE TPDS 31(9)), seeded.
 
-The seed comes from the repository's secret, so that chunk lengths tell a stranger nothing about known content.
-Only writers need to cut; a reader of the repository never does.
+The seed derives from the repository's secret, so chunk lengths reveal nothing about known content to outsiders.
+Only writers cut; readers of a repository never do.
 """
 
 from dataclasses import dataclass
@@ -20,28 +20,28 @@ _ALGORITHM = "fastcdc-2020"
 _LARGEST = 0xFFFF
 _REQUIRED = ("minimum", "average", "maximum", "normalization")
 _OPTIONAL = ("joined_below", "split_above")
-#: Seeds of the second and third cutter: so much more than the one before (2**64 by the golden ratio), of 63 bits, odd.
+#: Difference between the seeds of successive cutters (2**64 over the golden ratio); seeds have 63 bits and are odd.
 _SEED_STEP = 0x9E3779B97F4A7C15
 _SEEDS = 3
 _length = attrgetter("length")
-#: Of a piece's CRC-32: none of these bits set, and it is not joined.
+#: A piece is not joined if none of these bits of its CRC-32 is set.
 _JOINED = 15
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkerParameters:
-    """Sizes in bytes; they are fixed when a repository is made, for other sizes would find no common chunks.
+    """Sizes in bytes, fixed when a repository is created: different sizes would find no common chunks.
 
-    The algorithm looks at two bytes at a time, so an odd `minimum` allows chunks of one byte less.
+    The algorithm looks at two bytes at a time, so an odd `minimum` allows chunks one byte shorter.
 
-    Dumps are full of text that repeats, where few windows differ: FastCDC's cuts are then in every row of a table, or
-    nowhere. A piece longer than `split_above` (0: none) is cut again under the next of three seeds, with `average` for
-    the minimum; and of two short pieces (`joined_below`; 0: none) that follow one another, the first goes with the
-    second, but for one in sixteen, which its own content chooses. A larger `minimum` does not serve the second purpose:
-    it skips some of those cuts, and then all cuts behind a change depend on where it was. (In a piece that is cut again
-    that ends with the piece.)
+    Dumps are full of repetitive text with few distinct windows, so FastCDC cuts in every row of a table, or nowhere.
+    A piece longer than `split_above` (0: off) is cut again under the next of three seeds, with `average` as the
+    minimum. Of two consecutive pieces shorter than `joined_below` (0: off), the first is joined to the second, except
+    for one in sixteen, chosen by its own content. A larger `minimum` is no substitute for joining: it skips some of
+    those cuts, and then every cut after a change depends on where the change was. (In a piece that is cut again, this
+    effect ends with the piece.)
 
-    The defaults give chunks of 1 to 2 KiB on average on database dumps (0.6 KiB on random bytes): see
+    The defaults average 1 to 2 KiB a chunk on database dumps, and 0.6 KiB on random bytes: see
     docs/adr/0002-chunk-size.md for the measurement.
     """
 
@@ -63,7 +63,7 @@ class ChunkerParameters:
             raise Malformed("chunker parameters are out of range")
 
     def to_json(self) -> dict[str, Any]:
-        """As they stand in penstock.json."""
+        """The form stored in penstock.json."""
         optional = {name: value for name in _OPTIONAL if (value := getattr(self, name))}
         return {"algorithm": _ALGORITHM, **{name: getattr(self, name) for name in _REQUIRED}, **optional}
 
@@ -71,16 +71,16 @@ class ChunkerParameters:
     def from_json(cls, value: Any) -> "ChunkerParameters":
         """The reverse of `to_json`; raises `Malformed`."""
         if not isinstance(value, dict) or value.get("algorithm") != _ALGORITHM:
-            raise Malformed("an unknown chunking algorithm")
+            raise Malformed("unknown chunking algorithm")
         required = {name: integer(value, name) for name in _REQUIRED}
         optional = {name: integer(value, name) if name in value else 0 for name in _OPTIONAL}
         if not all(optional[name] for name in _OPTIONAL if name in value):
-            raise Malformed("a chunker parameter that stands for nothing is left out")
+            raise Malformed("an optional chunker parameter is 0: it must be left out")
         return cls(**required, **optional)
 
 
 class Chunker:
-    """Cuts one buffer after the other. Not to be shared between threads."""
+    """Cuts one buffer after another. Not thread-safe."""
 
     def __init__(self, parameters: ChunkerParameters, seed: int) -> None:
         self._parameters = parameters
@@ -98,20 +98,19 @@ class Chunker:
 
     @property
     def longest_rest(self) -> int:
-        """What a caller must be ready to carry from one buffer to the next, in bytes."""
+        """The most that a caller must be ready to carry from one buffer to the next, in bytes."""
         parameters = self._parameters
         return 2 * parameters.maximum if parameters.joined_below else parameters.maximum
 
     def cut(self, data: memoryview, *, last: bool) -> list[int]:
-        """The lengths of the chunks that `data` begins with.
+        """The lengths of the chunks at the start of `data`.
 
-        The rest (not longer than `longest_rest`) is left for the caller to put in front of the next buffer, because
-        where it is cut depends on what follows; with `last` it is a chunk too. The cuts do not depend on how a stream
-        was divided into buffers.
+        The caller puts the rest (at most `longest_rest`) in front of the next buffer, because its cuts depend on what
+        follows; with `last`, the rest is a chunk too. The cuts do not depend on how a stream is divided into buffers.
         """
         pieces = [*map(_length, self._cutters[0].cut_buf(data))]
         if pieces and not last:
-            # The final cut may only be there because the buffer ends.
+            # The final cut may only come from the end of the buffer.
             pieces.pop()
         parameters = self._parameters
         above, below, maximum = parameters.split_above, parameters.joined_below, parameters.maximum
@@ -128,7 +127,7 @@ class Chunker:
                 lengths += self._split(data[end - piece : end])
                 continue
             length += piece
-            # Asked in the order of what the answers cost.
+            # Cheapest condition first.
             if (
                 piece < below
                 and after < below
@@ -141,7 +140,7 @@ class Chunker:
         return lengths
 
     def _split(self, data: memoryview) -> list[int]:
-        """Cut a long piece again under the second seed, and what is still too long under the third."""
+        """Cut a long piece again under the second seed, and whatever is still too long under the third."""
         _, second, third = self._cutters
         above = self._parameters.split_above
         pieces = [*map(_length, second.cut_buf(data))]

@@ -1,4 +1,4 @@
-"""The codec byte and zstd (RFC 8878). Everything that is sealed is `codec byte ‖ payload`."""
+"""The codec byte and zstd (RFC 8878). Sealed plaintext is always `codec byte ‖ payload`."""
 
 import threading
 
@@ -15,7 +15,7 @@ _local = threading.local()
 
 
 def compress(data: bytes | bytearray | memoryview, level: int) -> bytes:
-    """`data` with its codec byte: zstd at `level`, or as it is where zstd would not make it smaller."""
+    """`data` with its codec byte: zstd at `level`, or unchanged if zstd would not make it smaller."""
     contexts: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
     context = contexts.get(level)
     if context is None:
@@ -27,31 +27,31 @@ def compress(data: bytes | bytearray | memoryview, level: int) -> bytes:
 
 
 def decompress(data: bytes | memoryview, limit: int) -> bytes:
-    """The payload of `codec byte ‖ payload`; more than `limit` bytes, or damage, raises `Malformed`.
+    """The payload of `codec byte ‖ payload`; raises `Malformed` for damage, or for more than `limit` bytes.
 
-    The size is taken from the frame's header and checked before any memory is reserved for it.
+    The size comes from the frame's header and is checked before any memory is allocated.
     """
     if not len(data):
-        raise Malformed("an empty payload has no codec")
+        raise Malformed("empty payload: no codec byte")
     view = memoryview(data)
     codec = view[0]
     payload = view[1:]
     if codec == RAW:
         if len(payload) > limit:
-            raise Malformed("a payload is larger than it may be")
+            raise Malformed("the payload is larger than allowed")
         return bytes(payload)
     if codec != ZSTD:
-        raise Malformed(f"codec {codec} is unknown")
+        raise Malformed(f"unknown codec {codec}")
     context: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
     if context is None:
         context = _local.decompressor = zstandard.ZstdDecompressor()
     try:
         size = zstandard.frame_content_size(payload)
-        # For a size of 0 python-zstandard looks at nothing but the header; empty payloads are stored as they are.
+        # For size 0 python-zstandard only looks at the header; empty payloads are stored raw.
         if size <= 0:
-            raise Malformed("a payload does not state its size")
+            raise Malformed("the payload does not state its size")
         if size > limit:
-            raise Malformed("a payload is larger than it may be")
+            raise Malformed("the payload is larger than allowed")
         return context.decompress(payload, max_output_size=size, read_across_frames=False, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Malformed(f"zstd: {error}") from None

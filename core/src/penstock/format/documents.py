@@ -1,7 +1,7 @@
 """Signed documents: penstock.json, grants, slots and sessions.
 
 A document is two lines of canonical JSON: the content, then `{"signature":"…"}`. The Ed25519 signature covers
-`penstock/1 document ‖ 0 ‖ the object's key ‖ 0 ‖ the first line`, so that a document is valid under its own key alone.
+`penstock/1 document ‖ 0 ‖ the object's key ‖ 0 ‖ the first line`, so a document is valid only under its own key.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ __all__ = ["Document", "decode_document", "encode_document"]
 
 
 class Document:
-    """A parsed document whose signature has not been verified yet: only `verified` gives its content out as true."""
+    """A parsed document, signature not yet verified: only `verified` returns content that can be trusted."""
 
     def __init__(self, key: str, content: dict[str, Any], line: bytes, signature: bytes) -> None:
         self.claimed = content
@@ -22,9 +22,9 @@ class Document:
         self._signature = signature
 
     def verified(self, by: VerifyingKey) -> dict[str, Any]:
-        """The content; `Malformed` unless `by` signed it for this very object."""
+        """The content; raises `Malformed` unless `by` signed it for this object."""
         if not by.verify(self._signature, self._message):
-            raise Malformed("its signature does not hold")
+            raise Malformed("invalid signature")
         return self.claimed
 
 
@@ -43,15 +43,15 @@ def decode_document(key: str, data: bytes) -> Document:
     """Parse the bytes of the object `key`; raises `Malformed`."""
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2]:
-        raise Malformed("it is not a document of two lines")
+        raise Malformed("not a document of two lines")
     outer = decode_json(lines[1])
     signature = outer.get("signature")
     if list(outer) != ["signature"] or not isinstance(signature, str) or len(signature) != 128:
-        raise Malformed("its signature is missing")
+        raise Malformed("the signature is missing")
     try:
         raw = bytes.fromhex(signature)
     except ValueError:
-        raise Malformed("its signature is not hexadecimal") from None
+        raise Malformed("the signature is not hexadecimal") from None
     if raw.hex() != signature:
-        raise Malformed("its signature is not in lower case")
+        raise Malformed("the signature is not in lower case")
     return Document(key, decode_json(lines[0]), lines[0], raw)

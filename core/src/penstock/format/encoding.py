@@ -24,14 +24,14 @@ __all__ = [
     "whole",
 ]
 
-#: Repositories, sessions, packs, snapshots, index objects, keys and chunks all have identifiers of this many bytes.
+#: Length in bytes of every identifier: of repositories, sessions, packs, snapshots, index objects, keys and chunks.
 ID_BYTES = 16
 
 _LENGTH = struct.Struct("<I")
 
 
 class Malformed(ValueError):
-    """Bytes that are not what the format says. The layer that knows the object's key turns it into `DamagedObject`."""
+    """Bytes that violate the format. The layer that knows the object's key turns it into `DamagedObject`."""
 
 
 def new_id() -> bytes:
@@ -40,7 +40,7 @@ def new_id() -> bytes:
 
 
 def id_from_hex(text: object) -> bytes:
-    """The identifier that 32 lower-case hexadecimal digits stand for; raises `Malformed`."""
+    """Parse an identifier of 32 lower-case hexadecimal digits; raises `Malformed`."""
     if not isinstance(text, str) or len(text) != 2 * ID_BYTES:
         raise Malformed("not an identifier")
     try:
@@ -48,19 +48,19 @@ def id_from_hex(text: object) -> bytes:
     except ValueError:
         raise Malformed("not an identifier") from None
     if value.hex() != text:
-        raise Malformed("not an identifier in lower case")
+        raise Malformed("the identifier is not in lower case")
     return value
 
 
 def ids_from_hex(value: object) -> tuple[bytes, ...]:
-    """The identifiers in a list of them; raises `Malformed`."""
+    """Parse a list of identifiers; raises `Malformed`."""
     if not isinstance(value, list):
         raise Malformed("not a list of identifiers")
     return tuple(id_from_hex(entry) for entry in value)
 
 
 def digest_from_hex(value: object) -> bytes:
-    """The 32-byte digest that 64 lower-case hexadecimal digits stand for; raises `Malformed`."""
+    """Parse a 32-byte digest of 64 lower-case hexadecimal digits; raises `Malformed`."""
     if not isinstance(value, str) or len(value) != 64:
         raise Malformed("not a digest")
     return id_from_hex(value[:32]) + id_from_hex(value[32:])
@@ -72,9 +72,9 @@ def encode_json(value: Mapping[str, Any]) -> bytes:
 
 
 def decode_json(data: bytes) -> dict[str, Any]:
-    """Parse canonical JSON; anything that `encode_json` would have written otherwise raises `Malformed`.
+    """Parse canonical JSON; raises `Malformed` for anything that `encode_json` would have written differently.
 
-    One value has one encoding, so that no bit of a stored document can change unseen.
+    One value has one encoding, so no bit of a stored document can change unnoticed.
     """
     try:
         value = json.loads(data)
@@ -82,7 +82,7 @@ def decode_json(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise Malformed("not valid JSON") from None
     if canonical != data:
-        raise Malformed("not a JSON object in canonical form")
+        raise Malformed("not a canonical JSON object")
     assert isinstance(value, dict)
     return value
 
@@ -100,7 +100,7 @@ def encode_varints(values: Iterable[int]) -> bytes:
 
 
 def decode_varints(data: bytes | memoryview) -> list[int]:
-    """All the varints that `data` consists of; a truncated one, or one above 63 bits, raises `Malformed`."""
+    """Decode `data` as a sequence of varints; raises `Malformed` for one that is truncated or exceeds 63 bits."""
     values: list[int] = []
     value = shift = 0
     for byte in data:
@@ -108,14 +108,14 @@ def decode_varints(data: bytes | memoryview) -> list[int]:
         if byte & 0x80:
             shift += 7
             if shift > 56:
-                raise Malformed("a varint is too large")
+                raise Malformed("varint too large")
         else:
             if not byte and shift:
-                raise Malformed("a varint is longer than it needs to be")
+                raise Malformed("varint not in its shortest form")
             values.append(value)
             value = shift = 0
     if shift:
-        raise Malformed("a varint is truncated")
+        raise Malformed("truncated varint")
     return values
 
 
@@ -129,31 +129,31 @@ def decode_record(data: bytes | memoryview) -> tuple[dict[str, Any], memoryview]
     """The header and the body of a record; raises `Malformed`."""
     view = memoryview(data)
     if len(view) < _LENGTH.size:
-        raise Malformed("a record is truncated")
+        raise Malformed("truncated record")
     (length,) = _LENGTH.unpack_from(view)
     if len(view) < _LENGTH.size + length:
-        raise Malformed("a record is truncated")
+        raise Malformed("truncated record")
     return decode_json(bytes(view[_LENGTH.size : _LENGTH.size + length])), view[_LENGTH.size + length :]
 
 
 def text(content: Mapping[str, Any], name: str) -> str:
-    """The text under `name`; raises `Malformed`."""
+    """The string under `name`; raises `Malformed`."""
     value = content.get(name)
     if not isinstance(value, str):
-        raise Malformed(f"{name} is missing or not a text")
+        raise Malformed(f"{name} is missing or not a string")
     return value
 
 
 def whole(value: object, limit: int = 1 << 63) -> int:
-    """`value`, if it is a whole number from 0 to below `limit`; raises `Malformed`."""
+    """`value`, if it is an integer from 0 to below `limit`; else raises `Malformed`."""
     if type(value) is not int or not 0 <= value < limit:
-        raise Malformed("not a whole number, or out of range")
+        raise Malformed("not an integer, or out of range")
     return value
 
 
 def integer(content: Mapping[str, Any], name: str) -> int:
-    """The whole number of at most 63 bits under `name`; raises `Malformed`."""
+    """The non-negative integer of at most 63 bits under `name`; raises `Malformed`."""
     try:
         return whole(content.get(name))
     except Malformed:
-        raise Malformed(f"{name} is missing or not a whole number") from None
+        raise Malformed(f"{name} is missing, not an integer, or out of range") from None

@@ -9,18 +9,18 @@ from penstock.format.encoding import ID_BYTES
 
 __all__ = ["StreamDigest", "chunk_ids", "hooks"]
 
-#: A chunk id whose last byte is one of these, the low six bits clear, is a hook: one in 64 is kept in the index.
+#: A chunk id whose last byte is one of these (low six bits clear) is a hook: the index keeps one id in 64.
 _HOOK = re.compile(rb"[\x00\x40\x80\xc0]")
 
 
 def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[bytes]:
-    """The ids of consecutive chunks of `data`: keyed BLAKE3, the first 16 bytes.
+    """The ids of consecutive chunks of `data`: the first 16 bytes of keyed BLAKE3.
 
-    Keyed, so that nobody without the repository's secret can tell whether a known content is in it.
+    Keyed, so that nobody without the repository's secret can test whether it holds known content.
     """
     ids: list[bytes] = []
     add = ids.append
-    # One hasher for all, since making one costs as much as hashing a chunk.
+    # One hasher for all: creating one costs as much as hashing a chunk.
     hasher = blake3(key=key)
     start = 0
     for length in lengths:
@@ -32,8 +32,8 @@ def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[byte
 
 
 def hooks(ids: bytes) -> list[bytes]:
-    """Of chunk ids, one after the other, those that belong to the sample that the index keeps."""
-    # A first look at the last bytes alone, since this is asked of every chunk there is.
+    """The hooks among concatenated chunk ids: the sample that the index keeps."""
+    # Scan only the last bytes first: this runs for every chunk.
     starts = [found.start() * ID_BYTES for found in _HOOK.finditer(ids[ID_BYTES - 1 :: ID_BYTES])]
     return [ids[start : start + ID_BYTES] for start in starts]
 

@@ -1,7 +1,7 @@
-"""Index objects: which packs there are, and the hooks of each. Only writers need them; they can be rebuilt from packs.
+"""Index objects: the packs and the hooks of each. Only writers need them; they can be rebuilt from the packs.
 
 record header: {"packs": [[id, size, directory offset, directory length, chunks, hooks, [session, …]], …]}
-record body:   the hooks of the packs, one pack after the other, 16 bytes each
+record body:   the hooks of the packs, one pack after another, 16 bytes each
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["PackSummary", "open_index", "seal_index", "summarize"]
 
 @dataclass(frozen=True, slots=True)
 class PackSummary:
-    """What the index says of one pack. Offsets and sizes in bytes; `chunks` is a count."""
+    """An index entry for one pack. Offsets and sizes in bytes; `chunks` is a count."""
 
     pack: bytes
     size: int
@@ -25,7 +25,7 @@ class PackSummary:
     directory_length: int
     chunks: int
     hooks: tuple[bytes, ...]
-    #: The sessions whose data keys its segments are sealed under.
+    #: The sessions whose data keys seal its segments.
     sessions: tuple[bytes, ...]
 
 
@@ -56,21 +56,21 @@ def seal_index(index: bytes, packs: list[PackSummary], sealer: Sealer, repositor
 
 
 def open_index(sealed: bytes, sealer: Sealer, repository: bytes, index: bytes) -> list[PackSummary]:
-    """The summaries that an index object holds; raises `Malformed`."""
+    """The summaries in an index object; raises `Malformed`."""
     plain = memoryview(sealer.open(sealed, binding("index", repository, index)))
     if not plain or plain[0] != RAW:
-        raise Malformed("its codec is unknown")
+        raise Malformed("unknown codec")
     header, body = decode_record(plain[1:])
     rows = header.get("packs")
     if not isinstance(rows, list):
-        raise Malformed("the index is not complete")
+        raise Malformed("the index is incomplete")
     packs = []
     start = 0
     try:
         for pack, size, offset, length, chunks, hooks, sessions in rows:
             end = start + whole(hooks) * ID_BYTES
             if end > len(body):
-                raise Malformed("the index's hooks are not as many as it says")
+                raise Malformed("the number of hooks differs from the index header")
             found = tuple(bytes(body[at : at + ID_BYTES]) for at in range(start, end, ID_BYTES))
             owners = ids_from_hex(sessions)
             packs.append(
@@ -80,7 +80,7 @@ def open_index(sealed: bytes, sealer: Sealer, repository: bytes, index: bytes) -
     except (TypeError, ValueError) as error:
         if isinstance(error, Malformed):
             raise
-        raise Malformed("the index is not complete") from None
+        raise Malformed("the index is incomplete") from None
     if start != len(body):
-        raise Malformed("the index's hooks are not as many as it says")
+        raise Malformed("the number of hooks differs from the index header")
     return packs

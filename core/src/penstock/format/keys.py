@@ -1,7 +1,7 @@
-"""Keys: what derives from the index secret, the owner's key pairs, data keys wrapped for recipients, passphrases.
+"""Keys: those derived from the index secret, the owner's key pairs, data keys wrapped for recipients, passphrases.
 
 HKDF is RFC 5869, HPKE RFC 9180 with the hybrid KEM MLKEM768-X25519 (draft-ietf-hpke-pq), signatures are Ed25519
-(RFC 8032), passphrases go through Argon2id (RFC 9106). All of it is `cryptography`'s own.
+(RFC 8032), passphrases go through Argon2id (RFC 9106). All implementations come from `cryptography`.
 """
 
 import os
@@ -65,7 +65,7 @@ def _unhex(value: Any, length: int) -> bytes:
 
 @dataclass(frozen=True)
 class IndexSecret:
-    """The secret that all roles share: it finds and lists, and opens no backup."""
+    """The secret that all roles share: enough to find and list backups, not to read one."""
 
     secret: bytes = field(repr=False)
     repository: bytes
@@ -80,17 +80,17 @@ class IndexSecret:
 
     @cached_property
     def id_key(self) -> bytes:
-        """Keys the chunk ids."""
+        """The BLAKE3 key of chunk ids."""
         return self._derive("chunk id key", 32)
 
     @cached_property
     def proof(self) -> bytes:
-        """What penstock.json holds of it: tells a damaged secret from the true one, and nothing else about it."""
+        """Its proof in penstock.json: distinguishes a damaged secret from the real one and reveals nothing else."""
         return self._derive("index secret proof", 16)
 
     @cached_property
     def chunker_seed(self) -> int:
-        """Seeds the chunker: 63 bits, which is what pyfastcdc takes; never 0, which it takes for "no seed"."""
+        """The chunker's seed: 63 bits, as pyfastcdc expects; never 0, which it takes as "no seed"."""
         return int.from_bytes(self._derive("chunker seed", 8), "little") >> 1 | 1
 
 
@@ -106,7 +106,7 @@ class VerifyingKey:
         return cls(_unhex(value, 32))
 
     def verify(self, signature: bytes, message: bytes) -> bool:
-        """Whether `signature` is this key's over `message`."""
+        """Whether `signature` is this key's signature over `message`."""
         try:
             ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
         except (InvalidSignature, ValueError):
@@ -122,7 +122,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> "SigningKey":
-        """A fresh one."""
+        """A new random key."""
         return cls(new_secret())
 
     @classmethod
@@ -149,7 +149,7 @@ class EncapsulationKey:
     x25519: bytes
 
     def to_json(self) -> dict[str, str]:
-        """As it stands in documents."""
+        """The form stored in documents."""
         return {"mlkem768": self.mlkem768.hex(), "x25519": self.x25519.hex()}
 
     @classmethod
@@ -160,14 +160,14 @@ class EncapsulationKey:
         return cls(_unhex(value.get("mlkem768"), _MLKEM_PUBLIC_BYTES), _unhex(value.get("x25519"), _X25519_BYTES))
 
     def hpke(self) -> MLKEM768X25519PublicKey:
-        """As `cryptography` wants it; raises `Malformed`."""
+        """Convert to `cryptography`'s type; raises `Malformed`."""
         try:
             return MLKEM768X25519PublicKey(
                 mlkem.MLKEM768PublicKey.from_public_bytes(self.mlkem768),
                 x25519.X25519PublicKey.from_public_bytes(self.x25519),
             )
         except ValueError:
-            raise Malformed("a public key is not valid") from None
+            raise Malformed("invalid public key") from None
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,11 @@ class DecapsulationKey:
 
     @classmethod
     def generate(cls) -> "DecapsulationKey":
-        """A fresh one."""
+        """A new random key."""
         return cls(os.urandom(_MLKEM_SEED_BYTES), os.urandom(_X25519_BYTES))
 
     def to_json(self) -> dict[str, str]:
-        """As it stands in key files and under a passphrase: secret."""
+        """The form stored in key files and, sealed, in slots: secret."""
         return {"mlkem768": self.mlkem768.hex(), "x25519": self.x25519.hex()}
 
     @classmethod
@@ -202,7 +202,7 @@ class DecapsulationKey:
         )
 
     def hpke(self) -> MLKEM768X25519PrivateKey:
-        """As `cryptography` wants it."""
+        """Convert to `cryptography`'s type."""
         return MLKEM768X25519PrivateKey(
             mlkem.MLKEM768PrivateKey.from_seed_bytes(self.mlkem768),
             x25519.X25519PrivateKey.from_private_bytes(self.x25519),
@@ -216,36 +216,36 @@ def _wrap_info(repository: bytes, session: bytes, recipient: bytes) -> bytes:
 def wrap_data_key(
     data_key: bytes, public: EncapsulationKey, *, repository: bytes, session: bytes, recipient: bytes
 ) -> bytes:
-    """`data_key` for one recipient of one session: the KEM's encapsulation, then the sealed key.
+    """`data_key` wrapped for one recipient of one session: the KEM's encapsulation, then the sealed key.
 
-    `Malformed` when `public` is no key that anybody can have, as points of small order on Curve25519 are.
+    Raises `Malformed` if `public` is not a valid public key, such as a point of small order on Curve25519.
     """
     try:
         return _SUITE.encrypt(data_key, public.hpke(), _wrap_info(repository, session, recipient))
     except ValueError:
-        raise Malformed("a public key is not valid") from None
+        raise Malformed("invalid public key") from None
 
 
 def unwrap_data_key(
     wrapped: bytes, private: DecapsulationKey, *, repository: bytes, session: bytes, recipient: bytes
 ) -> bytes:
-    """The reverse of `wrap_data_key`; `Malformed` when it was changed or is for another key, session or recipient."""
+    """Reverse `wrap_data_key`; raises `Malformed` if changed, or meant for another key, session or recipient."""
     try:
         return _SUITE.decrypt(wrapped, private.hpke(), _wrap_info(repository, session, recipient))
     except (InvalidTag, ValueError):
-        raise Malformed("the data key does not open: changed, or wrapped for another key") from None
+        raise Malformed("the data key cannot be unwrapped: changed, or wrapped for another key") from None
 
 
 @dataclass(frozen=True)
 class PassphraseCost:
-    """Argon2id's work: the second recommended option of RFC 9106, section 4 (64 MiB, three passes, four lanes)."""
+    """The cost of Argon2id: the second recommended option of RFC 9106, section 4 (64 MiB, three passes, four lanes)."""
 
     iterations: int = 3
     memory_kib: int = 65536
     lanes: int = 4
 
     def to_json(self, salt: bytes) -> dict[str, Any]:
-        """As it stands in a slot."""
+        """The form stored in a slot."""
         return {
             "iterations": self.iterations,
             "lanes": self.lanes,
@@ -256,9 +256,9 @@ class PassphraseCost:
 
     @classmethod
     def from_json(cls, value: Any) -> tuple["PassphraseCost", bytes]:
-        """Cost and salt; `Malformed` also for a cost that no honest writer would ask for."""
+        """Cost and salt; also raises `Malformed` for a cost that no honest writer would choose."""
         if not isinstance(value, dict) or value.get("name") != "argon2id":
-            raise Malformed("an unknown passphrase function")
+            raise Malformed("unknown passphrase function")
         cost = cls(integer(value, "iterations"), integer(value, "memory_kib"), integer(value, "lanes"))
         lanes = 0 < cost.lanes <= 64
         if not (lanes and 0 < cost.iterations <= 100 and 8 * cost.lanes <= cost.memory_kib <= _MAX_ARGON2_KIB):
@@ -266,7 +266,7 @@ class PassphraseCost:
         return cost, id_from_hex(value.get("salt"))
 
     def derive(self, passphrase: str, salt: bytes) -> bytes:
-        """The 32-byte key of a passphrase, which is taken in Unicode NFC: keyboards differ."""
+        """Derive the 32-byte key from a passphrase, normalized to Unicode NFC: keyboards differ."""
         return Argon2id(
             salt=salt, length=32, iterations=self.iterations, lanes=self.lanes, memory_cost=self.memory_kib
         ).derive(unicodedata.normalize("NFC", passphrase).encode())

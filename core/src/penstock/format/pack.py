@@ -45,16 +45,16 @@ _TRAILER = struct.Struct("<I4s")
 TRAILER_BYTES = _TRAILER.size
 _ORDINAL = struct.Struct("<I")
 
-#: No segment holds more plain bytes than this, and no directory: a reader needs no more memory for either.
+#: Limits on plain bytes of a segment and of a directory: a reader needs no more memory for either.
 MAX_SEGMENT = 8 * 1024 * 1024
 MAX_DIRECTORY = 8 * 1024 * 1024
 MAX_ORDINAL = 2**32 - 1
-#: Ids do not compress; a low level finds the little there is in the lengths.
+#: Ids do not compress, and a low level is enough for the lengths.
 DIRECTORY_LEVEL = 3
 
 
 class SegmentId(NamedTuple):
-    """A segment's identity for life: the pack that it was born in, and its number there. Copying does not change it."""
+    """A segment's permanent identity: the pack it was first written to, and its number there; copies keep it."""
 
     pack: bytes
     ordinal: int
@@ -62,7 +62,7 @@ class SegmentId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlace:
-    """Where a pack holds a segment: offset and length of its sealed form, and what it holds once opened."""
+    """A segment's place in a pack: offset and length in sealed form, and size and chunk count once opened."""
 
     id: SegmentId
     session: bytes
@@ -74,13 +74,13 @@ class SegmentPlace:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What a pack holds: its segments, and the length and id of each chunk in them, in order."""
+    """The contents of a pack: its segments, and the length and id of each of their chunks, in order."""
 
     pack: bytes
-    #: BLAKE3-256 over the sealed segments: who cannot open them can still tell whether they are intact.
+    #: BLAKE3-256 over the sealed segments: lets those without the data key check that they are intact.
     digest: bytes
     segments: tuple[SegmentPlace, ...]
-    #: Chunk lengths in bytes, of all segments one after the other.
+    #: Chunk lengths in bytes, across all segments in order.
     lengths: "array[int]"
     #: Chunk ids, 16 bytes each, in the same order.
     ids: bytes
@@ -130,13 +130,13 @@ def seal_directory(directory: Directory, sealer: Sealer, repository: bytes) -> b
 
 
 def open_directory(sealed: bytes | memoryview, sealer: Sealer, repository: bytes, pack: bytes) -> Directory:
-    """The directory of `pack`; raises `Malformed` also when its figures do not agree with one another."""
+    """The directory of `pack`; also raises `Malformed` if its figures contradict one another."""
     plain = decompress(sealer.open(sealed, binding("directory", repository, pack)), MAX_DIRECTORY)
     header, body = decode_record(plain)
     segments = _places(header, pack)
     count = sum(place.chunks for place in segments)
     if len(body) != count * (2 + ID_BYTES):
-        raise Malformed("the directory's chunks are not as many as it says")
+        raise Malformed("the number of chunks differs from the directory's header")
     lengths = array("H")
     lengths.frombytes(body[: 2 * count])
     if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
@@ -144,7 +144,7 @@ def open_directory(sealed: bytes | memoryview, sealer: Sealer, repository: bytes
     start = 0
     for place in segments:
         if sum(lengths[start : start + place.chunks]) != place.plain_length:
-            raise Malformed("the directory's chunks do not fill their segment")
+            raise Malformed("the chunks of a segment do not add up to its length")
         start += place.chunks
     return Directory(pack, digest_from_hex(header.get("digest")), segments, lengths, bytes(body[2 * count :]))
 
@@ -157,7 +157,7 @@ def _places(header: dict[str, Any], pack: bytes) -> tuple[SegmentPlace, ...]:
         expected = len(MAGIC)
         for origin, ordinal, session, offset, sealed, plain, chunks in header["segments"]:
             if whole(offset) != expected:
-                raise Malformed("the directory's segments do not follow one another")
+                raise Malformed("the directory's segments are not contiguous")
             identity = SegmentId(origins[whole(origin)], whole(ordinal, MAX_ORDINAL + 1))
             sizes = (whole(sealed), whole(plain, MAX_SEGMENT + 1), whole(chunks))
             places.append(SegmentPlace(identity, sessions[whole(session)], offset, *sizes))
@@ -165,7 +165,7 @@ def _places(header: dict[str, Any], pack: bytes) -> tuple[SegmentPlace, ...]:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, Malformed):
             raise
-        raise Malformed("the directory's header is not complete") from None
+        raise Malformed("the directory's header is incomplete") from None
     if not origins or origins[0] != pack:
         raise Malformed("the directory belongs to another pack")
     return tuple(places)
@@ -179,11 +179,11 @@ def encode_trailer(directory_length: int) -> bytes:
 def decode_trailer(data: bytes | memoryview, pack_size: int) -> int:
     """The length of the sealed directory that ends right before the trailer; raises `Malformed`."""
     if len(data) != TRAILER_BYTES:
-        raise Malformed("it is truncated")
+        raise Malformed("truncated")
     length, end = _TRAILER.unpack(data)
     if end != _END:
-        raise Malformed("it does not end like a pack")
+        raise Malformed("not a pack: the end mark is missing")
     if not 0 < length <= pack_size - len(MAGIC) - TRAILER_BYTES:
-        raise Malformed("the directory's length is impossible")
+        raise Malformed("impossible directory length")
     assert isinstance(length, int)
     return length

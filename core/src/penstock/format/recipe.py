@@ -1,15 +1,15 @@
 """Recipes: the extents that rebuild one stream, in the order of the stream.
 
 An extent is a run of chunks: (segment, first chunk, number of chunks), where `segment` is the number of the segment in
-the snapshot's segment table. Runs of chunks instead of bytes cost a third of the space (docs/adr/0005-recipes.md);
-lengths in bytes come from the packs' directories, which a restore reads anyway.
+the snapshot's segment table. Counting chunks takes a third of the space that counting bytes would
+(docs/adr/0005-recipes.md); lengths in bytes come from the packs' directories, which a restore reads anyway.
 
-A recipe is a sequence of blocks, so that neither writing nor reading it needs memory in proportion to the stream:
+A recipe is a sequence of blocks, so neither writing nor reading it needs memory proportional to the stream:
 
-    block := u32 length ‖ codec byte and payload of ( three times: varint length of the column ‖ column of varints )
+    block := u32 length ‖ codec byte ‖ payload of three columns, each: varint length in bytes ‖ varints
 
-The columns: segment as the zigzag difference to the extent before; first chunk as the zigzag difference to the end of
-the previous extent of the same segment in the block, or 0; number of chunks. All start from 0 in every block.
+The columns: segment, as the zigzag difference to the previous extent; first chunk, as the zigzag difference to the end
+of the previous extent of the same segment in the block, or to 0; number of chunks. Every block starts again from 0.
 """
 
 import struct
@@ -24,12 +24,12 @@ __all__ = ["Extent", "RecipeEncoder", "decode_recipe"]
 _LENGTH = struct.Struct("<I")
 _EXTENTS_A_BLOCK = 32768
 _LEVEL = 9
-#: Above what three columns of the largest block can have.
+#: More than the three columns of the largest block can take.
 _MAX_BLOCK = 3 * 9 * _EXTENTS_A_BLOCK + 64
 
 
 class Extent(NamedTuple):
-    """A run of chunks of one segment."""
+    """A run of chunks in one segment."""
 
     segment: int
     first: int
@@ -45,7 +45,7 @@ def _unzigzag(value: int) -> int:
 
 
 class RecipeEncoder:
-    """Takes extents in stream order, joins those that continue one another, and encodes them as it goes."""
+    """Takes extents in stream order, joins adjacent ones, and encodes them incrementally."""
 
     def __init__(self) -> None:
         self._blocks = bytearray()
@@ -55,7 +55,7 @@ class RecipeEncoder:
         self._end = 0
 
     def add(self, segment: int, first: int, count: int) -> None:
-        """The stream goes on with these chunks."""
+        """Append these chunks to the stream."""
         if segment == self._segment and first == self._end:
             self._end += count
             return
@@ -63,7 +63,7 @@ class RecipeEncoder:
         self._segment, self._first, self._end = segment, first, first + count
 
     def finish(self) -> bytes:
-        """The recipe; the encoder is used up."""
+        """The recipe. The encoder cannot be used afterwards."""
         self._settle()
         self._flush()
         return bytes(self._blocks)
@@ -100,11 +100,11 @@ def decode_recipe(data: bytes | memoryview) -> Iterator[Extent]:
     view = memoryview(data)
     while view:
         if len(view) < _LENGTH.size:
-            raise Malformed("a recipe is truncated")
+            raise Malformed("truncated recipe")
         (length,) = _LENGTH.unpack_from(view)
         block, view = view[_LENGTH.size : _LENGTH.size + length], view[_LENGTH.size + length :]
         if len(block) < length:
-            raise Malformed("a recipe is truncated")
+            raise Malformed("truncated recipe")
         yield from _decode_block(memoryview(decompress(block, _MAX_BLOCK)))
 
 
@@ -113,20 +113,20 @@ def _decode_block(plain: memoryview) -> Iterator[Extent]:
     for _ in range(3):
         length, plain = _leading_varint(plain)
         if length > len(plain):
-            raise Malformed("a recipe's column is truncated")
+            raise Malformed("truncated column in a recipe")
         columns.append(decode_varints(plain[:length]))
         plain = plain[length:]
     if len(plain) or len({len(column) for column in columns}) != 1:
-        raise Malformed("a recipe's columns differ in length")
+        raise Malformed("the columns of a recipe differ in length")
     if not 0 < len(columns[0]) <= _EXTENTS_A_BLOCK:
-        raise Malformed("a recipe's block has no extents, or too many")
+        raise Malformed("a block of a recipe has no extents, or too many")
     ends: dict[int, int] = {}
     segment = 0
     for step, jump, count in zip(*columns, strict=True):
         segment += _unzigzag(step)
         first = ends.get(segment, 0) + _unzigzag(jump)
         if segment < 0 or first < 0 or not count:
-            raise Malformed("a recipe's extent is impossible")
+            raise Malformed("impossible extent in a recipe")
         ends[segment] = first + count
         yield Extent(segment, first, count)
 
@@ -135,4 +135,4 @@ def _leading_varint(data: memoryview) -> tuple[int, memoryview]:
     for size in range(1, 10):
         if len(data) >= size and not data[size - 1] & 0x80:
             return decode_varints(data[:size])[0], data[size:]
-    raise Malformed("a recipe is truncated")
+    raise Malformed("truncated recipe")

@@ -1,8 +1,8 @@
-"""Authenticated encryption of everything that is not meant for all eyes: AES-256-GCM (NIST SP 800-38D).
+"""Authenticated encryption of everything that is not public: AES-256-GCM (NIST SP 800-38D).
 
-A sealed thing is `nonce (12) ‖ ciphertext ‖ tag (16)`. The associated data says what it is and where it belongs, so
-that nothing sealed can stand in for anything else. Nonces are random: one key seals fewer than 2**32 things, the bound
-of SP 800-38D section 8.3 (a session would have to write 4 PiB; the index key's objects are pack-sized).
+Sealed data is `nonce (12) ‖ ciphertext ‖ tag (16)`. The associated data says what it is and where it belongs, so
+nothing sealed can pass for anything else. Nonces are random: one key seals fewer than 2**32 messages, the bound of
+SP 800-38D section 8.3 (a session would have to write 4 PiB; the index key seals about one message per pack).
 """
 
 import os
@@ -21,30 +21,30 @@ OVERHEAD = _NONCE_BYTES + _TAG_BYTES
 
 
 def binding(what: str, repository: bytes, *names: bytes) -> bytes:
-    """Associated data: what the sealed thing is, the repository it belongs to, and its name there.
+    """Associated data: what is sealed, the repository it belongs to, and its name there.
 
-    `what` ends with a zero byte and all names have fixed lengths, so that different bindings never coincide.
+    `what` ends with a zero byte and all names have fixed lengths, so different bindings never coincide.
     """
     return b"".join((b"penstock/1 ", what.encode(), b"\0", repository, *names))
 
 
 class Sealer:
-    """Seals and opens under one 32-byte key. Safe to share between threads; its repr shows no key."""
+    """Seals and opens under one 32-byte key. Thread-safe; its repr does not show the key."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
     def seal(self, data: bytes | bytearray | memoryview, bound_to: bytes) -> bytes:
-        """Encrypt `data` for exactly this place."""
+        """Encrypt `data` for this place only."""
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, data, bound_to)
 
     def open(self, sealed: bytes | memoryview, bound_to: bytes) -> bytes:
-        """Decrypt; `Malformed` when it was changed, truncated, or sealed for another place or under another key."""
+        """Decrypt; raises `Malformed` if changed, truncated, or sealed for another place or under another key."""
         view = memoryview(sealed)
         if len(view) < OVERHEAD:
-            raise Malformed("it is truncated")
+            raise Malformed("truncated")
         try:
             return self._cipher.decrypt(view[:_NONCE_BYTES], view[_NONCE_BYTES:], bound_to)
         except InvalidTag:
-            raise Malformed("it does not decrypt: changed, or sealed for another place") from None
+            raise Malformed("cannot be decrypted: changed, or sealed for another place") from None

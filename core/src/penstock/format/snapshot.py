@@ -1,4 +1,4 @@
-"""Snapshots: a catalogue entry that every role reads, a manifest that only recipients read, and a signature.
+"""Snapshots: a catalogue entry for every role, a manifest for recipients only, and a signature.
 
 snapshot := magic(8) ‖ session(16) ‖ writer(16) ‖ u32 length ‖ u32 length
             ‖ sealed catalogue ‖ sealed manifest ‖ Ed25519 signature(64)
@@ -33,7 +33,7 @@ MAGIC = b"PSSNAP\x01\0"
 _HEADER = struct.Struct("<8s16s16sII")
 _SIGNATURE_BYTES = 64
 _LEVEL = 9
-#: A reader takes no larger catalogue or manifest, unpacked: recipes of some 2**28 extents.
+#: Readers accept no larger catalogue or manifest, decompressed: enough for recipes of some 2**28 extents.
 _LIMIT = 1 << 30
 
 
@@ -53,7 +53,7 @@ class StreamRecord:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What lists and prune need to know of a snapshot. Times are ISO 8601 in UTC, sizes in bytes."""
+    """What listings and prune need to know about a snapshot. Times are ISO 8601 in UTC, sizes in bytes."""
 
     snapshot: bytes
     backup: str
@@ -63,10 +63,10 @@ class Catalogue:
     host: str
     program: str
     parent: bytes | None
-    #: Sum of the streams, and their number.
+    #: Total size of the streams, and their number.
     size: int
     streams: int
-    #: What this run added to the repository, everything but the snapshot object itself.
+    #: What this run added to the repository, without the snapshot object itself.
     stored: int
     #: The index objects that this run wrote.
     index: tuple[bytes, ...]
@@ -78,7 +78,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What only recipients may know: the streams, and what the source said of itself (`inspection`, plain JSON)."""
+    """For recipients only: the streams, and what the source reported about the database (`inspection`, plain JSON)."""
 
     consistency: str
     inspection: Mapping[str, Any]
@@ -87,7 +87,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class SealedSnapshot:
-    """A snapshot object taken apart, with nothing verified or opened yet."""
+    """A parsed snapshot object, nothing verified or opened yet."""
 
     snapshot: bytes
     session: bytes
@@ -98,9 +98,9 @@ class SealedSnapshot:
     signature: bytes
 
     def verify(self, repository: bytes, writer: VerifyingKey) -> None:
-        """Raise `Malformed` unless `writer` signed it under this very name in this repository."""
+        """Raise `Malformed` unless `writer` signed it under this name in this repository."""
         if not writer.verify(self.signature, _message(repository, self.snapshot, self.signed)):
-            raise Malformed("its signature does not hold")
+            raise Malformed("invalid signature")
 
     def open_catalogue(self, index_sealer: Sealer, repository: bytes) -> Catalogue:
         """Open with the index key; raises `Malformed`."""
@@ -142,17 +142,17 @@ def encode_snapshot(
 
 
 def decode_snapshot(snapshot: bytes, data: bytes) -> SealedSnapshot:
-    """Take the object `snapshots/<id>` apart; raises `Malformed`."""
+    """Parse the object `snapshots/<id>`; raises `Malformed`."""
     view = memoryview(data)
     if len(view) < _HEADER.size + _SIGNATURE_BYTES:
-        raise Malformed("it is truncated")
+        raise Malformed("truncated")
     magic, session, writer, catalogue_length, manifest_length = _HEADER.unpack_from(view)
     if magic != MAGIC:
-        raise Malformed("it does not begin like a snapshot")
+        raise Malformed("not a snapshot: the magic number is wrong")
     middle = _HEADER.size + catalogue_length
     end = middle + manifest_length
     if end + _SIGNATURE_BYTES != len(view):
-        raise Malformed("its parts do not add up to its size")
+        raise Malformed("the parts do not add up to the object's size")
     return SealedSnapshot(
         snapshot, session, writer, view[_HEADER.size : middle], view[middle:end], view[:end], bytes(view[end:])
     )
@@ -177,7 +177,7 @@ def _encode_catalogue(catalogue: Catalogue) -> bytes:
 
 
 def _encode_segments(segments: Sequence[SegmentId]) -> list[bytes]:
-    """Runs of segments of one pack: the pack's id, then varints: bytes that follow, and the steps between ordinals."""
+    """Runs of segments of one pack: the pack's id, then varints: length in bytes, and the steps between ordinals."""
     parts = []
     start = 0
     while start < len(segments):
@@ -186,7 +186,7 @@ def _encode_segments(segments: Sequence[SegmentId]) -> list[bytes]:
         while end < len(segments) and segments[end].pack == pack:
             end += 1
         ordinals = [segment.ordinal for segment in segments[start:end]]
-        # In table order, which is the order of first use: steps can go back, hence zigzag.
+        # Table order is the order of first use: steps can be negative, hence zigzag.
         steps = [after - before for before, after in zip([0, *ordinals], ordinals, strict=False)]
         encoded = encode_varints(step * 2 if step >= 0 else -step * 2 - 1 for step in steps)
         parts += [pack, encode_varints((len(encoded),)), encoded]
@@ -204,15 +204,15 @@ def _decode_segments(body: memoryview) -> Iterable[SegmentId]:
             size_end += 1
         sizes = decode_varints(body[at : size_end + 1])
         if len(pack) != ID_BYTES or not sizes:
-            raise Malformed("the segment table is truncated")
+            raise Malformed("truncated segment table")
         at = size_end + 1
         if not 0 < sizes[0] <= len(body) - at:
-            raise Malformed("the segment table is truncated")
+            raise Malformed("truncated segment table")
         ordinal = 0
         for step in decode_varints(body[at : at + sizes[0]]):
             ordinal += step >> 1 if not step & 1 else -(step + 1 >> 1)
             if not 0 <= ordinal <= MAX_ORDINAL:
-                raise Malformed("the segment table has an impossible ordinal")
+                raise Malformed("impossible ordinal in the segment table")
             yield SegmentId(pack, ordinal)
         at += sizes[0]
 
@@ -241,7 +241,7 @@ def _decode_catalogue(snapshot: bytes, plain: bytes) -> Catalogue:
 def _encode_manifest(manifest: Manifest) -> bytes:
     streams = [
         {
-            # What a source gave that is no text would be refused by every reader.
+            # Readers would refuse anything but strings, whatever the source returned.
             "attributes": {str(name): str(value) for name, value in stream.attributes.items()},
             "digest": stream.digest.hex(),
             "format": stream.format,
@@ -263,13 +263,13 @@ def _decode_manifest(plain: bytes) -> Manifest:
     start = 0
     entries, inspection = header.get("streams"), header.get("inspection")
     if not isinstance(entries, list) or not isinstance(inspection, dict):
-        raise Malformed("the manifest is not complete")
+        raise Malformed("the manifest is incomplete")
     for entry in entries:
         if not isinstance(entry, dict):
-            raise Malformed("the manifest's streams are not complete")
+            raise Malformed("a stream in the manifest is incomplete")
         attributes, optional = entry.get("attributes"), entry.get("optional")
         if not isinstance(attributes, dict) or not isinstance(optional, bool):
-            raise Malformed("the manifest's streams are not complete")
+            raise Malformed("a stream in the manifest is incomplete")
         end = start + integer(entry, "recipe")
         record = StreamRecord(
             name=text(entry, "name"),
@@ -282,9 +282,9 @@ def _decode_manifest(plain: bytes) -> Manifest:
             recipe=bytes(body[start:end]),
         )
         if len(record.recipe) != end - start:
-            raise Malformed("a stream's recipe is truncated")
+            raise Malformed("truncated recipe")
         streams.append(record)
         start = end
     if start != len(body):
-        raise Malformed("the manifest's recipes are not as long as it says")
+        raise Malformed("the length of the recipes differs from the manifest's header")
     return Manifest(text(header, "consistency"), inspection, tuple(streams))

@@ -1,7 +1,6 @@
-"""What the owner signs: the repository's configuration and the log of grants; and what slots and sessions hold.
+"""What the owner signs (the repository's configuration and the log of grants), and the content of slots and sessions.
 
-Everybody's trust starts at the owner's public keys, which every key file carries: nothing in the bucket is believed on
-its own word.
+All trust starts at the owner's public keys, which every key file carries: nothing in the bucket vouches for itself.
 """
 
 import os
@@ -41,7 +40,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-#: The id under which the owner's own keys appear as writer and as recipient.
+#: The id of the owner as writer and as recipient.
 OWNER_ID = bytes(16)
 
 
@@ -55,7 +54,7 @@ class Role(StrEnum):
 
 
 def digest_of(data: bytes) -> str:
-    """BLAKE3-256 of an object, in hexadecimal: how documents pin other objects."""
+    """BLAKE3-256 of an object, in hexadecimal, by which documents pin other objects."""
     return blake3(data).hexdigest()
 
 
@@ -67,7 +66,7 @@ class OwnerPublic:
     recipient: EncapsulationKey
 
     def to_json(self) -> dict[str, str]:
-        """As they stand in penstock.json and in key files."""
+        """The form stored in penstock.json and in key files."""
         return {"ed25519": self.signing.raw.hex(), **self.recipient.to_json()}
 
     @classmethod
@@ -80,7 +79,7 @@ class OwnerPublic:
 
 @dataclass(frozen=True, slots=True)
 class OwnerSecret:
-    """The owner's private keys and the index secret: whoever has these has everything."""
+    """The owner's private keys and the index secret: they give access to everything."""
 
     signing: SigningKey
     recipient: DecapsulationKey
@@ -92,7 +91,7 @@ class OwnerSecret:
         return OwnerPublic(self.signing.public, self.recipient.public)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands, sealed, in a slot, and in the owner's key file."""
+        """The form stored in the owner's key file and, sealed, in a slot."""
         return {
             "ed25519": self.signing.seed.hex(),
             "index_secret": self.index_secret.hex(),
@@ -133,7 +132,7 @@ class RepositoryConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "RepositoryConfig":
-        """Raises `Malformed`; the caller has looked at `format` before."""
+        """Raises `Malformed`; the caller has already checked `format`."""
         return cls(
             repository=id_from_hex(value.get("repository")),
             created=text(value, "created"),
@@ -145,11 +144,11 @@ class RepositoryConfig:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One entry of the owner's log: a key is granted a role, or its grant is revoked.
+    """One entry of the owner's log: grants a role to a key, or revokes that grant.
 
-    `previous` is the digest of the entry before (of penstock.json for the first), so that none can be left out of the
-    middle. A revocation of a writer pins the snapshots that it had signed by then: {snapshot id: digest of the object};
-    others that carry its signature are refused from then on, whatever date they claim.
+    `previous` is the digest of the previous entry (for the first, of penstock.json), so none can be removed from the
+    middle. The revocation of a writer pins the snapshots it had signed by then, {snapshot id: digest of the object}:
+    any other snapshot with its signature is refused from then on, whatever date it claims.
     """
 
     number: int
@@ -182,13 +181,13 @@ class Grant:
         action, signing = text(value, "action"), value.get("ed25519")
         snapshots = value.get("snapshots")
         if action not in ("grant", "revoke") or not isinstance(snapshots, dict):
-            raise Malformed("an unknown kind of grant")
+            raise Malformed("unknown kind of grant")
         try:
             role = Role(text(value, "role"))
         except ValueError:
-            raise Malformed("a grant of an unknown role") from None
+            raise Malformed("unknown role in a grant") from None
         if role is Role.OWNER:
-            raise Malformed("the owner is never granted: it is who grants")
+            raise Malformed("the role of owner cannot be granted")
         return cls(
             number=integer(value, "number"),
             previous=text(value, "previous"),
@@ -204,9 +203,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class SessionDocument:
-    """sessions/<id>: one writer's run, and its data key wrapped for every recipient of that time.
+    """sessions/<id>: one writer's run, and its data key wrapped for every recipient at that time.
 
-    `grants` is the number of the last grant that the writer saw: a log that is shorter was cut.
+    `grants` is the number of the last grant that the writer saw: a shorter log has been truncated.
     """
 
     session: bytes
@@ -252,17 +251,17 @@ class SessionDocument:
     def wrap(
         data_key: bytes, recipients: Mapping[bytes, EncapsulationKey], repository: bytes, session: bytes
     ) -> dict[bytes, bytes]:
-        """The data key for each recipient."""
+        """The data key, wrapped for each recipient."""
         return {
             name: wrap_data_key(data_key, public, repository=repository, session=session, recipient=name)
             for name, public in recipients.items()
         }
 
     def unwrap(self, private: DecapsulationKey, recipient: bytes, repository: bytes) -> bytes:
-        """The data key; `Malformed` when `recipient` was none, or the entry was changed."""
+        """The data key; raises `Malformed` if `recipient` was not among the recipients, or the entry was changed."""
         wrapped = self.wrapped.get(recipient)
         if wrapped is None:
-            raise Malformed("it was not written for this key")
+            raise Malformed("not wrapped for this key")
         return unwrap_data_key(wrapped, private, repository=repository, session=self.session, recipient=recipient)
 
 
@@ -278,17 +277,17 @@ def seal_slot(
 
 
 def open_slot(content: Mapping[str, Any], passphrase: str, repository: bytes, slot: bytes) -> OwnerSecret | None:
-    """The owner's secret, or None when the passphrase does not open it; raises `Malformed` for a broken slot."""
+    """The owner's secret, or None if the passphrase does not open the slot; raises `Malformed` for a damaged slot."""
     cost, salt = PassphraseCost.from_json(content.get("kdf"))
     try:
         sealed = bytes.fromhex(text(content, "sealed"))
     except ValueError:
-        raise Malformed("a slot is not hexadecimal") from None
+        raise Malformed("the slot is not hexadecimal") from None
     sealer = Sealer(cost.derive(passphrase, salt))
     try:
         plain = sealer.open(sealed, binding("slot", repository, slot))
     except Malformed:
         return None
     if plain[:1] != bytes((RAW,)):
-        raise Malformed("a slot's codec is unknown")
+        raise Malformed("unknown codec in the slot")
     return OwnerSecret.from_json(decode_json(plain[1:]))

@@ -65,16 +65,32 @@ def test_the_databases_of_a_standalone_server_are_dumped_one_by_one(
             "admin.archive",
         ]
         assert [spec.optional for spec in held.plan.streams] == [False, False, False, True]
-        assert held.plan.consistency == "none: the server is no member of a replica set, and has no oplog"
+        assert held.plan.consistency == "none: the server is not a member of a replica set, and has no oplog"
     with pytest.raises(SourceError, match="standalone server"):
         source_of(server, oplog="yes").inspect()
-    with source_of(server, databases="two").dump() as held:
-        assert [spec.name for spec in held.plan.streams] == ["two.archive"]
-    with source_of(server, exclude_databases=["two"], users="no").dump() as held:
+    for chosen in ({"databases": "tw*"}, {"database": "two"}):
+        with source_of(server, **chosen).dump() as held:
+            assert [spec.name for spec in held.plan.streams] == ["two.archive"]
+    with source_of(server, exclude_databases=["two"], accounts="no").dump() as held:
         assert [spec.name for spec in held.plan.streams] == ["one.archive", "three.archive"]
-    with pytest.raises(SourceError, match="no database four"):
+    with pytest.raises(SourceError, match="databases = four matches no database"):
         source_of(server, databases=["four"]).inspect()
     server.wipe()
+
+
+def test_two_dumps_of_one_source_are_independent(mongo: MongoServer, source_of: MakeSource) -> None:
+    fill(mongo, 1)
+    source = source_of(mongo, databases="shop", row_counts="exact")
+    with source.dump() as first:
+        with mongo.connected() as client:
+            client.shop.later.insert_one({"what": "in the second alone"})
+        with source.dump() as second:
+            names = [{item.name for item in dump.plan.inspection.inventory} for dump in (first, second)]
+            assert names[1] - names[0] == {"shop.later"}
+            streams = [dump.open(dump.plan.streams[0]) for dump in (first, second)]
+        # Each is a child of its own: the end of one dump ends no other.
+        streams[1].abort()
+        assert len(read_all(streams[0])) > 1000
 
 
 def test_a_choice_of_databases_gives_up_the_point_in_time_and_says_so(
@@ -193,7 +209,7 @@ def test_a_role_that_may_not_see_everything_is_told_so(
         with pytest.raises(SourceDenied, match="may not list all databases"):
             source_of(server, user="reader", oplog="no", **as_user).inspect()
         with pytest.raises(SourceDenied, match="users and roles"):
-            source_of(server, user="reader", databases="shop", users="yes", **as_user).inspect()
+            source_of(server, user="reader", databases="shop", accounts="yes", **as_user).inspect()
         part = dump_all(source_of(server, user="reader", databases="shop", **as_user))
         assert list(part) == ["shop.archive"]
     finally:
@@ -215,12 +231,12 @@ def test_a_server_with_tls_is_verified(
     server = mongo_servers.get(auth=True, tls=True)
     server.wipe()
     assert dump_all(source_of(server))
-    assert dump_all(source_of(server, tls_ca_file=None, tls_insecure=True))
-    for settings in ({"tls_ca_file": None, "tls": True}, {"tls_ca_file": tmp_path / "none.pem"}):
+    assert dump_all(source_of(server, tls_ca=None, tls="require"))
+    for settings in ({"tls_ca": None, "tls": "verify-full"}, {"tls_ca": tmp_path / "none.pem"}):
         with pytest.raises(SourceError):
             source_of(server, connect_timeout=2, **settings).inspect()
     with pytest.raises(SourceError):
-        source_of(mongo, connect_timeout=2, tls=True).inspect()
+        source_of(mongo, connect_timeout=2, tls="require").inspect()
 
 
 def test_another_member_may_be_preferred(mongo: MongoServer, source_of: MakeSource) -> None:

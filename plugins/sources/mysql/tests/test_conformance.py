@@ -70,8 +70,8 @@ class MySQLLab(SourceLab):
 
     def _make(self, database: str, **more: Any) -> MySQLSource:
         server = self.server
-        chosen = {"host": server.host, "port": server.port, "user": server.user, "databases": database}
-        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "grants": "no"}
+        chosen = {"host": server.host, "port": server.port, "user": server.user, "database": database}
+        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "accounts": "no"}
         return MySQLSource(MySQLSettings.model_validate(chosen | more))
 
     def _content_of(self, name: str) -> bytes | None:

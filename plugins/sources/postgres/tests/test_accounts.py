@@ -5,7 +5,8 @@ from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.servers.postgres import PostgresServer
 
 from penstock.api import RestoreFailed, RestoreTarget
-from penstock_postgres.roles import restore_globals, statements
+from penstock_postgres.accounts import restore_accounts, statements
+from penstock_postgres.options import RestoreOptions
 
 SCRIPT = r"""--
 -- PostgreSQL database cluster dump
@@ -68,7 +69,7 @@ def test_a_tablespace_within_the_data_folder_is_made_and_left_where_it_is(
     script = b"CREATE TABLESPACE within OWNER postgres LOCATION '';\n"
     try:
         for _ in range(2):
-            restore_globals(settings, [memoryview(script)], RestoreTarget())
+            restore_accounts(settings, [memoryview(script)], RestoreOptions.of(RestoreTarget()))
             assert newest_postgres.query("SELECT 1 FROM pg_tablespace WHERE spcname = 'within'") == [(1,)]
     finally:
         with newest_postgres.connect() as connection:

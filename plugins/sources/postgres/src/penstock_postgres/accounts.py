@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 import psycopg
 from psycopg import errors
 
-from penstock.api import RestoreFailed, RestoreTarget
+from penstock.api import RestoreFailed, whole_text
 from penstock_postgres.connection import Connection, connect_anywhere, said_by
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.target import is_superuser
 
-__all__ = ["restore_globals", "statements"]
+__all__ = ["restore_accounts", "statements"]
 
 #: The definitions of roles are small; whatever is larger is something else (bytes).
 _LARGEST = 256 << 20
@@ -33,22 +33,17 @@ _TOKENS = re.compile(
 )
 
 
-def restore_globals(settings: PostgresSettings, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+def restore_accounts(settings: PostgresSettings, blocks: Iterable[memoryview], options: RestoreOptions) -> None:
     """Run the statements of pg_dumpall one by one; nothing before the last block was read and found good.
 
     A role or tablespace that exists already is left as it is, with its password and attributes. Everything up to the
     first tablespace is one transaction; tablespaces cannot be made in one. Raises `RestoreFailed`.
     """
-    options = RestoreOptions.of(target)
-    script = bytearray()
-    for block in blocks:
-        script += block
-        if len(script) > _LARGEST:
-            raise RestoreFailed(f"the definitions of roles have more than {_LARGEST} bytes, which cannot be")
+    script = whole_text(blocks, "the definitions of roles", max_bytes=_LARGEST)
     with connect_anywhere(settings) as (connection, _, _):
-        if options.globals == "no" or (options.globals == "auto" and not is_superuser(connection)):
+        if options.accounts == "no" or (options.accounts == "auto" and not is_superuser(connection)):
             return
-        todo = list(statements(bytes(script)))
+        todo = list(statements(script))
         if options.tablespaces == "no":
             todo = [statement for statement in todo if not re.search(rb"^[A-Z ]+ TABLESPACE ", statement)]
         spaces = next((i for i, one in enumerate(todo) if one.startswith(b"CREATE TABLESPACE ")), len(todo))
@@ -64,7 +59,7 @@ def statements(script: bytes) -> Iterator[bytes]:
     """The SQL statements of a script of pg_dumpall, without comments and commands of psql.
 
     psql itself is not used, so that nothing in a dump can become one of its commands. Raises `RestoreFailed` for
-    what is no such script.
+    anything else.
     """
     # One character a byte: whatever the encoding, bytes of other letters are never taken for quotes.
     text = script.decode("latin-1")
@@ -72,7 +67,7 @@ def statements(script: bytes) -> Iterator[bytes]:
     while position < len(text):
         token = _TOKENS.match(text, position)
         if token is None or (token["meta"] and start is not None):
-            raise RestoreFailed(f"the definitions of roles are no SQL, from byte {position} on")
+            raise RestoreFailed(f"the definitions of roles cannot be parsed, from byte {position} on")
         if token["end"]:
             if start is not None:
                 yield text[start : token.start()].encode("latin-1")
@@ -130,8 +125,8 @@ def _failure(statement: bytes, error: psycopg.Error) -> RestoreFailed:
     what = subject[0] if subject else b" ".join(statement.split()[:2])
     shown = what.decode(errors="replace")
     if isinstance(error, errors.InsufficientPrivilege):
-        return RestoreFailed(f"{shown}: {said_by(error)}", hint="restore as a superuser, or with globals=no")
+        return RestoreFailed(f"{shown}: {said_by(error)}", hint="Restore as a superuser, or with accounts=no.")
     hint = None
     if b"TABLESPACE" in what:
-        hint = "make its folder on the server, owned by the server's user, or restore with tablespaces=no"
+        hint = "Make its folder on the server, owned by the server's user, or restore with tablespaces=no."
     return RestoreFailed(f"{shown}: {said_by(error)}", hint=hint)
