@@ -23,7 +23,6 @@ pytestmark = pytest.mark.server
 class MongoLab(SourceLab):
     secrets = (PASSWORD,)
     change_command = NotApplicable("a change is made by the server, which is another process anyway")
-    unfinished = NotApplicable("each stream is in its place when it was written")
     differences = Differences(20_000, "the prelude, in another order each time, and the entries of the oplog")
 
     def __init__(self, server: MongoServer, empty: MongoServer, folder: Path) -> None:

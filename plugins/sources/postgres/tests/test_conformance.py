@@ -34,7 +34,6 @@ SELECT lo_from_bytea(0, 'a large object');
 class PostgresLab(SourceLab):
     secrets = (PASSWORD,)
     change_command = NotApplicable("a change is made by the server, which is another process anyway")
-    unfinished = NotApplicable("each stream is in its place when it was written")
     differences = Differences(512, "the archive's time of creation, and the random key in the roles' SQL")
 
     def __init__(self, server: PostgresServer, folder: Path, cleaning: ExitStack) -> None:

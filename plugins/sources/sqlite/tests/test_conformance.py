@@ -41,7 +41,6 @@ with sqlite3.connect(sys.argv[1]) as database:
 
 class SqliteLab(SourceLab):
     secrets = NotApplicable("a database file has no password")
-    unfinished = NotApplicable("the file is in its place when its one stream was written")
     program = ChildProgram(Path(sys.executable), probes=())
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
