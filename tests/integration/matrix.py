@@ -1,8 +1,7 @@
 """Which sources and sinks there are, and which of them run against one another.
 
-Every source runs against a folder. Each store gets SQLite, the newest PostgreSQL and one more engine, whose settings
-stand beside its own: to a sink, two engines are two streams of bytes. The rest of what is newest against the stores is
-for `make soak`.
+The newest of every engine runs against every sink. What is older runs against a folder alone: to a sink, two majors of
+an engine are two streams of bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from tests.integration.mysql_case import MySQLCase
 from tests.integration.object_stores import AzureCase, GcsCase, S3Case
 from tests.servers import mongodb, postgres
 from tests.servers.mysql import VENDORS, Vendor
-from tests.soak import long
 
 #: Gives the value of a fixture by its name, so that only the servers are started that are needed.
 Ask = Callable[[str], Any]
@@ -93,9 +91,6 @@ SINKS: dict[str, MakeSink] = {
 }
 #: The newest of every engine.
 NEWEST = ("sqlite", f"postgres-{postgres.MAJORS[-1]}", "mysql", "mariadb", f"mongodb-{mongodb.VERSIONS[-1]}")
-#: What runs against a store in every run of the tests.
-_ALWAYS = {"sqlite", f"postgres-{postgres.MAJORS[-1]}"}
-_TOGETHER = {"s3": f"mongodb-{mongodb.VERSIONS[-1]}", "gcs": "mariadb", "azure": "mysql"}
 #: Those that need no server.
 LOCAL = {"sqlite", "filesystem"}
 
@@ -106,13 +101,8 @@ def pair(source: str, sink: str, *marks: pytest.MarkDecorator) -> Any:
     return pytest.param(source, sink, marks=(*server, *marks), id=f"{source}-{sink}")
 
 
-def _marks(source: str, sink: str) -> list[pytest.MarkDecorator]:
-    usual = sink == "filesystem" or source in _ALWAYS or _TOGETHER[sink] == source
-    return [pytest.mark.cell(f"{source} x {sink}"), *(() if usual else long(20))]
-
-
 CELLS = [
-    pair(source, sink, *_marks(source, sink))
+    pair(source, sink, pytest.mark.cell(f"{source} x {sink}"))
     for source in SOURCES
     for sink in SINKS
     if source in NEWEST or sink == "filesystem"

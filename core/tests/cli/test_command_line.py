@@ -22,10 +22,11 @@ def guarded(penstock: Penstock, body: str, **environ: str) -> "subprocess.Popen[
     program = (
         "import os, signal, sys, time\n"
         "from penstock.api import *\n"
-        "from penstock.cli.guard import guarded\n"
+        "from penstock.cli.guard import Guard\n"
         "from penstock.cli.output.console import Output\n"
+        "stop = StopToken()\n"
         f"def work():\n    {body}\n"
-        "sys.exit(guarded(Output(json='--json' in sys.argv), work))\n"
+        "sys.exit(Guard(Output(json='--json' in sys.argv), stop, hint='Try again.').run(work))\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -66,7 +67,7 @@ def test_the_version_is_printed(penstock: Penstock) -> None:
 def test_wrong_arguments_are_one_error_and_a_hint(penstock: Penstock) -> None:
     done = penstock("snapshots", "--bogus", code=2)
     assert done.stderr == (
-        "penstock: error: no such option: --bogus\nhint: penstock snapshots --help shows what it takes.\n"
+        "penstock: error: no such option: --bogus\nhint: Run penstock snapshots --help to see what it takes.\n"
     )
     assert penstock("nonsense", code=2).stdout == ""
     assert "Usage:" in penstock("key", code=2).stderr
@@ -81,7 +82,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(penstock: Penstock) -> 
     for url in ("sqlite://user:SEKRET@host/x", "postgres://user:SEKRET@host/x"):
         done = penstock("inspect", url, code=2)
         assert "SEKRET" not in done.stdout + done.stderr
-        done = penstock("backup", url, url, "--repo", "file:///nowhere", code=1)
+        done = penstock("backup", url, url, "--repo", "file:///nowhere", code=2)
         assert "SEKRET" not in done.stdout + done.stderr
         done = penstock("inspect", "sqlite:x", url, code=2)
         assert "SEKRET" not in done.stdout + done.stderr
@@ -91,7 +92,7 @@ def test_an_unexpected_error_shows_its_kind_and_nothing_of_its_text(penstock: Pe
     child = guarded(penstock, "raise ValueError('hunter' + str(1 + 1))")
     out, err = child.communicate(timeout=300)
     assert child.returncode == 1
-    assert "unexpected ValueError in <string>, line 6" in err
+    assert "unexpected ValueError in <string>, line 7" in err
     assert "issue tracker" in err
     assert "hunter2" not in out + err
     assert "Traceback" not in err

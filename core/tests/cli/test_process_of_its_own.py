@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from penstock.cli import lighten
+from penstock.cli.own_process import lighten
 
 STEADY = """
 import gc, sys
-from penstock.cli import steady
+from penstock.cli.own_process import steady
 steady()
 frozen = gc.get_freeze_count()
 left = [[] for _ in range(1000)]  # by a first run, for the collector

@@ -96,17 +96,21 @@ def test_no_more_requests_are_made_at_once_than_the_sink_wants(tmp_path: Path) -
     assert 1 <= sink.most <= sink.connections
 
 
-def test_what_lies_further_is_asked_without_a_lock() -> None:
-    sink = MemorySink()
-    sink.put("a", bytes(range(100)))
+def test_a_range_is_fetched_without_a_lock() -> None:
+    ranges: Ranges
+
+    class AskingSink(MemorySink):
+        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+            if key == "a":
+                with ThreadPoolExecutor(1) as pool:
+                    assert pool.submit(ranges.read, "b", 50, 60, 60).result(30) == bytes(range(50, 60))
+            return super().get(key, start=start, length=length)
+
+    sink = AskingSink()
+    for key in ("a", "b"):
+        sink.put(key, bytes(range(100)))
     ranges = Ranges(sink, 8)
-
-    def further() -> int:
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(ranges.read, "a", 50, 60, lambda: 60).result(30) == bytes(range(50, 60))
-        return 20
-
-    assert ranges.read("a", 0, 10, further) == bytes(range(10))
+    assert ranges.read("a", 0, 10, 20) == bytes(range(10))
 
 
 def test_a_value_is_made_once_for_all_who_ask() -> None:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -22,13 +23,13 @@ def register(app: typer.Typer) -> None:
     def show(run: "Run", snapshot: Annotated[str, SNAPSHOT]) -> None:
         """Show what a snapshot holds.
 
-        The owner sees its streams and the inventory of the database, where `~` marks estimates; others its size and
-        times.
+        The owner sees its streams and the inventory of the database, where `~` marks estimates; other roles see its
+        size and times.
         """
         from penstock import engine
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
+        from penstock.workspace import Need
 
-        repository = run.repository(Need.OWNER_OR_ANY)
+        repository = run.workspace.repository(Need.OWNER_OR_ANY)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
         run.output.result(engine.show(repository, entry).to_json(), views.snapshot)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -24,11 +25,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List the snapshots of a repository, oldest first."""
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.repository.snapshots import list_snapshots
+        from penstock.workspace import Need
 
         entries = list_snapshots(
-            run.repository(Need.ANY), on_damage=lambda error: run.output.warning(f"left out: {error}")
+            run.workspace.repository(Need.ANY), on_damage=lambda error: run.output.warning(f"left out: {error}")
         )
         shown = [entry.to_json() for entry in entries if backup in (None, entry.catalogue.backup)]
         run.output.result({"snapshots": shown}, views.snapshots)

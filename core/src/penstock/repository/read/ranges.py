@@ -1,6 +1,5 @@
 """Ranges of objects, read once for all who want a part of them: few requests, whatever an answer's latency."""
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Lock
@@ -27,8 +26,7 @@ class Ranges:
     """Reads parts of objects, and keeps what it read ahead. Safe to use from several threads.
 
     At most `kept` ranges are kept; a stream that is read from end to end takes two or three of them, because a range is
-    let go when all of it was asked for, in whatever order its readers come. No lock is held while anything is fetched,
-    nor while `further` is asked.
+    let go when all of it was asked for, in whatever order its readers come. No lock is held while anything is fetched.
     """
 
     def __init__(self, sink: Sink, kept: int) -> None:
@@ -38,33 +36,24 @@ class Ranges:
         self._kept: list[_Range] = []
         self._lock = Lock()
 
-    def read(self, key: str, start: int, end: int, further: Callable[[], int]) -> memoryview:
+    def read(self, key: str, start: int, end: int, stop: int) -> memoryview:
         """The bytes from `start` to `end`, or to the object's end; raises what the sink raises.
 
-        Where they have to be fetched, `further` says up to where it is worthwhile to read at once. Who wants a part of
-        what another thread is fetching waits for it.
+        Where they have to be fetched, it is worthwhile to read up to `stop` at once. Who wants a part of what another
+        thread is fetching waits for it.
         """
-        found = self._find(key, start, end)
-        if found is None:
-            stop = max(end, further())
-            # Another thread may have begun to fetch it meanwhile.
-            found, new = self._find_or_begin(key, start, end, stop)
-            if new:
-                self._fetch(found)
-        return memoryview(found.data.result())[start - found.start : end - found.start]
-
-    def _find(self, key: str, start: int, end: int) -> _Range | None:
-        with self._lock:
-            return self._take(key, start, end)
-
-    def _find_or_begin(self, key: str, start: int, end: int, stop: int) -> tuple[_Range, bool]:
         with self._lock:
             found = self._take(key, start, end)
-            if found is not None:
-                return found, False
-            begun = _Range(key, start, stop, stop - end)
-            self._keep(begun)
-            return begun, True
+            new = found is None
+            if found is None:
+                # What another range holds is not read twice.
+                begins = (one.start for one in self._kept if one.key == key and end <= one.start)
+                stop = max(end, min([stop, *begins]))
+                found = _Range(key, start, stop, stop - end)
+                self._keep(found)
+        if new:
+            self._fetch(found)
+        return memoryview(found.data.result())[start - found.start : end - found.start]
 
     def _take(self, key: str, start: int, end: int) -> _Range | None:
         """The range that holds these bytes, which count as asked for from now on; under the lock."""

@@ -1,28 +1,26 @@
 """Reading streams back: extents to segments, segments fetched ahead on threads, every byte verified on its way out."""
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
-from itertools import accumulate
-from mmap import mmap
 from threading import Lock
 from types import TracebackType
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, SnapshotNotFound
 from penstock.format.encoding import Malformed
 from penstock.format.ids import StreamDigest
-from penstock.format.pack import MAGIC, Directory, SegmentId, SegmentPlace, open_segment
+from penstock.format.pack import MAGIC, SegmentId, open_segment
 from penstock.format.recipe import Extent, decode_recipe
 from penstock.format.sealing import Sealer
 from penstock.format.snapshot import StreamRecord
 from penstock.repository import layout
-from penstock.repository.budget import SEGMENT, new_buffer
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, RANGE, ReadBudget
 from penstock.repository.read.directories import read_pack_end
 from penstock.repository.read.listing import find_packs
 from penstock.repository.read.once import Once
 from penstock.repository.read.ranges import Ranges
+from penstock.repository.read.segments import Buffers, PlacedPack, Segment
 from penstock.repository.repository import Repository
 from penstock.repository.sessions import data_sealer
 from penstock.repository.snapshots import SnapshotEntry, open_manifest
@@ -43,79 +41,6 @@ _SEALERS = 4096
 _NAMED = 20
 
 
-class _Segment:
-    """One opened segment: its bytes, in a buffer that goes round, and where each chunk begins."""
-
-    __slots__ = ("buffer", "data", "starts")
-
-    def __init__(self, buffer: mmap, size: int, lengths: Iterable[int]) -> None:
-        self.buffer = buffer
-        self.data = memoryview(buffer)[:size]
-        self.starts = list(accumulate(lengths, initial=0))
-
-
-class _Buffers:
-    """Buffers for opened segments, each made when it is first needed, and used again.
-
-    Segments live until others push them out. In memory of malloc's, with all that is fetched and opened between them,
-    they would leave holes, more and more of them the longer a restore takes.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._free: list[mmap] = []
-
-    def filled(self, data: bytes, lengths: Iterable[int]) -> _Segment:
-        """The segment, its bytes copied into a buffer."""
-        with self._lock:
-            buffer = self._free.pop() if self._free and len(data) <= SEGMENT else None
-        buffer = buffer or new_buffer(max(SEGMENT, len(data)))
-        buffer[: len(data)] = data
-        return _Segment(buffer, len(data), lengths)
-
-    def give_back(self, segment: _Segment) -> None:
-        """Nobody uses the segment any more."""
-        if len(segment.buffer) == SEGMENT:
-            with self._lock:
-                self._free.append(segment.buffer)
-
-
-class _PlacedPack:
-    """A pack's directory without its ids: places of segments, lengths of chunks, and whose runs the segments are of."""
-
-    __slots__ = ("_lengths", "_places", "_segments", "sessions")
-
-    def __init__(self, directory: Directory) -> None:
-        self._lengths = directory.lengths
-        self._segments = directory.segments
-        self.sessions = {place.session for place in directory.segments}
-        self._places: dict[SegmentId, tuple[int, int]] = {}
-        start = 0
-        for number, place in enumerate(directory.segments):
-            self._places[place.id] = (number, start)
-            start += place.chunks
-
-    def find(self, segment: SegmentId) -> tuple[SegmentPlace, Iterable[int]]:
-        """Where the segment is, and its chunks' lengths; raises `MissingObject`."""
-        found = self._places.get(segment)
-        if found is None:
-            raise MissingObject(layout.pack_key(segment.pack), f"segment {segment.ordinal} is not in it")
-        number, start = found
-        place = self._segments[number]
-        return place, self._lengths[start : start + place.chunks]
-
-    def end_of_run(self, segment: SegmentId, wanted: Container[SegmentId], most: int) -> int:
-        """Where those end that follow `segment` in the pack and are wanted, `most` bytes from its start at most."""
-        number, _ = self._places[segment]
-        first = self._segments[number]
-        end = first.offset + first.sealed_length
-        for place in self._segments[number + 1 :]:
-            if place.id not in wanted or place.offset + place.sealed_length - first.offset > most:
-                break
-            end = place.offset + place.sealed_length
-        return end
-
-
 class SnapshotReader:
     """Reads the streams of one snapshot. Needs the owner's access. Use as a context manager; `blocks` by one thread.
 
@@ -129,15 +54,15 @@ class SnapshotReader:
         self._budget = ReadBudget.of(memory, repository.sink.connections)
         self._table = entry.catalogue.segments
         self._sealers: Once[bytes, Sealer] = Once(lambda session: data_sealer(repository, session), kept=_SEALERS)
-        self._directories: Once[bytes, _PlacedPack] = Once(self._read_directory, kept=_DIRECTORIES)
+        self._directories: Once[bytes, PlacedPack] = Once(self._read_directory, kept=_DIRECTORIES)
         #: Sizes of packs, in bytes, as far as `require` has met them.
         self._sizes: dict[bytes, int] = {}
         self._ranges = Ranges(repository.sink, self._budget.ranges)
         self._lock = Lock()
-        #: The last segment of the table that a thread has begun to read, and which of those before it others have.
+        #: The last segment of the table that a thread has begun to read, and those about it that were read.
         self._reached = -1
-        self._begun: set[int] = set()
-        self._buffers = _Buffers()
+        self._read: set[int] = set()
+        self._buffers = Buffers()
         self.segments_read = 0
         self._workers = Workers(self._budget.requests, "penstock-fetch", repository.sink.stop)
         try:
@@ -224,7 +149,7 @@ class SnapshotReader:
         size = 0
         with self._lock:
             self._reached = -1
-            self._begun = set()
+            self._read = set()
         try:
             for block in _joined(self._pieces(record)):
                 digest.update(block)
@@ -244,11 +169,11 @@ class SnapshotReader:
                 raise Malformed(f"the recipe of {record.name} asks for chunks that its segment does not have")
             yield segment.data[segment.starts[extent.first] : segment.starts[end]]
 
-    def _ahead(self, extents: Iterator[Extent]) -> Iterator[tuple[Extent, Future[_Segment]]]:
+    def _ahead(self, extents: Iterator[Extent]) -> Iterator[tuple[Extent, Future[Segment]]]:
         """Each extent with its segment, which was asked for a while before its turn came."""
         window: deque[Extent] = deque()
         waiting: dict[int, int] = {}
-        held: OrderedDict[int, Future[_Segment]] = OrderedDict()
+        held: OrderedDict[int, Future[Segment]] = OrderedDict()
         exhausted = False
         try:
             while True:
@@ -283,7 +208,7 @@ class SnapshotReader:
             raise Malformed("a recipe asks for a segment that the snapshot does not list")
         return self._table[number]
 
-    def _fetch(self, number: int) -> _Segment:
+    def _fetch(self, number: int) -> Segment:
         """Read, open and index one segment; on a thread of the pool."""
         segment = self._segment(number)
         placed = self._directories(segment.pack)
@@ -291,16 +216,12 @@ class SnapshotReader:
         key = layout.pack_key(segment.pack)
         # The first segment is read with the mark in front of it, so that every byte in use is verified.
         margin = len(MAGIC) if place.offset == len(MAGIC) else 0
-        self._begin(number)
+        stop = placed.end_of_run(segment, self._coming(number), RANGE)
         try:
-            read = self._ranges.read(
-                key,
-                place.offset - margin,
-                place.offset + place.sealed_length,
-                lambda: placed.end_of_run(segment, self._coming(number), RANGE),
-            )
+            read = self._ranges.read(key, place.offset - margin, place.offset + place.sealed_length, stop)
         except ObjectMissing:
             raise MissingObject(key, "the pack is gone") from None
+        self._note_read(number)
         try:
             if read[:margin] != MAGIC[:margin]:
                 raise Malformed("the pack does not begin like one")
@@ -311,27 +232,27 @@ class SnapshotReader:
             raise DamagedObject(key, f"segment {segment.ordinal}: {error}") from None
         return self._buffers.filled(data, lengths)
 
-    def _begin(self, number: int) -> None:
+    def _coming(self, number: int) -> set[SegmentId]:
+        """The segments that will be wanted soon, and were not read yet."""
         with self._lock:
-            self._begun.add(number)
             self._reached = max(self._reached, number)
-            if len(self._begun) > 2 * _LOOK:
-                self._begun = {one for one in self._begun if one > self._passed}
+            first, end = max(number, self._passed) + 1, min(number + _LOOK, len(self._table))
+            return {self._table[one] for one in range(first, end) if one not in self._read}
+
+    def _note_read(self, number: int) -> None:
+        with self._lock:
+            self._read.add(number)
+            if len(self._read) > 2 * _LOOK:
+                self._read = {one for one in self._read if one > self._passed}
 
     @property
     def _passed(self) -> int:
         """All segments of the table up to here were asked for, if the stream needs them."""
         return self._reached - self._budget.ahead
 
-    def _coming(self, number: int) -> set[SegmentId]:
-        """The segments that will be wanted soon, and that no thread reads yet."""
-        with self._lock:
-            first, end = max(number, self._passed) + 1, min(number + _LOOK, len(self._table))
-            return {self._table[one] for one in range(first, end) if one not in self._begun}
-
-    def _read_directory(self, pack: bytes) -> _PlacedPack:
+    def _read_directory(self, pack: bytes) -> PlacedPack:
         directory, _ = read_pack_end(self._repository, pack, self._sizes.get(pack))
-        return _PlacedPack(directory)
+        return PlacedPack(directory)
 
 
 def _joined(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
