@@ -1,4 +1,4 @@
-"""The programs that are compared, each with its usual settings, encryption, and a repository in a folder."""
+"""The programs to compare, each with its usual settings, encryption, and a repository in a folder."""
 
 import os
 import shlex
@@ -31,7 +31,7 @@ class Contender(ABC):
 
     @classmethod
     def missing(cls) -> list[str]:
-        """The programs that are not on this machine."""
+        """The required programs missing on this machine."""
         return [program for program in cls.needs if shutil.which(program) is None]
 
     @classmethod
@@ -41,7 +41,7 @@ class Contender(ABC):
 
     @abstractmethod
     def initialise(self) -> None:
-        """Make the repository."""
+        """Create the repository."""
 
     @abstractmethod
     def store(self, dump: Path, night: int) -> Cost:
@@ -49,11 +49,11 @@ class Contender(ABC):
 
     @abstractmethod
     def restore(self, out: Path, night: int) -> Cost:
-        """Write that night's dump to `out`."""
+        """Write the dump of that night to `out`."""
 
     @property
     def stored(self) -> int:
-        """Bytes of everything in the repository."""
+        """Size of the whole repository in bytes."""
         return size_of(self.folder / self.repository)
 
 
@@ -72,7 +72,7 @@ class Penstock(Contender):
         return self._run("store", str(dump.resolve()))
 
     def store_made_up(self, size: int) -> Cost:
-        """Store so many bytes that the process makes up itself."""
+        """Store `size` bytes that the process generates itself."""
         return self._run("store", "--made-up", str(size))
 
     def restore(self, out: Path, night: int) -> Cost:
@@ -81,7 +81,7 @@ class Penstock(Contender):
 
     def _run(self, verb: str, *arguments: str, out: Path | None = None) -> Cost:
         command = [sys.executable, "-m", "benchmarks.store_stream", verb, str(self.folder), *arguments]
-        # After what the caller put there, which may be another checkout's code.
+        # After the caller's entries, which may point at another checkout's code.
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_ROOT))))
         return run(command, {"BENCHMARK_PASSPHRASE": _PASSPHRASE, "PYTHONPATH": path}, stdout=out)
 
@@ -142,7 +142,7 @@ class Borg(Contender):
 
 
 class Pipeline(Contender):
-    """What people write in a shell script; every night is stored whole."""
+    """A typical shell script; every night is stored whole."""
 
     name = "zstd and age"
     needs = ("sh", "zstd", "age", "age-keygen")
@@ -173,7 +173,7 @@ class Pipeline(Contender):
         return self.folder / self.repository / f"{night}.zst.age"
 
 
-#: Penstock comes first: the others are what it is compared with.
+#: Penstock comes first: the others are compared with it.
 CONTENDERS: tuple[type[Contender], ...] = (Penstock, Restic, Borg, Pipeline)
 
 

@@ -1,4 +1,4 @@
-"""What a command costs: CPU, wall-clock time and memory of the whole tree of processes."""
+"""What a command costs: CPU, wall-clock time and memory of its whole process tree."""
 
 import os
 import resource
@@ -24,10 +24,10 @@ class Cost:
 def run(
     command: Sequence[str], environment: Mapping[str, str], stdin: Path | None = None, stdout: Path | None = None
 ) -> Cost:
-    """Run a command to its end; raises `CalledProcessError` when it fails. What it says goes to our stderr.
+    """Run a command to its end; raises `CalledProcessError` if it fails. Its stderr goes to ours.
 
-    Start-up counts: the clock begins before the process does. The kernel adds up what each process and its waited-for
-    children took.
+    Start-up counts: the clock starts before the process does. The kernel adds up the usage of each process and of the
+    children it waited for.
     """
     with (
         Path(stdin or os.devnull).open("rb") as source,
@@ -49,13 +49,13 @@ def _rss(used: resource.struct_rusage) -> int:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Total size in bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some figures, and how far they lie apart."""
+    """The median of some figures, and their spread."""
 
     middle: float
     least: float

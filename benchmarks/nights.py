@@ -1,9 +1,9 @@
-"""Nightly dumps of one database that lives on: what a backup program is given in real life.
+"""Nightly dumps of one changing database: the typical input of a backup program.
 
-A private PostgreSQL server gets pgbench's tables and a table of orders (text, jsonb, arrays, numbers, with the entropy
-of real ones). Then for every night: 0.1 % of the rows of both are updated at random places, 3,000 orders come and
-3,000 go, and `pg_dump -Fc -Z0` writes `night-01.dump` and so on. No vacuum runs, as autovacuum would not for so few
-changes. All chance comes from `setseed`, so another run has the same rows.
+A private PostgreSQL server gets pgbench's tables and a table of orders (text, jsonb, arrays, numbers, with realistic
+entropy). Then for every night, 0.1 % of the rows of both are updated at random, 3,000 orders are inserted and 3,000
+deleted, and `pg_dump -Fc -Z0` writes `night-01.dump` and so on. No vacuum runs, as autovacuum would not for so few
+changes. All randomness comes from `setseed`, so every run has the same rows.
 
     python -m benchmarks.nights --folder .benchmarks/nights
 """
@@ -66,7 +66,7 @@ $$
 
 
 def make_nights(folder: Path, *, nights: int, scale: int, pgbench_only: bool) -> None:
-    """Fill `folder` with the dumps, unless an earlier run has done so."""
+    """Create the dumps in `folder`, unless an earlier run has done so."""
     wanted = [folder / f"night-{number:02d}.dump" for number in range(1, nights + 1)]
     if all(dump.exists() for dump in wanted):
         return
@@ -86,7 +86,7 @@ def make_nights(folder: Path, *, nights: int, scale: int, pgbench_only: bool) ->
 
 
 def dumps(folder: Path) -> list[Path]:
-    """The dumps in `folder`, in the order of the nights."""
+    """The dumps in `folder`, night by night."""
     return sorted(folder.glob("night-*.dump"))
 
 
@@ -112,7 +112,7 @@ def _fill(server: PostgresServer, scale: int, *, with_orders: bool) -> None:
 
 
 def _one_day(server: PostgresServer, night: int, *, with_orders: bool) -> None:
-    """What happens between two dumps."""
+    """The changes between two dumps."""
     with server.connect(_DATABASE) as connection:
         connection.execute("SET max_parallel_workers_per_gather = 0")
         connection.execute("SELECT setseed(%s)", [night / 1000])
@@ -142,11 +142,11 @@ def _dump(server: PostgresServer, place: Path) -> None:
 
 
 def main() -> None:
-    """Read the options and make the dumps."""
+    """Parse the options and create the dumps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(".benchmarks/nights"), help="where the dumps go")
+    parser.add_argument("--folder", type=Path, default=Path(".benchmarks/nights"), help="folder for the dumps")
     parser.add_argument("--nights", type=int, default=10)
-    parser.add_argument("--scale", type=int, default=30, help="of pgbench: 100,000 accounts each")
+    parser.add_argument("--scale", type=int, default=30, help="pgbench's scale: 100,000 accounts each")
     parser.add_argument("--pgbench-only", action="store_true", help="without the orders: the worst case")
     options = parser.parse_args()
     make_nights(options.folder, nights=options.nights, scale=options.scale, pgbench_only=options.pgbench_only)

@@ -53,11 +53,11 @@ def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
         StreamSpec("d", "raw\udce9"),
         StreamSpec("d", "raw", attributes={"path": "caf\udce9"}),
     ],
-    ids=["a phase below zero", "a name", "a format", "an attribute"],
+    ids=["a negative phase", "a name", "a format", "an attribute"],
 )
 def test_a_plan_that_could_not_be_read_back_is_refused_before_anything_is_dumped(lab: Lab, spec: StreamSpec) -> None:
     source = Plans(noise(MIB), spec)
-    with pytest.raises(SourceError, match="defect of the plugin"):
+    with pytest.raises(SourceError, match="defect in the plugin"):
         lab.backup(source)
     assert source.opened == []
 
@@ -65,7 +65,7 @@ def test_a_plan_that_could_not_be_read_back_is_refused_before_anything_is_dumped
 def test_an_inspection_that_could_not_be_written_is_refused_before_anything_is_dumped(lab: Lab) -> None:
     source = Plans(b"1", StreamSpec("d", "raw"))
     source._changes = {"inspection": replace(source.inspect(), warnings=("caf\udce9",))}
-    with pytest.raises(SourceError, match="defect of the plugin"):
+    with pytest.raises(SourceError, match="defect in the plugin"):
         lab.backup(source)
     assert source.opened == []
 

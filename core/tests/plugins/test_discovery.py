@@ -84,12 +84,12 @@ def test_a_listing_tells_everything_about_a_plugin(install: Install) -> None:
         (SINK.replace("def get(", "def fetch("), "Made does not implement get"),
         (
             SINK.replace("{body}", "    api_version = '3.0'"),
-            "written for version 3.0 of the plugin API, and this is 2.0",
+            "written for version 3.0 of the plugin API, not for 2.0",
         ),
-        (SINK.replace("{body}", "    api_version = 1"), "api_version must be a text"),
-        (SINK.replace("{body}", "    name = 'Made_Up'"), "its name must be of lower-case letters"),
-        (SINK.replace('name = "{name}"', "# {name}"), "its name must be of lower-case letters"),
-        (SINK.replace("{schemes}", "('S3',)"), "URL schemes in lower case"),
+        (SINK.replace("{body}", "    api_version = 1"), "api_version must be a string"),
+        (SINK.replace("{body}", "    name = 'Made_Up'"), "its name must consist of lower-case letters"),
+        (SINK.replace('name = "{name}"', "# {name}"), "its name must consist of lower-case letters"),
+        (SINK.replace("{schemes}", "('S3',)"), "tuple of lower-case URL schemes"),
         (SINK.replace("{schemes}", "'s3'"), "schemes must be a tuple"),
         (SINK.replace("{schemes}", "('made',)").replace("settings_from_url", "from_url"), "no settings_from_url"),
         (SINK.replace("Settings = Settings", "Settings = dict"), "Settings must be a subclass of PluginSettings"),
@@ -135,7 +135,7 @@ def test_a_plugin_of_an_earlier_contract_gets_one_sentence_that_says_what_change
     install("elderly", code)
     (broken,) = PluginHost().broken()
     assert "Made was written for version 1." in broken.reason
-    assert "of the plugin API, and this is 2.0: " in broken.reason
+    assert "of the plugin API, not for 2.0: " in broken.reason
     assert change in broken.reason
     assert ";" not in broken.reason, "one sentence"
 
@@ -150,10 +150,10 @@ def test_a_plugin_that_is_wanted_but_broken_is_explained(install: Install) -> No
     with pytest.raises(PluginNotFound) as caught:
         PluginHost().sink("s3")
     assert caught.value.hint is not None
-    assert "penstock-s3 1.2.3 is installed but cannot be used: ModuleNotFoundError" in caught.value.hint
+    assert "penstock-s3 1.2.3, which is installed but broken: ModuleNotFoundError" in caught.value.hint
 
 
-def test_a_clash_names_both_distributions_and_hurts_only_who_asks(install: Install) -> None:
+def test_a_clash_names_both_distributions_and_fails_only_on_use(install: Install) -> None:
     install("one-cellar", SINK, name="cellar", schemes='("one",)')
     install("two-cellar", SINK, name="cellar", schemes='("two",)')
     install("other", SINK, name="other", schemes='("two",)')
@@ -180,19 +180,19 @@ def test_a_source_and_a_sink_may_share_a_name_and_a_scheme(install: Install) -> 
 @pytest.mark.parametrize(
     ("kind", "name", "hint"),
     [
-        ("source", "postgres", "pip install 'penstock[postgres]'"),
-        ("source", "mariadb", "pip install 'penstock[mysql]'"),
-        ("source", "mongodb", "pip install 'penstock[mongodb]'"),
-        ("source", "sqlite", "pip install penstock"),
-        ("sink", "s3", "pip install 'penstock[s3]'"),
-        ("sink", "gcs", "pip install 'penstock[gcs]'"),
-        ("sink", "azure", "pip install 'penstock[azure]'"),
+        ("source", "postgres", "Run pip install 'penstock[postgres]'."),
+        ("source", "mariadb", "Run pip install 'penstock[mysql]'."),
+        ("source", "mongodb", "Run pip install 'penstock[mongodb]'."),
+        ("source", "sqlite", "Run pip install penstock."),
+        ("sink", "s3", "Run pip install 'penstock[s3]'."),
+        ("sink", "gcs", "Run pip install 'penstock[gcs]'."),
+        ("sink", "azure", "Run pip install 'penstock[azure]'."),
         ("source", "postgers", "Did you mean postgres?"),
         ("sink", "celar", "Did you mean cellar?"),
-        ("sink", "zzz", "penstock plugins lists them; others are distributions to be installed beside it"),
+        ("sink", "zzz", "Run penstock plugins to list them; install other plugins as distributions of their own."),
     ],
 )
-def test_an_unknown_name_says_what_there_is_and_what_to_do(
+def test_an_unknown_name_lists_what_is_installed_and_what_to_do(
     install: Install, kind: str, name: str, hint: str | None
 ) -> None:
     install("stranger", SINK, name="cellar")
@@ -207,7 +207,7 @@ def test_an_unknown_name_says_what_there_is_and_what_to_do(
 def test_an_unknown_scheme_is_named_without_the_rest_of_the_url(install: Install) -> None:
     with pytest.raises(PluginNotFound, match="a source for mongodb\\+srv: URLs") as caught:
         PluginHost().source_for_url("mongodb+srv://user:hunter2@host/x")
-    assert caught.value.hint == "pip install 'penstock[mongodb]'"
+    assert caught.value.hint == "Run pip install 'penstock[mongodb]'."
     assert "hunter2" not in caught.value.message
     with pytest.raises(UsageError) as refused:
         PluginHost().sink_for_url("/srv/hunter2")
@@ -237,7 +237,7 @@ def test_events_reach_every_listener_and_a_failing_one_is_ignored(
     for module in ("a_good", "b_bad", "c_good"):
         assert sys.modules[module].seen == [event, event]
     assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG"]
-    assert "the plugin b_bad failed to take an event" in caplog.text
+    assert "the plugin b_bad failed to handle an event" in caplog.text
     assert host.plugins() == ()
 
 

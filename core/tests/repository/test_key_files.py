@@ -91,7 +91,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
 def test_what_nobody_would_read_is_refused(place: str) -> None:
     content = json.loads(FILE)
     (content if place == "the file" else content["owner"])["more"] = "what was something else once"
-    assert "holds more than a key file does" in refused(encode_json(content))
+    assert "it holds unknown entries" in refused(encode_json(content))
 
 
 def test_a_writer_without_a_signing_key_and_an_owner_without_a_private_one_are_refused() -> None:

@@ -92,11 +92,11 @@ def test_a_repository_without_passphrases_opens_by_key_alone() -> None:
 
 
 def test_no_second_repository_is_made_in_the_same_place(lab: Lab) -> None:
-    with pytest.raises(RepositoryExists, match="there already"):
+    with pytest.raises(RepositoryExists, match="already holds a repository"):
         Repository.create(lab.sink, passphrase=PASSPHRASE, cost=CHEAP)
     stray = MemorySink()
     stray.put("x", b"")
-    with pytest.raises(RepositoryExists, match="objects are there already"):
+    with pytest.raises(RepositoryExists, match="already holds objects"):
         Repository.create(stray, passphrase=PASSPHRASE, cost=CHEAP)
 
 

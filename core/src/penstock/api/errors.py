@@ -1,15 +1,15 @@
 """The one tree of errors, and the exit code of each.
 
 PenstockError                     1
-├── UsageError                    2   the command line, or a call, makes no sense
+├── UsageError                    2   the command line or a call is invalid
 ├── SettingsError                 3   penstock.toml, or a plugin's settings
-├── SecretUnavailable             4   a reference to a secret leads nowhere
+├── SecretUnavailable             4   a reference to a secret cannot be resolved
 ├── PluginError
-│   ├── PluginNotFound            5   no plugin of that name or URL scheme
+│   ├── PluginNotFound            5   no plugin with that name or URL scheme
 │   └── PluginClash               6   two plugins claim one name
 ├── RepositoryError
 │   ├── RepositoryMissing        10   no repository at that place
-│   ├── RepositoryExists         11   init where one already is
+│   ├── RepositoryExists         11   init where a repository already exists
 │   ├── UnsupportedFormat        12   written by a newer Penstock
 │   ├── DamagedObject            13   an object is not what was written
 │   ├── MissingObject            14   an object that others need is gone
@@ -18,8 +18,8 @@ PenstockError                     1
 ├── KeyProblem
 │   ├── KeyMissing               20   no key file, no passphrase slot
 │   ├── WrongKey                 21   the key belongs to another repository, or was revoked
-│   ├── WrongPassphrase          22   no slot opens with that passphrase
-│   └── RoleForbids              23   the key's role may not do that
+│   ├── WrongPassphrase          22   the passphrase opens no slot
+│   └── RoleForbids              23   the key's role does not allow it
 ├── SinkError                    30
 │   ├── SinkUnreachable          31   (a retry can help)
 │   ├── SinkDenied               32   credentials or permissions
@@ -30,13 +30,13 @@ PenstockError                     1
 │   ├── SourceUnreachable        41   (a retry can help)
 │   ├── SourceDenied             42   wrong password, or a missing privilege
 │   ├── ClientMissing            43   the engine's dump or restore program is not installed
-│   ├── ClientTooOld             44   it is older than the server
-│   ├── DumpFailed               45   the dump did not end well: nothing was committed
+│   ├── ClientTooOld             44   that program is older than the server
+│   ├── DumpFailed               45   the dump did not complete: nothing was committed
 │   │   └── DumpStalled          46   no byte for longer than the stall timeout
 │   ├── TargetNotEmpty           47   restore would overwrite data
 │   ├── TargetMissing            48   nothing to restore into
-│   └── RestoreFailed            49   the engine refused what it was given
-├── PartialFailure               50   some parts succeeded, which is a failure
+│   └── RestoreFailed            49   the engine rejected the restored data
+├── PartialFailure               50   only some parts succeeded, which is a failure
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
@@ -85,14 +85,14 @@ __all__ = [
 
 
 class PenstockError(Exception):
-    """Whatever Penstock expects to go wrong; shown to the operator without a traceback.
+    """Base of all expected errors; shown to the operator without a traceback.
 
-    `message` says what failed and on which stream or key; `hint` what to do next; `details` holds further lines,
-    such as the last ones that a child process wrote. None of them may hold a secret.
+    `message` says what failed and on which stream or key; `hint` says what to do next; `details` holds further lines,
+    such as the last output of a child process. None of them may contain a secret.
     """
 
     exit_code: ClassVar[int] = 1
-    #: Whether the same call may succeed when it is simply made again.
+    #: Whether the same call may succeed if simply repeated.
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
@@ -102,8 +102,8 @@ class PenstockError(Exception):
         self.details = details
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Worker processes hand errors over. By default an error is made again from its message alone, which fails for
-        # classes that are made from more, and takes the whole pool of workers down.
+        # Worker processes pass errors on. By default, unpickling calls the class with the message alone, which fails
+        # for classes that take more arguments, and brings down the whole pool of workers.
         return _without_init, (type(self), self.args), vars(self)
 
 
@@ -112,31 +112,31 @@ def _without_init(kind: type[PenstockError], args: tuple[object, ...]) -> Pensto
 
 
 class UsageError(PenstockError):
-    """The command line, or a call, makes no sense."""
+    """The command line or a call is invalid."""
 
     exit_code = 2
 
 
 class SettingsError(PenstockError):
-    """A settings file or a plugin's settings are not valid; names the file, the key and what is allowed."""
+    """A settings file or a plugin's settings are invalid; names the file, the key and what is allowed."""
 
     exit_code = 3
 
 
 class SecretUnavailable(PenstockError):
-    """A reference to a secret (variable, file, command) leads nowhere."""
+    """A reference to a secret (variable, file, command) cannot be resolved."""
 
     exit_code = 4
 
 
 class PluginError(PenstockError):
-    """Something about plugins."""
+    """A problem with plugins."""
 
     exit_code = 5
 
 
 class PluginNotFound(PluginError):
-    """No plugin of that name, kind or URL scheme is installed."""
+    """No plugin with that name, kind or URL scheme is installed."""
 
 
 class PluginClash(PluginError):
@@ -146,23 +146,23 @@ class PluginClash(PluginError):
 
 
 class RepositoryError(PenstockError):
-    """Something about the objects of a repository."""
+    """A problem with the objects of a repository."""
 
     exit_code = 10
 
 
 class RepositoryMissing(RepositoryError):
-    """There is no repository at that place."""
+    """No repository exists at that place."""
 
 
 class RepositoryExists(RepositoryError):
-    """`init` met a repository, or the remains of one."""
+    """`init` found a repository, or the remains of one."""
 
     exit_code = 11
 
 
 class UnsupportedFormat(RepositoryError):
-    """The repository, or an object of it, was written by a later format than this version reads."""
+    """The repository, or an object in it, has a later format than this version reads."""
 
     exit_code = 12
 
@@ -187,7 +187,7 @@ class MissingObject(_AboutObject):
 
 
 class SnapshotNotFound(RepositoryError):
-    """No snapshot, or no stream of it, goes by that name."""
+    """No snapshot, or no stream in it, has that name."""
 
     exit_code = 15
 
@@ -199,13 +199,13 @@ class CheckFailed(RepositoryError):
 
 
 class KeyProblem(PenstockError):
-    """Something about keys, roles or passphrases."""
+    """A problem with keys, roles or passphrases."""
 
     exit_code = 20
 
 
 class KeyMissing(KeyProblem):
-    """No key file and no passphrase slot to open the repository with."""
+    """No key file or passphrase slot to open the repository with."""
 
 
 class WrongKey(KeyProblem):
@@ -215,7 +215,7 @@ class WrongKey(KeyProblem):
 
 
 class WrongPassphrase(KeyProblem):
-    """No slot of the repository opens with that passphrase."""
+    """The passphrase opens no slot of the repository."""
 
     exit_code = 22
 
@@ -227,7 +227,7 @@ class RoleForbids(KeyProblem):
 
 
 class SinkError(PenstockError):
-    """A sink failed; carries the object's `key` (or the prefix, or "") and keeps the SDK's error as the cause."""
+    """A sink failed; `key` is the object's key (or the prefix, or ""), and the cause is the SDK's error."""
 
     exit_code = 30
 
@@ -257,13 +257,13 @@ class SinkFull(SinkError):
 
 
 class ObjectMissing(SinkError):
-    """No object under that key."""
+    """No object exists under that key."""
 
     exit_code = 34
 
 
 class ObjectExists(SinkError):
-    """`put(if_absent=True)` met an object under that key."""
+    """`put(if_absent=True)` found an object under that key."""
 
     exit_code = 35
 
@@ -300,42 +300,42 @@ class ClientTooOld(SourceError):
 
 
 class DumpFailed(SourceError):
-    """A stream of the dump did not end well; `details` holds the child's last lines."""
+    """A stream of the dump did not complete; `details` holds the child's last lines."""
 
     exit_code = 45
 
 
 class DumpStalled(DumpFailed):
-    """A stream of the dump gave no byte for longer than the stall timeout."""
+    """A stream of the dump produced no data for longer than the stall timeout."""
 
     exit_code = 46
 
 
 class TargetNotEmpty(SourceError):
-    """The target of a restore holds data already."""
+    """The target of a restore already holds data."""
 
     exit_code = 47
 
 
 class TargetMissing(SourceError):
-    """The target of a restore does not exist and may not be made."""
+    """The target of a restore does not exist and may not be created."""
 
     exit_code = 48
 
 
 class RestoreFailed(SourceError):
-    """The engine did not take the restored stream; `details` holds its last lines."""
+    """The engine rejected the restored stream; `details` holds its last lines."""
 
     exit_code = 49
 
 
 class PartialFailure(PenstockError):
-    """Some parts of the work succeeded and some failed, which is a failure; `details` names each part."""
+    """Some parts of the work failed while others succeeded; counts as a failure. `details` names each part."""
 
     exit_code = 50
 
 
 class Interrupted(PenstockError):
-    """The operator, or the system, asked for an end."""
+    """The operator or the system ended the run."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""What happens, told to whoever listens: the command's progress, and plugins that implement `penstock_on_event`."""
+"""Events of a run, for listeners: the command's progress, and plugins that implement `penstock_on_event`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class EventKind(StrEnum):
     PROGRESS = "progress"
     #: Something worth knowing.
     NOTE = "note"
-    #: Something that deserves attention, and stops nothing.
+    #: Something that deserves attention but stops nothing.
     WARNING = "warning"
     #: A request or a stream is tried again.
     RETRY = "retry"
@@ -32,12 +32,11 @@ class EventKind(StrEnum):
 class Event:
     """One event of one run of an operation (`backup`, `restore`, `check`).
 
-    `run` identifies the run (32 hexadecimal digits), `time` is when it happened (UTC). `subject` is what the run is
-    about (a backup's name, a snapshot) or, of a finding, an object's key; `stream` the stream at hand; `phase` what the
-    operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`, `listing`, `reading`,
-    `checking`). `done` and `total` are bytes of the phase, `total` an estimate or None. `retries` counts the requests
-    and streams of the run that were tried again until now. `figures` holds counts by name; `message` is for people.
-    None of it holds a secret.
+    `run` identifies the run (32 hexadecimal digits), `time` is when the event happened (UTC). `subject` is what the run
+    is about (a backup's name, a snapshot) or, for a finding, an object's key; `stream` is the current stream; `phase`
+    what the operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`, `listing`, `reading`,
+    `checking`). `done` and `total` are bytes of the phase, `total` an estimate or None. `retries` counts the run's
+    retried requests and streams so far. `figures` holds counts by name; `message` is for people. No field contains a secret.
     """
 
     kind: EventKind
@@ -55,7 +54,7 @@ class Event:
 
 
 class Report(Protocol):
-    """What a plugin says in the middle of its work; the core makes events of it. From any thread; never raises.
+    """Takes messages of a plugin during its work; the core turns them into events. Thread-safe; never raises.
 
     A message is one sentence for people, without a secret.
     """
@@ -64,20 +63,20 @@ class Report(Protocol):
         """Something worth knowing."""
 
     def warn(self, message: str) -> None:
-        """Something that deserves attention, and stops nothing; it is in the result of the run, too."""
+        """Something that deserves attention but stops nothing; also part of the run's result."""
 
     def retry(self, message: str) -> None:
-        """Something is tried again, and why."""
+        """Something is being retried, and why."""
 
 
 class SilentReport:
-    """A `Report` that nobody hears."""
+    """A `Report` that discards everything."""
 
     def note(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def warn(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def retry(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -18,7 +18,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class HookSpecs:
-    """All hooks. A plugin implements any of them in the module that its `penstock.plugins` entry point names."""
+    """All hooks. A plugin implements any of them in the module named by its `penstock.plugins` entry point."""
 
     @hookspec
     def penstock_register_source(self) -> Iterable[type[Source]]:  # type: ignore[empty-body]  # a specification
@@ -30,4 +30,4 @@ class HookSpecs:
 
     @hookspec
     def penstock_on_event(self, event: Event) -> None:
-        """Something happened. Called in the thread where it did, so be quick; an error here is logged and ignored."""
+        """Observe an event. Called in the thread where it happened, so be quick; errors are logged and ignored."""

@@ -1,4 +1,4 @@
-"""Plain values that cross the border between the core and its plugins. All frozen, all picklable."""
+"""Plain values passed between the core and its plugins. All frozen, all picklable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ __all__ = ["DumpPlan", "Inspection", "InventoryItem", "ObjectInfo", "RestoreTarg
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a sink tells of one object: its key, its size in bytes and, where known, when it was written (UTC)."""
+    """One object in a sink: its key, its size in bytes and, if known, when it was written (UTC)."""
 
     key: str
     size: int
@@ -18,10 +18,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class InventoryItem:
-    """One thing that a database holds, for people to read: a table, a collection, a large-object store.
+    """One item in a database, for people to read: a table, a collection, a large-object store.
 
-    `rows` and `size` (bytes) are None where the engine does not tell; `exact` says whether `rows` was counted under
-    the dump's own view (True) or comes from the engine's statistics (False).
+    `rows` and `size` (bytes) are None if the engine does not report them; `exact` says whether `rows` was counted
+    under the dump's own view (True) or comes from the engine's statistics (False).
     """
 
     kind: str
@@ -35,10 +35,10 @@ class InventoryItem:
 class StreamSpec:
     """One stream of a dump, as plain data.
 
-    `name` is unique within the dump and path-like (`accounts.sql`, `db/shop.dump`); `format` names the bytes
-    (`pg_dump-custom`, `sql`, `sqlite`); `phase` orders a restore: phases run in ascending order, and the streams
-    of one phase may run in parallel. `attributes` is the plugin's own and comes back to it at restore; it is sealed
-    in the manifest and must hold no secret. `optional` streams may be left out at restore without loss of data.
+    `name` is unique within the dump and path-like (`accounts.sql`, `db/shop.dump`); `format` says what the bytes are
+    (`pg_dump-custom`, `sql`, `sqlite`); `phase` orders a restore: phases run in ascending order, and streams of one
+    phase may run in parallel. `attributes` belongs to the plugin, which gets it back at restore; it is sealed in the
+    manifest and must not contain a secret. `optional` streams can be omitted at restore without loss of data.
     """
 
     name: str
@@ -51,36 +51,36 @@ class StreamSpec:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a source found without dumping: engine, versions, an estimate of the dump, inventory and warnings."""
+    """What a source found without dumping: engine, versions, estimated size, inventory and warnings."""
 
     engine: str
     server_version: str
     client_version: str
-    #: Bytes that the dump is expected to have, from the engine's statistics; None where there are none.
+    #: Expected size of the dump in bytes, from the engine's statistics; None without statistics.
     size_estimate: int | None
     inventory: tuple[InventoryItem, ...] = ()
     warnings: tuple[str, ...] = ()
-    #: What `inspect` says of the plan that a dump would have; the streams' attributes may be missing here.
+    #: The plan that a dump would have; attributes of the streams may be missing here.
     streams: tuple[StreamSpec, ...] = ()
     consistency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpPlan:
-    """What one dump consists of: its streams, and the view of the database that they share."""
+    """The content of one dump: its streams, and their shared view of the database."""
 
     inspection: Inspection
     streams: tuple[StreamSpec, ...]
-    #: How the streams belong together, for people to read: "one transaction snapshot", "point in time", "none".
+    #: How consistent the streams are, for people to read: "one transaction snapshot", "point in time", "none".
     consistency: str
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreTarget:
-    """How to restore; where to is the source's own settings.
+    """How to restore; the source's settings say where to.
 
-    `clean` allows what is in the way to be dropped first. `options` are the plugin's own words (`owners=no`), each
-    documented by it; an unknown one is a `UsageError`.
+    `clean` allows existing data that is in the way to be dropped first. `options` are defined and documented by the
+    plugin (`owners=no`); an unknown one is a `UsageError`.
     """
 
     clean: bool = False

@@ -19,9 +19,9 @@ _SILENT = SilentReport()
 
 
 class Capability(StrEnum):
-    """Optional abilities. They are declared, never guessed; nothing is taken for granted that is not declared."""
+    """Optional abilities. They are declared, never guessed; an undeclared one is never assumed."""
 
-    #: sink: `put(if_absent=True)` is decided by the storage itself, also between hosts.
+    #: sink: the storage itself decides `put(if_absent=True)`, between hosts too.
     CONDITIONAL_PUT = "conditional-put"
     #: sink: objects can be kept from deletion until a date.
     OBJECT_LOCK = "object-lock"
@@ -41,45 +41,45 @@ class PluginSettings(BaseModel):
 
 
 class Plugin(ABC):
-    """Base of `Source` and `Sink`. Making an instance opens nothing and connects to nothing."""
+    """Base of `Source` and `Sink`. Creating an instance opens no file and makes no connection."""
 
     #: Unique among plugins of its kind; lower case, digits and hyphens. It is the `type` in penstock.toml.
     name: ClassVar[str]
-    #: The `API_VERSION` that it was written for.
+    #: The `API_VERSION` that the plugin was written for.
     api_version: ClassVar[str] = API_VERSION
-    #: The URL schemes that it answers to, in lower case: ("postgres", "postgresql").
+    #: Its URL schemes in lower case: ("postgres", "postgresql").
     schemes: ClassVar[tuple[str, ...]] = ()
     #: The model of its settings.
     Settings: ClassVar[type[PluginSettings]]
-    #: What instances may be able to do; `capabilities()` says what one of them can.
+    #: What instances may be able to do; `capabilities()` says what a given one can.
     possible_capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
-    #: Stops when the run is to end: every wait of the plugin's own goes through it. Set by the host before first use.
+    #: Stops when the run should end: every wait in the plugin goes through it. Set by the host before first use.
     stop: StopToken = NEVER
-    #: Takes what the plugin has to say in the middle of its work. Set by the host before first use.
+    #: Takes messages of the plugin during its work. Set by the host before first use.
     report: Report = _SILENT
 
     def __init__(self, settings: PluginSettings) -> None:
         self.settings = settings
 
     def capabilities(self) -> frozenset[Capability]:
-        """What this instance can do, with its settings and its service: some of `possible_capabilities`.
+        """What this instance can do with its settings and its service: a subset of `possible_capabilities`.
 
-        May ask the service, and raise what asking raises. The core asks before the work begins; a plugin whose answer
-        costs a request keeps it.
+        May ask the service, and raise what that raises. The core asks before the work begins; if the answer costs a
+        request, the plugin keeps it.
         """
         return self.possible_capabilities
 
     @classmethod
     def settings_from_url(cls, url: str) -> dict[str, Any]:
-        """The settings that a URL of one of `schemes` stands for, as keyword arguments of `Settings`.
+        """Translate a URL with one of `schemes` to keyword arguments of `Settings`.
 
-        Raises `UsageError` for a URL that makes no sense, and for one with a password in it: everyone on the host can
-        read a command line.
+        Raises `UsageError` for an invalid URL, and for one with a password: everyone on the host can read a command
+        line.
         """
-        raise UsageError(f"the plugin {cls.name} takes no URL: {url.split(':', 1)[0]}:…")
+        raise UsageError(f"the plugin {cls.name} does not accept URLs: {url.split(':', 1)[0]}:…")
 
     @property
     def location(self) -> str:
-        """Where this instance reads or writes, for people and logs; holds no secret."""
+        """Where this instance reads or writes, for people and logs; contains no secret."""
         return self.name

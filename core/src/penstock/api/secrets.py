@@ -1,4 +1,4 @@
-"""Secrets: values that never show themselves, and references that settings may hold in their place."""
+"""Secrets: values that are never displayed, and the references that settings hold in their place."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ __all__ = ["Secret", "SecretCommand", "SecretEnv", "SecretFile", "SecretRef"]
 
 _COMMAND_TIMEOUT_SECONDS = 60.0
 _LONGEST_SECRET_BYTES = 64 * 1024
-#: The variable with the owner's passphrase, which opens every backup: it is passed on to nobody.
+#: The variable with the owner's passphrase. It opens every backup, so no child process gets it.
 _OWNERS = "PENSTOCK_PASSPHRASE"
 
 
 class Secret:
-    """A secret text. `str()`, `repr()`, formatting, pickling and comparing never reveal it; only `reveal()` does."""
+    """A secret string. `str()`, `repr()`, formatting, pickling and comparing never reveal it; only `reveal()` does."""
 
     __slots__ = ("_value",)
 
@@ -27,7 +27,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself: pass it straight to where it is needed, and keep no copy."""
+        """The string itself: pass it directly to where it is needed, and keep no copy."""
         return self._value
 
     def __repr__(self) -> str:
@@ -37,7 +37,7 @@ class Secret:
         return "***"
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a Secret is not pickled: hand the reference over and resolve it on the other side")
+        raise TypeError("a Secret is not pickled: pass the reference on and resolve it at the other end")
 
 
 class _Ref(BaseModel):
@@ -50,12 +50,12 @@ class SecretEnv(_Ref):
     env: str = Field(min_length=1)
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> Secret:
-        """Look the variable up; raises `SecretUnavailable` when it is unset or empty."""
+        """Look up the variable; raises `SecretUnavailable` if it is unset or empty."""
         value = (os.environ if environ is None else environ).get(self.env, "")
         if not value:
             raise SecretUnavailable(
                 f"the environment variable {self.env} is not set",
-                hint="set it in the environment that penstock runs in",
+                hint="Set it in the environment of penstock.",
             )
         return Secret(value)
 
@@ -66,7 +66,7 @@ class SecretFile(_Ref):
     file: Path
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> Secret:
-        """Read the file; raises `SecretUnavailable` when it cannot be read or is empty."""
+        """Read the file; raises `SecretUnavailable` if it cannot be read or is empty."""
         del environ
         try:
             with self.file.open("rb") as stream:
@@ -74,21 +74,21 @@ class SecretFile(_Ref):
         except OSError as error:
             raise SecretUnavailable(
                 f"cannot read the secret in {self.file}: {error.strerror}",
-                hint="name a file that the user who runs penstock can read",
+                hint="Name a file that the user running penstock can read.",
             ) from error
         return _first_line(data, f"the file {self.file}")
 
 
 class SecretCommand(_Ref):
-    """What a command prints on its first line: `{ command = ["pass", "show", "name"] }`; no shell is involved.
+    """The first line of a command's output: `{ command = ["pass", "show", "name"] }`; no shell is involved.
 
-    It runs in this process's environment, but for the owner's passphrase.
+    The command gets this process's environment without the owner's passphrase.
     """
 
     command: tuple[str, ...] = Field(min_length=1)
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> Secret:
-        """Run the command; raises `SecretUnavailable` when it fails, prints nothing or takes over a minute."""
+        """Run the command; raises `SecretUnavailable` if it fails, prints nothing or takes over a minute."""
         program = self.command[0]
         all_of_it = os.environ if environ is None else environ
         try:
@@ -104,7 +104,7 @@ class SecretCommand(_Ref):
         except OSError as error:
             raise SecretUnavailable(f"cannot run the secret command {program}: {error.strerror}") from error
         except subprocess.TimeoutExpired:
-            # Without its cause, which holds what the command has printed.
+            # Not chained: the cause holds the command's output.
             raise SecretUnavailable(f"the secret command {program} took over a minute") from None
         if done.returncode != 0:
             raise SecretUnavailable(f"the secret command {program} exited with {done.returncode}")
@@ -112,7 +112,7 @@ class SecretCommand(_Ref):
 
 
 def _hide_what_is_no_reference(value: object) -> object:
-    # Validation errors quote their input, and what stands here by mistake is most likely the secret itself.
+    # Validation errors quote their input, and anything else here is most likely the secret itself.
     return Secret("") if _kind(value) is None else value
 
 
@@ -137,7 +137,7 @@ SecretRef = Annotated[
     BeforeValidator(_hide_what_is_no_reference),
     Field(description="where a secret is found: { env = … }, { file = … } or { command = […] }"),
 ]
-"""What settings hold in place of a secret. There is no form that holds the secret itself, on purpose."""
+"""What settings hold in place of a secret. By design, no form holds the secret itself."""
 
 
 def _first_line(data: bytes, origin: str) -> Secret:

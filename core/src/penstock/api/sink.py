@@ -17,15 +17,16 @@ _KEY = re.compile(rf"{_PART}(?:/{_PART})*")
 
 
 def validate_key(key: str) -> None:
-    """Raise `SinkError` unless `key` keeps to the rules that `Sink` states.
+    """Raise `SinkError` unless `key` follows the rules stated by `Sink`.
 
-    A sink calls it where an invalid key could do harm, such as leaving its folder; it knows no storage's own limits.
+    A sink calls it where an invalid key could do harm, such as escaping its folder. It does not know the limits of a
+    particular storage.
     """
     _validate(key, shown=key)
 
 
 def validate_prefix(prefix: str) -> None:
-    """Raise `SinkError` unless some valid key starts with `prefix`; an empty one is fine."""
+    """Raise `SinkError` unless a valid key can start with `prefix`; an empty prefix is fine."""
     _validate(prefix + "x" if len(prefix) < _LONGEST_KEY else prefix, shown=prefix)
 
 
@@ -36,50 +37,49 @@ def _validate(key: str, *, shown: str) -> None:
         raise SinkError(
             shown,
             "not a valid key",
-            hint="A key is made of a-z, 0-9, '-', '_', '.' and '/', with no empty, '.' or '..' part.",
+            hint="Use only a-z, 0-9, '-', '_', '.' and '/', with no empty, '.' or '..' part.",
         )
 
 
 class Sink(Plugin):
-    """Keeps objects. Every method may be called from several threads at once.
+    """Stores objects. Every method may be called from several threads at once.
 
     Keys are relative, of lower-case letters, digits, `-`, `_`, `.` and `/`, at most 200 characters, with no empty,
     `.` or `..` part (`validate_key`); an invalid key is refused with a `SinkError`. No key is the folder of another:
-    where `a/b` is put, `a` never is. Objects are at most some tens of MiB. Errors are `SinkError`s that carry the key;
-    the SDK's own exceptions never pass this border, except as a cause.
+    where `a/b` is put, `a` never is. Objects are a few tens of MiB at most. Errors are `SinkError`s that carry the key;
+    the SDK's own exceptions cross this boundary only as causes.
 
-    A sink retries on its own only what it can bound by a total deadline; then it raises `SinkUnreachable`. No wait
-    between attempts outlives `stop`. A request that hangs is abandoned by the core when the run stops: nothing else
-    may wait for it, `close` included.
+    A sink retries within a total deadline, then raises `SinkUnreachable`. No wait between attempts outlives `stop`.
+    When the run stops, the core abandons requests that hang: nothing else may wait for them, `close` included.
     """
 
     @property
     def connections(self) -> int:
-        """How many requests at once are worthwhile, at least 1: every pool of the core takes its size from here."""
+        """How many concurrent requests are worthwhile, at least 1: it sizes every pool of the core."""
         return 4
 
     def preflight(self) -> None:
-        """See, before a backup begins, whether it can succeed: rights, a place that exists, any space at all.
+        """Check before a backup begins whether it can succeed: permissions, an existing place, any space at all.
 
-        Raises `SinkDenied`, `SinkFull`, `SinkUnreachable`. Made for what costs a request or two.
+        Raises `SinkDenied`, `SinkFull`, `SinkUnreachable`. Should cost a request or two at most.
         """
 
     @abstractmethod
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
         """Store `data` under `key`, all or nothing, durably on return; a reader never sees a part of it.
 
-        `data` belongs to the caller again on return: it must not be kept. An existing object is replaced, or, with
-        `if_absent`, left as it was and `ObjectExists` raised. Of several concurrent calls with `if_absent`, one
-        succeeds (between hosts too, where the sink declares `CONDITIONAL_PUT`). When it raises anything else, the
-        key holds what it held before, or all of `data`.
+        On return `data` belongs to the caller again: do not keep it. An existing object is replaced or, with
+        `if_absent`, left unchanged and `ObjectExists` raised. Of several concurrent calls with `if_absent`, one
+        succeeds (between hosts too, if the sink declares `CONDITIONAL_PUT`). After any other error the key holds what
+        it held before, or all of `data`.
         """
 
     @abstractmethod
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         """The object's bytes from `start`, at most `length` of them, or to its end.
 
-        A range that reaches past the end gives what there is, one that starts at or past the end gives b"".
-        Raises `ObjectMissing`. Fewer bytes than were asked for, without the end being reached, are never returned.
+        A range that extends past the end is cut there; one that starts at or past the end gives b"". Before the end,
+        fewer bytes than requested are never returned. Raises `ObjectMissing`.
         """
 
     @abstractmethod
@@ -90,35 +90,35 @@ class Sink(Plugin):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects whose key starts with `prefix`, each once, in no particular order; pages are fetched lazily.
 
-        Objects that are put or deleted meanwhile may be seen or not. Unfinished uploads are never seen.
+        Objects put or deleted meanwhile may or may not appear. Unfinished uploads never appear.
         """
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove the object; a missing one is fine."""
+        """Remove the object; no error if it is missing."""
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Remove all of these objects; a missing one is fine. Overridden where the service takes batches.
+        """Remove these objects; no error if one is missing. Override it if the service takes batches.
 
-        When it raises, some of them may be gone and some not.
+        After an error, some of them may be gone and some not.
         """
         for key in keys:
             self.delete(key)
 
     @property
     def retention(self) -> timedelta | None:
-        """How long an object is kept from deletion, from its `put` on. None without `OBJECT_LOCK`."""
+        """How long an object is protected from deletion after its `put`. None without `OBJECT_LOCK`."""
         return None
 
     def retain(self, key: str, until: datetime) -> None:
-        """Keep the object from deletion at least until then (a time with a zone); never shortens a longer protection.
+        """Protect the object from deletion at least until `until` (with a time zone); never shortens protection.
 
-        Made for sinks that declare `OBJECT_LOCK`, where a backup calls it for every object that its snapshot needs
-        and that was put earlier. Raises `ObjectMissing`; without `OBJECT_LOCK`, `SinkError`.
+        For sinks that declare `OBJECT_LOCK`: a backup calls it for every object that its snapshot needs and that was
+        put earlier. Raises `ObjectMissing`; without `OBJECT_LOCK`, `SinkError`.
         """
         del until
         raise SinkError(key, "this sink locks no objects")
 
     @abstractmethod
     def close(self) -> None:
-        """Let connections go, without waiting for requests that hang. May be called twice, and is the last call."""
+        """Close connections without waiting for requests that hang. The last call; may be repeated."""

@@ -13,44 +13,44 @@ __all__ = ["Dump", "DumpStream", "Restore", "Source"]
 
 
 class DumpStream(ABC):
-    """One stream of a dump, to be read once, by one thread. The caller ends it with `close()` or with `abort()`.
+    """One stream of a dump, read once, by one thread. The caller ends it with `close()` or `abort()`.
 
-    End of file is not success: only a `close()` that returns is.
+    End of file is not success; only a `close()` that returns is.
     """
 
     @abstractmethod
     def readinto(self, buffer: memoryview, /) -> int:
         """Read up to `len(buffer)` bytes into `buffer`, waiting for the first; 0 means the end of the stream.
 
-        Raises `DumpStalled` after too long a wait. `buffer` must not be kept.
+        Raises `DumpStalled` if the wait is too long. Do not keep `buffer`.
         """
 
     @abstractmethod
     def close(self) -> None:
         """End the stream after its last byte was read. Reaps the child.
 
-        Raises `DumpFailed` unless the child exited with 0 and the engine's own end marker, where it has one, was
-        seen; also when it is called before the end. Frees everything also when it raises. A second call does nothing.
+        Raises `DumpFailed` unless the child exited with 0 and the engine's own end marker, if it has one, was seen;
+        also if called before the end. Frees everything even if it raises. A second call does nothing.
         """
 
     @abstractmethod
     def abort(self) -> None:
-        """End the stream early: kills and reaps the child. Never raises; after `close()` it does nothing.
+        """End the stream early: kills and reaps the child. Never raises; does nothing after `close()`.
 
-        May be called while another thread waits in `readinto`, which then returns 0 or raises soon.
+        May be called while another thread waits in `readinto`, which then soon returns 0 or raises.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """One dump that is going on: its plan, and what opens its streams under the view that they share.
+    """A dump in progress: its plan, and a function that opens its streams under their shared view.
 
-    Made by `Source.dump`, which holds the view until its block is left. What a dump has to remember is held by `open`,
-    not by the source, which may have several dumps at once.
+    Made by `Source.dump`, which holds the view until its block is left. `open` holds the state of the dump; the source
+    does not, since it may have several dumps at once.
 
-    `open(spec)` starts to dump one stream of the plan; a stream is opened once, or again after it was aborted. The
-    bytes of a stream are the same for the same content, as far as the engine allows, or they would not deduplicate;
-    they are not compressed, for the same reason. Where a stream needs nothing but its spec, `Source.attach` will do.
+    `open(spec)` starts to dump one stream of the plan; each stream is opened once, or again after an abort. As far as
+    the engine allows, the same content gives the same bytes, uncompressed: otherwise nothing deduplicates. If a stream
+    needs nothing but its spec, `open` can be `Source.attach`.
     """
 
     plan: DumpPlan
@@ -58,19 +58,19 @@ class Dump:
 
 
 def _nothing() -> None:
-    """What is done at the end of a restore that did all of it before."""
+    """The `finish` of a restore with nothing left to do at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """One restore that is going on. Made by `Source.restore`; leaving its block without `finish` undoes what it can.
+    """A restore in progress. Made by `Source.restore`; leaving its block without `finish` undoes what can be undone.
 
-    `write(spec, blocks)` writes one stream back; streams come in the order of their phases. `blocks` gives the stream's
-    bytes in order, in blocks of any size, each valid until the next is asked for; all of them must be taken, to the end
-    of the iteration. It raises when the repository turns out to be damaged, and the restore must not be completed then.
+    `write(spec, blocks)` writes one stream; streams come in the order of their phases. `blocks` gives the stream's
+    bytes in order, in blocks of any size, each valid until the next is requested; the iteration must be exhausted. It
+    raises if the repository turns out to be damaged: the restore must not be completed then.
 
-    `finish()` is called when all streams were written: it commits, puts in place, verifies, and returns when the engine
-    has everything durably. Both raise `RestoreFailed`.
+    `finish()` is called after all streams were written: it commits, puts everything in place, verifies, and returns
+    when the engine has stored everything durably. Both raise `RestoreFailed`.
     """
 
     write: Callable[[StreamSpec, Iterable[memoryview]], None]
@@ -78,38 +78,38 @@ class Restore:
 
 
 class Source(Plugin):
-    """Dumps and restores one database server, one database or one file, whatever its settings name.
+    """Dumps and restores a database server, a database or a file, as its settings say.
 
-    An instance keeps no state of a dump or a restore. It is used by one thread, but for the streams of its dumps, each
-    of which is read by a thread of its own. It must not rely on fork: the core starts other processes by `spawn`.
+    An instance keeps no state of a dump or a restore. One thread uses it, except for the streams of its dumps, each
+    read by its own thread. It must not rely on fork: the core starts other processes by `spawn`.
     """
 
     @abstractmethod
     def inspect(self) -> Inspection:
-        """Look, without dumping: connect, find the client program, compare versions, estimate.
+        """Look without dumping: connect, find the client program, compare versions, estimate.
 
-        `streams` and `consistency` of the result say what `dump` would do. Raises `SourceUnreachable`,
-        `SourceDenied`, `ClientMissing`, `ClientTooOld`: whatever would make a dump fail is said here, before it starts.
+        `streams` and `consistency` of the result say what `dump` would do. Raises `SourceUnreachable`, `SourceDenied`,
+        `ClientMissing`, `ClientTooOld`: anything that would make a dump fail is reported here, before it starts.
         """
 
     @abstractmethod
     def dump(self) -> AbstractContextManager[Dump]:
-        """Hold one consistent view of the database for the length of the `with` block.
+        """Hold one consistent view of the database for the duration of the `with` block.
 
-        Does all that `inspect` does. Streams are opened only within the block. Leaving the block frees everything;
-        every stream has been closed or aborted by then.
+        Makes all the checks of `inspect`. Streams are opened only within the block, and closed or aborted before it is
+        left. Leaving the block frees everything.
         """
 
     def attach(self, spec: StreamSpec) -> DumpStream:
-        """Open a stream of a dump that another process holds: the plain data of `spec` is all that it takes.
+        """Open a stream of a dump that another process holds, given only the plain data of `spec`.
 
-        Made for sources that declare `PARALLEL_STREAMS`. Raises `UsageError` where it cannot.
+        For sources that declare `PARALLEL_STREAMS`; others raise `UsageError`.
         """
-        raise UsageError(f"{spec.name}: a stream of {self.name} is opened by the process that holds its dump")
+        raise UsageError(f"{spec.name}: only the process that holds its dump can open a stream of {self.name}")
 
     @abstractmethod
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        """Whatever can be known to stand in the way of a restore is said here; changes nothing.
+        """Report anything that can be known to prevent a restore; changes nothing.
 
         Raises `SourceUnreachable`, `SourceDenied`, `ClientMissing`, `ClientTooOld`, `TargetMissing`,
         `TargetNotEmpty` (unless `target.clean`), `UsageError` for unknown `target.options`.
@@ -117,8 +117,8 @@ class Source(Plugin):
 
     @abstractmethod
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
-        """Begin a restore of `streams`. `check_target` was called before, with the same ones.
+        """Begin a restore of `streams`. `check_target` has been called with the same streams.
 
-        Leaving the block after `finish` has returned keeps what was restored; leaving it before that undoes what can be
+        Leaving the block after `finish` has returned keeps what was restored; leaving it earlier undoes what can be
         undone.
         """

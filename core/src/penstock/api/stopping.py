@@ -1,7 +1,7 @@
-"""Stopping: one token that reaches every wait of a run, so that a stop takes seconds whatever a service does.
+"""Stopping: one token reaches every wait of a run, so that a stop takes seconds whatever a service does.
 
-The signal handler stops it, waits end with `Interrupted`, and what cannot be ended (a request that hangs inside an SDK)
-is abandoned by the core.
+The signal handler stops it, waits end with `Interrupted`, and the core abandons what cannot be ended (a request that
+hangs inside an SDK).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ __all__ = ["NEVER", "StopToken"]
 
 
 class StopToken:
-    """Stops once, for good. Every method may be called from any thread; `stop` from a signal handler too.
+    """Stops once, permanently. Every method may be called from any thread, and `stop` from a signal handler too.
 
-    No lock is held anywhere in here: a signal handler runs between two instructions of the very code that it stops.
+    It takes no lock: a signal handler runs between two instructions of the very code that it stops.
     """
 
     def __init__(self) -> None:
@@ -25,11 +25,11 @@ class StopToken:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped."""
+        """Whether the token is stopped."""
         return self._stopped
 
     def stop(self) -> None:
-        """Stop: waits end, and callbacks are called, in this thread. Again: nothing."""
+        """End waits and call the callbacks, in this thread. Further calls do nothing."""
         self._stopped = True
         while self._callbacks:
             try:
@@ -39,12 +39,12 @@ class StopToken:
             callback()
 
     def check(self) -> None:
-        """Raise `Interrupted` if it was stopped."""
+        """Raise `Interrupted` if the token is stopped."""
         if self._stopped:
             raise Interrupted("interrupted")
 
     def wait(self, seconds: float) -> None:
-        """Sleep; raises `Interrupted` as soon as it is stopped."""
+        """Sleep; raises `Interrupted` as soon as the token is stopped."""
         woken: SimpleQueue[None] = SimpleQueue()
         with self.on_stop(lambda: woken.put(None)):
             try:
@@ -55,9 +55,9 @@ class StopToken:
 
     @contextmanager
     def on_stop(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Call `callback` once when it stops during the block, at once if it has stopped before.
+        """Call `callback` once if the token stops during the block; immediately if it is already stopped.
 
-        The callback must be quick and must not raise; it may run in a signal handler, so it takes no lock.
+        The callback must be quick and must not raise. It may run in a signal handler, so it must not take a lock.
         """
         key = object()
         self._callbacks[key] = callback
@@ -71,15 +71,15 @@ class StopToken:
 
 class _Never(StopToken):
     def stop(self) -> None:
-        """Refuse: it is everybody's."""
-        raise RuntimeError("NEVER is shared by all who have no token of their own, and is not stopped")
+        """Refuse, since the token is shared."""
+        raise RuntimeError("NEVER cannot be stopped: everything without a token of its own shares it")
 
     @contextmanager
     def on_stop(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Nothing will ever call it, so nothing is kept."""
+        """Drop the callback, since nothing will ever call it."""
         del callback
         yield
 
 
 NEVER: StopToken = _Never()
-"""The token of those whom nobody stops."""
+"""A token that is never stopped."""

@@ -1,4 +1,4 @@
-"""Backup: one dump of one source becomes one snapshot, or nothing."""
+"""Backup: one dump of one source becomes one snapshot, or nothing at all."""
 
 import time
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Compression = Literal["auto"] | int
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """A committed backup. Sizes in bytes: `read` of the dump, `stored` of all that the repository grew by."""
+    """A committed backup. Sizes in bytes: `read` is the size of the dump, `stored` what the repository grew by."""
 
     snapshot: bytes
     catalogue: Catalogue
@@ -68,9 +68,9 @@ def backup(
     ended well. Raises what the source, the sink and the repository raise.
     """
     if not name or not _writable(name):
-        raise UsageError("a backup needs a name that is Unicode text")
+        raise UsageError("invalid backup name: it must be non-empty Unicode text")
     if compression != "auto" and not 1 <= compression <= 19:
-        raise UsageError("compression is auto or a zstd level from 1 to 19")
+        raise UsageError("invalid compression: it must be auto or a zstd level from 1 to 19")
     repository.access.require_writer()
     begun = time.monotonic()
     with reporting(listener, "backup", name, repository.sink, source) as reporter:
@@ -95,7 +95,7 @@ def backup(
                 _check_plan(plan)
                 reporter.phase("dumping", plan.inspection.size_estimate)
                 streams = [(spec, _store(dump, spec, writer, reporter)) for spec in plan.streams]
-            # Only now has the source said that all of it was well.
+            # Only now has the source confirmed that the whole dump succeeded.
             reporter.phase("committing")
             done = session.commit(
                 backup=name,
@@ -123,17 +123,17 @@ def backup(
 def _check_plan(plan: DumpPlan) -> None:
     names = [spec.name for spec in plan.streams]
     if not names or len(set(names)) != len(names):
-        raise SourceError("the source's plan has no streams, or two of one name: a defect of the plugin")
+        raise SourceError("the source's plan has no streams, or two with the same name: a defect in the plugin")
     streams = [[spec.name, spec.format, dict(spec.attributes)] for spec in plan.streams]
-    # Known before the dump, not when hours later the manifest is written, or cannot be read.
+    # Checked before the dump, not hours later when the manifest is written, or cannot be read.
     if not _writable([plan.consistency, _inspection_json(plan.inspection), streams]):
-        raise SourceError("the source's plan holds what is no Unicode text: a defect of the plugin")
+        raise SourceError("the source's plan contains text that is not valid Unicode: a defect in the plugin")
     if min(spec.phase for spec in plan.streams) < 0:
-        raise SourceError("the source's plan has a phase below zero: a defect of the plugin")
+        raise SourceError("the source's plan has a negative phase: a defect in the plugin")
 
 
 def _writable(value: object) -> bool:
-    """Whether it can stand in a manifest: names from file systems may hold what is no Unicode."""
+    """Whether the value can be stored in a manifest: file names may not be valid Unicode."""
     try:
         encode_json({"value": value})
     except (TypeError, ValueError):
@@ -145,7 +145,7 @@ def _store(dump: Dump, spec: StreamSpec, writer: StreamWriter, reporter: Reporte
     stream = dump.open(spec)
     stored = writer.store(stream, lambda done: reporter.progress(spec.name, done))
     try:
-        # Raises unless the child ended well: end of file alone is not success.
+        # Raises unless the child succeeded: end of file alone is not success.
         stream.close()
     except BaseException:
         stream.abort()

@@ -1,4 +1,4 @@
-"""Telling listeners what happens."""
+"""Reports the events of a run to listeners."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ Listener = Callable[[Event], None]
 
 
 class Reporter:
-    """One run's voice, and the `Report` of its plugins. Every method may be called from any thread."""
+    """Reports the events of one run; also the `Report` of its plugins. Thread-safe."""
 
     def __init__(self, listener: Listener, operation: str, subject: str) -> None:
         self._listener = listener
@@ -26,7 +26,7 @@ class Reporter:
         self._phase = ""
         self._retries = 0
         self._warnings: list[str] = []
-        #: Bytes of the phase that were done before the stream at hand, and the estimate of all of them.
+        #: Bytes of the phase done before the current stream, and the estimated total.
         self.base = 0
         self.total: int | None = None
 
@@ -37,7 +37,7 @@ class Reporter:
 
     @property
     def retries(self) -> int:
-        """How many requests and streams were tried again so far."""
+        """How many requests and streams were retried so far."""
         return self._retries
 
     def started(self) -> None:
@@ -45,14 +45,14 @@ class Reporter:
         self._tell(EventKind.STARTED)
 
     def phase(self, name: str, total: int | None = None) -> None:
-        """A phase begins, which has `total` bytes to do, as far as that is known."""
+        """A phase begins, with `total` bytes to process if known."""
         self._phase = name
         self.base = 0
         self.total = total
         self._tell(EventKind.PHASE, total=total)
 
     def progress(self, stream: str, done: int) -> None:
-        """`done` bytes of the stream at hand."""
+        """`done` bytes of the current stream were processed."""
         self._tell(EventKind.PROGRESS, stream=stream, done=self.base + done, total=self.total)
 
     def note(self, message: str) -> None:
@@ -60,13 +60,13 @@ class Reporter:
         self._tell(EventKind.NOTE, message=message, done=self.base, total=self.total)
 
     def warn(self, message: str) -> None:
-        """Something that deserves attention, and stops nothing."""
+        """Something that deserves attention but stops nothing."""
         with self._lock:
             self._warnings.append(message)
         self._tell(EventKind.WARNING, message=message, done=self.base, total=self.total)
 
     def retry(self, message: str) -> None:
-        """Something is tried again."""
+        """Something is being retried."""
         with self._lock:
             self._retries += 1
         self._tell(EventKind.RETRY, message=message, done=self.base, total=self.total)
@@ -76,11 +76,11 @@ class Reporter:
         self._tell(EventKind.FINDING, subject=key, message=message)
 
     def completed(self, message: str, figures: dict[str, int]) -> None:
-        """It worked."""
+        """The run succeeded."""
         self._tell(EventKind.COMPLETED, message=message, done=self.base, total=self.total, figures=figures)
 
     def failed(self, message: str) -> None:
-        """It did not."""
+        """The run failed."""
         self._tell(EventKind.FAILED, message=message)
 
     def _tell(
@@ -113,9 +113,9 @@ class Reporter:
 
 @contextmanager
 def reporting(listener: Listener, operation: str, subject: str, *plugins: Plugin) -> Iterator[Reporter]:
-    """The reporter of one run, which `plugins` report to meanwhile.
+    """The reporter of one run; `plugins` report to it during the block.
 
-    Started is told before the block, failed after an error in it; completed is for the operation itself to say.
+    It reports the start before the block, and the failure after an error in it; completion is up to the operation.
     """
     reporter = Reporter(listener, operation, subject)
     before = [(plugin, plugin.report) for plugin in plugins]
@@ -125,7 +125,7 @@ def reporting(listener: Listener, operation: str, subject: str, *plugins: Plugin
     try:
         yield reporter
     except BaseException as error:
-        # Only our own errors promise to hold no secret.
+        # Only our own errors are guaranteed to contain no secret.
         reporter.failed(error.message if isinstance(error, PenstockError) else type(error).__name__)
         raise
     finally:

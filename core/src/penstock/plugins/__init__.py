@@ -1,4 +1,4 @@
-"""Finds plugins, judges them, and makes sources and sinks of settings and URLs."""
+"""Finds plugins, checks them, and makes sources and sinks from settings and URLs."""
 
 from penstock.plugins.host import PluginHost, PluginInfo
 from penstock.plugins.loading import BrokenPlugin

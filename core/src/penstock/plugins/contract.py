@@ -1,4 +1,4 @@
-"""What the host demands of a class before it lets anyone use it."""
+"""The checks that a class must pass before the host lets anyone use it."""
 
 import inspect
 import re
@@ -8,11 +8,11 @@ from penstock.api import API_VERSION, Capability, Plugin, PluginSettings, Source
 
 __all__ = ["violations"]
 
-#: What an author has to change who comes from an earlier contract.
+#: What has to change in a plugin written for an earlier contract.
 _CHANGES = {
-    "source": "dump() yields a Dump with the plan and what opens its streams, restore() yields a Restore that writes "
-    "them and finishes, open() is attach(), and capabilities is a method beside possible_capabilities",
-    "sink": "capabilities is a method beside the class variable possible_capabilities",
+    "source": "dump() yields a Dump with the plan and a function that opens streams, restore() yields a Restore with "
+    "write and finish, open() is now attach(), and capabilities is now a method beside possible_capabilities",
+    "sink": "capabilities is now a method beside the class variable possible_capabilities",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -21,7 +21,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")  # RFC 3986, section 3.1
 
 
 def violations(candidate: object, base: type[Plugin]) -> Iterator[str]:
-    """Say, one sentence each, how `candidate` fails to be a usable subclass of `base` (`Source` or `Sink`)."""
+    """The reasons, one sentence each, why `candidate` is not a usable subclass of `base` (`Source` or `Sink`)."""
     if not (isinstance(candidate, type) and issubclass(candidate, base)):
         yield f"{_shown(candidate)} is not a subclass of {base.__name__}"
         return
@@ -31,7 +31,7 @@ def violations(candidate: object, base: type[Plugin]) -> Iterator[str]:
     if inspect.isabstract(candidate):
         missing = ", ".join(sorted(candidate.__abstractmethods__))
         yield f"{_shown(candidate)} does not implement {missing}"
-    # Read as plain attributes: the class is a stranger's, and its declarations may be absent or of any type.
+    # Read as plain attributes: in third-party code, declarations may be missing or of any type.
     yield from _version(candidate, getattr(candidate, "api_version", None))
     yield from _name(candidate, getattr(candidate, "name", None))
     yield from _schemes(candidate, getattr(candidate, "schemes", None))
@@ -41,13 +41,13 @@ def violations(candidate: object, base: type[Plugin]) -> Iterator[str]:
 
 def _version(candidate: type[Plugin], version: object) -> Iterator[str]:
     if not (isinstance(version, str) and _VERSION.fullmatch(version)):
-        yield f'{_shown(candidate)}: api_version must be a text such as "{API_VERSION}"'
+        yield f'{_shown(candidate)}: api_version must be a string such as "{API_VERSION}"'
     elif _major(version) != _major(API_VERSION):
-        yield f"{_shown(candidate)} was written for version {version} of the plugin API, and this is {API_VERSION}"
+        yield f"{_shown(candidate)} was written for version {version} of the plugin API, not for {API_VERSION}"
 
 
 def _outdated(candidate: type[Plugin]) -> str | None:
-    """One sentence about a class that was written for an earlier contract, whether or not it says so."""
+    """A sentence about a class written for an earlier contract, whether or not it says so; else None."""
     version = getattr(candidate, "api_version", None)
     if not (isinstance(version, str) and _VERSION.fullmatch(version)):
         return None
@@ -56,11 +56,11 @@ def _outdated(candidate: type[Plugin]) -> str | None:
     if _major(version) >= _major(API_VERSION):
         return None
     what = _CHANGES["source" if issubclass(candidate, Source) else "sink"]
-    return f"{_shown(candidate)} was written for version {version} of the plugin API, and this is {API_VERSION}: {what}"
+    return f"{_shown(candidate)} was written for version {version} of the plugin API, not for {API_VERSION}: {what}"
 
 
 def _looks_like_version_1(candidate: type[Plugin]) -> bool:
-    """An author who left `api_version` out seems to state the installed one; the shape of the class tells."""
+    """A class without `api_version` inherits the installed one, so judge by its shape."""
     if isinstance(getattr(candidate, "capabilities", None), frozenset):
         return True
     restore = getattr(candidate, "restore", None)
@@ -73,12 +73,12 @@ def _major(version: str) -> int:
 
 def _name(candidate: type[Plugin], name: object) -> Iterator[str]:
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        yield f"{_shown(candidate)}: its name must be of lower-case letters, digits and hyphens"
+        yield f"{_shown(candidate)}: its name must consist of lower-case letters, digits and hyphens"
 
 
 def _schemes(candidate: type[Plugin], schemes: object) -> Iterator[str]:
     if not isinstance(schemes, tuple) or not all(isinstance(one, str) and _SCHEME.fullmatch(one) for one in schemes):
-        yield f"{_shown(candidate)}: schemes must be a tuple of URL schemes in lower case"
+        yield f"{_shown(candidate)}: schemes must be a tuple of lower-case URL schemes"
     elif schemes and "settings_from_url" not in _defined_below_plugin(candidate):
         yield f"{_shown(candidate)} declares schemes but has no settings_from_url"
 

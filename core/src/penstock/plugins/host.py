@@ -1,4 +1,4 @@
-"""The host of plugins: discovery on the first question, one answer to each question of the engine and the CLI."""
+"""The plugin host: discovers plugins on first use, and makes sources and sinks for the engine and the CLI."""
 
 import re
 import threading
@@ -25,10 +25,10 @@ P = TypeVar("P", bound=Plugin)
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """What can be told of one usable class, for listings and documentation.
+    """A description of one usable class, for listings and documentation.
 
-    `settings_schema` is the JSON schema of its settings. `clashes` names what another distribution claims as well:
-    asking for that raises `PluginClash`, while the rest of the plugin can be used.
+    `settings_schema` is the JSON schema of its settings. `clashes` lists names and schemes that another distribution
+    also claims: asking for one raises `PluginClash`, while the rest of the plugin can be used.
     """
 
     name: str
@@ -52,10 +52,10 @@ class _Found:
 
 
 class PluginHost:
-    """Knows the installed plugins. Nothing is imported before the first question; each plugin is imported once.
+    """Knows the installed plugins. Imports nothing before first use, and each plugin once.
 
-    A plugin that cannot be imported or breaks the contract is reported by `broken()` and is otherwise as good as
-    absent. Safe to use from several threads.
+    A plugin that cannot be imported or breaks the contract is reported by `broken()` and otherwise treated as absent.
+    Thread-safe.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PluginHost:
     ) -> None:
         """`installed` replaces the entry points of this Python; `extra` classes need no distribution.
 
-        All sources and sinks that it makes are stopped by `stop`.
+        `stop` stops all sources and sinks made here.
         """
         self._stop = stop
         self._installed = installed
@@ -75,36 +75,36 @@ class PluginHost:
         self._lock = threading.Lock()
 
     def source(self, name: str) -> type[Source]:
-        """The source of that name. Raises `PluginNotFound`, `PluginClash`."""
+        """The source with that name. Raises `PluginNotFound`, `PluginClash`."""
         return self._found.sources.named(name)
 
     def sink(self, name: str) -> type[Sink]:
-        """The sink of that name. Raises `PluginNotFound`, `PluginClash`."""
+        """The sink with that name. Raises `PluginNotFound`, `PluginClash`."""
         return self._found.sinks.named(name)
 
     def source_for_url(self, url: str) -> type[Source]:
-        """The source that answers to the URL's scheme. Raises `UsageError`, `PluginNotFound`, `PluginClash`."""
+        """The source for the URL's scheme. Raises `UsageError`, `PluginNotFound`, `PluginClash`."""
         return self._found.sources.answering(_scheme(url))
 
     def sink_for_url(self, url: str) -> type[Sink]:
-        """The sink that answers to the URL's scheme. Raises `UsageError`, `PluginNotFound`, `PluginClash`."""
+        """The sink for the URL's scheme. Raises `UsageError`, `PluginNotFound`, `PluginClash`."""
         return self._found.sinks.answering(_scheme(url))
 
     def make_source(self, name: str, settings: Mapping[str, Any]) -> Source:
-        """A source with these settings; connects to nothing. Raises what `source` does, and `SettingsError`."""
+        """A source with these settings; does not connect. Raises what `source` does, and `SettingsError`."""
         return self._made("source", self.source(name), settings)
 
     def make_sink(self, name: str, settings: Mapping[str, Any]) -> Sink:
-        """A sink with these settings; connects to nothing. Raises what `sink` does, and `SettingsError`."""
+        """A sink with these settings; does not connect. Raises what `sink` does, and `SettingsError`."""
         return self._made("sink", self.sink(name), settings)
 
     def make_source_from_url(self, url: str, settings: Mapping[str, Any] | None = None) -> Source:
-        """The source that `url` stands for; `settings` add to what it says, and prevail."""
+        """The source that `url` describes; `settings` add to it and take precedence."""
         plugin = self.source_for_url(url)
         return self._made("source", plugin, {**plugin.settings_from_url(url), **(settings or {})})
 
     def make_sink_from_url(self, url: str, settings: Mapping[str, Any] | None = None) -> Sink:
-        """The sink that `url` stands for; `settings` add to what it says, and prevail."""
+        """The sink that `url` describes; `settings` add to it and take precedence."""
         plugin = self.sink_for_url(url)
         return self._made("sink", plugin, {**plugin.settings_from_url(url), **(settings or {})})
 
@@ -113,11 +113,11 @@ class PluginHost:
         return (*_infos(self._found.sources), *_infos(self._found.sinks))
 
     def broken(self) -> tuple[BrokenPlugin, ...]:
-        """The installed plugins that cannot be used, and why."""
+        """The installed plugins that cannot be used, each with the reason."""
         return self._found.broken
 
     def notify(self, event: Event) -> None:
-        """Tell every plugin that listens; none of them can stop the others, or the caller."""
+        """Pass the event to every listening plugin; none can stop the others, or the caller."""
         for plugin in self._found.loaded:
             plugin.notify(event)
 
@@ -151,8 +151,8 @@ class PluginHost:
 
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
-    if match is None:  # not quoted: it may be anything, a password too
-        raise UsageError("that is not a URL: it has no scheme", hint="Write file:///srv/backups for a folder.")
+    if match is None:  # not quoted: it may be anything, even a password
+        raise UsageError("not a URL: it has no scheme", hint="Write file:///srv/backups for a folder.")
     return match.group(1).lower()
 
 
@@ -176,5 +176,5 @@ def _infos(registry: Registry[P]) -> Iterable[PluginInfo]:
 def _schema(plugin: type[Plugin]) -> dict[str, Any]:
     try:
         return plugin.Settings.model_json_schema()
-    except PydanticInvalidForJsonSchema:  # a type that JSON cannot describe is no reason not to use the plugin
+    except PydanticInvalidForJsonSchema:  # the plugin can still be used
         return {}

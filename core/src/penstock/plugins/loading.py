@@ -1,4 +1,4 @@
-"""Turns one entry point into the classes that it registers, or into the reason why it cannot be used."""
+"""Loads one entry point: gives the classes that it registers, or the reason why it cannot be used."""
 
 import logging
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _LONGEST_REASON = 300
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """An installed plugin that cannot be used: its entry point, where it comes from, and why, in one line."""
+    """An installed plugin that cannot be used: its entry point, its distribution, and the reason in one line."""
 
     name: str
     distribution: str
@@ -27,10 +27,10 @@ class BrokenPlugin:
 
 
 class LoadedPlugin:
-    """One plugin module, with a pluggy manager of its own.
+    """One plugin module with its own pluggy manager.
 
-    One manager a plugin, since an implementation that raises ends the whole call of its manager's hook, and a
-    wrapper sees every other implementation of it: plugins must not be able to disturb each other.
+    One manager per plugin keeps plugins from disturbing each other: an implementation that raises ends the whole hook
+    call of its manager, and a wrapper sees every other implementation.
     """
 
     def __init__(self, name: str, distribution: str, version: str, module: object) -> None:
@@ -43,7 +43,7 @@ class LoadedPlugin:
         self._manager.register(module, name)
         self._manager.check_pending()
         implemented = {caller.name for caller in self._manager.get_hookcallers(module) or ()}
-        #: Functions that look like hooks but would be passed over in silence.
+        #: Functions named like hooks that pluggy would silently ignore.
         self._unmarked = sorted(
             name
             for name in vars(HookSpecs)
@@ -57,29 +57,29 @@ class LoadedPlugin:
         )
 
     def problems(self) -> list[str]:
-        """How the module and the classes that it registers break the contract."""
+        """All contract violations of the module and of the classes that it registers."""
         unmarked = [f"{name} is not marked with @hookimpl" for name in self._unmarked]
         bases: list[tuple[type[Plugin], object]] = [(Source, one) for one in self.sources]
         bases += [(Sink, one) for one in self.sinks]
         return unmarked + [problem for base, one in bases for problem in violations(one, base)]
 
     def notify(self, event: Event) -> None:
-        """Hand `event` to the plugin; its errors are logged, the first as a warning, and go no further."""
+        """Pass `event` to the plugin; errors are logged, the first as a warning, and not raised."""
         try:
             self._manager.hook.penstock_on_event(event=event)
-        except Exception as error:  # noqa: BLE001 - a stranger's code, and no backup may fail of it
+        except Exception as error:  # noqa: BLE001 - third-party code must not make a backup fail
             level = logging.DEBUG if self._observer_failed else logging.WARNING
             self._observer_failed = True
-            _log.log(level, "the plugin %s failed to take an event, ignored: %s", self.name, _one_line(error))
+            _log.log(level, "the plugin %s failed to handle an event, ignored: %s", self.name, _one_line(error))
 
 
 def load(entry_point: EntryPoint) -> LoadedPlugin | BrokenPlugin:
-    """Import what `entry_point` names and ask it for its classes. Never raises, whatever the plugin does."""
+    """Import `entry_point` and ask it for its classes. Never raises, whatever the plugin does."""
     distribution = entry_point.dist
     name, version = (distribution.name, distribution.version) if distribution else ("unknown", "")
     try:
         plugin = LoadedPlugin(entry_point.name, name, version, entry_point.load())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code, and the others must still load
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - third-party code; the other plugins must still load
         _log.debug("the plugin %s of %s cannot be loaded", entry_point.name, name, exc_info=True)
         return BrokenPlugin(entry_point.name, name, version, _one_line(error))
     if problems := plugin.problems():

@@ -13,7 +13,7 @@ __all__ = ["Kind", "Registered", "Registry"]
 Kind = Literal["source", "sink"]
 P = TypeVar("P", bound=Plugin)
 
-#: The extra of the distribution `penstock` that brings a name or scheme; "" where `penstock` itself does.
+#: The extra of the distribution `penstock` that provides a name or scheme; "" if `penstock` itself does.
 _EXTRAS: dict[Kind, dict[str, str]] = {
     "source": {
         "sqlite": "",
@@ -38,25 +38,25 @@ class Registered(Generic[P]):
 
 
 class Registry(Generic[P]):
-    """Classes of one kind. That two claim one name or scheme is an error for who asks for it, and only then."""
+    """Classes of one kind. Two claims to one name or scheme are an error only when somebody asks for it."""
 
     def __init__(self, kind: Kind, entries: Sequence[Registered[P]], broken: Sequence[BrokenPlugin]) -> None:
         self.kind = kind
-        # A class that two entry points register is one class.
+        # A class registered by two entry points counts once.
         self.entries = tuple({entry.plugin: entry for entry in entries}.values())
         self._broken = broken
 
     def named(self, name: str) -> type[P]:
-        """The class of that name. Raises `PluginNotFound` and `PluginClash`."""
+        """The class with that name. Raises `PluginNotFound` and `PluginClash`."""
         return self._only(f"the {self.kind} {name!r}", name, [e for e in self.entries if e.plugin.name == name])
 
     def answering(self, scheme: str) -> type[P]:
-        """The class that answers to URLs of `scheme`. Raises `PluginNotFound` and `PluginClash`."""
+        """The class for URLs with `scheme`. Raises `PluginNotFound` and `PluginClash`."""
         found = [entry for entry in self.entries if scheme in entry.plugin.schemes]
         return self._only(f"a {self.kind} for {scheme}: URLs", scheme, found)
 
     def clashes(self, entry: Registered[P]) -> tuple[str, ...]:
-        """What `entry` claims and another distribution claims too, in words."""
+        """The names and schemes of `entry` that another distribution also claims, in words."""
         others = [other for other in self.entries if other is not entry]
         names = [
             f"the name {entry.plugin.name} (also {o.distribution})"
@@ -87,13 +87,13 @@ class Registry(Generic[P]):
         words = {*names, *(scheme for entry in self.entries for scheme in entry.plugin.schemes)}
         message = f"no plugin provides {wanted}; installed: {', '.join(names) or 'none'}"
         extra = _EXTRAS[self.kind].get(word)
-        hint = "penstock plugins lists them; others are distributions to be installed beside it"
+        hint = "Run penstock plugins to list them; install other plugins as distributions of their own."
         for broken in self._broken:
             if word == broken.name or broken.distribution == f"penstock-{extra or word}":
-                hint = f"{broken.distribution} {broken.version} is installed but cannot be used: {broken.reason}"
+                hint = f"Repair {broken.distribution} {broken.version}, which is installed but broken: {broken.reason}"
                 return PluginNotFound(message, hint=hint)
         if extra is not None:
-            hint = f"pip install 'penstock[{extra}]'" if extra else "pip install penstock"
+            hint = f"Run pip install 'penstock[{extra}]'." if extra else "Run pip install penstock."
         elif close := get_close_matches(word, {*words, *_EXTRAS[self.kind]}, n=1):
             hint = f"Did you mean {close[0]}?"
         return PluginNotFound(message, hint=hint)

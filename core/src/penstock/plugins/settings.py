@@ -1,6 +1,6 @@
-"""A plugin's settings: from plain values to its model, with errors that an operator can act on.
+"""Validates plain values against a plugin's settings model, with errors that an operator can act on.
 
-No value is ever repeated in an error, since a misplaced one may be a password.
+Errors never quote a value: a misplaced one may be a password.
 """
 
 import re
@@ -37,7 +37,7 @@ def validated(kind: str, plugin: type[Plugin], values: Mapping[str, Any]) -> Plu
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in the settings an error is; `exact` unless it is inside a branch that pydantic tried of a `union`."""
+    """Where in the settings an error is; `exact` unless it is inside one branch of a `union`."""
 
     path: tuple[str, ...]
     siblings: tuple[str, ...]
@@ -88,7 +88,7 @@ def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
 
 
 def _branches(annotation: object, description: str = "") -> Iterator[tuple[object, str]]:
-    """The types that a union consists of, without None, each with the description that an annotation gives it."""
+    """The types in a union, without None, each with its description from the annotation."""
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
@@ -118,7 +118,7 @@ def _texts(values: object) -> Iterator[str]:
 
 
 def _repeats(reason: str, text: str, *, by_plugin: bool) -> bool:
-    """Whether `reason` quotes `text`. A short text may stand in pydantic's own sentences by chance."""
+    """Whether `reason` quotes `text`. A short text may occur in pydantic's own sentences by chance."""
     if len(text) >= _LONG_ENOUGH_TO_MEAN_ITSELF:
         return text in reason
     return by_plugin and bool(text) and re.search(rf"(?<![\w/.-]){re.escape(text)}(?![/.-]*\w)", reason) is not None

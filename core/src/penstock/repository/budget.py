@@ -1,4 +1,4 @@
-"""How `memory` is spent. Every large buffer of a run is counted here, so the sum is known before it starts."""
+"""How `memory` is divided. Every large buffer of a run is counted here, so the total is known before it starts."""
 
 import mmap
 import os
@@ -11,20 +11,20 @@ __all__ = ["BATCH", "PACK_CAPACITY", "PACK_CHUNKS", "PACK_TARGET", "SEGMENT", "B
 KIB = 1024
 MIB = 1024 * KIB
 
-#: What is read from a stream and looked up at once.
+#: Bytes of a stream that are read and looked up at once.
 BATCH = 4 * MIB
 #: Plain bytes of a segment.
 SEGMENT = 1 * MIB
-#: Sealed bytes of a pack: when a further segment might not fit, the pack is closed.
+#: Sealed bytes of a pack: it is closed when another segment might not fit.
 PACK_TARGET = 16 * MIB
-#: A pack is closed at this many chunks, however well they compress: its directory has to stay small.
+#: A pack is closed at this many chunks, however well they compress, to keep its directory small.
 PACK_CHUNKS = 32768
 #: Room for a pack's segments and its directory.
 PACK_CAPACITY = PACK_TARGET + 1 * MIB
-#: What a chunk of a loaded directory costs in a Python dictionary: its id (64), its slot (about 48 at the usual load).
+#: Bytes that a chunk of a loaded directory takes in a Python dictionary: its id (64) and its slot (about 48).
 _CHUNK_COST = 112
-#: A segment that does not compress exists four times while it is sealed: plain, with its codec byte, encrypted, and
-#: with its nonce in front.
+#: An incompressible segment exists four times while it is being sealed: plain, with its codec byte, encrypted, and with
+#: its nonce prepended.
 _SEGMENT_COST = 4 * SEGMENT
 
 _SMALLEST = 64 * MIB
@@ -32,7 +32,7 @@ _SMALLEST = 64 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many buffers of each kind a writer may have, and how many threads use them; see `of`."""
+    """How many buffers of each kind a writer has, and how many threads use them; see `of`."""
 
     batches: int
     sealing: int
@@ -45,9 +45,9 @@ class Budget:
     def of(cls, memory: int, connections: int) -> "Budget":
         """Divide `memory` bytes for a sink that takes `connections` requests at once.
 
-        A quarter goes to directories, because that is what finds duplicates; then two batches, the packs (one open,
-        the rest on their way up, as many as the sink takes), and what is left to sealing, as far as the processors can
-        use it. Raises `UsageError` for less than 64 MiB.
+        A quarter goes to directories, which find the duplicates; then come two batches, the packs (one open, the
+        others uploading, as many as the sink takes), and sealing gets the rest, as far as the processors can use it.
+        Raises `UsageError` for less than 64 MiB.
         """
         if memory < _SMALLEST:
             raise UsageError(f"memory must be at least {_SMALLEST // MIB} MiB")
@@ -69,8 +69,8 @@ class Budget:
 
 
 def new_buffer(size: int) -> mmap.mmap:
-    """A large buffer that takes memory only where it was written, and gives all of it back as soon as it is dropped.
+    """A large buffer that takes memory only for pages written to, and returns all of it as soon as it is dropped.
 
-    Memory of malloc's would do neither: freed blocks of this size stay with the process, in pieces.
+    Memory from malloc does neither: freed blocks of this size stay with the process, fragmented.
     """
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -34,15 +34,15 @@ _GRANT_DIGITS = 8
 
 
 def grant_key(number: int) -> str:
-    """The owner's log is numbered, so that two entries cannot both be the next."""
+    """An entry of the owner's log, numbered so that no two entries can both be the next."""
     return f"{GRANTS}{number:0{_GRANT_DIGITS}d}"
 
 
 def grant_number(key: str) -> int:
-    """The number of a grant's key; raises `Malformed`."""
+    """The number in a grant's key; raises `Malformed`."""
     digits = key.removeprefix(GRANTS)
     if len(digits) != _GRANT_DIGITS or not digits.isascii() or not digits.isdigit():
-        raise Malformed("not the name of a grant")
+        raise Malformed("not a valid grant name")
     return int(digits)
 
 
@@ -57,7 +57,7 @@ def session_key(session: bytes) -> str:
 
 
 def pack_key(pack: bytes) -> str:
-    """Packs are spread over 256 folders: some sinks list, and some file systems look up, better so."""
+    """A pack. Packs are spread over 256 folders: faster listings in some sinks, and lookups in some file systems."""
     name = pack.hex()
     return f"{PACKS}{name[:2]}/{name}"
 
@@ -73,9 +73,9 @@ def snapshot_key(snapshot: bytes) -> str:
 
 
 def id_of(key: str) -> bytes:
-    """The identifier that a key ends with; raises `Malformed` for a key that no Penstock wrote."""
+    """The identifier at the end of a key; raises `Malformed` for a key that Penstock cannot have written."""
     folder, _, name = key.rpartition("/")
     identifier = id_from_hex(name)
     if key != pack_key(identifier) if key.startswith(PACKS) else "/" in folder:
-        raise Malformed("an object in the wrong folder")
+        raise Malformed("the object is in the wrong folder")
     return identifier

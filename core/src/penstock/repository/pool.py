@@ -1,7 +1,7 @@
-"""Threads that make requests, and whose work can be abandoned: a request that hangs cannot be ended from outside.
+"""Threads whose requests can be abandoned: a request that hangs cannot be ended from outside.
 
-`concurrent.futures` waits for its threads when a pool is left and again when the interpreter ends, which takes up to a
-sink's deadline of minutes. These threads are daemons: an interrupted run leaves them to their requests and goes.
+`concurrent.futures` waits for its threads when a pool is closed, and again when the interpreter exits, which can take
+up to a sink's deadline of minutes. These threads are daemons: an interrupted run abandons them and exits.
 """
 
 import threading
@@ -24,10 +24,10 @@ S = TypeVar("S")
 
 
 class Workers:
-    """At most `count` threads for one run. Threads start when they are needed.
+    """At most `count` threads for one run, started on demand.
 
-    Every wait ends with `Interrupted` as soon as `stop` stops. As a context manager it waits for all of its calls,
-    after an error for those that have begun, and after an interruption for none.
+    Every wait raises `Interrupted` as soon as `stop` stops. On leaving its block, the pool waits for all calls; after
+    an error only for those that have begun; after an interruption for none.
     """
 
     def __init__(self, count: int, name: str, stop: StopToken) -> None:
@@ -37,7 +37,7 @@ class Workers:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        #: Submitted and not ended.
+        #: Submitted and not finished.
         self._open: set[Future[Any]] = set()
         self._ended = False
 
@@ -55,10 +55,10 @@ class Workers:
             self.abandon()
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Let a thread make the call. Raises `Interrupted` when the run was stopped."""
+        """Make the call in a thread. Raises `Interrupted` if the run was stopped."""
         self._stop.check()
         if self._ended:
-            raise RuntimeError(f"the pool {self._name} has ended")
+            raise RuntimeError(f"the pool {self._name} is closed")
         future: Future[T] = Future()
         with self._lock:
             self._open.add(future)
@@ -72,12 +72,12 @@ class Workers:
         return future
 
     def result(self, future: "Future[T]") -> T:
-        """What the call gave, or raised. Raises `Interrupted` when the run is stopped before."""
+        """The call's result, or its error. Raises `Interrupted` if the run is stopped first."""
         self._await(future)
         return future.result()
 
     def map(self, call: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-        """What `call` gives for each of `items`, in order; twice as many as there are threads are under way at most."""
+        """The result of `call` for each of `items`, in order; at most two calls per thread are pending at a time."""
         waiting: deque[Future[T]] = deque()
         try:
             for item in items:
@@ -91,23 +91,23 @@ class Workers:
                 future.cancel()
 
     def close(self) -> None:
-        """Wait until everything that was submitted has ended. Raises `Interrupted` when the run is stopped before."""
+        """Wait for all submitted calls to finish. Raises `Interrupted` if the run is stopped first."""
         for future in tuple(self._open):
             self._await(future)
         if not self._ended:
             self._end()
             for thread in self._threads:
-                thread.join()  # at once: all calls have ended
+                thread.join()  # returns at once: all calls have finished
 
     def cancel(self) -> None:
-        """Start nothing further, and wait for what has begun; no longer than until the run is stopped."""
+        """Start no further call, and wait for those that have begun, or until the run is stopped."""
         for future in tuple(self._open):
             future.cancel()
         with suppress(Interrupted):
             self.close()
 
     def abandon(self) -> None:
-        """Start nothing further, and wait for nothing: what runs goes on until its request ends, or the process."""
+        """Start no further call and wait for none: running calls end with their request, or with the process."""
         for future in tuple(self._open):
             future.cancel()
         if not self._ended:
@@ -131,7 +131,7 @@ class Workers:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
-            del work  # and with it the call's arguments, which may be large
+            del work  # frees the call's arguments, which may be large
 
 
 def _make(future: "Future[T]", call: Callable[[], T]) -> None:
@@ -139,7 +139,7 @@ def _make(future: "Future[T]", call: Callable[[], T]) -> None:
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that waits for it
+    except BaseException as error:  # noqa: BLE001 - any error belongs to the thread that waits for the result
         future.set_exception(error)
     else:
         future.set_result(result)

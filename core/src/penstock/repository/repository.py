@@ -1,4 +1,4 @@
-"""Making and opening a repository: whose it is, and who may do what in it."""
+"""Creating and opening a repository: who owns it, and who may do what in it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -42,12 +42,12 @@ __all__ = ["Repository", "now", "repository_id"]
 
 
 def now() -> str:
-    """The time, as it stands in documents: ISO 8601, UTC, microseconds: two runs in one second stay in order."""
+    """The time as documents hold it: ISO 8601, UTC. Microseconds keep two runs in one second in order."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class Repository:
-    """An open repository. `access` is what the one who opened it holds; `grants` the owner's log, verified."""
+    """An open repository. `access` holds the keys it was opened with, `grants` is the owner's log, verified."""
 
     def __init__(self, sink: Sink, config: RepositoryConfig, access: Access, grants: GrantLog) -> None:
         self.sink = sink
@@ -70,14 +70,14 @@ class Repository:
         chunker: ChunkerParameters | None = None,
         cost: PassphraseCost | None = None,
     ) -> "Repository":
-        """Make a repository where there is nothing yet, and open it as its owner.
+        """Create a repository in an empty place, and open it as its owner.
 
-        penstock.json is written last: without it there is no repository. Without a passphrase the owner's access has
-        to be kept as a key file, or everything is lost. Raises `RepositoryExists` when the place is not empty.
+        penstock.json is written last: without it, no repository exists. Without a passphrase, the owner's access must
+        be saved as a key file, or everything is lost. Raises `RepositoryExists` if the place is not empty.
         """
         for info in sink.list():
-            what = "a repository is" if info.key == layout.CONFIG else "objects are"
-            raise RepositoryExists(f"{what} there already: {sink.location}", hint="choose another place, or empty it")
+            what = "a repository" if info.key == layout.CONFIG else "objects"
+            raise RepositoryExists(f"{sink.location} already holds {what}", hint="Choose another place, or empty it.")
         identifier = new_id()
         parameters = chunker or ChunkerParameters()
         index_secret = even_index_secret(identifier, parameters)
@@ -96,8 +96,8 @@ class Repository:
     def open(cls, sink: Sink, unlock: Access | Secret) -> "Repository":
         """Open with a key or with a passphrase.
 
-        Raises `RepositoryMissing`, `UnsupportedFormat`, `DamagedObject`, `WrongKey` (another repository's key, or one
-        that was revoked), `WrongPassphrase`, `KeyMissing` (a passphrase, but no slot).
+        Raises `RepositoryMissing`, `UnsupportedFormat`, `DamagedObject`, `WrongKey` (another repository's key, or a
+        revoked one), `WrongPassphrase`, `KeyMissing` (a passphrase, but no slot).
         """
         found = _read_config(sink)
         if isinstance(unlock, Access):
@@ -107,7 +107,7 @@ class Repository:
             try:
                 return cls._opened(sink, found, access, slot, Role.SLOT)
             except WrongKey as error:
-                # Granting or revoking it was cut short, perhaps, and the same passphrase has another slot.
+                # Its grant or revocation may have been interrupted, and the same passphrase may have another slot.
                 refused = refused or error
         assert refused is not None
         raise refused
@@ -116,37 +116,37 @@ class Repository:
     def _opened(
         cls, sink: Sink, found: tuple[bytes, Document, RepositoryConfig], access: Access, key: bytes, role: Role
     ) -> "Repository":
-        """With `access`, if the owner granted `key` that role; the errors of `open`."""
+        """Open with `access`, provided that the owner granted `key` that role; raises what `open` does."""
         data, document, config = found
         if access.repository != config.repository:
             raise WrongKey(
                 f"the key belongs to another repository ({access.repository.hex()[:8]}) "
                 f"than {sink.location} ({config.repository.hex()[:8]})",
-                hint="use the key file that was made for this one; this host's own is found without being named",
+                hint="Use the key file made for this repository; without --key, this host's own is found.",
             )
         try:
             document.verified(access.owner.signing)
         except Malformed as error:
-            raise DamagedObject(layout.CONFIG, f"{error}; it may be forged") from None
+            raise DamagedObject(layout.CONFIG, f"{error}; may be forged") from None
         grants = read_grants(sink, access.owner.signing, digest_of(data))
         grants.require_active(key, role)
-        # Signed or sealed with other keys than everybody knows, what it writes would be damage to all readers.
+        # Readers would take anything signed or sealed with other keys than the published ones for damage.
         if access.signing is not None and access.signing.public != grants.writer(access.key):
-            raise WrongKey("the signing key is not the one that the owner granted: the key file is damaged")
+            raise WrongKey("the key file is damaged: its signing key is not the one that the owner granted")
         if access.recipient is not None and access.recipient.public != config.owner.recipient:
-            raise WrongKey("the private key is not the one of this repository's owner: the key file is damaged")
+            raise WrongKey("the key file is damaged: its private key is not that of the repository's owner")
         if access.index.proof != config.index_proof:
-            raise WrongKey("the index secret is not the one of this repository: the key file is damaged")
+            raise WrongKey("the key file is damaged: its index secret is not that of the repository")
         return cls(sink, config, access, grants)
 
     def add_slot(self, passphrase: Secret, label: str, cost: PassphraseCost | None = None) -> bytes:
-        """Let one more passphrase open the repository as its owner; the slot's id."""
+        """Add a passphrase that opens the repository as its owner; returns the slot's id."""
         slot = new_id()
         content = seal_slot(
             self.access.owner_secret, _as_text(passphrase), cost or PassphraseCost(), self.config.repository, slot
         )
         signing, _ = self.access.require_owner("a new passphrase")
-        # The slot comes first: a grant promises that it is there.
+        # The slot comes first: a grant promises that it exists.
         self.sink.put(layout.slot_key(slot), encode_document(layout.slot_key(slot), content, signing))
         self.append_grant(role=Role.SLOT, key=slot, label=label)
         return slot
@@ -161,7 +161,7 @@ class Repository:
         signing: SigningKey | None = None,
         snapshots: dict[str, str] | None = None,
     ) -> Grant:
-        """Write the next entry of the owner's log."""
+        """Append an entry to the owner's log."""
         owner, _ = self.access.require_owner("granting and revoking keys")
         number = self.grants.length + 1
         grant = Grant(
@@ -181,21 +181,21 @@ class Repository:
             _put_new(self.sink, name, document)
         except ObjectExists as error:
             raise RepositoryExists(
-                f"{name}: somebody else changed the keys at the same time", hint="try again"
+                f"{name}: somebody else changed the keys at the same time", hint="Try again."
             ) from error
         return self.grants.append(document)
 
 
 def repository_id(sink: Sink) -> bytes:
-    """What penstock.json claims to be the repository's id: good for finding a key, and for nothing else."""
+    """The repository's id as penstock.json claims it: not verified, good only for finding a key."""
     return _read_config(sink)[2].repository
 
 
 def _as_text(passphrase: Secret) -> str:
-    """The passphrase; refused where it was read from bytes that are no UTF-8, which nobody could type again."""
+    """The passphrase; refused if its bytes were not UTF-8, since nobody could type it again."""
     text = passphrase.reveal()
     if not text.isascii() and text != text.encode(errors="replace").decode():
-        raise WrongPassphrase("the passphrase is not valid UTF-8", hint="look at where it is read from")
+        raise WrongPassphrase("the passphrase is not valid UTF-8", hint="Check where it is read from.")
     return text
 
 
@@ -208,19 +208,19 @@ def _read_config(sink: Sink) -> tuple[bytes, Document, RepositoryConfig]:
         data = sink.get(layout.CONFIG)
     except ObjectMissing:
         if any(True for prefix in (layout.SESSIONS, layout.PACKS, layout.SNAPSHOTS) for _ in sink.list(prefix)):
-            raise MissingObject(layout.CONFIG, "backups are there, but what says whose they are is gone") from None
-        raise RepositoryMissing(f"there is no repository at {sink.location}", hint="penstock init makes one") from None
+            raise MissingObject(layout.CONFIG, "gone, although backups are there") from None
+        raise RepositoryMissing(f"no repository at {sink.location}", hint="Run penstock init to create one.") from None
     try:
         document = decode_document(layout.CONFIG, data)
         version = integer(document.claimed, "format")
         if version > FORMAT_VERSION:
             raise UnsupportedFormat(
-                f"{sink.location} has format {version}, as {layout.CONFIG} says; "
-                f"this Penstock reads up to {FORMAT_VERSION}",
-                hint="update Penstock",
+                f"{sink.location} has format {version} according to {layout.CONFIG}; "
+                f"this Penstock reads formats up to {FORMAT_VERSION}",
+                hint="Update Penstock.",
             )
         config = RepositoryConfig.from_json(document.claimed)
-        # Whoever that owner is: trust comes later, but damage must not look like the key of another repository.
+        # Trust in that owner comes later; this check keeps damage from looking like another repository's key.
         document.verified(config.owner.signing)
         return data, document, config
     except Malformed as error:
@@ -228,10 +228,10 @@ def _read_config(sink: Sink) -> tuple[bytes, Document, RepositoryConfig]:
 
 
 def _accesses_by_passphrase(sink: Sink, config: RepositoryConfig, passphrase: Secret) -> Iterator[tuple[Access, bytes]]:
-    """Try every slot; the owner's access, and the slot that gave it, of each that opens. Raises if none does.
+    """Try every slot; yields the owner's access and the slot's id for each that opens. Raises if none does.
 
-    The owner's private key comes out of a slot that only the passphrase opens, and only then is the public key in
-    penstock.json compared with it: nothing is believed before.
+    The owner's private key comes from a slot that only the passphrase opens. The public key in penstock.json is then
+    compared with it, and nothing is trusted before that.
     """
     damage: DamagedObject | None = None
     slots = opened = 0
@@ -246,7 +246,7 @@ def _accesses_by_passphrase(sink: Sink, config: RepositoryConfig, passphrase: Se
             continue
         if secret is not None:
             if secret.public != config.owner:
-                raise DamagedObject(layout.CONFIG, "it names another owner than the passphrase does; it may be forged")
+                raise DamagedObject(layout.CONFIG, "its owner is not the one that the passphrase opens; may be forged")
             opened += 1
             yield Access.of_owner(secret, config.repository), slot
     if opened:
@@ -254,8 +254,8 @@ def _accesses_by_passphrase(sink: Sink, config: RepositoryConfig, passphrase: Se
     if damage is not None:
         raise damage
     if not slots:
-        raise KeyMissing(f"{sink.location} has no passphrase slot", hint="use the owner's key file")
+        raise KeyMissing(f"{sink.location} has no passphrase slot", hint="Use the owner's key file.")
     raise WrongPassphrase(
         f"the passphrase opens no slot of {sink.location}",
-        hint="look for a slip and at the keyboard's layout; any of its passphrases opens it, or the owner's key file",
+        hint="Check for typing errors and the keyboard layout; any other passphrase or the owner's key file works too.",
     )

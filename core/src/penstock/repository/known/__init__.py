@@ -1,1 +1,1 @@
-"""What a writer knows of the repository: the local cache, the sparse index, and bringing both in step."""
+"""What a writer knows of the repository: the local cache, the sparse index, and how both are brought in step."""

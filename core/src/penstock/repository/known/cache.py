@@ -1,10 +1,10 @@
-"""The local cache: the sparse index, and which objects this host has seen. It can be deleted at any time.
+"""The local cache: the sparse index, and the objects that this host has seen. It can be deleted at any time.
 
-It holds no secret and no content: ids are keyed, keys of objects are public. SQLite, in a folder of mode 0700, one file
-for each place of a repository: a replica has other objects, and other locks, than its original.
+It holds no secret and no content: ids are keyed, object keys are public. It is an SQLite file in a folder of mode 0700,
+one for each location of a repository: a replica has other objects and other locks than its original.
 
-Nothing depends on it. Where its disk is full, its folder cannot be written or its file is damaged, the run goes on in
-memory or without what could not be noted, and says so once.
+Nothing depends on it. If its disk is full, its folder is not writable or its file is damaged, the run continues in
+memory, or without recording anything new, and says so once.
 """
 
 import sqlite3
@@ -43,14 +43,14 @@ CREATE TABLE IF NOT EXISTS upkeep (what TEXT PRIMARY KEY, time REAL NOT NULL) WI
 """
 _VARIABLES = 500
 _BUSY_SECONDS = 60.0
-#: How often the whole file is read to look for damage: 0.2 s for a million hooks, which stand for some 128 GiB.
+#: How often the whole file is checked for damage: 0.2 s for a million hooks, which cover some 128 GiB.
 _INTEGRITY_SECONDS = 7 * 86400.0
-#: A cache that cannot be written any more goes on in memory if it has no more bytes than this, else without writing.
+#: A cache whose file is no longer writable continues in memory up to this size in bytes, otherwise read-only.
 _COPY_BYTES = 64 * 1024 * 1024
 
 
 class PackPlace(NamedTuple):
-    """Where to find a pack's directory."""
+    """The place of a pack's directory."""
 
     pack: bytes
     directory_offset: int
@@ -59,15 +59,15 @@ class PackPlace(NamedTuple):
 
 
 def cache_file(folder: Path, repository: bytes, place: str) -> Path:
-    """The file of the repository with that id at that place (a sink's `location`)."""
+    """The cache file for the repository with that id at `place` (a sink's `location`)."""
     return folder / f"{repository.hex()}-{blake3(place.encode()).hexdigest(length=8)}" / "cache.sqlite3"
 
 
 class Cache:
-    """The cache of one repository at one place. Used by one thread at a time; several processes may use the same file.
+    """The cache of one repository at one place. One thread at a time; several processes may share the file.
 
-    `on_trouble` hears, once, why the file cannot be used: from then on everything is kept in memory, or, where that
-    would be too much, nothing new is noted. No SQLite error gets out of here.
+    `on_trouble` is told once why the file cannot be used: from then on everything is kept in memory or, if that would
+    be too much, nothing new is recorded. No SQLite error leaves this class.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Cache:
         on_trouble: Callable[[str], object],
         copy_of: sqlite3.Connection | None = None,
     ) -> None:
-        """`copy_of` is a cache in memory to begin with, in place of the file."""
+        """`copy_of` is an in-memory cache to copy instead of opening the file."""
         self.path = cache_file(folder, repository, place)
         self._made_of = (folder, repository, place)
         self._on_trouble: Callable[[str], object] | None = on_trouble
@@ -97,7 +97,7 @@ class Cache:
             self._go_on_in(_in_memory())
 
     def another(self) -> "Cache":
-        """The same cache once more, for another thread to use; a copy, where this one is in memory."""
+        """The same cache for use by another thread; a copy if this one is in memory."""
         return Cache(
             *self._made_of,
             on_trouble=self._on_trouble or (lambda _: None),
@@ -110,7 +110,7 @@ class Cache:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            # Damaged, or of another version: it is only a cache.
+            # Damaged, or of another version: it is only a cache, so start anew.
             self._discard()
             return _prepared(self.path)
 
@@ -128,11 +128,11 @@ class Cache:
     # packs and hooks
 
     def packs(self) -> dict[bytes, bool]:
-        """All packs that are known, and whether an index object lists them."""
+        """All known packs, and whether an index object lists them."""
         return {pack: bool(indexed) for pack, indexed in self._rows("SELECT pack, indexed FROM packs")}
 
     def add_packs(self, packs: Iterable[PackSummary], *, indexed: bool) -> None:
-        """Take packs in, or note that they are indexed now."""
+        """Add packs, or record that they are now indexed."""
         added = tuple(packs)
 
         def add(db: sqlite3.Connection) -> None:
@@ -160,7 +160,7 @@ class Cache:
         self._write(add)
 
     def forget_packs(self, packs: Iterable[bytes]) -> None:
-        """Packs that are gone."""
+        """Remove packs that are gone."""
         gone = tuple(packs)
 
         def forget(db: sqlite3.Connection) -> None:
@@ -173,21 +173,21 @@ class Cache:
         self._write(forget)
 
     def find(self, hooks: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-        """(hook, pack number) for every known pack that holds one of `hooks`."""
+        """(hook, pack number) for every known pack with one of `hooks`."""
         for start in range(0, len(hooks), _VARIABLES):
             some = hooks[start : start + _VARIABLES]
             marks = ",".join("?" * len(some))
             yield from self._rows(f"SELECT hook, number FROM hooks WHERE hook IN ({marks})", some)  # noqa: S608
 
     def place(self, number: int) -> PackPlace | None:
-        """Where the directory of a pack is; None for one that is no longer known."""
+        """The place of a pack's directory; None if the pack is no longer known."""
         rows = self._rows(
             "SELECT pack, directory_offset, directory_length, chunks FROM packs WHERE number = ?", (number,)
         )
         return PackPlace(*rows[0]) if rows else None
 
     def latest(self, chunks: int) -> list[int]:
-        """The numbers of the latest packs, the latest first, of at most so many chunks together."""
+        """The numbers of the latest packs, latest first, with at most `chunks` chunks in total."""
         return [
             number
             for (number,) in self._rows(
@@ -198,7 +198,7 @@ class Cache:
         ]
 
     def packs_of_other_sessions(self, sessions: Iterable[bytes]) -> set[int]:
-        """The numbers of packs with segments of a session that is not among `sessions`."""
+        """The numbers of packs with segments of a session not among `sessions`."""
         good = set(sessions)
         bad = [(one,) for (one,) in self._rows("SELECT DISTINCT session FROM pack_sessions") if one not in good]
         return {
@@ -208,37 +208,37 @@ class Cache:
     # sessions
 
     def sessions(self) -> dict[bytes, bytes]:
-        """Sessions whose signature was verified, and their writers."""
+        """Sessions with a verified signature, and their writers."""
         return dict(self._rows("SELECT session, writer FROM sessions"))
 
     def add_sessions(self, sessions: Iterable[tuple[bytes, bytes]]) -> None:
-        """Note verified sessions and their writers."""
+        """Record verified sessions and their writers."""
         self._note("INSERT OR IGNORE INTO sessions VALUES (?, ?)", sessions)
 
     # what this host has seen
 
     def seen(self) -> set[str]:
-        """Keys of all objects that were ever seen."""
+        """Keys of all objects ever seen."""
         return {key for (key,) in self._rows("SELECT key FROM seen")}
 
     def saw(self, keys: Iterable[str]) -> None:
-        """Note that these objects exist."""
+        """Record that these objects exist."""
         self._note("INSERT OR IGNORE INTO seen VALUES (?)", ((key,) for key in keys))
 
     def unsee(self, keys: Iterable[str]) -> None:
-        """Objects that were deleted on purpose."""
+        """Remove objects that were deleted on purpose."""
         self._note("DELETE FROM seen WHERE key = ?", ((key,) for key in keys))
 
     # object lock
 
     def locks(self) -> dict[str, datetime]:
-        """Until when (UTC) this host has lengthened the locks of objects; those that have ended are forgotten."""
+        """The ends (UTC) of the object locks that this host has extended; expired ones are removed."""
         self._note("DELETE FROM locks WHERE until < ?", [(datetime.now(UTC).timestamp(),)])
         rows = self._rows("SELECT key, until FROM locks")
         return {key: datetime.fromtimestamp(until, UTC) for key, until in rows}
 
     def add_locks(self, keys: Iterable[str], until: datetime) -> None:
-        """Note that they are locked until then."""
+        """Record that these objects are locked until then."""
         self._note("INSERT OR REPLACE INTO locks VALUES (?, ?)", ((key, until.timestamp()) for key in keys))
 
     # the file and its failures
@@ -247,7 +247,7 @@ class Cache:
         try:
             return self._db.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            # What cannot be read is not known.
+            # What cannot be read counts as unknown.
             self._give_up(error)
             return self._db.execute(query, parameters).fetchall()
 
@@ -266,7 +266,7 @@ class Cache:
                 _transact(self._db, change)
 
     def _retreat(self, error: sqlite3.Error) -> None:
-        """The file takes no change: go on with a copy in memory, or, where that is too large, with what it holds."""
+        """The file cannot be written: continue with a copy in memory or, if too large, with the file read-only."""
         if not isinstance(error, sqlite3.OperationalError):
             self._give_up(error)
             return
@@ -286,7 +286,7 @@ class Cache:
         self._go_on_in(kept)
 
     def _give_up(self, error: sqlite3.Error) -> None:
-        """The file cannot be read: go on with an empty cache in memory; the next run makes a new file."""
+        """The file cannot be read: continue with an empty cache in memory; the next run creates a new file."""
         self._tell(error)
         self.close()
         if not isinstance(error, sqlite3.OperationalError):
@@ -315,7 +315,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
         if version not in (0, _VERSION):
             raise sqlite3.DatabaseError("another version")
         db.execute("PRAGMA journal_mode = WAL")
-        # A crash may lose the last entries, which are then read from the repository again.
+        # A crash may lose the last entries; they are then read from the repository again.
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_SCHEMA)
         db.execute(f"PRAGMA user_version = {_VERSION}")
@@ -327,7 +327,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
 
 
 def _look_for_damage(db: sqlite3.Connection) -> None:
-    """Now and then: what goes unnoticed in between shows when it is read, and costs no more than knowing less."""
+    """Check the file once in a while. Damage in between shows on reading, and costs no more than knowing less."""
     now = datetime.now(UTC).timestamp()
     row = db.execute("SELECT time FROM upkeep WHERE what = 'integrity'").fetchone()
     if row is not None and 0 <= now - row[0] < _INTEGRITY_SECONDS:
@@ -345,7 +345,7 @@ def _in_memory() -> sqlite3.Connection:
 
 
 def _transact(db: sqlite3.Connection, change: Callable[[sqlite3.Connection], object]) -> None:
-    """BEGIN IMMEDIATE … COMMIT: `sqlite3`'s own context manager would begin a deferred one, which can fail midway."""
+    """BEGIN IMMEDIATE … COMMIT: the deferred transaction of `sqlite3`'s context manager could fail midway."""
     db.execute("BEGIN IMMEDIATE")
     try:
         change(db)

@@ -1,7 +1,7 @@
-"""The sparse index as a writer uses it: asked for hooks, answering with the packs to look into.
+"""The sparse index as a writer uses it: maps a batch's hooks to the packs worth searching.
 
-After Lillibridge et al., "Sparse Indexing" (FAST 2009): of each pack only a sample of the ids is indexed; the packs
-that a batch's sampled ids point at are loaded whole, and the batch is deduplicated against those.
+After Lillibridge et al., "Sparse Indexing" (FAST 2009): only a sample of each pack's ids is indexed; the packs that
+a batch's sampled ids point at are loaded whole, and the batch is deduplicated against them.
 """
 
 import struct
@@ -20,18 +20,18 @@ from penstock.repository.repository import Repository
 __all__ = ["KnownPack", "SparseIndex"]
 
 _ID = struct.Struct(f"{ID_BYTES}s")
-#: Shared by all directories: a number costs no memory a second time.
+#: Shared by all directories, so that each number takes memory only once.
 _NUMBERS = tuple(range(2 * PACK_CHUNKS))
 #: New directories that one batch may load.
 _LOADS_A_BATCH = 12
-#: Packs of the run itself that are kept though no hook pointed at them.
+#: How many packs of the run itself stay loaded although no hook pointed at them.
 _FRESH = 1
 
 
 class KnownPack:
-    """The chunks of one pack by id: `chunks` gives a chunk's number in the pack, `extents` where runs of them lie.
+    """The chunks of one pack by id: `chunks` gives a chunk's number in the pack, `extents` the places of runs.
 
-    `sessions` are those whose data keys its segments are sealed under.
+    `sessions` are those whose data keys seal its segments.
     """
 
     __slots__ = ("_segments", "_starts", "chunks", "sessions")
@@ -48,7 +48,7 @@ class KnownPack:
         known = cls(place.session for place in directory.segments)
         ids = [chunk for (chunk,) in _ID.iter_unpack(directory.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
-        # A chunk that a pack holds twice: the first place will do.
+        # If a pack holds a chunk twice, use the first place.
         known.chunks = dict(zip(reversed(ids), reversed(numbers[: len(ids)]), strict=True))
         start = 0
         for place in directory.segments:
@@ -73,10 +73,10 @@ class KnownPack:
 
 
 class SparseIndex:
-    """What a writer asks whether a chunk is known. Not thread-safe; holds at most `directory_chunks` chunks.
+    """Finds the packs that may hold a batch's chunks. Not thread-safe; holds at most `directory_chunks` chunks.
 
-    `unusable` are the numbers of packs that must not be deduplicated against. `on_damage` hears of packs that cannot be
-    used after all.
+    `unusable` are the numbers of packs that must not be deduplicated against. `on_damage` is told of packs that turn
+    out to be unusable.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class SparseIndex:
         self._limit = directory_chunks
         self._unusable = unusable
         self._on_damage = on_damage
-        #: The latest to be pointed at last.
+        #: In order of last use, most recent last.
         self._loaded: OrderedDict[bytes, KnownPack] = OrderedDict()
         self._held = 0
-        #: Packs of this run that no hook has pointed at yet, the oldest first.
+        #: Packs of this run that no hook has pointed at yet, oldest first.
         self._fresh: list[bytes] = []
         self._bad: set[int] = set()
 
     def add(self, pack: bytes, known: KnownPack) -> None:
-        """Take in a pack that was just written.
+        """Add a pack that was just written.
 
-        A dump that is all new finds next to nothing in its own earlier packs: only the latest are kept for nothing,
-        so that they neither take memory nor push out what earlier nights have left. A hook brings others back.
+        A dump of new data finds next to nothing in its own earlier packs. Only the latest stay loaded without a hook
+        pointing at them, so that they take no memory and do not evict packs of earlier nights. A hook reloads others.
         """
         self._make_room(len(known.chunks), ())
         self._take_in(pack, known)
@@ -113,13 +113,13 @@ class SparseIndex:
             self._drop(self._fresh[0])
 
     def warm_up(self) -> None:
-        """Load the latest packs into half of the room: last night's changes are the likeliest to come again."""
+        """Load the latest packs into half of the space: last night's changes are the likeliest to recur."""
         for number in reversed(self._cache.latest(self._limit // 2)):
             if number not in self._unusable:
                 self._load(number, ())
 
     def packs_for(self, hooks: Sequence[bytes]) -> list[KnownPack]:
-        """The packs to look for a batch in that has these hooks, the likeliest first; loads those that are not."""
+        """The packs to search for a batch with these hooks, likeliest first; loads missing ones."""
         merits: dict[bytes, int] = {}
         missing = []
         for hook in hooks:
@@ -138,7 +138,7 @@ class SparseIndex:
         return list(reversed(self._loaded.values()))
 
     def _load_for(self, missing: Sequence[bytes], merits: dict[bytes, int]) -> None:
-        """Load the packs that most of these hooks point at, as many as fit beside those that have merits already."""
+        """Load the packs that most of these hooks point at, as many as fit beside those already in `merits`."""
         found: dict[int, set[bytes]] = {}
         for hook, number in self._cache.find(missing):
             if number not in self._bad and number not in self._unusable:
@@ -158,14 +158,14 @@ class SparseIndex:
             self._loaded.move_to_end(pack)
 
     def _load(self, number: int, keep: Container[bytes]) -> bytes | None:
-        """Load a pack, if it fits beside those to `keep`; its id."""
+        """Load a pack if it fits beside those in `keep`; returns its id, or None."""
         place = self._cache.place(number)
         if place is None or place.pack in self._loaded or not self._make_room(place.chunks, keep):
             return None
         try:
             directory = read_directory(self._repository, place.pack, place.directory_offset, place.directory_length)
         except (DamagedObject, MissingObject) as error:
-            # Its chunks are stored anew: a damaged pack must not spread into new snapshots.
+            # Its chunks are stored again: damage must not spread to new snapshots.
             self._bad.add(number)
             self._on_damage(error)
             return None
@@ -173,12 +173,12 @@ class SparseIndex:
         return place.pack
 
     def _make_room(self, chunks: int, keep: Container[bytes]) -> bool:
-        """Drop what was not pointed at for longest, but for what is to `keep`; whether there is room now."""
+        """Drop the least recently used packs not in `keep`; returns whether the new chunks fit."""
         for pack in [pack for pack in self._loaded if pack not in keep]:
             if self._held + chunks <= self._limit:
                 break
             self._drop(pack)
-        # One pack may always be loaded, however large it is.
+        # One pack may always be loaded, however large.
         return self._held + chunks <= self._limit or not self._loaded
 
     def _take_in(self, pack: bytes, known: KnownPack) -> None:

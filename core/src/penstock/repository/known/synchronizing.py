@@ -1,4 +1,4 @@
-"""Bringing a writer's cache in step with the repository, before a dump begins: requests side by side, cache in line."""
+"""Brings a writer's cache in step with the repository before a dump: parallel requests, one thread for the cache."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,10 +20,10 @@ OnDamage = Callable[[RepositoryError], None]
 
 
 def synchronize(repository: Repository, cache: Cache, workers: Workers, on_damage: OnDamage) -> set[int]:
-    """Bring the cache in step with the repository: index objects first, then packs that no index lists yet.
+    """Bring the cache in step with the repository: index objects first, then packs not yet in any index.
 
-    The numbers of packs that must not be deduplicated against: their session is gone, or of a revoked writer.
-    Raises `UnsupportedFormat` where a later version has begun to prune.
+    Returns the numbers of packs that must not be deduplicated against, because their session is gone or its writer
+    was revoked. Raises `UnsupportedFormat` if a later version has begun to prune.
     """
     if any(True for _ in repository.sink.list(layout.TOMBSTONES)):
         raise UnsupportedFormat(
@@ -86,7 +86,7 @@ def _read_unindexed_packs(repository: Repository, cache: Cache, workers: Workers
 
 
 def _good_sessions(repository: Repository, cache: Cache, workers: Workers, on_damage: OnDamage) -> Iterable[bytes]:
-    """The sessions whose writers are not revoked, verified."""
+    """Verified sessions whose writers are not revoked."""
     known = cache.sessions()
     good, new = [], []
     for info in repository.sink.list(layout.SESSIONS):

@@ -1,1 +1,1 @@
-"""Who may do what: access, the log of grants, and the keys that the owner makes and revokes."""
+"""Who may do what: access, the log of grants, and the keys that the owner creates and revokes."""

@@ -1,4 +1,4 @@
-"""Access: what somebody holds who opens a repository, and the key files that carry it."""
+"""Access: the role and secrets with which a repository is opened, and the key files that hold them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +15,9 @@ _KEY_FILE_VERSION = 1
 
 @dataclass(frozen=True)
 class Access:
-    """A role in one repository and the secrets that make it so; its repr shows none of them.
+    """A role in one repository and the secrets behind it; its repr shows none of them.
 
-    `signing` signs what this role writes; `recipient` opens data keys and is the owner's alone.
+    `signing` signs what this role writes; `recipient` opens data keys and belongs to the owner alone.
     """
 
     role: Role
@@ -45,7 +45,7 @@ class Access:
 
     @property
     def owner_secret(self) -> OwnerSecret:
-        """The owner's secret; raises `RoleForbids` for everybody else."""
+        """The owner's secret; raises `RoleForbids` for any other role."""
         signing, recipient = self.require_owner("this")
         return OwnerSecret(signing, recipient, self.index.secret)
 
@@ -62,7 +62,7 @@ class Access:
         return self.signing
 
     def to_key_file(self) -> bytes:
-        """The content of a key file: one line of JSON. Secret: it belongs into a file of mode 0600."""
+        """The content of a key file: one line of JSON. Secret: store it with mode 0600."""
         return encode_json(self._content()) + b"\n"
 
     def _content(self) -> dict[str, Any]:
@@ -80,17 +80,17 @@ class Access:
 
     @classmethod
     def from_key_file(cls, data: bytes, origin: str) -> "Access":
-        """The reverse; raises `KeyProblem` that names `origin` and no content."""
+        """Parse a key file; raises `KeyProblem`, which names `origin` and quotes no content."""
         try:
             content = decode_json(data.strip())
             if integer(content, "penstock_key") != _KEY_FILE_VERSION:
-                raise Malformed("it was written by a later version")
+                raise Malformed("written by a later version")
             role = Role(text(content, "role"))
             signing, recipient = content.get("ed25519"), content.get("recipient")
             if role is Role.SLOT or (signing is None) is not (role is Role.MAINTAINER):
-                raise Malformed(f"it does not hold what a {role} key consists of")
+                raise Malformed(f"its content does not match a {role} key")
             if (recipient is None) is (role is Role.OWNER):
-                raise Malformed(f"it does not hold what a {role} key consists of")
+                raise Malformed(f"its content does not match a {role} key")
             repository = id_from_hex(content.get("repository"))
             found = cls(
                 role=role,
@@ -102,10 +102,10 @@ class Access:
                 signing=None if signing is None else SigningKey.from_hex(signing),
                 recipient=None if recipient is None else DecapsulationKey.from_json(recipient),
             )
-            # What is left out is null. What nobody would read is damage, which may have been something else before.
+            # Missing entries are null. Anything unknown is damage: it may once have been a known entry.
             if {**dict.fromkeys(found._content()), **content} != found._content():
-                raise Malformed("it holds more than a key file does")
+                raise Malformed("it holds unknown entries")
             return found
         except ValueError as error:
-            reason = str(error) if isinstance(error, Malformed) else "it holds no known role"
+            reason = str(error) if isinstance(error, Malformed) else "unknown role"
             raise KeyProblem(f"{origin} is not a Penstock key file: {reason}") from None

@@ -1,4 +1,4 @@
-"""The owner's log of grants: who may write, who may keep house, which passphrases open the repository."""
+"""The owner's log of grants: writers, maintainers, and the passphrases that open the repository."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,29 +16,29 @@ __all__ = ["GrantLog", "Grantee", "read_grants"]
 
 @dataclass(frozen=True, slots=True)
 class Grantee:
-    """What became of one key: its grant, and its revocation if there is one."""
+    """One key's history: its grant, and its revocation, if any."""
 
     grant: Grant
     revocation: Grant | None = None
 
     @property
     def active(self) -> bool:
-        """Whether the key is good for anything new."""
+        """Whether the key is still valid."""
         return self.revocation is None
 
 
 class GrantLog:
-    """The whole log, verified: every entry signed by the owner, none left out before the last that is there."""
+    """The whole log, verified: every entry signed by the owner, none missing before the last one present."""
 
     def __init__(self, owner: VerifyingKey, root: str) -> None:
         self._owner = owner
-        #: The digest of the last entry, or of penstock.json: what the next entry follows.
+        #: The digest of the last entry, or of penstock.json: `previous` of the next entry.
         self.head = root
         self.length = 0
         self._grantees: dict[bytes, Grantee] = {}
 
     def append(self, data: bytes) -> Grant:
-        """Verify the next entry, as it is stored, and take it in; raises `DamagedObject`."""
+        """Verify the next entry, given in its stored form, and append it; raises `DamagedObject`."""
         key = layout.grant_key(self.length + 1)
         try:
             grant = Grant.from_json(decode_document(key, data).verified(self._owner))
@@ -46,9 +46,9 @@ class GrantLog:
             raise DamagedObject(key, str(error)) from None
         known = self._grantees.get(grant.key)
         if grant.number != self.length + 1 or grant.previous != self.head:
-            raise DamagedObject(key, "it does not follow the entry before it")
+            raise DamagedObject(key, "does not follow the previous entry")
         if (known is None) is grant.revoked or (known is not None and not known.active):
-            raise DamagedObject(key, "it contradicts the entries before it")
+            raise DamagedObject(key, "contradicts the previous entries")
         self._grantees[grant.key] = Grantee(grant) if known is None else replace(known, revocation=grant)
         self.head = digest_of(data)
         self.length += 1
@@ -62,11 +62,11 @@ class GrantLog:
         return self._grantees.get(key)
 
     def active(self, role: Role) -> Iterator[Grantee]:
-        """The keys of a role that are not revoked."""
+        """The keys of a role, without revoked ones."""
         return (grantee for grantee in self if grantee.active and grantee.grant.role is role)
 
     def writer(self, key: bytes) -> VerifyingKey | None:
-        """The key that verifies what `key` signed, also when it was revoked since; None for a stranger."""
+        """The key that verifies signatures by `key`, even if it has been revoked; None if it is not a known writer."""
         if key == OWNER_ID:
             return self._owner
         grantee = self._grantees.get(key)
@@ -80,24 +80,24 @@ class GrantLog:
         return grantee is not None and not grantee.active
 
     def pinned_snapshots(self, key: bytes) -> Mapping[str, str] | None:
-        """For a revoked writer the snapshots of it that stay good, {id: digest}; None for one that was not revoked."""
+        """The snapshots of a revoked writer that remain valid, {id: digest}; None if it was not revoked."""
         grantee = self._grantees.get(key)
         return grantee.revocation.snapshots if grantee is not None and grantee.revocation is not None else None
 
     def require_active(self, key: bytes, role: Role) -> None:
-        """Raise `WrongKey` unless the owner granted `key` that role, and did not revoke it."""
+        """Raise `WrongKey` unless the owner granted `key` that role and did not revoke it."""
         if role is Role.OWNER and key == OWNER_ID:
             return
         grantee = self._grantees.get(key)
         if grantee is None or grantee.grant.role is not role:
             raise WrongKey(
                 "the owner of this repository never granted this key",
-                hint="if that is not so, the end of the log of grants is gone: another key opens it for penstock check",
+                hint="If it was granted, the end of the log of grants is missing: run penstock check with another key.",
             )
         if not grantee.active:
             raise WrongKey(
                 f"the owner of this repository revoked this key ({grantee.grant.label})",
-                hint="its owner makes another: penstock key add, or penstock key add-passphrase",
+                hint="Ask the owner for another: penstock key add, or penstock key add-passphrase.",
             )
 
 

@@ -1,4 +1,4 @@
-"""Keys of a repository: made, listed and revoked by its owner."""
+"""The keys of a repository: created, listed and revoked by its owner."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ __all__ = ["KeyEntry", "add_key", "add_slot", "entries", "revoke"]
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One key of a repository, for lists. Times are ISO 8601 in UTC."""
+    """One key of a repository, for listings. Times are ISO 8601 in UTC."""
 
     role: Role
     key: bytes
@@ -27,9 +27,11 @@ class KeyEntry:
 
 
 def add_key(repository: Repository, role: Role, label: str) -> Access:
-    """Make and grant a writer or maintainer key. What it returns exists nowhere else: keep it in a key file."""
+    """Create and grant a writer or maintainer key. The result exists nowhere else: keep it in a key file."""
     if role not in (Role.WRITER, Role.MAINTAINER):
-        raise UsageError(f"a {role} key cannot be made", hint="writer or maintainer; the owner's is exported instead")
+        raise UsageError(
+            f"a {role} key cannot be created", hint="Choose writer or maintainer, or export the owner's key."
+        )
     signing = SigningKey.generate() if role is Role.WRITER else None
     key = new_id()
     repository.append_grant(role=role, key=key, label=label, signing=signing)
@@ -45,12 +47,12 @@ def add_key(repository: Repository, role: Role, label: str) -> Access:
 
 
 def add_slot(repository: Repository, passphrase: Secret, label: str) -> bytes:
-    """Let one more passphrase open the repository as its owner; the slot's id."""
+    """Add a passphrase that opens the repository as its owner; returns the slot's id."""
     return repository.add_slot(passphrase, label)
 
 
 def entries(repository: Repository) -> list[KeyEntry]:
-    """All keys that were ever granted, in the order in which they were."""
+    """All keys ever granted, oldest first."""
     return [
         KeyEntry(
             grantee.grant.role,
@@ -66,16 +68,16 @@ def entries(repository: Repository) -> list[KeyEntry]:
 def revoke(repository: Repository, key: bytes) -> None:
     """Revoke a key.
 
-    A writer's snapshots of until now stay good, by name and digest; whatever else turns up with its signature is
-    refused. A passphrase's slot is deleted. What the holder of a key copied before, no revocation takes back.
+    A writer's existing snapshots remain valid, pinned by name and digest; any other with its signature is refused. A
+    passphrase's slot is deleted. Revocation cannot take back what the holder of a key has already copied.
     """
     repository.access.require_owner("revoking a key")
     grantee = repository.grants.find(key)
     if grantee is None or not grantee.active:
-        raise KeyMissing(f"there is no active key {key.hex()}")
+        raise KeyMissing(f"no active key {key.hex()}")
     role = grantee.grant.role
     if role is Role.SLOT and len(list(repository.grants.active(Role.SLOT))) == 1:
-        raise UsageError("this is the last passphrase", hint="add another first: penstock key add-passphrase")
+        raise UsageError("this is the last passphrase", hint="Add another first: penstock key add-passphrase.")
     snapshots = {}
     if role is Role.WRITER:
         snapshots = {entry.id.hex(): entry.digest for entry in list_snapshots(repository) if entry.sealed.writer == key}

@@ -1,9 +1,9 @@
-"""The index secret of a new repository: one whose chunker cuts tables of padded rows evenly.
+"""The index secret of a new repository, chosen so that its chunker cuts tables of padded rows evenly.
 
-In such tables few windows differ, so a seed that finds no cut in the padding sees a cut now and then, and one that does
-find it sees some in every row: chunks of 5 KiB, of which a changed row spoils a whole one, or of 500 bytes, whose
-entries outweigh the data, from pieces of 64, which take time to put together. Of a few secrets the best is taken, by
-what it makes of made-up rows; which of them it was is worth five bits of 256 to an attacker.
+Such tables have few distinct windows. A seed that does not cut in the padding rarely cuts at all: chunks of 5 KiB, and
+a changed row spoils a whole one. A seed that does cuts in every row: chunks of 500 bytes, whose entries outweigh the
+data, made of pieces of 64 bytes, which take time to join. Several candidates cut a table of generated rows, and the
+best is taken; the choice is worth five bits of 256 to an attacker.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from penstock.format.keys import IndexSecret, new_secret
 __all__ = ["even_index_secret"]
 
 _CANDIDATES = 32
-#: Bytes. Smaller chunks on average cost more in directories and in CPU than they save, and so do smaller pieces.
+#: Bytes. Chunks smaller than this on average cost more in directories and CPU than they save; so do smaller pieces.
 _SMALLEST_MEAN = 1400
-#: What fills the space in files and tables.
+#: Bytes that fill unused space in files and tables.
 _FILLINGS = (b"\0", b" ", b"0", b"\xff")
 _FILLED = 16 * 1024
 
 
 def even_index_secret(repository: bytes, parameters: ChunkerParameters) -> bytes:
-    """A new index secret for `repository`, for whose seed the chunk that a changed byte lies in is small on average."""
+    """A new index secret for `repository`: under its seed, the chunk around a changed byte is small on average."""
     table = memoryview(b"".join(_rows()))
     fillings = [memoryview(filling * _FILLED) for filling in _FILLINGS]
     first_cut = replace(parameters, joined_below=0, split_above=0)
@@ -36,7 +36,7 @@ def even_index_secret(repository: bytes, parameters: ChunkerParameters) -> bytes
         spoiled = sum(length * length for length in lengths) / len(table)
         if best is not None and (_small(lengths, table), spoiled) >= best[:2]:
             continue
-        # Each filling by itself: of all together, those that are not cut would hide the one that is.
+        # Each filling separately: taken together, the uncut ones would hide one that is cut to pieces.
         cuts = [(lengths, table), (pieces.cut(table, last=True), table)]
         cuts += [(cutter.cut(filling, last=True), filling) for filling in fillings for cutter in (pieces, whole)]
         candidate = (any(_small(*cut) for cut in cuts), spoiled, secret)
@@ -50,7 +50,7 @@ def _small(lengths: list[int], data: memoryview) -> bool:
 
 
 def _rows() -> Iterator[bytes]:
-    """A megabyte in the form of COPY: a number, two small ones, and padding."""
+    """A megabyte in COPY format: a number, two small ones, and padding."""
     for first in range(7_000, 3_000_000, 28_789):
         for number in range(first, first + 100):
             yield b"%d\t%d\t0\t%84s\n" % (number, number // 100_000 + 1, b"")

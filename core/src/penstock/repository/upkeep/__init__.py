@@ -1,1 +1,1 @@
-"""What keeps a repository alive: locks on the objects that snapshots need."""
+"""Upkeep of a repository: locks on the objects that snapshots need."""

@@ -1,4 +1,4 @@
-"""Object lock: what a new snapshot needs stays locked as long as the snapshot itself, however old it is."""
+"""Object lock: the objects that a new snapshot needs stay locked as long as the snapshot, however old they are."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,22 +12,22 @@ from penstock.repository.repository import Repository
 
 __all__ = ["foundations", "prolong_locks"]
 
-#: A lock is lengthened by more than is needed, so that it need not be done again every night: by this part of it.
+#: Locks are extended by this fraction more than needed, so that not every night has to extend them again.
 _AHEAD = 8
 
 
 def foundations(repository: Repository) -> list[str]:
-    """The keys of what every restore needs, whatever it restores."""
+    """The keys of the objects that every restore needs."""
     grants = [layout.grant_key(number) for number in range(1, repository.grants.length + 1)]
     slots = [layout.slot_key(grantee.grant.key) for grantee in repository.grants.active(Role.SLOT)]
     return [layout.CONFIG, *grants, *slots]
 
 
 def prolong_locks(repository: Repository, cache: Cache, keys: Iterable[str], workers: Workers) -> list[str]:
-    """See to it that objects stay locked as long as if they were put now; gives the keys of those that are gone.
+    """Extend locks so that they last as long as if the objects were put now; returns the keys of missing objects.
 
-    The cache knows what this host lengthened before, which saves most requests. Does nothing in a sink that locks no
-    objects. Raises what the sink raises: a snapshot must not be committed on locks that may end before its own.
+    The cache remembers the locks that this host extended, which saves most requests. Does nothing in a sink without
+    object lock. Raises what the sink raises: a snapshot must not depend on locks that may end before its own.
     """
     retention = repository.sink.retention
     if retention is None:

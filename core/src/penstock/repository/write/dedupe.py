@@ -1,4 +1,4 @@
-"""Deduplication: a batch of a stream goes in, and the places of its chunks come out, stored before or now."""
+"""Deduplication: takes a batch of a stream and gives the places of its chunks, whether known or newly stored."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from penstock.repository.write.packer import Packer
 
 __all__ = ["Deduplicator"]
 
-#: Less of a batch than one in so many, by number and by bytes, is little.
+#: Less than one chunk in 16, or one byte in 128, of a batch counts as little.
 _LITTLE_CHUNKS = 16
 _LITTLE_BYTES = 128
 _SAMPLE = 512
@@ -20,9 +20,9 @@ _Run = tuple[KnownPack, int, int]
 
 
 class Deduplicator:
-    """Cuts batches into chunks, finds those that are known and stores the others. Used by one thread.
+    """Cuts batches into chunks, finds the known ones and stores the others. Used by one thread.
 
-    `sessions` are those under whose keys the chunks that it has placed so far are sealed.
+    `sessions` are those whose keys seal the chunks placed so far.
     """
 
     def __init__(self, chunker: Chunker, id_key: bytes, index: SparseIndex, packer: Packer) -> None:
@@ -31,13 +31,13 @@ class Deduplicator:
         self._index = index
         self._packer = packer
         self.sessions: set[bytes] = set()
-        #: How many bytes at the end of the last batch belong to a chunk that goes on in the next.
+        #: Bytes at the end of the last batch that belong to a chunk continuing in the next.
         self.rest = 0
 
     def extents(self, data: memoryview, *, last: bool) -> Iterator[tuple[SegmentId, int, int]]:
-        """(segment, its first chunk, chunks) for one run of chunks after the other, to the end of the batch.
+        """(segment, first chunk, number of chunks) for each run of chunks, to the end of the batch.
 
-        `data` begins with the `rest` of the batch before. After the iteration `rest` is that of this one.
+        `data` begins with the `rest` of the previous batch. After the iteration, `rest` is that of this one.
         """
         lengths = self._chunker.cut(data, last=last)
         ids = chunk_ids(self._id_key, data, lengths)
@@ -56,15 +56,15 @@ class Deduplicator:
 
 
 def _little_known(ids: list[bytes], lengths: list[int], packs: Sequence[KnownPack]) -> bool:
-    """Whether so little of a batch is known, or comes twice in it, that all of it is best stored as new.
+    """Whether so little of a batch is known or repeated that all of it is best stored as new.
 
-    A chunk here and there breaks the runs that a recipe is made of, and saves next to nothing: what the segment before
-    it holds, too, compresses to little more than its entry in the directory.
+    Known chunks here and there break up the runs that make a recipe, and save next to nothing: a chunk that its segment
+    already holds compresses to little more than its entry in the directory.
     """
     distinct = set(ids)
     twice = len(ids) - len(distinct)
     if not twice:
-        # Of a large batch a sample tells, since what is known comes in runs.
+        # For a large batch a sample suffices, since known chunks come in runs.
         sample = ids[:: max(1, len(ids) // _SAMPLE)]
         if all(pack.chunks.keys().isdisjoint(sample) for pack in packs):
             return True
@@ -84,10 +84,9 @@ def _little_known(ids: list[bytes], lengths: list[int], packs: Sequence[KnownPac
 
 
 class _Placing:
-    """Finds or stores the chunks of one batch, in order, and gives their runs.
+    """Finds or stores the chunks of one batch, in order, and yields their runs.
 
-    Runs are what makes it quick: chunks that follow one another where they are known, and new ones that are stored
-    together.
+    Runs make it fast: known chunks that follow one another in their pack, and new ones that are stored together.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class _Placing:
         self._ids = ids
         self._lengths = lengths
         self._data = data
-        #: What is new and not stored yet: the ids, the first one's number in the batch, and where its bytes begin.
+        #: New chunks not stored yet: their ids, the number of the first in the batch, and the offset of its bytes.
         self._new: set[bytes] = set()
         self._new_from = self._new_start = 0
 
@@ -108,7 +107,7 @@ class _Placing:
         run: KnownPack | None = None
         first = following = start = 0
         for at, (chunk, length) in enumerate(zip(self._ids, self._lengths, strict=True)):
-            # The usual case by far on a later night: the chunk goes on where the run before it ended.
+            # By far the most common case on a later night: the chunk continues the run.
             if run is not None and run.chunks.get(chunk) == following:
                 following += 1
                 start += length
@@ -116,7 +115,7 @@ class _Placing:
             if run is not None:
                 yield run, first, following
             if chunk in new:
-                # It has to be stored before it can be found; which may close the pack, and then it is new again.
+                # Store it so that it can be found. That may close the pack, and then it is new again.
                 yield from self._stored(at, start)
             run, first = self._find(chunk)
             if run is None:
@@ -142,7 +141,7 @@ class _Placing:
         return None, 0
 
     def _stored(self, end: int, stop: int) -> Iterator[_Run]:
-        """Store what is new, up to the chunk `end` of the batch, which begins at `stop`."""
+        """Store the new chunks up to chunk `end` of the batch, which begins at offset `stop`."""
         begin = self._new_from
         yield from self._packer.add(self._ids[begin:end], self._lengths[begin:end], self._data[self._new_start : stop])
         self._new.clear()

@@ -1,4 +1,4 @@
-"""Reading a stream ahead of the work on it: one thread fills batches while another cuts and looks up the one before."""
+"""Read-ahead for a stream: one thread fills batches while another cuts and looks up the previous one."""
 
 import queue
 import threading
@@ -14,24 +14,24 @@ from penstock.repository.budget import BATCH, new_buffer
 
 __all__ = ["Batch", "Intake"]
 
-#: How long an aborted stream may take to let its reader go.
+#: How long an aborted stream may take to release its reader.
 _ABORT_SECONDS = 3.0
 
 
 @dataclass(slots=True)
 class Batch:
-    """The next bytes of a stream, with what was carried over from the batch before in front of them."""
+    """The next bytes of a stream, after those carried over from the previous batch."""
 
     data: memoryview
     last: bool
 
 
 class Intake:
-    """Reads a stream into as many buffers as it was given, and its digest on the way.
+    """Reads a stream into the given buffers and computes its digest.
 
-    Iterate over it within its `with` block, and tell `carry` of each batch how many bytes at its end are to come again
-    in front of the next. Leaving the block before the end aborts the stream, and waits a few seconds for the thread.
-    The iteration raises what reading raises, and `Interrupted` as soon as `stop` stops.
+    Iterate over it inside its `with` block, and call `carry` for each batch with the number of bytes at its end to
+    repeat in front of the next. Leaving the block early aborts the stream and waits a few seconds for the thread. The
+    iteration raises what reading raises, and `Interrupted` as soon as `stop` stops.
     """
 
     def __init__(self, stream: DumpStream, buffers: list[mmap], headroom: int, stop: StopToken) -> None:
@@ -59,22 +59,22 @@ class Intake:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._free.put(None)
         if kind is not None:
-            # The thread may be waiting for bytes that never come.
+            # The thread may be waiting for bytes that will never come.
             self._stream.abort()
-        # A stream that an abort does not wake keeps the thread, which ends with the process.
+        # If aborting the stream does not wake the thread, it ends with the process.
         self._thread.join(None if kind is None else _ABORT_SECONDS)
 
     @staticmethod
     def make_buffers(count: int, headroom: int) -> list[mmap]:
-        """Buffers for `count` batches; at least two, so that reading and working overlap."""
+        """Buffers for `count` batches; at least two, so that reading and processing overlap."""
         return [new_buffer(headroom + BATCH) for _ in range(max(2, count))]
 
     def carry(self, length: int) -> None:
-        """The last `length` bytes of the current batch come again in front of the next one."""
+        """Repeat the last `length` bytes of the current batch in front of the next one."""
         self._carry = length
 
     def digest(self) -> bytes:
-        """Of the whole stream, once the iteration has ended."""
+        """The digest of the whole stream, once the iteration has ended."""
         return self._digest.digest()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -99,7 +99,7 @@ class Intake:
             yield Batch(memoryview(buffer)[start:previous_end], last)
 
     def _fill(self) -> None:
-        """In the reading thread: whole batches, so that small reads from a pipe do not make small batches."""
+        """The reading thread: fills batches completely, so that short reads from a pipe do not make short batches."""
         try:
             while (buffer := self._free.get()) is not None:
                 view = memoryview(buffer)[self._headroom :]
@@ -114,5 +114,5 @@ class Intake:
                 self._full.put((buffer, filled, last))
                 if last:
                     return
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that waits for us
+        except BaseException as error:  # noqa: BLE001 - any error belongs to the thread that waits for this one
             self._full.put(error)

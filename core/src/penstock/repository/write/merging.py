@@ -1,4 +1,4 @@
-"""Streams that were written apart become one snapshot: one table of segments, and recipes that go by it."""
+"""Combines separately written streams for one snapshot: one segment table, and recipes renumbered to match it."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ __all__ = ["merged"]
 
 
 def merged(streams: Sequence[StoredStream]) -> tuple[tuple[SegmentId, ...], list[bytes]]:
-    """The segments of all streams, each once and in the order of their first use; and each stream's recipe by them."""
+    """The segments of all streams, each once, in order of first use; and each stream's recipe numbered by them."""
     table: dict[SegmentId, int] = {}
     recipes = []
     for stream in streams:

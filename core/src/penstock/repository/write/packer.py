@@ -1,7 +1,7 @@
 """From new chunks to packs in the sink: open segment → zstd and AES on threads → open pack → PUT on threads.
 
-Every buffer is made at the start and goes round: segment buffers from here to a sealing thread and back, pack buffers
-to an uploading thread and back. When none is free, `add` waits, and so does everything in front of it.
+All buffers are allocated at the start and reused: segment buffers go to a sealing thread and back, pack buffers to an
+uploading thread and back. When none is free, `add` blocks, and with it everything upstream.
 """
 
 from array import array
@@ -35,13 +35,13 @@ from penstock.repository.repository import Repository
 
 __all__ = ["Packer"]
 
-#: `compression = "auto"`: new data that comes scattered among much that is known is little, and worth more effort.
+#: `compression = "auto"`: new data scattered among known data is little, and worth more effort.
 _LEVEL = 3
 _LEVEL_SCATTERED = 9
-#: And what compresses so well by itself that the segment before came to a 32nd of its length gains nothing by level 3.
+#: Where the previous segment compressed to less than 1/32 of its size, level 3 gains nothing.
 _LEVEL_EASY = 1
 _EASY = 32
-#: It counts as scattered when a segment took more of the stream than this; a batch is the unit of counting.
+#: New data counts as scattered if a segment spans more of the stream than this, counted in batches.
 _SCATTERED = 6 * SEGMENT
 
 
@@ -57,7 +57,7 @@ class _Sealing:
 
 
 class _OpenPack:
-    """The pack that is being filled."""
+    """The pack being filled."""
 
     def __init__(self, buffer: mmap, session: bytes) -> None:
         self.id = new_id()
@@ -72,10 +72,10 @@ class _OpenPack:
 
 
 class Packer:
-    """Takes new chunks in order and brings them into packs. Used by one thread; call `close` or `abort` at the end.
+    """Takes new chunks in order and stores them in packs. Used by one thread; call `close` or `abort` at the end.
 
-    `closed` is called for every pack that is on its way, `landed` when it is durably in the sink; both in the caller's
-    thread.
+    `closed` is called for every pack whose upload begins, `landed` when it is durably in the sink; both in the
+    caller's thread.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Packer:
         self._in_flight = 0
         self._uploads: deque[tuple[Future[None], mmap, PackSummary]] = deque()
         self._pack = _OpenPack(self._pack_buffers.pop(), self._session)
-        #: The chunks of the open pack. Another object after an `add` that opened another pack.
+        #: The chunks of the open pack. Replaced when `add` opens another pack.
         self.known = self._pack.known
         self._segment = self._segment_buffers.pop()
         self._filled = 0
@@ -112,17 +112,17 @@ class Packer:
         self._easy = False
 
     def passed(self, size: int) -> None:
-        """The stream went on by a batch of `size` bytes, new or known: what the compression level is chosen by."""
+        """The stream has advanced by a batch of `size` bytes, new or known. The compression level depends on it."""
         self._passed += size
 
     def add(
         self, ids: Sequence[bytes], lengths: Sequence[int], data: memoryview
     ) -> Iterator[tuple[KnownPack, int, int]]:
-        """Store chunks that lie in `data` one after the other, whether or not they were stored before.
+        """Store chunks that lie in `data` one after another, whether or not they are known.
 
-        Of a chunk that comes twice the last place is the one that is known. Gives (pack, its first chunk, the one after
-        its last) for every run of them that came to lie together; when a pack is closed, `known` is another one. A
-        segment is full when the next chunk does not fit.
+        Yields (pack, first chunk, one past the last chunk) for every run stored together; `known` is replaced when a
+        pack is closed. Of a chunk that occurs twice, the last place is remembered. A segment is full when the next
+        chunk does not fit.
         """
         ends = list(accumulate(lengths))
         done = start = 0
@@ -145,7 +145,7 @@ class Packer:
             done, start = stop, end
 
     def close(self) -> None:
-        """Seal and upload what is left, and wait until all of it has landed."""
+        """Seal and upload the rest, and wait until all of it is in the sink."""
         self._close_segment()
         self._close_pack()
         self._collect_uploads(0)
@@ -153,7 +153,7 @@ class Packer:
         self._uploaders.close()
 
     def abort(self, *, wait: bool) -> None:
-        """Give up: nothing further is started. `wait` for uploads that have begun, or leave them to themselves."""
+        """Give up: start nothing further. With `wait`, wait for uploads that have begun; otherwise abandon them."""
         for workers in (self._sealers, self._uploaders):
             if wait:
                 workers.cancel()
@@ -166,14 +166,14 @@ class Packer:
         pack.known.begin_segment(SegmentId(pack.id, pack.segments), self._segment_first)
 
     def _room_for_segment(self) -> _OpenPack:
-        """The pack that the next segment goes into, which may be a new one."""
+        """The pack for the next segment, possibly a new one."""
         pack = self._pack
         if not pack.segments:
             return pack
         if len(pack.ids) + SEGMENT // 512 > PACK_CHUNKS:
             return self._close_pack()
         if pack.size + self._in_flight + SEGMENT + OVERHEAD > PACK_TARGET:
-            # What is being sealed was counted as if it did not compress at all: look again when it is done.
+            # Segments being sealed were counted as incompressible: check again when they are done.
             self._collect_sealed(0)
             if pack.size + SEGMENT + OVERHEAD > PACK_TARGET:
                 return self._close_pack()
@@ -194,12 +194,12 @@ class Packer:
         self._sealing.append(_Sealing(segment, self._filled, chunks, self._segment, sealed))
         self._in_flight += self._filled + OVERHEAD + 1
         self._filled = self._passed = 0
-        # All but one may go on, if that leaves a buffer for the next segment.
+        # Wait for the oldest only if no buffer is free for the next segment.
         self._collect_sealed(len(self._sealing) - (not self._segment_buffers))
         self._segment = self._segment_buffers.pop()
 
     def _collect_sealed(self, left: int) -> None:
-        """Put sealed segments into the pack, in order: those that are done, and others until at most `left` are not."""
+        """Append sealed segments to the pack, in order: all that are done, and others until at most `left` remain."""
         pack = self._pack
         while self._sealing and (len(self._sealing) > left or self._sealing[0].sealed.done()):
             done = self._sealing.popleft()
@@ -236,7 +236,7 @@ class Packer:
         return self._pack
 
     def _collect_uploads(self, left: int) -> None:
-        """Note the packs that have landed, in order; wait until at most `left` have not."""
+        """Record uploaded packs, in order; wait until at most `left` remain."""
         while self._uploads and (len(self._uploads) > left or self._uploads[0][0].done()):
             upload, buffer, summary = self._uploads.popleft()
             self._uploaders.result(upload)

@@ -1,4 +1,4 @@
-"""One writer's run: a session owns a data key, its writers store streams, and the snapshot at the end is the commit."""
+"""One writer's run: a session owns a data key, its writers store streams, and the final snapshot is the commit."""
 
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -32,7 +32,7 @@ __all__ = ["Committed", "Session"]
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A snapshot that exists. `stored` is all that the repository grew by, in bytes."""
+    """A committed snapshot. `stored` is what this run added to the repository, in bytes."""
 
     catalogue: Catalogue
     stored: int
@@ -40,13 +40,12 @@ class Committed:
 
 
 class Session:
-    """One writer's run. Use it as a context manager: leaving without `commit` leaves no snapshot behind.
+    """One writer's run, as a context manager: leaving without `commit` leaves no snapshot behind.
 
-    Entering brings the local cache in step with the repository and makes the session known there, so that nothing of
-    that is left to do while a database holds a view. `memory` (bytes) is what all of its writers take together, of whom
-    `writers` may be open at once, each in a thread of its own. `on_damage` hears of objects that turned out damaged
-    while looking for duplicates, `on_trouble` of a cache that cannot be used; both may be called from any writer's
-    thread, and the backup goes on.
+    Entering brings the local cache in step with the repository and registers the session there, so that none of this
+    happens while a database holds a view. `memory` (bytes) is shared by all writers; up to `writers` of them may be
+    open at once, each in its own thread. `on_damage` is told of objects found damaged in the search for duplicates,
+    `on_trouble` of an unusable cache; both may be called from any writer's thread, and the backup continues.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Session:
 
     def __enter__(self) -> Self:
         repository = self._repository
-        # Asked for now: an answer may take a request, and must not come only when hours of work are to be committed.
+        # Asked now: it may take a request, which must not fail hours later, at the commit.
         self._if_absent = Capability.CONDITIONAL_PUT in repository.sink.capabilities()
         with ExitStack() as opening:
             self._cache = opening.enter_context(
@@ -97,7 +96,7 @@ class Session:
         self._cache.close()
 
     def writer(self) -> StreamWriter:
-        """What stores streams in this session; made by the session's thread, entered and used by any one."""
+        """A writer of streams in this session. Call from the session's thread; any one thread may enter and use it."""
         return StreamWriter(
             self._repository,
             self._cache.another(),
@@ -137,10 +136,11 @@ class Session:
         streams: Sequence[tuple[StreamSpec, StoredStream]],
         written: Iterable[Written],
     ) -> Committed:
-        """Look once more at what the streams rely on, and write the snapshot. `written` is what all writers finished.
+        """Check once more that the packs the streams need exist, and write the snapshot.
 
-        In a sink that locks objects, all that the snapshot needs is locked as long as the snapshot. Raises
-        `MissingObject` when a pack that this run relied on is gone: run it again.
+        `written` is what all writers' `finish` returned. In a sink with object lock, everything that the snapshot needs
+        is locked as long as the snapshot. Raises `MissingObject` if a pack that this run relied on is gone: the run
+        must be repeated.
         """
         done = tuple(written)
         segments, recipes = merged([stored for _, stored in streams])
@@ -183,15 +183,15 @@ class Session:
         return Committed(catalogue, stored + len(data), sum(len(one.packs) for one in done))
 
     def _prolong_locks(self, needed: Sequence[str]) -> None:
-        """What was put hours ago, in this run or an earlier one, would be free before the snapshot is."""
+        """Objects put hours ago, in this run or an earlier one, would otherwise be unlocked before the snapshot is."""
         repository = self._repository
         with Workers(self._connections, "penstock-lock", repository.sink.stop) as workers:
             missing = prolong_locks(repository, self._cache, needed, workers)
             if missing:
                 raise _gone(min(missing))
             for key in prolong_locks(repository, self._cache, foundations(repository), workers):
-                # Another passphrase or key may open it all the same: no reason to be without tonight's backup.
-                self._on_damage(MissingObject(key, "it is gone", hint="Run penstock check."))
+                # Another passphrase or key may still open the repository: no reason to skip tonight's backup.
+                self._on_damage(MissingObject(key, "the object is gone", hint="Run penstock check."))
 
 
 def _record(spec: StreamSpec, stored: StoredStream, recipe: bytes) -> StreamRecord:

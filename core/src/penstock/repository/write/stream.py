@@ -1,4 +1,4 @@
-"""Writing streams into packs: read ahead, cut, found or stored. One writer is one thread's; several go side by side."""
+"""Writes streams into packs: read ahead, cut, deduplicate, store. One thread per writer; several run side by side."""
 
 from collections.abc import Callable, Container
 from contextlib import ExitStack
@@ -30,10 +30,10 @@ _PACKS_AN_INDEX = 8
 
 @dataclass(frozen=True, slots=True)
 class StoredStream:
-    """A stream that is in packs: plain data, from whatever thread, process or machine wrote it.
+    """A stored stream: plain data, whichever thread, process or machine wrote it.
 
     `size` in bytes, `digest` is BLAKE3-256. The recipe numbers the segments by their place in `segments`; `sessions`
-    are those under whose keys they are sealed.
+    are those whose keys seal them.
     """
 
     size: int
@@ -45,7 +45,7 @@ class StoredStream:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a writer has put into the sink: plain data, which the commit needs. `stored` in bytes."""
+    """What a writer has put into the sink: plain data for the commit. `stored` in bytes."""
 
     stored: int
     packs: tuple[bytes, ...]
@@ -53,13 +53,13 @@ class Written:
 
 
 class StreamWriter:
-    """Stores streams one after the other, into packs of its own. Made by `Session.writer`, used by one thread.
+    """Stores streams one after another, in its own packs. Made by `Session.writer`, used by one thread.
 
-    A context manager: what was written counts after `finish`; leaving without it gives up what is under way. Two
-    writers that meet the same new chunk at once store it twice, which is cheaper than asking one another.
+    A context manager: what was written counts after `finish`; leaving without it abandons work in progress. Two
+    writers that meet the same new chunk at once store it twice, which is cheaper than asking each other.
 
-    `unusable` are the numbers of packs, in the cache, that must not be deduplicated against. `level` is that of zstd;
-    None chooses it by what is being stored.
+    `unusable` are the cache's numbers of packs that must not be deduplicated against. `level` is zstd's; None chooses
+    it by the data.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class StreamWriter:
             interrupted = kind is not None and (not issubclass(kind, Exception) or issubclass(kind, Interrupted))
             self._packer.abort(wait=not interrupted)
         finally:
-            # They refer to one another, and what they hold is too large to wait for the cycle collector.
+            # They form reference cycles, and are too large to wait for the garbage collector.
             del self._packer, self._index, self._buffers
             self._cache.close()
 
     def store(self, stream: DumpStream, on_progress: Callable[[int], None]) -> StoredStream:
-        """Store one stream to its end; `on_progress` hears of the bytes read so far. Does not close the stream.
+        """Store one stream to its end; `on_progress` is given the bytes read so far. Does not close the stream.
 
-        Whatever reading raises is raised again here; on any error the stream has been aborted, once.
+        Raises what reading raises; after any error the stream has been aborted, once.
         """
         recipe = RecipeEncoder()
         segments: dict[SegmentId, int] = {}
@@ -143,13 +143,13 @@ class StreamWriter:
         )
 
     def finish(self) -> Written:
-        """Seal and upload what is under way, and wait until all of it is durable."""
+        """Seal and upload what is pending, and wait until all of it is durable."""
         self._packer.close()
         self._write_index()
         return Written(self._stored, tuple(self._packs), tuple(self._indexes))
 
     def _landed(self, summary: PackSummary) -> None:
-        """A pack is durably in the sink: from now on a later run can use it, whatever becomes of this one."""
+        """A pack is durably in the sink: later runs can use it even if this one fails."""
         self._stored += summary.size
         self._packs.append(summary.pack)
         self._cache.add_packs([summary], indexed=False)
