@@ -15,7 +15,17 @@ from pydantic import BaseModel
 from tests.distributions import ROOT
 
 from penstock import api, testing
-from penstock.api import Capability, EventKind, PenstockError, Plugin, PluginSettings, RestoreOptions, RestoreTarget
+from penstock.api import (
+    Capability,
+    EventKind,
+    PenstockError,
+    Plugin,
+    PluginSettings,
+    RestoreOptions,
+    RestoreTarget,
+    object_store,
+    servers,
+)
 from penstock.api.hooks import HookSpecs
 from penstock.api.secrets import SecretEnv
 from penstock.plugins import PluginHost
@@ -25,6 +35,8 @@ from penstock.testing import sink_conformance, source_conformance
 DOCS = ROOT / "docs"
 AUTHORS = (DOCS / "plugin-authors.md").read_text(encoding="utf-8")
 EXIT_CODES = (DOCS / "exit-codes.md").read_text(encoding="utf-8")
+#: What authors of plugins import, all of it documented.
+SURFACES = (api, servers, object_store, testing, sink_conformance, source_conformance)
 BUNDLED = sorted(ROOT.glob("plugins/*/*/README.md"))
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -66,7 +78,7 @@ def test_every_error_is_in_the_table_of_exit_codes_with_its_code_and_no_other() 
     assert told == {kind.__name__: kind.exit_code for kind in errors()}
 
 
-@pytest.mark.parametrize("module", [api, testing, sink_conformance, source_conformance], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("module", SURFACES, ids=lambda one: one.__name__)
 def test_every_public_name_is_documented(module: ModuleType) -> None:
     documented = words(AUTHORS) | words(EXIT_CODES)
     assert set(module.__all__) - documented == set()
@@ -90,7 +102,7 @@ def test_every_name_of_a_class_that_the_page_for_authors_uses_exists() -> None:
     """CamelCase names outside of the shown files, which are imported anyway when their tests run."""
     text = _FENCED.sub("", AUTHORS)
     told = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", " ".join(re.findall(r"`([^`\n]+)`", text))))
-    known = set(vars(api)) | set(dir(testing)) | set(dir(source_conformance)) | set(dir(sink_conformance))
+    known = set(vars(api)).union(*(dir(module) for module in SURFACES))
     assert told - known - {"HookSpecs"} == set()
 
 
@@ -103,7 +115,7 @@ def test_every_other_name_that_the_page_for_authors_uses_exists() -> None:
 def names_of_authors() -> set[str]:
     """What the two packages offer: names, what classes have, and what their methods are given."""
     found: set[str] = set()
-    for module in (api, testing, source_conformance, sink_conformance):
+    for module in SURFACES:
         for name in module.__all__:
             one = getattr(module, name)
             found |= {name, *dir(one)}

@@ -10,20 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from penstock.api import (
+from penstock.api import ClientMissing, DumpFailed, RestoreFailed, RestoreTarget, SourceDenied, SourceError, UsageError
+from penstock.api.servers import (
     Advice,
-    ClientMissing,
-    DumpFailed,
     Names,
-    RestoreFailed,
-    RestoreTarget,
     ServerRestoreOptions,
     ServerSettings,
     ServerUrls,
-    SourceDenied,
-    SourceError,
     TextStream,
-    UsageError,
     Wish,
     check_destinations,
     choose_databases,

@@ -5,18 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
-from penstock.api import (
-    ByteRange,
-    Capability,
-    ConnectionSettings,
-    Deadline,
-    ObjectExists,
-    ObjectInfo,
-    ObjectMissing,
-    ObjectStoreSink,
-    Page,
-    SinkError,
-)
+from penstock.api import Capability, Deadline, ObjectExists, ObjectInfo, ObjectMissing, SinkError
+from penstock.api.object_store import ByteRange, ConnectionSettings, ObjectStoreSink, Page
 
 Buffer = bytes | bytearray | memoryview
 

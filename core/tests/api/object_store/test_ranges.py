@@ -1,6 +1,7 @@
 import pytest
 
-from penstock.api import ByteRange, SinkUnreachable
+from penstock.api import SinkUnreachable
+from penstock.api.object_store import ByteRange
 
 DATA = bytes(range(100))
 

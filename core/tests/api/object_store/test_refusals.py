@@ -1,16 +1,7 @@
 import pytest
 
-from penstock.api import (
-    ObjectExists,
-    ObjectMissing,
-    Refusal,
-    Refused,
-    Service,
-    SinkDenied,
-    SinkError,
-    SinkFull,
-    SinkUnreachable,
-)
+from penstock.api import ObjectExists, ObjectMissing, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.api.object_store import Refusal, Refused, Service
 
 SERVICE = Service(
     "https://host",

@@ -7,16 +7,8 @@ import pytest
 from core.tests.api.object_store.scripted import Failing, Heard, ScriptedSink, ScriptedStore, refused
 from tests.clock import Clock, clock
 
-from penstock.api import (
-    Interrupted,
-    ObjectExists,
-    ObjectMissing,
-    Refused,
-    SinkDenied,
-    SinkError,
-    SinkUnreachable,
-    StopToken,
-)
+from penstock.api import Interrupted, ObjectExists, ObjectMissing, SinkDenied, SinkError, SinkUnreachable, StopToken
+from penstock.api.object_store import Refused
 
 __all__ = ["clock"]  # a fixture
 

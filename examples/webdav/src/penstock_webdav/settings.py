@@ -5,7 +5,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from penstock.api import ConnectionSettings, SecretRef, UsageError
+from penstock.api import SecretRef, UsageError
+from penstock.api.object_store import ConnectionSettings
 
 __all__ = ["WebDavSettings", "settings_from_url"]
 

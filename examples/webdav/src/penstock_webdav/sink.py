@@ -3,7 +3,8 @@
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from penstock.api import Capability, ObjectStoreSink, PluginSettings, SinkError
+from penstock.api import Capability, PluginSettings, SinkError
+from penstock.api.object_store import ObjectStoreSink
 from penstock_webdav.settings import WebDavSettings, settings_from_url
 
 if TYPE_CHECKING:

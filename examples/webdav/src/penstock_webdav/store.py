@@ -7,19 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote, unquote, urlsplit
 
-from penstock.api import (
-    ByteRange,
-    Deadline,
-    ObjectInfo,
-    ObjectMissing,
-    Page,
-    Refusal,
-    Service,
-    SinkDenied,
-    SinkError,
-    SinkFull,
-    SinkUnreachable,
-)
+from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.api.object_store import ByteRange, Page, Refusal, Service
 from penstock.api.object_store.http import Answer, Buffer, Http, refused_by
 from penstock.api.object_store.refusals import Table
 from penstock_webdav.multistatus import PROPFIND, Resource, resources

@@ -13,7 +13,7 @@ Nothing obliges a sink to use any of it: the contract is `Sink`.
 """
 
 from penstock.api.object_store.ranges import ByteRange
-from penstock.api.object_store.refusals import Refusal, Refused, Service, one_line
+from penstock.api.object_store.refusals import Refusal, Refused, Service
 from penstock.api.object_store.retrying import RetryingStore
 from penstock.api.object_store.settings import ConnectionSettings, ObjectStoreSettings
 from penstock.api.object_store.sink import ObjectStoreSink
@@ -31,7 +31,6 @@ __all__ = [
     "Refused",
     "RetryingStore",
     "Service",
-    "one_line",
     "settings_of_query",
     "split_url",
 ]

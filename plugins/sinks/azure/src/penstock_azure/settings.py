@@ -5,7 +5,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
-from penstock.api import ObjectStoreSettings, SecretRef, UsageError, settings_of_query, split_url
+from penstock.api import SecretRef, UsageError
+from penstock.api.object_store import ObjectStoreSettings, settings_of_query, split_url
 
 __all__ = ["AzureSettings", "settings_from_url"]
 

@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from penstock.api import ObjectStoreSettings, SecretRef, settings_of_query, split_url
+from penstock.api import SecretRef
+from penstock.api.object_store import ObjectStoreSettings, settings_of_query, split_url
 
 __all__ = ["GcsSettings", "settings_from_url"]
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.api import ObjectStoreSink
+from penstock.api.object_store import ObjectStoreSink
 from penstock_gcs.settings import GcsSettings, settings_from_url
 
 if TYPE_CHECKING:

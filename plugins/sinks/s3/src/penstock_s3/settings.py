@@ -5,7 +5,8 @@ from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 
-from penstock.api import ObjectStoreSettings, SecretRef, settings_of_query, split_url
+from penstock.api import SecretRef
+from penstock.api.object_store import ObjectStoreSettings, settings_of_query, split_url
 
 __all__ = ["S3Settings", "settings_from_url"]
 

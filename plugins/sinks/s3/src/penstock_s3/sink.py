@@ -3,7 +3,8 @@
 import threading
 from typing import TYPE_CHECKING, Any
 
-from penstock.api import Capability, ObjectExists, ObjectMissing, ObjectStoreSink, validate_key
+from penstock.api import Capability, ObjectExists, ObjectMissing, validate_key
+from penstock.api.object_store import ObjectStoreSink
 from penstock_s3.settings import S3Settings, settings_from_url
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ MongoDB's Database Tools.
 
 import re
 
-from penstock.api import Advice, ChildOutput, DumpFailed, DumpStream, SourceError
+from penstock.api import ChildOutput, DumpFailed, DumpStream, SourceError
+from penstock.api.servers import Advice
 
 __all__ = ["ARCHIVE", "Archive"]
 

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api import NEVER, StopToken, find_programs
+from penstock.api import NEVER, StopToken
+from penstock.api.servers import find_programs
 
 __all__ = ["Client", "find_client", "newest_server", "version_of"]
 

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pymongo
 from pymongo import errors
 
-from penstock.api import Secret, SecretRef, SourceDenied, SourceError, SourceUnreachable, piped
+from penstock.api import Secret, SecretRef, SourceDenied, SourceError, SourceUnreachable
+from penstock.api.servers import piped
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = ["Connection", "connect", "tool_configuration", "translated"]

@@ -4,7 +4,8 @@ from typing import Self
 
 from pydantic import Field, field_validator
 
-from penstock.api import Names, RestoreTarget, ServerRestoreOptions, UsageError, YesNo
+from penstock.api import RestoreTarget, UsageError
+from penstock.api.servers import Names, ServerRestoreOptions, YesNo
 
 __all__ = ["RestoreOptions"]
 

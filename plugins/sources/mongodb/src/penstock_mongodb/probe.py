@@ -8,7 +8,8 @@ from typing import Any
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from penstock.api import InventoryItem, SourceDenied, choose_databases
+from penstock.api import InventoryItem, SourceDenied
+from penstock.api.servers import choose_databases
 from penstock_mongodb.client import newest_server, version_of
 from penstock_mongodb.connection import Connection
 from penstock_mongodb.settings import MongoSettings

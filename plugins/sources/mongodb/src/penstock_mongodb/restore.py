@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 
 from penstock.api import (
-    Advice,
     ChildInput,
     PenstockError,
     Restore,
@@ -16,8 +15,8 @@ from penstock.api import (
     StreamSpec,
     UsageError,
     env_for_child,
-    last_held_back,
 )
+from penstock.api.servers import Advice, last_held_back
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from penstock.api import Databases, Names, SecretRef, ServerSettings, ServerUrls, UsageError, Wish, server_location
+from penstock.api import SecretRef, UsageError
+from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Wish, server_location
 
 __all__ = ["MongoSettings", "settings_from_url"]
 

@@ -4,17 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from penstock.api import (
-    DumpPlan,
-    Inspection,
-    InventoryItem,
-    SourceDenied,
-    SourceError,
-    StopToken,
-    StreamSpec,
-    path_like,
-    settle,
-)
+from penstock.api import DumpPlan, Inspection, InventoryItem, SourceDenied, SourceError, StopToken, StreamSpec
+from penstock.api.servers import path_like, settle
 from penstock_mongodb import probe
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.client import Client, find_client

@@ -3,16 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from penstock.api import (
-    ClientTooOld,
-    RestoreTarget,
-    SourceDenied,
-    StopToken,
-    StreamSpec,
-    TargetNotEmpty,
-    UsageError,
-    check_destinations,
-)
+from penstock.api import ClientTooOld, RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetNotEmpty, UsageError
+from penstock.api.servers import check_destinations
 from penstock_mongodb.client import find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
 from penstock_mongodb.options import RestoreOptions

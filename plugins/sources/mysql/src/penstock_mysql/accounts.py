@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from pymysql import err
 
-from penstock.api import DumpFailed, RestoreFailed, whole_text
+from penstock.api import DumpFailed, RestoreFailed
+from penstock.api.servers import whole_text
 from penstock_mysql.connection import Connection, code_of, execute, rows, said_by
 
 __all__ = ["ACCOUNTS_END", "accounts_as_sql", "accounts_readable", "restore_accounts"]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken, find_programs
+from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken
+from penstock.api.servers import find_programs
 from penstock_mysql.dialect import DIALECTS, Dialect, Version, client_version
 
 __all__ = ["Client", "client_for_dump", "client_for_restore", "find_clients"]

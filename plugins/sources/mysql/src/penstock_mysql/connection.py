@@ -11,7 +11,8 @@ from typing import Any
 import pymysql
 from pymysql import err
 
-from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable, piped
+from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable
+from penstock.api.servers import piped
 from penstock_mysql.client import Client
 from penstock_mysql.dialect import Version, server_version
 from penstock_mysql.settings import MySQLSettings

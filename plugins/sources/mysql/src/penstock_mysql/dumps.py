@@ -4,17 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from penstock.api import (
-    Dump,
-    DumpFailed,
-    DumpPlan,
-    DumpStream,
-    Inspection,
-    SourceError,
-    StopToken,
-    StreamSpec,
-    TextStream,
-)
+from penstock.api import Dump, DumpFailed, DumpPlan, DumpStream, Inspection, SourceError, StopToken, StreamSpec
+from penstock.api.servers import TextStream
 from penstock_mysql.accounts import accounts_as_sql
 from penstock_mysql.client import client_for_dump, find_clients
 from penstock_mysql.connection import Connection, connect, execute, global_read_lock, translated

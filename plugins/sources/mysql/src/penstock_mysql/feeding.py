@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from penstock.api import Advice, ChildInput, RestoreFailed, StopToken, StreamSpec, env_for_child
+from penstock.api import ChildInput, RestoreFailed, StopToken, StreamSpec, env_for_child
+from penstock.api.servers import Advice
 from penstock_mysql.connection import Connection, option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings

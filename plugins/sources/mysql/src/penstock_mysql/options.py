@@ -2,7 +2,8 @@
 
 from typing import Literal, Self
 
-from penstock.api import RestoreTarget, ServerRestoreOptions, UsageError, YesNo
+from penstock.api import RestoreTarget, UsageError
+from penstock.api.servers import ServerRestoreOptions, YesNo
 from penstock_mysql.settings import SYSTEM_DATABASES
 
 __all__ = ["RestoreOptions"]

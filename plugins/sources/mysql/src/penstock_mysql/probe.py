@@ -6,7 +6,8 @@ from typing import Any
 
 from pymysql import err
 
-from penstock.api import InventoryItem, SourceDenied, SourceError, choose_databases, listed
+from penstock.api import InventoryItem, SourceDenied, SourceError
+from penstock.api.servers import choose_databases, listed
 from penstock_mysql.connection import Connection, code_of, quoted, rows, said_by
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
-from penstock.api import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
+from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
 
 __all__ = ["SYSTEM_DATABASES", "MySQLSettings", "settings_from_url"]
 

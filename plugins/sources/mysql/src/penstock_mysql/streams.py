@@ -1,6 +1,7 @@
 """The stream of a dump program, started now or earlier."""
 
-from penstock.api import Advice, ChildOutput, DumpFailed, DumpStream
+from penstock.api import ChildOutput, DumpFailed, DumpStream
+from penstock.api.servers import Advice
 
 __all__ = ["ChildStream"]
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec, path_like, settle
+from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec
+from penstock.api.servers import path_like, settle
 from penstock_mysql import probe
 from penstock_mysql.accounts import accounts_readable
 from penstock_mysql.client import Client, client_for_dump

@@ -2,17 +2,8 @@
 
 from collections.abc import Sequence
 
-from penstock.api import (
-    RestoreTarget,
-    SourceDenied,
-    StopToken,
-    StreamSpec,
-    TargetMissing,
-    TargetNotEmpty,
-    UsageError,
-    check_destinations,
-    listed,
-)
+from penstock.api import RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
+from penstock.api.servers import check_destinations, listed
 from penstock_mysql.client import Client, client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version

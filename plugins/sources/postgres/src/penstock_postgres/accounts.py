@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 import psycopg
 from psycopg import errors
 
-from penstock.api import RestoreFailed, whole_text
+from penstock.api import RestoreFailed
+from penstock.api.servers import whole_text
 from penstock_postgres.connection import Connection, connect_anywhere, said_by
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings

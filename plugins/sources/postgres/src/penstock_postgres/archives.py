@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import sql
 
-from penstock.api import Advice, ChildInput, RestoreFailed, StopToken, StreamSpec, last_held_back
+from penstock.api import ChildInput, RestoreFailed, StopToken, StreamSpec
+from penstock.api.servers import Advice, last_held_back
 from penstock_postgres.client import client_for_restore, find_clients
 from penstock_postgres.connection import Connection, child_environment, connect, connection_string, rows, translated
 from penstock_postgres.options import RestoreOptions

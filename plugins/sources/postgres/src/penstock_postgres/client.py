@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken, find_programs
+from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken
+from penstock.api.servers import find_programs
 
 __all__ = ["Client", "client_for_dump", "client_for_restore", "find_clients"]
 

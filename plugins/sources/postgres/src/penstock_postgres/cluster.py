@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from penstock.api import InventoryItem, SourceDenied, SourceError, choose_databases
+from penstock.api import InventoryItem, SourceDenied, SourceError
+from penstock.api.servers import choose_databases
 from penstock_postgres.connection import Connection, rows
 from penstock_postgres.settings import PostgresSettings
 

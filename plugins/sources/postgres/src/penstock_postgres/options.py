@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from penstock.api import ServerRestoreOptions, YesNo
+from penstock.api.servers import ServerRestoreOptions, YesNo
 
 __all__ = ["RestoreOptions"]
 

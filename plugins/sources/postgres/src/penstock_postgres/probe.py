@@ -6,7 +6,8 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from penstock.api import InventoryItem, SourceDenied, listed
+from penstock.api import InventoryItem, SourceDenied
+from penstock.api.servers import listed
 from penstock_postgres.choice import Choice
 from penstock_postgres.connection import Connection, rows
 from penstock_postgres.relations import Relation

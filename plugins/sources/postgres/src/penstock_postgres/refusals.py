@@ -5,7 +5,8 @@ import re
 
 import psycopg
 
-from penstock.api import Advice, Secret, SourceDenied, SourceError, SourceUnreachable
+from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable
+from penstock.api.servers import Advice
 from penstock_postgres.settings import PostgresSettings
 
 __all__ = ["MissingDatabase", "check_files", "refusal"]

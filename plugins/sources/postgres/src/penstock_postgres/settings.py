@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
 
-from penstock.api import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
+from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
 from penstock_postgres.patterns import regular_expressions
 
 __all__ = ["PostgresSettings", "settings_from_url"]

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from penstock.api import ClientMissing, DumpPlan, Inspection, InventoryItem, SourceDenied, StreamSpec, path_like, settle
+from penstock.api import ClientMissing, DumpPlan, Inspection, InventoryItem, SourceDenied, StreamSpec
+from penstock.api.servers import path_like, settle
 from penstock_postgres import probe
 from penstock_postgres.choice import Choice, choose
 from penstock_postgres.client import Client

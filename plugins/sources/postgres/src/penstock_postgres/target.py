@@ -5,16 +5,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.api import (
-    RestoreTarget,
-    SourceDenied,
-    StopToken,
-    StreamSpec,
-    TargetMissing,
-    TargetNotEmpty,
-    UsageError,
-    check_destinations,
-)
+from penstock.api import RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
+from penstock.api.servers import check_destinations
 from penstock_postgres.client import client_for_restore, find_clients, major_of
 from penstock_postgres.connection import Connection, connect_anywhere, rows, translated
 from penstock_postgres.options import RestoreOptions
