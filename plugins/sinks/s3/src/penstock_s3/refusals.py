@@ -10,8 +10,8 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from penstock.api import SinkDenied, SinkError, SinkUnreachable, retry_after
-from penstock.api.object_store import Refusal, Refused, Service, one_line
-from penstock.api.object_store.refusals import BUSY, DAMAGED, EXISTS, FULL, MISSING, Table
+from penstock.api.object_store import Refusal, Refused, Service
+from penstock.api.object_store.refusals import BUSY, DAMAGED, EXISTS, FULL, MISSING, Table, one_line
 from penstock_s3.settings import S3Settings
 
 __all__ = ["Failures"]
