@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
 def _nights(folder: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int) -> None:
     dumps = sorted(folder.glob("night-*.dump"))
     if not dumps:
-        raise SystemExit(f"there are no dumps in {folder}: run python -m benchmarks.nights first")
+        raise SystemExit(f"no dumps in {folder}: run python -m benchmarks.nights first")
     sizes = [dump.stat().st_size for dump in dumps]
     print(f"\n{len(dumps)} nights, the first of {sizes[0] / 1e6:.0f} MB")
     first, standing = _first_backups(dumps[0], contenders, work, rounds)

@@ -1,4 +1,4 @@
-"""Ways to damage encoded things."""
+"""Ways to damage encoded data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +9,10 @@ from tests.soak import examples
 
 __all__ = ["EFFORT", "JSON_VALUES", "damaged", "every_damage", "with_one_value_replaced"]
 
-#: Of each test by examples: no deadline, for other work on the same machine is no failure.
+#: For each property test. No deadline: other work on the same machine must not fail a test.
 EFFORT = settings(max_examples=examples(60), deadline=None)
 
-#: What may stand where something else should: every type, and numbers around every limit.
+#: Wrong values to put in place of right ones: every type, and numbers around every limit.
 JSON_VALUES: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),
@@ -24,7 +24,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.one_of(
 
 
 def damaged(data: bytes) -> st.SearchStrategy[bytes]:
-    """`data` with a bit turned over, an end cut off, something added, a part left out or doubled, or zeroes in it."""
+    """`data` with a bit flipped, the end cut off, bytes added, a part removed, doubled or zeroed."""
     place = st.integers(0, max(0, len(data) - 1))
     flipped = st.builds(lambda at, bit: _flip(data, at, bit), place, st.integers(0, 7))
     cut = place.map(lambda at: data[:at])
@@ -37,7 +37,7 @@ def damaged(data: bytes) -> st.SearchStrategy[bytes]:
 
 
 def every_damage(data: bytes) -> Iterator[bytes]:
-    """One bit of each byte turned over, each beginning, and a byte more."""
+    """`data` with one bit of each byte flipped, each proper prefix, and `data` with more appended."""
     for at in range(len(data)):
         yield _flip(data, at, at % 8)
         yield data[:at]
@@ -77,7 +77,7 @@ def _removed(value: Any, path: tuple[Any, ...]) -> Any:
 
 
 def with_one_value_replaced(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """`value` with one value in it, however deep, replaced by another or taken out."""
+    """`value` with one value in it, however deep, replaced or removed."""
     paths = st.sampled_from([path for path in _paths(value) if path])
     replaced = st.builds(lambda path, new: _replaced(value, path, new), paths, JSON_VALUES)
     return st.one_of(replaced, paths.map(lambda path: _removed(value, path)))

@@ -1,4 +1,4 @@
-"""Values with every field in use, for vectors and for tests that change encoded things."""
+"""Values with every field in use, for vectors and for tests that change encoded data."""
 
 from array import array
 
@@ -16,7 +16,7 @@ SNAPSHOT = bytes([8]) * 16
 _PACK, _OTHER_PACK = bytes(range(16, 32)), bytes(range(32, 48))
 _SESSION, _OTHER_SESSION = bytes([3]) * 16, bytes([4]) * 16
 
-#: Two segments born here, and one that was moved here from another pack. The second chunk's id is a hook.
+#: Two segments first written here, and one moved here from another pack. The second chunk's id is a hook.
 DIRECTORY = Directory(
     pack=_PACK,
     digest=blake3(b"sealed segments").digest(),

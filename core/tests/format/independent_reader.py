@@ -1,11 +1,11 @@
 """Restores every snapshot of a Penstock repository in a folder. Written from docs/format.md alone.
 
-It imports nothing of Penstock: it proves that the page, the objects and the key are enough. It checks whatever the page
-lets a reader check, and stops at the first thing that is wrong.
+It imports nothing from Penstock: it proves that the page, the objects and the key are enough. It checks everything that
+the page lets a reader check, and stops at the first error.
 
     python independent_reader.py REPOSITORY OUTPUT (--key-file FILE | --passphrase-file FILE)
 
-Streams land in OUTPUT/<snapshot id>/<number>-<percent-encoded name>; the list of them goes to stdout as JSON.
+Streams go to OUTPUT/<snapshot id>/<number>-<percent-encoded name>; a list of them goes to stdout as JSON.
 """
 
 import argparse
@@ -35,7 +35,7 @@ OWNER = bytes(16)
 
 
 class Refused(Exception):
-    """The repository is not what docs/format.md says."""
+    """The repository violates docs/format.md."""
 
 
 def need(condition: bool, what: str) -> None:
@@ -47,13 +47,13 @@ def need(condition: bool, what: str) -> None:
 
 
 def refuse_number(digits: str) -> int:
-    raise Refused(f"the number {digits} is no integer")
+    raise Refused(f"the number {digits} is not an integer")
 
 
 def from_json(data: bytes) -> Any:
     value = json.loads(data, parse_float=refuse_number)
     spelling = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    need(spelling.encode() == data, "JSON that is not canonical")
+    need(spelling.encode() == data, "the JSON is not canonical")
     return value
 
 
@@ -66,7 +66,7 @@ def varints(data: bytes) -> Iterator[int]:
             need(value < 1 << 63 and (byte > 0 or shift == 7), "a varint is too long")
             yield value
             value = shift = 0
-    need(shift == 0, "a varint is cut")
+    need(shift == 0, "a varint is truncated")
 
 
 def unzigzag(value: int) -> int:
@@ -82,7 +82,7 @@ def payload(data: bytes, limit: int) -> bytes:
     need(len(data) > 0 and data[0] in {0, 1}, "unknown codec")
     if data[0] == 1:
         size = zstandard.get_frame_parameters(data[1:]).content_size
-        need(0 < size <= limit, "a payload states no content size, or none that is allowed")
+        need(0 < size <= limit, "a payload states no content size, or a forbidden one")
         plain = zstandard.ZstdDecompressor().decompress(data[1:], allow_extra_data=False)
         need(len(plain) == size, "a payload's content size is wrong")
         return plain
@@ -91,11 +91,11 @@ def payload(data: bytes, limit: int) -> bytes:
 
 
 def record(data: bytes) -> tuple[Any, bytes]:
-    need(len(data) >= 4, "a record is cut")
+    need(len(data) >= 4, "a record is truncated")
     (length,) = struct.unpack_from("<I", data)
-    need(4 + length <= len(data), "a record is cut")
+    need(4 + length <= len(data), "a record is truncated")
     header = from_json(data[4 : 4 + length])
-    need(isinstance(header, dict), "a record's header is no object")
+    need(isinstance(header, dict), "a record's header is not an object")
     return header, data[4 + length :]
 
 
@@ -108,7 +108,7 @@ class Repository:
 
     def __init__(self, folder: Path, key_file: Path | None, passphrase: str) -> None:
         self.folder = folder
-        # Not verified yet: the keys that say whether to believe it come first.
+        # Not verified yet: the keys to verify it come first.
         head = from_json((folder / "penstock.json").read_bytes().split(b"\n")[0])
         need(head["format"] == 1, "a newer format")
         self.id = bytes.fromhex(head["repository"])
@@ -127,7 +127,7 @@ class Repository:
             keys.get("owner", owner) == owner == head["owner"],
             "the public keys are not those of this repository's owner",
         )
-        need(keys.get("repository", self.id.hex()) == self.id.hex(), "the key file is of another repository")
+        need(keys.get("repository", self.id.hex()) == self.id.hex(), "the key file belongs to another repository")
         self.recipient = hpke.MLKEM768X25519PrivateKey(mlkem, x25519)
         self.writers = {OWNER: seed.public_key()}
         secret = bytes.fromhex(keys["index_secret"])
@@ -148,7 +148,7 @@ class Repository:
 
     def document(self, key: str, writer: bytes) -> Any:
         content, signature, end = (self.folder / key).read_bytes().split(b"\n")
-        need(end == b"" and from_json(signature).keys() == {"signature"}, f"{key} is no document")
+        need(end == b"" and from_json(signature).keys() == {"signature"}, f"{key} is not a document")
         signed = b"penstock/1 document\0" + key.encode() + b"\0" + content
         self.writers[writer].verify(bytes.fromhex(from_json(signature)["signature"]), signed)
         return from_json(content)
@@ -162,7 +162,7 @@ class Repository:
         for name in self.names("slots"):
             slot = from_json((self.folder / "slots" / name).read_bytes().split(b"\n")[0])
             kdf = slot["kdf"]
-            need(slot["slot"] == name and kdf["name"] == "argon2id", "a slot that this program does not understand")
+            need(slot["slot"] == name and kdf["name"] == "argon2id", "an unknown kind of slot")
             key = Argon2id(
                 salt=bytes.fromhex(kdf["salt"]), length=32, iterations=kdf["iterations"],
                 lanes=kdf["lanes"], memory_cost=kdf["memory_kib"],
@@ -192,7 +192,7 @@ class Repository:
                 if entry["role"] == "writer":
                     self.writers[key] = Ed25519PublicKey.from_public_bytes(bytes.fromhex(entry["ed25519"]))
             else:
-                need(entry["action"] == "revoke" and granted.pop(entry["key"], None), "revoked what was not granted")
+                need(entry["action"] == "revoke" and granted.pop(entry["key"], None), "revoked without a grant")
                 self.revoked[key] = entry["snapshots"]
         if slot is not None:
             self.document(f"slots/{slot}", OWNER)
@@ -204,7 +204,7 @@ class Repository:
         writer = bytes.fromhex(from_json((self.folder / key).read_bytes().split(b"\n")[0])["writer"])
         document = self.document(key, writer)
         need(document["session"] == session.hex(), "a session under the wrong key")
-        need(document["grants"] <= len(self.log), "the log was cut")
+        need(document["grants"] <= len(self.log), "the log was truncated")
         suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
         wrapped = bytes.fromhex(document["data_key"][OWNER.hex()])
         info = b"penstock/1 data key\0" + self.id + session + OWNER
@@ -216,7 +216,7 @@ class Repository:
         if pack in self.directories:
             return self.directories[pack]
         data = (self.folder / "packs" / pack.hex()[:2] / pack.hex()).read_bytes()
-        need(data[:8] == b"PSPACK\1\0" and data[-4:] == b"PEND", "no pack")
+        need(data[:8] == b"PSPACK\1\0" and data[-4:] == b"PEND", "not a pack")
         end = len(data) - 8 - struct.unpack("<I", data[-8:-4])[0]
         need(end >= 8, "a pack's directory is longer than the pack")
         header, body = record(payload(self.unseal(self.index_key, data[end:-8], "directory", pack), 8 * MIB))
@@ -229,7 +229,7 @@ class Repository:
         place, first, found = 8, 0, {}
         for origin, ordinal, session, offset, sealed, plain, chunks in header["segments"]:
             own = slice(first, first + chunks)
-            need(offset == place and sum(lengths[own]) == plain, "a segment is not where it should be")
+            need(offset == place and sum(lengths[own]) == plain, "a segment is misplaced or has the wrong length")
             name = (bytes.fromhex(header["origins"][origin]), ordinal)
             found[name] = (pack, bytes.fromhex(header["sessions"][session]), offset, sealed, lengths[own], ids[own])
             place, first = place + sealed, first + chunks
@@ -256,12 +256,12 @@ class Repository:
         found, start = [], 0
         for length, name in zip(lengths, ids, strict=True):
             chunk = plain[start : start + length]
-            need(blake3(chunk, key=self.chunk_id_key).digest(16) == name, "a chunk is not what its id says")
+            need(blake3(chunk, key=self.chunk_id_key).digest(16) == name, "a chunk does not match its id")
             found.append(chunk)
             start += length
         return session, found
 
-    # --- 6. Index objects: a restore needs none, so this only compares them with the packs
+    # --- 6. Index objects: not needed for a restore, so only compared with the packs
 
     def check_index(self) -> None:
         for name in self.names("index"):
@@ -287,7 +287,7 @@ class Repository:
     def restore(self, name: str, output: Path) -> Iterator[dict[str, Any]]:
         data = (self.folder / "snapshots" / name).read_bytes()
         magic, session, writer, first, second = struct.unpack_from("<8s16s16sII", data)
-        need(magic == b"PSSNAP\1\0" and len(data) == 48 + first + second + 64, "no snapshot")
+        need(magic == b"PSSNAP\1\0" and len(data) == 48 + first + second + 64, "not a snapshot")
         signed = b"penstock/1 snapshot\0" + self.id + bytes.fromhex(name) + data[:-64]
         self.writers[writer].verify(data[-64:], signed)
         need(writer not in self.revoked or self.revoked[writer].get(name) == digest(data), "signed by a revoked writer")
@@ -299,8 +299,8 @@ class Repository:
         manifest, recipes = record(payload(self.unseal(data_key, sealed, "manifest", bytes.fromhex(name)), limit))
         table = list(segment_table(runs))
         streams = manifest["streams"]
-        need(len(streams) == catalogue["streams"], "the catalogue counts other streams")
-        need(sum(stream["size"] for stream in streams) == catalogue["size"], "the catalogue knows another size")
+        need(len(streams) == catalogue["streams"], "the catalogue's number of streams is wrong")
+        need(sum(stream["size"] for stream in streams) == catalogue["size"], "the catalogue's size is wrong")
         for number, stream in sorted(enumerate(streams), key=lambda item: item[1]["phase"]):
             start = sum(other["recipe"] for other in streams[:number])
             path = output / f"{number:03}-{quote(stream['name'], safe='')}"
@@ -309,8 +309,8 @@ class Repository:
                 for segment, chunk, count in extents(recipes[start : start + stream["recipe"]]):
                     origin, ordinal = table[segment]
                     used, chunks = self.chunks(origin, ordinal)
-                    need(used.hex() in catalogue["sessions"], "a session that the catalogue does not name")
-                    need(chunk + count <= len(chunks), "a recipe asks for chunks that are not there")
+                    need(used.hex() in catalogue["sessions"], "a session missing from the catalogue")
+                    need(chunk + count <= len(chunks), "a recipe refers to missing chunks")
                     size += write(file, hasher, chunks[chunk : chunk + count])
             need(size == stream["size"] and hasher.hexdigest() == stream["digest"], f"{stream['name']} is damaged")
             yield {"snapshot": name, "stream": stream["name"], "file": path.name, "size": size}
@@ -320,7 +320,7 @@ class Repository:
 def segment_table(data: bytes) -> Iterator[tuple[bytes, int]]:
     while data:
         pack, (length, data) = data[:16], take_varint(data[16:])
-        need(len(pack) == 16 and length <= len(data), "a segment table is cut")
+        need(len(pack) == 16 and length <= len(data), "a segment table is truncated")
         ordinal = 0
         for difference in varints(data[:length]):
             ordinal += unzigzag(difference)
@@ -331,7 +331,7 @@ def segment_table(data: bytes) -> Iterator[tuple[bytes, int]]:
 def extents(recipe: bytes) -> Iterator[tuple[int, int, int]]:
     while recipe:
         (length,) = struct.unpack_from("<I", recipe)
-        need(4 + length <= len(recipe), "a recipe is cut")
+        need(4 + length <= len(recipe), "a recipe is truncated")
         block, recipe = payload(recipe[4 : 4 + length], 64 * MIB), recipe[4 + length :]
         columns = []
         for _ in range(3):

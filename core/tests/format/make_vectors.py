@@ -1,8 +1,8 @@
-"""Made vectors.json: run once, then frozen, but for new vectors. `python -m core.tests.format.make_vectors` prints it.
+"""Made vectors.json: run once, then frozen except for additions. `python -m core.tests.format.make_vectors` prints it.
 
-What a vector depends on stands in it, so that another program can use the file with docs/format.md at hand. Bytes are
-in hexadecimal. "stretch" means bytes that anybody can make: the extended output of BLAKE3 of "penstock"; the decimal
-numbers from 0 on, one a line; or the same with blanks behind each number, in 96 columns.
+Each vector is self-contained, so that another program can use the file together with docs/format.md. Bytes are in
+hexadecimal. "stretch" means bytes that anybody can generate: the extended output of BLAKE3 of "penstock"; the decimal
+numbers from 0, one per line; or the same padded with blanks to 96 columns.
 """
 
 import json
@@ -32,7 +32,7 @@ FOX = b"The quick brown fox jumps over the lazy dog"
 
 
 def stretch(kind: str, length: int) -> bytes:
-    """The bytes that a vector names instead of holding them."""
+    """The bytes that a vector describes instead of containing them."""
     if kind == "random":
         return blake3(b"penstock").digest(length)
     if kind == "padded":
@@ -189,7 +189,7 @@ def recipes() -> list[dict[str, Any]]:
 
 
 def sealed() -> dict[str, Any]:
-    """Whole sealed things. They have to open; they are not made again, for zstd's bytes change with its versions."""
+    """Complete sealed data. It must open, but is not reproduced: zstd's output differs between versions."""
     index, data = Sealer(INDEX.index_key), Sealer(DATA_KEY)
     segment = SegmentId(DIRECTORY.pack, 2**32 - 1)
     owner = OwnerSecret(SigningKey(b"\1" * 32), DecapsulationKey(b"\1" * 64, b"\x11" * 32), SECRET)
@@ -231,7 +231,7 @@ def vectors() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # One vector a line.
+    # One vector per line.
     lines = []
     for name, section in vectors().items():
         if isinstance(section, list):

@@ -1,4 +1,4 @@
-"""Chunks: where a stream is cut depends on its bytes alone, and a length always fits into two bytes."""
+"""Chunks: cuts depend only on the bytes of the stream, and a length always fits into two bytes."""
 
 import random
 from array import array
@@ -13,7 +13,7 @@ from tests.soak import examples
 from penstock.format.chunker import Chunker, ChunkerParameters
 from penstock.format.encoding import Malformed
 
-#: Pieces as FastCDC cuts them, neither split nor joined.
+#: FastCDC's own pieces, neither split nor joined.
 SMALL = ChunkerParameters(64, 256, 1024, 1, 0, 0)
 
 
@@ -28,7 +28,7 @@ def parameters(draw: st.DrawFn) -> ChunkerParameters:
 
 
 def sample(seed: int, length: int) -> bytes:
-    """Random bytes with stretches that repeat, and zeroes, as dumps have them."""
+    """Random bytes with repeated stretches and zeroes, as in dumps."""
     chance = random.Random(seed)
     data = bytearray()
     while len(data) < length:
@@ -44,7 +44,7 @@ def sample(seed: int, length: int) -> bytes:
 
 
 def cut_in_buffers(chunker: Chunker, data: bytes, sizes: list[int]) -> list[int]:
-    """As a writer does: what one cut leaves comes again in front of the next buffer."""
+    """Cut like a writer: the rest of one cut comes in front of the next buffer."""
     lengths: list[int] = []
     start = end = 0
     for size in sizes:
@@ -77,7 +77,7 @@ def test_chunks_are_the_whole_buffer_and_within_bounds(
     st.integers(0, 60_000),
     st.lists(st.integers(0, 30_000) | st.integers(0, 200), max_size=20),
 )
-def test_cuts_do_not_depend_on_how_the_stream_came(
+def test_cuts_do_not_depend_on_how_the_stream_is_divided(
     chosen: ChunkerParameters, content: int, length: int, sizes: list[int]
 ) -> None:
     data = sample(content, length)
@@ -86,7 +86,7 @@ def test_cuts_do_not_depend_on_how_the_stream_came(
     assert cut_in_buffers(Chunker(chosen, 77), data, sizes) == whole
 
 
-def test_cuts_of_single_bytes_are_those_of_the_whole() -> None:
+def test_cutting_byte_by_byte_gives_the_same_cuts() -> None:
     data = sample(3, 6000)
 
     whole = Chunker(SMALL, 5).cut(memoryview(data), last=True)
@@ -113,7 +113,7 @@ def test_another_seed_cuts_elsewhere() -> None:
     assert Chunker(SMALL, 1).cut(data, last=True) != Chunker(SMALL, 3).cut(data, last=True)
 
 
-def test_after_an_insertion_the_cuts_are_found_again() -> None:
+def test_cuts_realign_after_an_insertion() -> None:
     data = random.Random(9).randbytes(100_000)
     before = Chunker(ChunkerParameters(), 5).cut(memoryview(data), last=True)
     after = Chunker(ChunkerParameters(), 5).cut(memoryview(data[:50_000] + b"a new row" + data[50_000:]), last=True)
@@ -125,12 +125,12 @@ def test_after_an_insertion_the_cuts_are_found_again() -> None:
 
 
 def rows(number: int) -> bytes:
-    """A table as pgbench fills it: little differs from row to row, and most windows in a row are the same in all."""
+    """A table as filled by pgbench: rows differ little, and most windows are the same in all of them."""
     return b"".join(b"%d\t%d\t0\t%s\n" % (row, row // 9000, b" " * 84) for row in range(number))
 
 
 def new_bytes(before: bytes, after: bytes, seed: int, chosen: ChunkerParameters) -> tuple[int, int]:
-    """How many chunks `before` has, and how many bytes of `after` are in chunks that it has not."""
+    """The number of chunks in `before`, and the bytes of `after` in chunks that `before` does not have."""
     known: set[bytes] = set()
     sizes = []
     for data in (before, after):
@@ -143,7 +143,7 @@ def new_bytes(before: bytes, after: bytes, seed: int, chosen: ChunkerParameters)
     return len(known), sizes[1]
 
 
-def test_no_seed_cuts_the_rows_of_a_table_apart_or_loses_its_place_in_them() -> None:
+def test_no_seed_cuts_every_row_of_a_table_or_fails_to_realign() -> None:
     table = rows(20_000)
     lines = table.splitlines(keepends=True)
     for row in range(500, 20_000, 1000):
@@ -159,9 +159,9 @@ def test_no_seed_cuts_the_rows_of_a_table_apart_or_loses_its_place_in_them() -> 
 
     most, dearest = worst(ChunkerParameters(split_above=4096))
     assert most < len(table) / 400
-    # Twenty changes, each in chunks of a few KiB. Cuts that move behind each change would make it half the table.
+    # Twenty changes, each in chunks of a few KiB. If cuts moved after each change, half of the table would be new.
     assert dearest < len(table) / 10
-    # FastCDC alone has seeds that are worse in both; joining alone mends the first.
+    # FastCDC alone has seeds that are worse in both respects; joining alone fixes the first.
     most_alone, dearest_alone = worst(ChunkerParameters(128, 512, 32768, 0, 0, 0))
     assert most_alone > 1.5 * most
     assert dearest_alone > 1.5 * dearest
@@ -202,7 +202,7 @@ def test_the_limits_of_the_maximum_are_allowed(limit: int) -> None:
 
 @EFFORT
 @given(parameters())
-def test_parameters_come_back(chosen: ChunkerParameters) -> None:
+def test_parameters_round_trip(chosen: ChunkerParameters) -> None:
     assert ChunkerParameters.from_json(chosen.to_json()) == chosen
 
 
@@ -221,7 +221,7 @@ def test_parameters_come_back(chosen: ChunkerParameters) -> None:
         ),
     )
 )
-def test_any_json_as_parameters_is_refused_or_taken_whole(value: Any) -> None:
+def test_any_json_as_parameters_is_refused_or_accepted_completely(value: Any) -> None:
     try:
         chosen = ChunkerParameters.from_json(value)
     except Malformed:

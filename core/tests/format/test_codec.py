@@ -1,4 +1,4 @@
-"""The codec byte: nothing is unpacked that is not exactly one frame of a size that is allowed."""
+"""The codec byte: only exactly one frame of an allowed size is decompressed."""
 
 import contextlib
 import resource
@@ -19,7 +19,7 @@ DATA = st.binary(max_size=300) | st.builds(lambda part, times: part * times, st.
 
 @EFFORT
 @given(DATA, st.sampled_from([1, 3, 9, 19]))
-def test_payloads_come_back(data: bytes, level: int) -> None:
+def test_payloads_round_trip(data: bytes, level: int) -> None:
     packed = compress(data, level)
 
     assert decompress(packed, len(data)) == data
@@ -28,11 +28,11 @@ def test_payloads_come_back(data: bytes, level: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_buffer_can_be_packed(kind: type) -> None:
+def test_any_buffer_type_can_be_compressed(kind: type) -> None:
     assert decompress(memoryview(compress(kind(b"abc" * 100), 3)), 300) == b"abc" * 100
 
 
-def test_what_compresses_is_compressed_and_what_does_not_is_stored() -> None:
+def test_compressible_data_is_compressed_and_other_data_stored_raw() -> None:
     assert compress(b"a" * 100, 3)[0] == ZSTD
     assert compress(b"", 3) == bytes((RAW,))
     assert compress(bytes(range(256)), 3) == bytes((RAW, *range(256)))
@@ -48,7 +48,7 @@ def test_more_than_the_limit_is_refused(data: bytes, less: int) -> None:
 
 @EFFORT
 @given(st.binary(max_size=60))
-def test_any_bytes_are_refused_or_unpacked(data: bytes) -> None:
+def test_any_bytes_are_refused_or_decompressed(data: bytes) -> None:
     for packed in (data, bytes((ZSTD,)) + data, bytes((ZSTD,)) + b"\x28\xb5\x2f\xfd" + data):
         with contextlib.suppress(Malformed):
             assert len(decompress(packed, 100)) <= 100
@@ -56,8 +56,8 @@ def test_any_bytes_are_refused_or_unpacked(data: bytes) -> None:
 
 @EFFORT
 @given(damaged(compress(b"a row of a table\n" * 20, 3)))
-def test_damage_is_refused_or_unpacked_within_the_limit(data: bytes) -> None:
-    # The seal around it notices every change; here only harm is to be kept off.
+def test_damage_is_refused_or_decompressed_within_the_limit(data: bytes) -> None:
+    # The seal around it detects every change; here damage only must do no harm.
     with contextlib.suppress(Malformed):
         assert len(decompress(data, 340)) <= 340
 

@@ -1,4 +1,4 @@
-"""Documents, slots, wrapped keys and key files: they come back, and what was changed or is nonsense is refused."""
+"""Documents, slots, wrapped keys and key files round-trip; changes and nonsense are refused."""
 
 import contextlib
 from collections.abc import Callable
@@ -50,7 +50,7 @@ SECRETS = st.binary(min_size=32, max_size=32)
 
 @EFFORT
 @given(OBJECTS, TEXTS, SECRETS)
-def test_documents_come_back(content: dict[str, Any], key: str, seed: bytes) -> None:
+def test_documents_round_trip(content: dict[str, Any], key: str, seed: bytes) -> None:
     data = encode_document(key, content, SigningKey(seed))
 
     assert decode_document(key, data).verified(SigningKey(seed).public) == content
@@ -58,7 +58,7 @@ def test_documents_come_back(content: dict[str, Any], key: str, seed: bytes) -> 
 
 @EFFORT
 @given(OBJECTS, st.sampled_from(["grants/00000002", "grants/0000000", "", "penstock.json"]))
-def test_a_document_is_not_valid_under_another_key_or_of_another_signer(content: dict[str, Any], key: str) -> None:
+def test_a_document_is_not_valid_under_another_key_or_signer(content: dict[str, Any], key: str) -> None:
     data = encode_document(KEY, content, SIGNER)
 
     with pytest.raises(Malformed):
@@ -86,18 +86,18 @@ def test_any_damage_to_a_document_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "signature", ["", "0" * 127, "0" * 129, "A" * 128, "g" * 128, "0 " * 64, "é" * 128, None, 5, []]
 )
-def test_a_signature_that_is_none_is_refused(signature: object) -> None:
+def test_an_invalid_signature_is_refused(signature: object) -> None:
     with pytest.raises(Malformed):
         decode_document(KEY, b"{}\n" + encode_json({"signature": signature}) + b"\n")
 
 
 @pytest.mark.parametrize("public", [bytes(32), b"\xff" * 32, b"", bytes(31)])
 @pytest.mark.parametrize("signature", [bytes(64), b"\1" + bytes(63), b"\xff" * 64, b""])
-def test_a_public_key_that_is_none_verifies_nothing(public: bytes, signature: bytes) -> None:
+def test_an_invalid_public_key_verifies_nothing(public: bytes, signature: bytes) -> None:
     assert not VerifyingKey(public).verify(signature, b"another message")
 
 
-# --- What stands in documents
+# --- Content of documents
 
 PROOF = IndexSecret(SECRET, REPOSITORY).proof
 CONFIG = RepositoryConfig(REPOSITORY, "2026-01-31T12:00:00Z", ChunkerParameters(), OWNER.public, PROOF)
@@ -141,14 +141,14 @@ def spelled(content: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize(("content", "read", "write"), CONTENTS.values(), ids=CONTENTS)
-def test_contents_come_back(content: dict[str, Any], read: Callable[[Any], Any], write: Callable[[Any], Any]) -> None:
+def test_contents_round_trip(content: dict[str, Any], read: Callable[[Any], Any], write: Callable[[Any], Any]) -> None:
     assert write(read(content)) == content
 
 
 @pytest.mark.parametrize(("content", "read", "write"), CONTENTS.values(), ids=CONTENTS)
 @settings(EFFORT, max_examples=examples(150))
 @given(data=st.data())
-def test_a_wrong_value_is_refused_or_kept(
+def test_a_wrong_value_is_refused_or_preserved(
     content: dict[str, Any], read: Callable[[Any], Any], write: Callable[[Any], Any], data: st.DataObject
 ) -> None:
     changed = data.draw(with_one_value_replaced(content))
@@ -156,7 +156,7 @@ def test_a_wrong_value_is_refused_or_kept(
         value = read(changed)
     except Malformed:
         return
-    # The version of the format is looked at before all else, by the caller; what is left out is null.
+    # The caller checks the format version before anything else; missing entries are null.
     expected = {**changed, "format": 1} if "format" in content else changed
     assert spelled(write(value)) == spelled(expected)
 
@@ -171,7 +171,7 @@ def test_any_object_is_refused(
         read(value)
 
 
-def test_the_owner_is_not_granted() -> None:
+def test_the_owner_role_cannot_be_granted() -> None:
     with pytest.raises(Malformed):
         Grant.from_json({**GRANT.to_json(), "role": "owner"})
 
@@ -181,7 +181,7 @@ def test_the_owner_is_not_granted() -> None:
 
 @settings(EFFORT, max_examples=examples(20))
 @given(TEXTS, SECRETS, IDS, IDS)
-def test_slots_come_back(passphrase: str, secret: bytes, repository: bytes, slot: bytes) -> None:
+def test_slots_round_trip(passphrase: str, secret: bytes, repository: bytes, slot: bytes) -> None:
     owner = OwnerSecret(SIGNER, RECIPIENT, secret)
     content = seal_slot(owner, passphrase, CHEAP, repository, slot)
 
@@ -198,7 +198,7 @@ def sealed_slot(plain: bytes) -> dict[str, Any]:
 
 @settings(EFFORT, max_examples=examples(40))
 @given(st.binary(max_size=40) | damaged(b"\0" + encode_json(OWNER.to_json())))
-def test_nonsense_in_a_slot_is_refused_or_another_secret(plain: bytes) -> None:
+def test_nonsense_in_a_slot_is_refused_or_gives_another_secret(plain: bytes) -> None:
     try:
         opened = open_slot(sealed_slot(plain), "p", REPOSITORY, SNAPSHOT)
     except Malformed:
@@ -208,14 +208,14 @@ def test_nonsense_in_a_slot_is_refused_or_another_secret(plain: bytes) -> None:
 
 
 @pytest.mark.parametrize("codec", [b"", b"\1", b"\2", b"\0\0"])
-def test_a_slot_of_another_codec_is_refused(codec: bytes) -> None:
+def test_a_slot_with_another_codec_is_refused(codec: bytes) -> None:
     with pytest.raises(Malformed):
         open_slot(sealed_slot(codec + encode_json(OWNER.to_json())), "p", REPOSITORY, SNAPSHOT)
 
 
 @settings(EFFORT, max_examples=examples(40))
 @given(st.data())
-def test_a_broken_slot_is_refused_or_stays_shut(data: st.DataObject) -> None:
+def test_a_damaged_slot_is_refused_or_does_not_open(data: st.DataObject) -> None:
     changed = data.draw(with_one_value_replaced({**SLOT, "kdf": {**SLOT["kdf"], "memory_kib": 8}}))
     with contextlib.suppress(Malformed):
         assert open_slot(changed, "corrèct", REPOSITORY, SNAPSHOT) in (None, OWNER)
@@ -236,7 +236,7 @@ def test_a_broken_slot_is_refused_or_stays_shut(data: st.DataObject) -> None:
         {"salt": "00" * 15},
     ],
 )
-def test_costs_that_no_honest_writer_asks_for_are_refused(change: dict[str, Any]) -> None:
+def test_unreasonable_passphrase_costs_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         PassphraseCost.from_json({**CHEAP.to_json(bytes(16)), **change})
 
@@ -249,14 +249,14 @@ ACCESSES = [
 
 
 @pytest.mark.parametrize("access", ACCESSES, ids=lambda access: access.role)
-def test_key_files_come_back(access: Access) -> None:
+def test_key_files_round_trip(access: Access) -> None:
     assert Access.from_key_file(access.to_key_file(), "a file") == access
 
 
 @pytest.mark.parametrize("access", ACCESSES, ids=lambda access: access.role)
 @settings(EFFORT, max_examples=examples(100))
 @given(data=st.data())
-def test_a_broken_key_file_is_refused_or_kept_and_never_quoted(access: Access, data: st.DataObject) -> None:
+def test_a_damaged_key_file_is_refused_or_preserved_and_never_quoted(access: Access, data: st.DataObject) -> None:
     content = decode_json(access.to_key_file().strip())
     broken = data.draw(
         st.one_of(
@@ -282,7 +282,7 @@ def test_a_broken_key_file_is_refused_or_kept_and_never_quoted(access: Access, d
 
 @settings(EFFORT, max_examples=examples(30))
 @given(SECRETS, IDS, IDS, IDS, st.binary(min_size=64, max_size=64), SECRETS)
-def test_data_keys_come_back(
+def test_data_keys_round_trip(
     data_key: bytes, repository: bytes, session: bytes, recipient: bytes, mlkem: bytes, x25519: bytes
 ) -> None:
     private = DecapsulationKey(mlkem, x25519)
@@ -312,7 +312,7 @@ def test_a_damaged_wrapped_key_is_refused(wrapped: bytes) -> None:
 
 @settings(EFFORT, max_examples=examples(60))
 @given(st.sampled_from([0, 1, 0xFF]) | st.integers(0, 255), st.sampled_from([0, 1, 0xFF]) | st.integers(0, 255))
-def test_a_public_key_that_is_none_wraps_nothing(mlkem: int, x25519: int) -> None:
+def test_an_invalid_public_key_wraps_nothing(mlkem: int, x25519: int) -> None:
     public = EncapsulationKey(bytes([mlkem]) * 1184, bytes([x25519]) * 32)
     with contextlib.suppress(Malformed):
         assert len(wrap_data_key(b"\7" * 32, public, **NAMES)) == 1168

@@ -33,7 +33,7 @@ OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=5)
 
 @EFFORT
 @given(VARINTS)
-def test_varints_come_back(values: list[int]) -> None:
+def test_varints_round_trip(values: list[int]) -> None:
     encoded = encode_varints(values)
 
     assert decode_varints(encoded) == values
@@ -57,14 +57,14 @@ def test_varints_have_one_spelling(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data", [b"\x80", b"\x80\x00", b"\x80\x80\x00", b"\x00\x80", b"\xff" * 9 + b"\x00", b"\xff" * 9 + b"\x01"]
 )
-def test_a_varint_that_is_cut_or_too_long_is_refused(data: bytes) -> None:
+def test_a_truncated_or_overlong_varint_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         decode_varints(data)
 
 
 @EFFORT
 @given(OBJECTS)
-def test_json_comes_back(value: dict[str, Any]) -> None:
+def test_json_round_trips(value: dict[str, Any]) -> None:
     encoded = encode_json(value)
 
     assert decode_json(encoded) == value
@@ -117,14 +117,14 @@ def test_json_has_one_spelling(data: bytes) -> None:
     ],
     ids=lambda data: repr(data[:24]),
 )
-def test_json_in_another_spelling_is_refused(data: bytes) -> None:
+def test_non_canonical_json_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         decode_json(data)
 
 
 @EFFORT
 @given(OBJECTS, st.lists(st.binary(max_size=20), max_size=3))
-def test_records_come_back(header: dict[str, Any], parts: list[bytes]) -> None:
+def test_records_round_trip(header: dict[str, Any], parts: list[bytes]) -> None:
     encoded = encode_record(header, parts)
     found, body = decode_record(encoded)
 
@@ -137,7 +137,7 @@ def test_records_come_back(header: dict[str, Any], parts: list[bytes]) -> None:
 @given(st.binary(max_size=60) | st.builds(encode_record, OBJECTS, st.lists(st.binary(max_size=9))).flatmap(damaged))
 @example(b"\xff\xff\xff\xff{}")
 @example(b"\x03\0\0\0{}")
-def test_any_bytes_as_a_record_are_refused_or_mean_just_one_thing(data: bytes) -> None:
+def test_any_bytes_as_a_record_are_refused_or_have_one_meaning(data: bytes) -> None:
     try:
         header, body = decode_record(data)
     except Malformed:
@@ -147,7 +147,7 @@ def test_any_bytes_as_a_record_are_refused_or_mean_just_one_thing(data: bytes) -
 
 @EFFORT
 @given(st.binary(min_size=16, max_size=16))
-def test_identifiers_come_back(value: bytes) -> None:
+def test_identifiers_round_trip(value: bytes) -> None:
     assert id_from_hex(value.hex()) == value
     assert digest_from_hex(value.hex() * 2) == value * 2
 
@@ -170,7 +170,7 @@ NOT_HEX: list[object] = [
 
 
 @pytest.mark.parametrize("value", NOT_HEX)
-def test_what_is_no_identifier_is_refused(value: object) -> None:
+def test_an_invalid_identifier_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         id_from_hex(value)
     with pytest.raises(Malformed):
@@ -178,12 +178,12 @@ def test_what_is_no_identifier_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, False, -1, 1.0, 2**63, 10**400, "1", [1], {}])
-def test_what_is_no_whole_number_of_63_bits_is_refused(value: object) -> None:
+def test_anything_but_an_integer_of_63_bits_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         integer({"a": value}, "a")
 
 
-def test_whole_numbers_of_63_bits_are_taken() -> None:
+def test_integers_of_63_bits_are_accepted() -> None:
     assert integer({"a": 0}, "a") == 0
     assert integer({"a": 2**63 - 1}, "a") == 2**63 - 1
     with pytest.raises(Malformed):
@@ -191,6 +191,6 @@ def test_whole_numbers_of_63_bits_are_taken() -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1, ["a"], {}])
-def test_what_is_no_text_is_refused(value: object) -> None:
+def test_anything_but_a_string_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         text({"a": value}, "a")

@@ -1,4 +1,4 @@
-"""What was written once can be read for ever: today's code against the golden repositories."""
+"""Whatever was written once can be read forever: today's code against the golden repositories."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ def test_the_golden_repository_is_restored_exactly(sink: MemorySink, unlock: Acc
     assert restored == EXPECTED
 
 
-def test_the_golden_streams_are_those_that_its_program_makes() -> None:
+def test_the_golden_streams_match_the_program_that_made_them() -> None:
     assert list(EXPECTED.values()) == [
         {
             spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -67,7 +67,7 @@ def test_the_golden_streams_are_those_that_its_program_makes() -> None:
 
 
 @pytest.mark.parametrize("unlock", OWNERS.values(), ids=OWNERS)
-def test_the_golden_repository_passes_the_whole_check(sink: MemorySink, unlock: Access | Secret) -> None:
+def test_the_golden_repository_passes_a_full_check(sink: MemorySink, unlock: Access | Secret) -> None:
     report = check(Repository.open(sink, unlock), read_data=True, cache_dir=None, listener=lambda event: None)
 
     assert not report.findings
@@ -85,7 +85,7 @@ def test_other_keys_list_the_golden_repository_and_read_nothing(sink: MemorySink
         SnapshotReader(repository, find_snapshot(repository, "latest"))
 
 
-def test_what_the_golden_snapshots_say_of_themselves(sink: MemorySink) -> None:
+def test_the_golden_snapshots_have_the_expected_metadata(sink: MemorySink) -> None:
     repository = Repository.open(sink, key("owner.key"))
     first, second = list_snapshots(repository)
 
@@ -106,14 +106,14 @@ def test_what_the_golden_snapshots_say_of_themselves(sink: MemorySink) -> None:
     ]
 
 
-def test_strangers_do_not_open_the_golden_repository(sink: MemorySink) -> None:
+def test_unknown_keys_do_not_open_the_golden_repository(sink: MemorySink) -> None:
     with pytest.raises(WrongPassphrase):
         Repository.open(sink, Secret("the wrong passphrase"))
     with pytest.raises(WrongKey):
         Repository.open(sink, key("revoked.key"))
 
 
-def test_the_golden_key_files_are_written_the_same_today() -> None:
+def test_todays_code_writes_identical_golden_key_files() -> None:
     for path in V1.glob("*.key"):
         assert key(path.name).to_key_file() == path.read_bytes()
 

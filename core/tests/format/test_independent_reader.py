@@ -1,4 +1,4 @@
-"""docs/format.md is enough to restore: a program written from the page alone reads what Penstock wrote."""
+"""docs/format.md suffices to restore: a program written from the page alone reads what Penstock wrote."""
 
 import ast
 import hashlib
@@ -77,7 +77,7 @@ def test_it_restores_what_todays_code_writes(tmp_path: Path) -> None:
 
 
 def test_it_finds_segments_that_were_moved_to_another_pack(tmp_path: Path) -> None:
-    # No Penstock moves segments yet; version 1 promises that readers follow them.
+    # Penstock does not move segments yet, but version 1 promises that readers follow them.
     repository = tmp_path / "repository"
     shutil.copytree(V1 / "repository", repository)
     move_segments(repository)
@@ -87,7 +87,7 @@ def test_it_finds_segments_that_were_moved_to_another_pack(tmp_path: Path) -> No
 
 
 def move_segments(repository: Path) -> None:
-    """All segments of all packs into one new pack, by the page; index objects are left out."""
+    """Move all segments of all packs to one new pack, as the page specifies; index objects are left out."""
     opened = independent_reader.Repository(repository, V1 / "owner.key", "")
     new = bytes(range(16))
     origins, sessions, rows, lengths, ids, data = [new.hex()], [], [], b"", b"", b""

@@ -1,4 +1,4 @@
-"""Recipes: extents of any shape come back, in blocks, and nothing else is taken for one."""
+"""Recipes: extents of any shape round-trip, in blocks, and nothing else is accepted as a recipe."""
 
 import contextlib
 import random
@@ -27,7 +27,7 @@ def encode(extents: list[Extent]) -> bytes:
 
 
 def joined(extents: list[Extent]) -> list[Extent]:
-    """Neighbours that continue one another are one extent."""
+    """Join adjacent extents."""
     found: list[Extent] = []
     for one in extents:
         if found and found[-1].segment == one.segment and found[-1].first + found[-1].chunks == one.first:
@@ -39,7 +39,7 @@ def joined(extents: list[Extent]) -> list[Extent]:
 
 @EFFORT
 @given(EXTENTS)
-def test_extents_come_back_joined(extents: list[Extent]) -> None:
+def test_extents_round_trip_joined(extents: list[Extent]) -> None:
     recipe = encode(extents)
 
     assert list(decode_recipe(recipe)) == joined(extents)
@@ -48,7 +48,7 @@ def test_extents_come_back_joined(extents: list[Extent]) -> None:
 
 @EFFORT
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=60))
-def test_chunks_that_follow_one_another_are_one_extent(steps: list[tuple[int, int]]) -> None:
+def test_consecutive_chunks_form_one_extent(steps: list[tuple[int, int]]) -> None:
     ends: dict[int, int] = {}
     extents = []
     for segment, count in steps:
@@ -126,7 +126,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_a_broken_recipe_is_refused(data: bytes) -> None:
+def test_a_damaged_recipe_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         list(decode_recipe(data))
 
@@ -134,7 +134,7 @@ def test_a_broken_recipe_is_refused(data: bytes) -> None:
 @EFFORT
 @given(st.binary(max_size=40), st.binary(max_size=40))
 @example(b"", b"")
-def test_any_bytes_are_refused_or_extents(data: bytes, plain: bytes) -> None:
+def test_any_bytes_are_refused_or_decode_to_extents(data: bytes, plain: bytes) -> None:
     for recipe in (data, struct.pack("<I", len(plain) + 1) + bytes((RAW,)) + plain):
         try:
             found = list(decode_recipe(recipe))
@@ -146,6 +146,6 @@ def test_any_bytes_are_refused_or_extents(data: bytes, plain: bytes) -> None:
 @EFFORT
 @given(damaged(encode([Extent(number * 7 % 5, number, 1 + number % 3) for number in range(60)])))
 def test_damage_is_refused_or_gives_extents(data: bytes) -> None:
-    # The seal around it notices every change; here only harm is to be kept off.
+    # The seal around it detects every change; here damage only must do no harm.
     with contextlib.suppress(Malformed):
         assert all(one.chunks > 0 for one in decode_recipe(data))

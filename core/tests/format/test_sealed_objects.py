@@ -1,4 +1,4 @@
-"""Directories, index objects and snapshots: they come back whole, and nothing that was changed is taken."""
+"""Directories, index objects and snapshots round-trip, and any change is refused."""
 
 import contextlib
 import struct
@@ -71,7 +71,7 @@ def directories(draw: st.DrawFn) -> Directory:
 
 @EFFORT
 @given(directories(), IDS)
-def test_directories_come_back(directory: Directory, repository: bytes) -> None:
+def test_directories_round_trip(directory: Directory, repository: bytes) -> None:
     sealed = seal_directory(directory, SEALER, repository)
 
     assert open_directory(sealed, SEALER, repository, directory.pack) == directory
@@ -81,7 +81,7 @@ def test_directories_come_back(directory: Directory, repository: bytes) -> None:
 
 @EFFORT
 @given(st.lists(directories(), max_size=4), IDS, st.integers(0, 2**50))
-def test_index_objects_come_back(found: list[Directory], index: bytes, offset: int) -> None:
+def test_index_objects_round_trip(found: list[Directory], index: bytes, offset: int) -> None:
     packs = [summarize(directory, offset + 9 + 8, offset, 9) for directory in found]
 
     assert open_index(seal_index(index, packs, SEALER, REPOSITORY), SEALER, REPOSITORY, index) == packs
@@ -136,7 +136,7 @@ def encode(catalogue: Catalogue, manifest: Manifest) -> bytes:
 
 @EFFORT
 @given(CATALOGUES, MANIFESTS)
-def test_snapshots_come_back(catalogue: Catalogue, manifest: Manifest) -> None:
+def test_snapshots_round_trip(catalogue: Catalogue, manifest: Manifest) -> None:
     sealed = decode_snapshot(catalogue.snapshot, encode(catalogue, manifest))
 
     sealed.verify(REPOSITORY, SIGNER.public)
@@ -147,7 +147,7 @@ def test_snapshots_come_back(catalogue: Catalogue, manifest: Manifest) -> None:
 
 @EFFORT
 @given(SEGMENTS)
-def test_segment_tables_come_back_by_the_page(segments: list[SegmentId]) -> None:
+def test_segment_tables_round_trip_as_specified(segments: list[SegmentId]) -> None:
     sealed = decode_snapshot(SNAPSHOT, encode(replace(CATALOGUE, segments=tuple(segments)), MANIFEST))
     plain = decompress(SEALER.open(sealed.catalogue, binding("catalogue", REPOSITORY, SNAPSHOT)), 1 << 20)
 
@@ -156,7 +156,7 @@ def test_segment_tables_come_back_by_the_page(segments: list[SegmentId]) -> None
 
 @EFFORT
 @given(st.binary(max_size=200) | st.binary(max_size=5).map(lambda part: part * 300), st.integers(0, 2**32 - 1))
-def test_segments_come_back(data: bytes, ordinal: int) -> None:
+def test_segments_round_trip(data: bytes, ordinal: int) -> None:
     segment = SegmentId(b"p" * 16, ordinal)
 
     assert open_segment(seal_segment(data, 3, SEALER, REPOSITORY, segment), SEALER, REPOSITORY, segment) == data
@@ -174,7 +174,7 @@ def test_a_segment_above_the_limit_is_refused() -> None:
 
 @EFFORT
 @given(st.integers(1, 2**32 - 1), st.integers(0, 100))
-def test_trailers_come_back(length: int, more: int) -> None:
+def test_trailers_round_trip(length: int, more: int) -> None:
     assert decode_trailer(encode_trailer(length), 16 + length + more) == length
     with pytest.raises(Malformed):
         decode_trailer(encode_trailer(length), 15 + length)
@@ -182,16 +182,16 @@ def test_trailers_come_back(length: int, more: int) -> None:
 
 @EFFORT
 @given(st.binary(max_size=10) | st.binary(max_size=5).map(lambda part: part + b"PEND"), st.integers(0, 2**33))
-def test_any_bytes_as_a_trailer_are_refused_or_possible(data: bytes, size: int) -> None:
+def test_any_bytes_as_a_trailer_are_refused_or_plausible(data: bytes, size: int) -> None:
     with contextlib.suppress(Malformed):
         assert 0 < decode_trailer(data, size) <= size - 16
 
 
-# --- Sealed: the slightest change, and every other place
+# --- Sealed: the slightest change, and any other place
 
 
 def read_whole(data: bytes) -> SealedSnapshot:
-    """As a reader does, in its order."""
+    """Open a snapshot like a reader, in the same order."""
     sealed = decode_snapshot(SNAPSHOT, data)
     sealed.verify(REPOSITORY, SIGNER.public)
     sealed.open_catalogue(SEALER, REPOSITORY)
@@ -266,7 +266,7 @@ def test_nothing_sealed_opens_in_another_place(misplaced: Callable[[], Any]) -> 
         misplaced()
 
 
-def test_a_seal_takes_a_fresh_nonce_and_adds_what_it_says() -> None:
+def test_sealing_uses_a_fresh_nonce_and_adds_the_stated_overhead() -> None:
     one, other = SEALER.seal(b"x" * 50, b"place"), SEALER.seal(b"x" * 50, b"place")
 
     assert one[:12] != other[:12]
@@ -274,11 +274,11 @@ def test_a_seal_takes_a_fresh_nonce_and_adds_what_it_says() -> None:
     assert KEY.hex() not in repr(SEALER)
 
 
-# --- Opened: who holds the keys may still write nonsense, and a reader must not stumble
+# --- Opened: a holder of the keys may still write nonsense, which must not crash a reader
 
 
 def opened(kind: str) -> tuple[dict[str, Any], bytes]:
-    """Header and body of the example of this kind."""
+    """Header and body of the example of that kind."""
     sealed = decode_snapshot(SNAPSHOT, SEALED["snapshot"][0])
     plain = {
         "directory": lambda: SEALER.open(SEALED["directory"][0], binding("directory", REPOSITORY, DIRECTORY.pack)),
@@ -291,7 +291,7 @@ def opened(kind: str) -> tuple[dict[str, Any], bytes]:
 
 
 def read_plain(kind: str, plain: bytes) -> Any:
-    """Seal `plain` as what `kind` says, and open it."""
+    """Seal `plain` as an object of that kind, and open it."""
     payload = bytes((RAW,)) + plain
     if kind == "directory":
         sealed = SEALER.seal(payload, binding("directory", REPOSITORY, DIRECTORY.pack))
@@ -305,7 +305,7 @@ def read_plain(kind: str, plain: bytes) -> Any:
 
 
 def plain_again(kind: str, value: Any) -> bytes:
-    """What today's code would have sealed for `value`."""
+    """The plaintext that today's code seals for `value`."""
     if kind == "directory":
         again = SEALER.open(seal_directory(value, SEALER, REPOSITORY), binding("directory", REPOSITORY, value.pack))
     elif kind == "index":
@@ -322,7 +322,7 @@ KINDS = ["directory", "index", "catalogue", "manifest"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_opened_is_sealed_the_same_again(kind: str) -> None:
+def test_opened_objects_are_sealed_again_unchanged(kind: str) -> None:
     header, body = opened(kind)
 
     assert plain_again(kind, read_plain(kind, encode_record(header, [body]))) == encode_record(header, [body])
@@ -335,7 +335,7 @@ def spelled(header: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(EFFORT, max_examples=examples(120))
 @given(data=st.data())
-def test_a_wrong_value_in_a_header_is_refused_or_kept(kind: str, data: st.DataObject) -> None:
+def test_a_wrong_value_in_a_header_is_refused_or_preserved(kind: str, data: st.DataObject) -> None:
     header, body = opened(kind)
     changed = data.draw(with_one_value_replaced(header))
     plain = encode_record(changed, [body])
@@ -343,10 +343,10 @@ def test_a_wrong_value_in_a_header_is_refused_or_kept(kind: str, data: st.DataOb
         value = read_plain(kind, plain)
     except Malformed:
         return
-    # Taken as it stands: nothing was rounded or turned into a text in silence. What is left out is null.
+    # Accepted unchanged: nothing was silently rounded or converted to a string. Missing entries are null.
     again = decode_record(plain_again(kind, value))[0]
     if kind == "directory":
-        # Origins and sessions that no segment is of need not come back.
+        # Origins and sessions without segments need not round-trip.
         assert read_plain(kind, plain_again(kind, value)) == value
         assert all(type(figure) is int for row in again["segments"] for figure in row)
     else:
@@ -375,7 +375,7 @@ def test_a_damaged_record_is_refused_or_can_be_sealed_again(kind: str, data: st.
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("plain", [b"", b"\0\0\0", b"\xff\xff\xff\xff", b"\2\0\0\0{}", b"\2\0\0\0[]"])
-def test_a_record_that_holds_nothing_is_refused(kind: str, plain: bytes) -> None:
+def test_an_empty_record_is_refused(kind: str, plain: bytes) -> None:
     with pytest.raises(Malformed):
         read_plain(kind, plain)
 
@@ -384,7 +384,7 @@ HUGE = 2**62
 
 
 @pytest.mark.parametrize("column", range(1, 6))
-def test_an_index_that_promises_more_than_it_has_is_refused(column: int) -> None:
+def test_an_index_with_wrong_counts_is_refused(column: int) -> None:
     header, body = opened("index")
     header["packs"][0][column] = 2**64
     with pytest.raises(Malformed):
@@ -393,7 +393,7 @@ def test_an_index_that_promises_more_than_it_has_is_refused(column: int) -> None
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("count", [2, HUGE, 2**63 - 1])
-def test_more_hooks_than_there_are_bytes_are_refused_at_once(count: int) -> None:
+def test_more_hooks_than_bytes_are_refused_at_once(count: int) -> None:
     header, body = opened("index")
     header["packs"][0][5] = count
 
@@ -405,7 +405,7 @@ def test_more_hooks_than_there_are_bytes_are_refused_at_once(count: int) -> None
 @pytest.mark.parametrize(
     ("column", "value"), [(1, 2**32), (6, HUGE), (5, MAX_SEGMENT + 1), (5, HUGE), (4, HUGE), (0, 9)]
 )
-def test_a_directory_that_promises_more_than_it_has_is_refused(column: int, value: int) -> None:
+def test_a_directory_with_wrong_counts_is_refused(column: int, value: int) -> None:
     header, body = opened("directory")
     header["segments"][1][column] = value
 
@@ -434,7 +434,7 @@ def test_a_directory_above_the_limit_is_refused() -> None:
         b"p" * 16 + b"\0",
     ],
 )
-def test_a_broken_segment_table_is_refused(table: bytes) -> None:
+def test_a_damaged_segment_table_is_refused(table: bytes) -> None:
     header, _ = opened("catalogue")
 
     with pytest.raises(Malformed):
@@ -443,7 +443,7 @@ def test_a_broken_segment_table_is_refused(table: bytes) -> None:
 
 @EFFORT
 @given(st.binary(max_size=60))
-def test_any_bytes_as_a_segment_table_are_refused_or_kept(table: bytes) -> None:
+def test_any_bytes_as_a_segment_table_are_refused_or_preserved(table: bytes) -> None:
     header, _ = opened("catalogue")
     try:
         value = read_plain("catalogue", encode_record(header, [table]))

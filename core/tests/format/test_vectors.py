@@ -1,4 +1,4 @@
-"""The code, docs/format.md and vectors.json say the same. The file is frozen: what it holds, version 1 is."""
+"""The code, docs/format.md and vectors.json agree. The file is frozen: it defines version 1."""
 
 import json
 import re
@@ -53,8 +53,8 @@ def test_the_code_makes_the_vectors_of_the_file(section: str) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(VECTORS["cuts"])))
-def test_chunks_are_cut_where_they_were_cut_when_the_repository_was_made(number: int) -> None:
-    # Other cuts would not be wrong, but would find nothing in what older versions stored.
+def test_chunks_are_cut_as_when_the_repository_was_created(number: int) -> None:
+    # Other cuts would not be wrong, but would find no duplicates in what older versions stored.
     vector = VECTORS["cuts"][number]
     parameters = ChunkerParameters.from_json(vector["parameters"])
     data = make_vectors.stretch(vector["stretch"], vector["length"])

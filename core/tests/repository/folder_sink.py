@@ -1,4 +1,4 @@
-"""The least sink that a process which is killed can leave something behind in."""
+"""A minimal sink on the disk, which keeps what a killed process leaves behind."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ class _NoSettings(PluginSettings):
 
 
 class FolderSink(Sink):
-    """A file for each object, put in place by a rename.
+    """One file per object, put in place by a rename.
 
-    `bytes_a_second` slows puts down; 0 drops the content of packs, so that only a fast disk could tell the difference.
+    `bytes_a_second` slows puts down; 0 drops the content of packs, as if the disk were infinitely fast.
     After `puts_to_live` puts the process kills itself in the middle of the next: the same moment on every machine.
     """
 
@@ -90,5 +90,5 @@ class FolderSink(Sink):
 
     @property
     def size(self) -> int:
-        """Bytes of all objects."""
+        """Total size of all objects in bytes."""
         return sum(info.size for info in self.list())

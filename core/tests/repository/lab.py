@@ -29,17 +29,17 @@ __all__ = ["CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "L
 KIB = 1024
 MIB = 1024 * KIB
 PASSPHRASE = Secret("correct horse battery staple")
-#: Argon2id with as little work as it takes.
+#: Argon2id with the least work allowed.
 CHEAP = PassphraseCost(iterations=1, memory_kib=8, lanes=1)
 
 
 def noise(size: int, seed: int = 0) -> bytes:
-    """Bytes that neither compress nor repeat, always the same ones."""
+    """Incompressible bytes without repetition, always the same."""
     return random.Random(seed).randbytes(size)
 
 
 class BytesStream(DumpStream):
-    """Gives `data` in reads of the sizes that `reads` yields (the last of them for ever), and remembers its end."""
+    """Gives `data` in reads of the sizes from `reads` (the last one repeated), and remembers how it ended."""
 
     def __init__(self, data: bytes, reads: Iterable[int] = (MIB,)) -> None:
         self._data = data
@@ -64,7 +64,7 @@ class BytesStream(DumpStream):
 
     @property
     def ended(self) -> bool:
-        """Whether it was closed, or else aborted."""
+        """Whether it was closed or aborted."""
         return self.closes + self.aborts > 0
 
 
@@ -73,9 +73,9 @@ class _NoSettings(PluginSettings):
 
 
 class BytesSource(Source):
-    """Dumps the streams it is given, and keeps what is restored.
+    """Dumps the given streams, and keeps what is restored.
 
-    `touched` lists the streams whose restore was begun: while it is empty, the target is untouched.
+    `touched` lists the streams whose restore has begun: while it is empty, the target is untouched.
     """
 
     name = "bytes"
@@ -133,7 +133,7 @@ class Lab:
         self.warnings: list[str] = []
 
     def open(self, access: Access | Secret | None = None, sink: Sink | None = None) -> Repository:
-        """Open the repository anew: by default as its owner, through the lab's own sink."""
+        """Open the repository again: by default as its owner, through the lab's own sink."""
         return Repository.open(sink or self.sink, access or self.owner)
 
     def backup(
@@ -145,7 +145,7 @@ class Lab:
         cache: Path | None = None,
         memory: int = 64 * MIB,
     ) -> BackupResult:
-        """Back up a source, or streams that are given as they are."""
+        """Back up a source, or the given streams."""
         return backup(
             by or self.open(),
             source if isinstance(source, Source) else BytesSource(source),
@@ -187,7 +187,7 @@ class Lab:
         return find(by or self.open(), snapshot, cache_dir=cache, warn=self.warnings.append)
 
     def restored(self, snapshot: str = "latest") -> dict[str, bytes]:
-        """What a restore gives, by stream."""
+        """The restored bytes by stream."""
         target = BytesSource({})
         self.restore(snapshot, into=target)
         return target.restored
@@ -200,7 +200,7 @@ class Lab:
         cache: Path | None = None,
         memory: int = 64 * MIB,
     ) -> CheckReport:
-        """Check the repository; as on a fresh host, unless `cache` names one's cache."""
+        """Check the repository; as on a fresh host unless `cache` is given."""
         return check(
             by or self.open(), read_data=read_data, cache_dir=cache, memory=memory, listener=self.events.append
         )

@@ -1,4 +1,4 @@
-"""The cache is only a cache: whatever becomes of it, a backup is as right as without it."""
+"""The cache is only a cache: whatever happens to it, a backup is as correct as without it."""
 
 import random
 import sqlite3
@@ -79,7 +79,7 @@ def forget_everything(path: Path) -> None:
 
 
 def overdue(path: Path) -> None:
-    """Let the next opening look for damage."""
+    """Make the next opening look for damage."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("DELETE FROM upkeep")
 
@@ -88,7 +88,7 @@ def overdue(path: Path) -> None:
     "fate",
     [delete, garble, garble_the_end, garble_every_page_a_little, cut_in_half, empty, age, forget_everything],
 )
-def test_a_cache_that_was_lost_or_damaged_is_made_again(lab: Lab, fate: Callable[[Path], None]) -> None:
+def test_a_lost_or_damaged_cache_is_rebuilt(lab: Lab, fate: Callable[[Path], None]) -> None:
     lab.backup({"d": CONTENT})
     overdue(file_of(lab))
     fate(file_of(lab))
@@ -101,14 +101,14 @@ def test_a_cache_that_was_lost_or_damaged_is_made_again(lab: Lab, fate: Callable
 
 
 @pytest.mark.parametrize("fate", [garble_the_end, garble_every_page_a_little])
-def test_damage_that_shows_only_in_use_is_told_and_gone_on_the_next_run(lab: Lab, fate: Callable[[Path], None]) -> None:
+def test_damage_found_during_use_is_reported_and_gone_on_the_next_run(lab: Lab, fate: Callable[[Path], None]) -> None:
     lab.backup({"d": CONTENT})
     fate(file_of(lab))
     told = lab.backup({"d": CONTENT}).warnings
     assert len(told) <= 1
     assert all("goes on without it" in one for one in told)
     assert lab.restored() == {"d": CONTENT}
-    if not told:  # the damage lies where nobody looked
+    if not told:  # the damage is where nothing was read
         overdue(file_of(lab))
     result = lab.backup({"d": CONTENT})
     assert result.stored < 32 * KIB
@@ -123,7 +123,7 @@ def test_a_cache_without_hooks_costs_space_and_nothing_else(lab: Lab) -> None:
     assert lab.check().findings == ()
 
 
-def test_a_backup_goes_on_where_there_is_no_place_for_a_cache(lab: Lab, tmp_path: Path) -> None:
+def test_a_backup_continues_without_a_place_for_the_cache(lab: Lab, tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_bytes(b"")
     lab.backup({"d": CONTENT})
@@ -136,7 +136,7 @@ def test_a_backup_goes_on_where_there_is_no_place_for_a_cache(lab: Lab, tmp_path
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, pages: int = 0) -> None:
-    """The file may not grow any more, as on a full disk; with `pages`, only by so many."""
+    """Keep the file from growing, as on a full disk; with `pages`, by more than that."""
     prepared = cache_module._prepared
 
     def full(path: Path) -> sqlite3.Connection:
@@ -149,7 +149,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, pages: int = 0) -> None:
 
 
 @pytest.mark.parametrize("pages", [0, 3])
-def test_a_full_disk_under_the_cache_ends_no_backup(lab: Lab, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+def test_a_full_cache_disk_does_not_end_a_backup(lab: Lab, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
     content = noise(24 * MIB)
     lab.backup({"d": content})
     with monkeypatch.context() as patch:
@@ -177,7 +177,7 @@ def test_a_cache_too_large_to_copy_is_still_read_when_it_cannot_be_written(
     assert lab.check().findings == ()
 
 
-def test_an_error_of_another_database_is_not_taken_for_the_caches_own(lab: Lab) -> None:
+def test_errors_of_another_sqlite_database_pass_through(lab: Lab) -> None:
     class Broken(BytesSource):
         def attach(self, spec: StreamSpec) -> DumpStream:
             raise sqlite3.OperationalError("no such table: accounts")
@@ -186,7 +186,7 @@ def test_an_error_of_another_database_is_not_taken_for_the_caches_own(lab: Lab) 
         lab.backup(Broken({"d": b"1"}))
 
 
-def test_two_places_of_one_repository_have_caches_of_their_own(tmp_path: Path) -> None:
+def test_two_places_of_one_repository_have_separate_caches(tmp_path: Path) -> None:
     def cache(place: str) -> Cache:
         return Cache(tmp_path, bytes(16), place, on_trouble=pytest.fail)
 
@@ -199,13 +199,13 @@ def test_two_places_of_one_repository_have_caches_of_their_own(tmp_path: Path) -
         assert one.locks() == {"packs/00": until}
 
 
-def test_forgetting_a_pack_looks_at_its_own_hooks_alone(tmp_path: Path) -> None:
+def test_forgetting_a_pack_touches_only_its_own_hooks(tmp_path: Path) -> None:
     with cache_in(tmp_path) as cache:
         plan = cache._rows("EXPLAIN QUERY PLAN DELETE FROM hooks WHERE number = 7")
     assert "USING COVERING INDEX hooks_of_pack" in str(plan) or "USING INDEX hooks_of_pack" in str(plan)
 
 
-def test_the_whole_file_is_looked_through_now_and_then_only(tmp_path: Path) -> None:
+def test_the_whole_file_is_checked_only_once_in_a_while(tmp_path: Path) -> None:
     def looked() -> float:
         with cache_in(tmp_path) as cache:
             ((time,),) = cache._rows("SELECT time FROM upkeep")
@@ -218,7 +218,7 @@ def test_the_whole_file_is_looked_through_now_and_then_only(tmp_path: Path) -> N
     assert looked() > first
 
 
-def test_the_latest_packs_are_given_as_far_as_they_fit(tmp_path: Path) -> None:
+def test_the_latest_packs_are_returned_as_far_as_they_fit(tmp_path: Path) -> None:
     with cache_in(tmp_path) as cache:
         for number in range(5):
             cache.add_packs([PackSummary(bytes([number]) * 16, 1, 0, 1, 1000, (), ())], indexed=True)
@@ -238,7 +238,7 @@ def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:
                     cache.add_packs([pack], indexed=bool(turn % 2))
                     cache.saw([f"packs/{number}/{turn}"])
                     assert cache.packs() == {bytes(16): True} or turn == 0
-        except BaseException as error:  # noqa: BLE001 - told below, by the thread that may fail a test
+        except BaseException as error:  # noqa: BLE001 - reported below, by the thread that can fail a test
             errors.append(error)
 
     threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]

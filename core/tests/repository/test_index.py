@@ -1,4 +1,4 @@
-"""What a writer finds to deduplicate against, and what it keeps away from."""
+"""What a writer deduplicates against, and what it avoids."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class BreaksOff(BytesStream):
         raise DumpFailed("the child exited with 1")
 
 
-def test_a_fresh_host_finds_everything_that_others_stored(lab: Lab, tmp_path: Path) -> None:
+def test_a_fresh_host_finds_everything_others_stored(lab: Lab, tmp_path: Path) -> None:
     content = noise(6 * MIB)
     lab.backup({"d": content})
     for host in "ab":
@@ -59,7 +59,7 @@ def test_packs_of_a_failed_dump_are_used_by_the_next(lab: Lab, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_packs_are_found_without_any_index_object(lab: Lab, tmp_path: Path, cache: str) -> None:
+def test_packs_are_found_without_index_objects(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(20 * MIB)
     lab.backup({"d": content})
     for key in keys(lab, "index/"):
@@ -67,7 +67,7 @@ def test_packs_are_found_without_any_index_object(lab: Lab, tmp_path: Path, cach
     assert lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new").packs == 0
 
 
-def test_a_damaged_index_object_is_told_and_done_without(lab: Lab, tmp_path: Path) -> None:
+def test_a_damaged_index_object_is_reported_and_skipped(lab: Lab, tmp_path: Path) -> None:
     content = noise(2 * MIB)
     lab.backup({"d": content})
     (index,) = keys(lab, "index/")
@@ -78,7 +78,7 @@ def test_a_damaged_index_object_is_told_and_done_without(lab: Lab, tmp_path: Pat
 
 
 @pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_a_damaged_pack_is_stored_anew(lab: Lab, tmp_path: Path, cache: str) -> None:
+def test_chunks_of_a_damaged_pack_are_stored_again(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(2 * MIB)
     first = lab.backup({"d": content}).snapshot
     (pack,) = keys(lab, "packs/")
@@ -86,7 +86,7 @@ def test_a_damaged_pack_is_stored_anew(lab: Lab, tmp_path: Path, cache: str) -> 
     result = lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new")
     assert result.stored > 2 * MIB
     assert any(pack in warning for warning in result.warnings)
-    # The new snapshot stands on its own feet; the old one is refused, and told apart.
+    # The new snapshot does not depend on the damaged pack; the old one is refused, and told apart.
     assert lab.restored() == {"d": content}
     with pytest.raises(DamagedObject, match=pack):
         lab.restored(first.hex())
@@ -94,7 +94,7 @@ def test_a_damaged_pack_is_stored_anew(lab: Lab, tmp_path: Path, cache: str) -> 
 
 
 @pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_a_pack_that_is_gone_is_stored_anew(lab: Lab, tmp_path: Path, cache: str) -> None:
+def test_chunks_of_a_missing_pack_are_stored_again(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(2 * MIB)
     first = lab.backup({"d": content}).snapshot
     (pack,) = keys(lab, "packs/")
@@ -106,7 +106,7 @@ def test_a_pack_that_is_gone_is_stored_anew(lab: Lab, tmp_path: Path, cache: str
 
 
 @pytest.mark.parametrize("damage", ["gone", "damaged"])
-def test_packs_whose_session_is_lost_are_stored_anew(lab: Lab, tmp_path: Path, damage: str) -> None:
+def test_chunks_of_packs_without_their_session_are_stored_again(lab: Lab, tmp_path: Path, damage: str) -> None:
     content = noise(2 * MIB)
     lab.backup({"d": content})
     (session,) = keys(lab, "sessions/")
@@ -130,7 +130,7 @@ def test_a_repository_that_is_being_pruned_is_left_alone(lab: Lab) -> None:
     assert lab.restored() == {"d": b"1"}
 
 
-def test_objects_that_no_penstock_wrote_do_not_stop_a_backup(lab: Lab) -> None:
+def test_foreign_objects_do_not_stop_a_backup(lab: Lab) -> None:
     lab.backup({"d": b"1"})
     strays = ("packs/x", "packs/zz/" + "00" * 16, "packs/00/" + "00" * 16, "index/x", "sessions/x")
     for key in strays:
@@ -160,7 +160,7 @@ def test_a_pack_that_vanishes_between_its_use_and_the_commit_leaves_no_snapshot(
     assert lab.restored() == {"d": content + b"more"}
 
 
-def test_known_chunks_are_found_by_few_reads(lab: Lab, tmp_path: Path) -> None:
+def test_known_chunks_are_found_with_few_reads(lab: Lab, tmp_path: Path) -> None:
     assert isinstance(lab.sink, MemorySink)
     content = noise(48 * MIB)
     lab.backup({"d": content})

@@ -29,7 +29,7 @@ def test_a_key_survives_its_file(lab: Lab, role: Role) -> None:
     assert again.to_key_file().count(b"\n") == 1
 
 
-def test_a_files_last_line_end_may_be_missing_or_of_another_system() -> None:
+def test_the_final_newline_may_be_missing_or_of_another_system() -> None:
     for data in (FILE.strip(), FILE.strip() + b"\r\n", FILE + b"\n"):
         assert Access.from_key_file(data, "x") == WRITER
 
@@ -47,7 +47,7 @@ def refused(data: bytes) -> str:
 @pytest.mark.parametrize(
     "data", [b"", b"\n", b"{}", b"[]", b"null", b"\xff\xfe", b"-----BEGIN PRIVATE KEY-----", b"{" * 99999]
 )
-def test_what_is_no_key_file_is_refused_by_name(data: bytes) -> None:
+def test_anything_but_a_key_file_is_refused_by_name(data: bytes) -> None:
     refused(data)
 
 
@@ -72,7 +72,7 @@ CHANGES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), CHANGES)
-def test_a_field_that_makes_no_sense_is_refused_without_being_quoted(field: str, value: object) -> None:
+def test_an_invalid_field_is_refused_without_being_quoted(field: str, value: object) -> None:
     content = json.loads(FILE) | {field: value}
     message = refused(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
     assert json.loads(FILE)["index_secret"] not in message
@@ -88,7 +88,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["the file", "the owner's keys"])
-def test_what_nobody_would_read_is_refused(place: str) -> None:
+def test_unknown_entries_are_refused(place: str) -> None:
     content = json.loads(FILE)
     (content if place == "the file" else content["owner"])["more"] = "what was something else once"
     assert "it holds unknown entries" in refused(encode_json(content))
@@ -102,7 +102,7 @@ def test_a_writer_without_a_signing_key_and_an_owner_without_a_private_one_are_r
 
 @settings(max_examples=examples(300), deadline=None)
 @given(st.integers(0, len(FILE) - 2), st.integers(0, 255), st.booleans())
-def test_a_damaged_file_is_refused_or_is_another_key(at: int, byte: int, cut: bool) -> None:
+def test_a_damaged_file_is_refused_or_gives_another_key(at: int, byte: int, cut: bool) -> None:
     data = FILE[:at] if cut else FILE[:at] + bytes((byte,)) + FILE[at + 1 :]
     if data == FILE:
         return

@@ -1,4 +1,4 @@
-"""Chunks come into packs one by one or many at once, and into the same places."""
+"""Chunks land in the same places of packs whether added one by one or in bulk."""
 
 import random
 from pathlib import Path
@@ -16,7 +16,7 @@ Placed = list[tuple[list[tuple[int, int]], list[int], bytes]]
 
 
 def packed(lab: Lab, chunks: list[tuple[bytes, int]], data: bytes, batch: int) -> Placed:
-    """Of every pack: plain length and chunks of its segments, lengths of chunks, ids; `batch` 0 is one by one."""
+    """For every pack: plain length and chunks of its segments, chunk lengths, ids; `batch` 0 means one by one."""
     landed: list[PackSummary] = []
     packer = Packer(
         lab.repository,
@@ -48,7 +48,7 @@ def packed(lab: Lab, chunks: list[tuple[bytes, int]], data: bytes, batch: int) -
 
 
 @pytest.mark.parametrize("longest", [300, 60_000])
-def test_many_at_once_are_packed_as_one_by_one(tmp_path: Path, longest: int) -> None:
+def test_chunks_are_packed_the_same_in_bulk_as_one_by_one(tmp_path: Path, longest: int) -> None:
     lab = Lab(tmp_path)
     chance = random.Random(longest)
     data = noise(20 * MIB) if longest > 1000 else noise(7 * MIB)
@@ -73,7 +73,7 @@ def test_a_chunk_that_fills_a_segment_to_the_byte_is_not_split_off(tmp_path: Pat
 
 
 @pytest.mark.parametrize("repeated", [False, True])
-def test_a_batch_with_something_known_stores_only_the_rest(tmp_path: Path, repeated: bool) -> None:
+def test_a_partly_known_batch_stores_only_the_rest(tmp_path: Path, repeated: bool) -> None:
     lab = Lab(tmp_path)
     first, second = noise(3 * MIB, 1), noise(3 * MIB, 2)
     stored = [lab.backup({"d": part}).stored for part in (first, first + second)]
@@ -84,7 +84,7 @@ def test_a_batch_with_something_known_stores_only_the_rest(tmp_path: Path, repea
 
 
 @pytest.mark.parametrize("known", [10 * 1024, MIB])
-def test_a_batch_with_next_to_nothing_known_is_stored_as_it_is(tmp_path: Path, known: int) -> None:
+def test_a_batch_with_next_to_nothing_known_is_stored_whole(tmp_path: Path, known: int) -> None:
     lab = Lab(tmp_path)
     first, second = noise(2 * MIB, 1), noise(4 * MIB, 2)
     lab.backup({"d": first})

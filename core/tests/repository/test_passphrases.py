@@ -31,13 +31,13 @@ def test_a_passphrase_is_the_same_however_its_letters_are_composed(lab: Lab) -> 
     assert lab.open(Secret("Gru\u0308\u00dfe")).access == lab.owner
 
 
-def test_a_second_passphrase_opens_too(lab: Lab) -> None:
+def test_a_second_passphrase_also_opens(lab: Lab) -> None:
     lab.repository.add_slot(Secret("second"), "second", CHEAP)
     assert lab.open(Secret("second")).access == lab.open(PASSPHRASE).access
     assert len(slots(lab)) == 2
 
 
-def test_a_revoked_passphrase_opens_no_longer_even_if_its_slot_is_put_back(lab: Lab) -> None:
+def test_a_revoked_passphrase_no_longer_opens_even_with_its_slot_restored(lab: Lab) -> None:
     (first,) = slots(lab)
     stolen = lab.sink.get(first)
     lab.repository.add_slot(Secret("second"), "second", CHEAP)
@@ -52,11 +52,11 @@ def test_a_revoked_passphrase_opens_no_longer_even_if_its_slot_is_put_back(lab: 
 
 
 @pytest.mark.parametrize("first", [b"\0" * 16, b"\xff" * 16], ids=["tried-first", "tried-last"])
-def test_a_slot_that_was_never_granted_does_not_keep_the_same_passphrase_from_opening(
+def test_a_slot_never_granted_does_not_block_another_with_the_same_passphrase(
     lab: Lab, first: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        # As when adding it was cut short between the slot and its grant.
+        # As if adding it had been interrupted between the slot and its grant.
         patched.setattr("penstock.repository.repository.new_id", lambda: first)
         patched.setattr(Repository, "append_grant", lambda *_, **__: None)
         lab.repository.add_slot(PASSPHRASE, "cut short", CHEAP)
@@ -75,7 +75,7 @@ def test_the_last_passphrase_cannot_be_revoked(lab: Lab) -> None:
     lab.open(PASSPHRASE)
 
 
-def test_what_is_no_active_key_cannot_be_revoked(lab: Lab) -> None:
+def test_only_active_keys_can_be_revoked(lab: Lab) -> None:
     second = lab.repository.add_slot(Secret("second"), "second", CHEAP)
     revoke(lab.repository, second)
     for key in (second, bytes(16)):
@@ -83,7 +83,7 @@ def test_what_is_no_active_key_cannot_be_revoked(lab: Lab) -> None:
             revoke(lab.repository, key)
 
 
-def test_a_repository_without_passphrases_opens_by_key_alone() -> None:
+def test_a_repository_without_passphrases_opens_only_with_a_key() -> None:
     sink = MemorySink()
     owner = Repository.create(sink, passphrase=None).access
     assert Repository.open(sink, owner).access == owner
@@ -91,7 +91,7 @@ def test_a_repository_without_passphrases_opens_by_key_alone() -> None:
         Repository.open(sink, PASSPHRASE)
 
 
-def test_no_second_repository_is_made_in_the_same_place(lab: Lab) -> None:
+def test_no_second_repository_is_created_in_the_same_place(lab: Lab) -> None:
     with pytest.raises(RepositoryExists, match="already holds a repository"):
         Repository.create(lab.sink, passphrase=PASSPHRASE, cost=CHEAP)
     stray = MemorySink()

@@ -10,7 +10,7 @@ from penstock.repository.pool import Workers
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What hanging calls wait for; opened at the end, so that no thread outlives the test."""
+    """Hanging calls wait for this; it opens at the end, so that no thread outlives the test."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -25,7 +25,7 @@ def test_results_come_in_the_order_of_their_items() -> None:
         assert list(workers.map(lambda number: number * number, range(100))) == [n * n for n in range(100)]
 
 
-def test_no_more_threads_run_than_were_allowed_and_none_is_left() -> None:
+def test_no_more_threads_run_than_allowed_and_none_remain() -> None:
     running = set()
     with Workers(3, "test-few", StopToken()) as workers:
         list(workers.map(lambda _: running.add(threading.current_thread().name), range(200)))
@@ -33,7 +33,7 @@ def test_no_more_threads_run_than_were_allowed_and_none_is_left() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test-few")]
 
 
-def test_items_are_asked_for_only_as_far_as_they_are_worked_on() -> None:
+def test_items_are_consumed_only_as_fast_as_they_are_processed() -> None:
     asked = []
 
     def items() -> Iterator[int]:
@@ -48,7 +48,7 @@ def test_items_are_asked_for_only_as_far_as_they_are_worked_on() -> None:
         assert sum(1 for _ in results) == 999
 
 
-def test_an_error_is_raised_where_the_result_is_asked_for() -> None:
+def test_an_error_is_raised_where_the_result_is_requested() -> None:
     with Workers(2, "test", StopToken()) as workers:
         future = workers.submit(lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -89,7 +89,7 @@ def test_nothing_is_submitted_after_a_stop() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted, ZeroDivisionError])
 def test_a_block_left_with_an_error_starts_nothing_further(gate: threading.Event, error: type[BaseException]) -> None:
-    """After an error it waits for what has begun; an interruption leaves that to itself, or it would wait for ever."""
+    """After an error it waits for calls that have begun; after an interruption not, or it would wait forever."""
     begun: list[int] = []
     later: list[Future[None]] = []
     first: list[Future[bool]] = []
@@ -110,7 +110,7 @@ def test_a_block_left_with_an_error_starts_nothing_further(gate: threading.Event
     assert begun == []
 
 
-def test_a_callback_of_a_token_runs_once_and_at_once_when_it_has_stopped() -> None:
+def test_a_callback_runs_once_and_immediately_on_a_stopped_token() -> None:
     token = StopToken()
     calls: list[str] = []
     with token.on_stop(lambda: calls.append("during")):
@@ -121,7 +121,7 @@ def test_a_callback_of_a_token_runs_once_and_at_once_when_it_has_stopped() -> No
     assert calls == ["during", "after"]
 
 
-def test_a_wait_of_a_token_ends_when_it_stops() -> None:
+def test_waiting_on_a_token_ends_when_it_stops() -> None:
     token = StopToken()
     token.wait(0.01)
     stopping_soon(token)

@@ -1,4 +1,4 @@
-"""Reading ahead: few requests, every byte once, and nothing kept of what failed."""
+"""Reading ahead: few requests, every byte once, and no failure cached."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from penstock.testing import MemorySink
 
 
 class CountingSink(MemorySink):
-    """Notes what is asked of it; `gate` holds answers back, `failing` makes them errors."""
+    """Records its requests; `gate` holds answers back, `failing` turns them into errors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,24 +61,24 @@ def test_a_range_ends_where_another_begins(sink: CountingSink) -> None:
     assert sink.asked == [("a", 30, 30), ("a", 10, 20), ("b", 10, 40)]
 
 
-def test_what_ends_early_is_given_short(sink: CountingSink) -> None:
+def test_a_truncated_object_gives_a_short_read(sink: CountingSink) -> None:
     ranges = Ranges(sink, 8)
     assert ranges.read("a", 190, 210, 300) == bytes(range(190, 200))
     assert not len(ranges.read("a", 210, 300, 300))
 
 
-def test_who_wants_what_is_being_fetched_waits_for_it(sink: CountingSink) -> None:
+def test_a_reader_waits_for_a_range_already_being_fetched(sink: CountingSink) -> None:
     ranges = Ranges(sink, 8)
     sink.gate.clear()
     with ThreadPoolExecutor(4) as pool:
         parts = [pool.submit(ranges.read, "a", at, at + 10, 100) for at in (0, 10, 20, 30)]
-        # Whoever comes first asks, from its own place on: so at most all four do, and none twice.
+        # The first to come asks, starting from its own place: so at most all four ask, and none twice.
         sink.gate.set()
         assert [bytes(part.result()) for part in parts] == [bytes(range(at, at + 10)) for at in (0, 10, 20, 30)]
     assert len(set(sink.asked)) == len(sink.asked)
 
 
-def test_a_failure_is_not_kept(sink: CountingSink) -> None:
+def test_a_failure_is_not_cached(sink: CountingSink) -> None:
     ranges = Ranges(sink, 8)
     sink.failing = True
     with pytest.raises(SinkUnreachable):
@@ -98,7 +98,7 @@ def test_ranges_of_few_objects_are_kept(sink: CountingSink) -> None:
     assert len(sink.asked) == asked + 1
 
 
-def test_a_restore_asks_for_segments_by_the_range(tmp_path: Path) -> None:
+def test_a_restore_requests_segments_by_range(tmp_path: Path) -> None:
     sink = CountingSink()
     lab = Lab(tmp_path, sink)
     digits = noise(3 * 600_000).hex().encode()

@@ -15,7 +15,7 @@ OLD = noise(3 * MIB)
 
 
 class LockingSink(MemorySink):
-    """Locks for a month, and can be made to look as if time had passed."""
+    """Locks objects for a month, and can pretend that time has passed."""
 
     def __init__(self) -> None:
         super().__init__(MemorySettings(object_lock_days=DAYS))
@@ -48,7 +48,7 @@ def needed_by_the_latest(lab: Lab) -> set[str]:
     }
 
 
-def test_all_that_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(locking: Lab, sink: LockingSink) -> None:
+def test_everything_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(locking: Lab, sink: LockingSink) -> None:
     locking.backup({"d": OLD})
     sink.age(20)
     locking.backup({"d": OLD + b"a little more"}, cache=locking.cache.parent / "a host of its own")
@@ -60,7 +60,7 @@ def test_all_that_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(locki
         sink.delete(max(needed))
 
 
-def test_what_no_later_snapshot_needs_is_not_locked_again(locking: Lab, sink: LockingSink) -> None:
+def test_locks_of_unneeded_objects_are_not_extended(locking: Lab, sink: LockingSink) -> None:
     locking.backup({"d": noise(2 * MIB, seed=1)})
     first = needed_by_the_latest(locking)
     sink.age(20)
@@ -70,7 +70,7 @@ def test_what_no_later_snapshot_needs_is_not_locked_again(locking: Lab, sink: Lo
     assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS / 2) for key in left)
 
 
-def test_a_host_lengthens_a_lock_again_only_when_that_is_due(tmp_path: Path, sink: LockingSink) -> None:
+def test_a_host_extends_a_lock_again_only_when_due(tmp_path: Path, sink: LockingSink) -> None:
     faulty = FaultySink(sink)
     lab = Lab(tmp_path, faulty)
 
@@ -83,7 +83,7 @@ def test_a_host_lengthens_a_lock_again_only_when_that_is_due(tmp_path: Path, sin
     assert lengthened() == {"sessions"}, "its own"
 
 
-def test_nothing_is_committed_when_a_lock_cannot_be_lengthened(tmp_path: Path, sink: LockingSink) -> None:
+def test_nothing_is_committed_when_a_lock_cannot_be_extended(tmp_path: Path, sink: LockingSink) -> None:
     faulty = FaultySink(sink)
     lab = Lab(tmp_path, faulty)
     first = lab.backup({"d": OLD}).snapshot
@@ -95,7 +95,7 @@ def test_nothing_is_committed_when_a_lock_cannot_be_lengthened(tmp_path: Path, s
     assert lab.backup({"d": OLD + noise(2 * MIB, seed=3)}).packs == 0
 
 
-def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
+def test_a_session_that_disappears_while_its_data_is_reused_leaves_no_snapshot(
     tmp_path: Path, sink: LockingSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = Lab(tmp_path, sink)
@@ -113,7 +113,7 @@ def test_a_session_that_goes_while_its_data_is_used_again_leaves_no_snapshot(
     assert [entry.id for entry in list_snapshots(lab.open())] == [first.snapshot]
 
 
-def test_what_a_long_run_put_first_is_locked_as_long_as_its_snapshot(locking: Lab, sink: LockingSink) -> None:
+def test_the_first_objects_of_a_long_run_are_locked_as_long_as_its_snapshot(locking: Lab, sink: LockingSink) -> None:
     class Lasts(BytesStream):
         def close(self) -> None:
             super().close()
@@ -124,16 +124,14 @@ def test_what_a_long_run_put_first_is_locked_as_long_as_its_snapshot(locking: La
     assert {key for key, until in sink.locks().items() if until > least} >= needed_by_the_latest(locking)
 
 
-def test_a_passphrase_slot_that_is_gone_is_said_and_keeps_no_backup_from_being_made(
-    locking: Lab, sink: LockingSink
-) -> None:
+def test_a_missing_passphrase_slot_is_reported_and_does_not_prevent_a_backup(locking: Lab, sink: LockingSink) -> None:
     (slot,) = [info.key for info in sink.list(layout.SLOTS)]
     del sink._objects[slot]
     result = locking.backup({"d": OLD})
     assert any(slot in warning for warning in result.warnings)
 
 
-def test_a_sink_that_locks_nothing_is_never_asked_to(tmp_path: Path) -> None:
+def test_a_sink_without_object_lock_is_never_asked_to_lock(tmp_path: Path) -> None:
     faulty = FaultySink(MemorySink())
     lab = Lab(tmp_path, faulty)
     lab.backup({"d": OLD})

@@ -25,7 +25,7 @@ from penstock.testing import MemorySink
 
 @dataclass
 class Staff:
-    """A repository with a key of each role, as they come out of their key files, and one backup."""
+    """A repository with a key for each role, as read from its key file, and one backup."""
 
     lab: Lab
     writer: Access
@@ -46,7 +46,7 @@ def staff(lab: Lab) -> Staff:
     return Staff(lab, writer, maintainer, content)
 
 
-# what a writer holds
+# what a writer key can open
 
 
 def texts(value: object) -> Iterator[str]:
@@ -57,7 +57,7 @@ def texts(value: object) -> Iterator[str]:
 
 
 def material(access: Access) -> list[bytes]:
-    """All that a key file holds, and all that the code derives from it, in pieces that can be AES or X25519 keys."""
+    """Everything in a key file or derived from it, in pieces that could be AES or X25519 keys."""
     pieces = {access.index.index_key, access.index.id_key, access.index.secret}
     pieces.add(access.index.chunker_seed.to_bytes(32, "little"))
     for text in texts(json.loads(access.to_key_file())):
@@ -69,7 +69,7 @@ def material(access: Access) -> list[bytes]:
     return sorted(pieces)
 
 
-def test_a_writer_key_opens_nothing_of_a_backup(staff: Staff) -> None:
+def test_a_writer_key_opens_no_part_of_a_backup(staff: Staff) -> None:
     lab = staff.lab
     repository = lab.open()
     (entry,) = list_snapshots(repository)
@@ -89,7 +89,7 @@ def test_a_writer_key_opens_nothing_of_a_backup(staff: Staff) -> None:
             entry.sealed.open_manifest(sealer, repository.id)
         with pytest.raises(Malformed):
             sealer.open(slot_sealed, binding("slot", repository.id, layout.id_of(slot)))
-    # The same calls open what they should with the owner's key: it is not the calls that fail.
+    # The same calls succeed with the owner's key: the calls themselves are not at fault.
     owners = data_sealer(repository, entry.sealed.session)
     assert staff.content.startswith(open_segment(sealed, owners, repository.id, place.id))
     assert entry.sealed.open_manifest(owners, repository.id).streams[0].name == "d"
@@ -126,7 +126,7 @@ def test_only_the_owner_reads(staff: Staff, role: str) -> None:
     assert target.touched == []
 
 
-def test_a_writer_lists_checks_and_finds_duplicates(staff: Staff, tmp_path: Path) -> None:
+def test_a_writer_can_list_check_and_find_duplicates(staff: Staff, tmp_path: Path) -> None:
     lab = staff.lab
     repository = lab.open(staff.writer)
     result = lab.backup({"d": staff.content + b"more"}, by=repository, cache=tmp_path / "new host")
@@ -136,7 +136,7 @@ def test_a_writer_lists_checks_and_finds_duplicates(staff: Staff, tmp_path: Path
     assert lab.restored() == {"d": staff.content + b"more"}
 
 
-def test_a_maintainer_lists_and_checks_and_makes_no_backup(staff: Staff) -> None:
+def test_a_maintainer_can_list_and_check_but_not_back_up(staff: Staff) -> None:
     lab = staff.lab
     repository = lab.open(staff.maintainer)
     assert len(list_snapshots(repository)) == 1
@@ -149,7 +149,7 @@ def test_a_maintainer_lists_and_checks_and_makes_no_backup(staff: Staff) -> None
     assert {info.key for info in lab.sink.list()} == before
 
 
-def test_a_role_that_may_not_write_starts_no_dump(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_role_without_write_access_starts_no_dump(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
     source = BytesSource({"d": b"1"})
     monkeypatch.setattr(source, "dump", lambda: pytest.fail("the dump was started"))
     with pytest.raises(RoleForbids):
@@ -170,7 +170,7 @@ def test_only_the_owner_changes_keys(staff: Staff, role: str) -> None:
     assert {info.key for info in lab.sink.list()} == before
 
 
-def test_a_grant_that_a_writer_forged_is_refused(staff: Staff) -> None:
+def test_a_grant_forged_by_a_writer_is_refused(staff: Staff) -> None:
     lab = staff.lab
     writer = lab.open(staff.writer)
     assert staff.writer.signing is not None
@@ -184,7 +184,7 @@ def test_a_grant_that_a_writer_forged_is_refused(staff: Staff) -> None:
     assert forger.access.recipient is None
 
 
-# keys that are not, or no longer, good
+# keys that are invalid or no longer valid
 
 
 def test_the_key_of_another_repository_is_refused(staff: Staff, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_key_that_was_never_granted_is_refused(staff: Staff) -> None:
             staff.lab.open(key)
 
 
-def test_a_key_file_whose_signing_key_is_another_is_refused_before_it_writes_anything(staff: Staff) -> None:
+def test_a_key_file_with_another_signing_key_is_refused_before_anything_is_written(staff: Staff) -> None:
     before = {info.key for info in staff.lab.sink.list()}
     with pytest.raises(WrongKey, match="damaged"):
         staff.lab.open(replace(staff.writer, signing=SigningKey.generate()))
@@ -230,13 +230,13 @@ def test_a_revoked_key_opens_nothing(staff: Staff) -> None:
     ]
 
 
-def test_what_a_revoked_writer_had_written_stays_readable(staff: Staff) -> None:
+def test_backups_of_a_revoked_writer_stay_readable(staff: Staff) -> None:
     revoke(staff.lab.repository, staff.writer.key)
     assert staff.lab.restored() == {"d": staff.content}
     assert staff.lab.check().findings == ()
 
 
-def test_what_a_revoked_writer_writes_is_refused(staff: Staff) -> None:
+def test_new_snapshots_of_a_revoked_writer_are_refused(staff: Staff) -> None:
     lab = staff.lab
     opened_before = lab.open(staff.writer)
     revoke(lab.repository, staff.writer.key)
@@ -251,7 +251,7 @@ def test_what_a_revoked_writer_writes_is_refused(staff: Staff) -> None:
         lab.restore(forged.removeprefix(layout.SNAPSHOTS))
 
 
-def test_a_revoked_writer_cannot_date_a_snapshot_back(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revoked_writer_cannot_back_date_a_snapshot(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = staff.lab
     opened_before = lab.open(staff.writer)
     revoke(lab.repository, staff.writer.key)
@@ -277,7 +277,7 @@ def test_a_revoked_writer_cannot_replace_its_own_old_snapshot(staff: Staff, monk
         list_snapshots(lab.open())
 
 
-def test_nobody_finds_duplicates_in_what_a_revoked_writer_wrote(staff: Staff) -> None:
+def test_nobody_deduplicates_against_packs_of_a_revoked_writer(staff: Staff) -> None:
     lab = staff.lab
     opened_before = lab.open(staff.writer)
     revoke(lab.repository, staff.writer.key)
@@ -285,12 +285,12 @@ def test_nobody_finds_duplicates_in_what_a_revoked_writer_wrote(staff: Staff) ->
     assert lab.backup({"d": noise(MIB, 7)}).stored > MIB
 
 
-def test_a_log_of_grants_whose_end_was_cut_is_noticed_once_a_session_has_seen_it(staff: Staff, tmp_path: Path) -> None:
+def test_a_truncated_log_of_grants_is_noticed_once_a_session_has_seen_its_end(staff: Staff, tmp_path: Path) -> None:
     lab = staff.lab
     revoke(lab.repository, staff.writer.key)
     latest = lab.backup({"d": b"after the revocation"})
     lab.sink.delete("grants/00000004")
-    # The revoked key opens the repository again: that alone cannot be told from the past. But ...
+    # The revoked key opens the repository again: that alone is indistinguishable from the past. But ...
     lab.open(staff.writer)
     (finding,) = lab.check().findings
     assert (finding.key, finding.gone) == ("grants/00000004", True)
@@ -302,7 +302,7 @@ def test_a_log_of_grants_whose_end_was_cut_is_noticed_once_a_session_has_seen_it
     assert any("grants/00000004" in warning for warning in warnings)
 
 
-def test_two_owners_who_change_keys_at_once_do_not_both_succeed(staff: Staff) -> None:
+def test_of_two_concurrent_key_changes_only_one_succeeds(staff: Staff) -> None:
     lab = staff.lab
     one, other = lab.open(), lab.open()
     add_key(one, Role.WRITER, "first")

@@ -1,4 +1,4 @@
-"""No secret shows itself: not in a repr, an error, an event, the cache or an object's bytes."""
+"""No secret appears in a repr, an error, an event, the cache or an object's bytes."""
 
 import pickle
 import traceback
@@ -22,7 +22,7 @@ MARK = "a row that is nobody's business"
 
 
 def shapes(secret: bytes) -> list[str]:
-    """How bytes may look in a text."""
+    """The forms in which bytes can appear in text."""
     return [secret.hex(), repr(secret)[2:-1], str(list(secret))[1:-1], secret.hex().upper()]
 
 
@@ -43,7 +43,7 @@ def assert_silent(text: str, *accesses: Access) -> None:
     assert PASSPHRASE.reveal() not in text
 
 
-def test_nothing_that_holds_a_secret_shows_it(lab: Lab) -> None:
+def test_objects_that_hold_a_secret_do_not_show_it(lab: Lab) -> None:
     writer = add_key(lab.repository, Role.WRITER, "host")
     lab.backup({"d": b"1"})
     repository = lab.open()
@@ -156,7 +156,7 @@ def test_events_show_no_secret(lab: Lab) -> None:
     assert MARK not in text
 
 
-def test_the_cache_is_for_its_user_alone(lab: Lab) -> None:
+def test_the_cache_is_private_to_its_user(lab: Lab) -> None:
     lab.backup({"d": b"1"})
     (folder,) = lab.cache.iterdir()
     assert folder.stat().st_mode & 0o077 == 0

@@ -1,11 +1,11 @@
-"""What a new repository's chunks come to, whichever secret it got."""
+"""Chunk sizes in a new repository, whichever secret it got."""
 
 import pytest
 from core.tests.repository.lab import Lab
 
 from penstock.format.chunker import Chunker, ChunkerParameters
 
-#: Other numbers, other small columns and another width than the rows that a seed is picked by.
+#: Numbers, small columns and width differ from the rows by which a seed is chosen.
 ROWS = b"".join(b"%d\t%d\t%d\t%70s\n" % (number, number % 7, number // 1000, b"") for number in range(500_000, 520_000))
 
 
@@ -14,7 +14,7 @@ def test_padded_rows_are_cut_evenly(repository: int, lab: Lab) -> None:
     chunker = Chunker(ChunkerParameters(), lab.owner.index.chunker_seed)
     lengths = chunker.cut(memoryview(ROWS), last=True)
     assert 500 < len(ROWS) / len(lengths) < 4000
-    # Of the chunk that a changed byte lies in.
+    # The mean size of the chunk around a changed byte.
     assert sum(length * length for length in lengths) / len(ROWS) < 6000
 
 

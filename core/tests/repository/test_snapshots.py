@@ -16,15 +16,13 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, time: str) -> None:
     monkeypatch.setattr("penstock.repository.write.session.now", lambda: time)
 
 
-def test_the_latest_is_the_latest_however_quickly_backups_follow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_is_correct_however_quickly_backups_follow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     set_clock(monkeypatch, "2030-01-01T00:00:00Z")
     made = [lab.backup({"d": b"night %d" % number}).snapshot for number in range(12)]
     assert [entry.id for entry in list_snapshots(lab.open())] == made
 
 
-def test_a_clock_that_is_set_back_does_not_make_an_old_snapshot_the_latest(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_set_back_does_not_make_an_old_snapshot_the_latest(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     for year in (2030, 2041, 2031, 2032):
         set_clock(monkeypatch, f"{year}-01-01T00:00:00Z")
@@ -41,7 +39,7 @@ def test_snapshots_of_different_backups_are_listed_by_time(lab: Lab, monkeypatch
     assert [entry.id for entry in list_snapshots(lab.open())] == made
 
 
-def test_forged_parents_in_a_ring_do_not_hang_a_list(lab: Lab) -> None:
+def test_a_forged_cycle_of_parents_does_not_hang_a_listing(lab: Lab) -> None:
     repository = lab.open()
     lab.backup({"d": b""})
     (entry,) = list_snapshots(repository)
@@ -64,7 +62,7 @@ def test_forged_parents_in_a_ring_do_not_hang_a_list(lab: Lab) -> None:
     assert {found.id for found in list_snapshots(repository)} == {entry.id, *names}
 
 
-def test_a_snapshot_is_found_by_the_beginning_of_its_id(lab: Lab) -> None:
+def test_a_snapshot_is_found_by_a_prefix_of_its_id(lab: Lab) -> None:
     made = [lab.backup({"d": b"%d" % number}).snapshot for number in range(3)]
     repository = lab.open()
     for snapshot in made:
@@ -73,13 +71,13 @@ def test_a_snapshot_is_found_by_the_beginning_of_its_id(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "xyz", "LATEST", "0" * 32, "0" * 33, "../penstock.json", "latest:wiki"])
-def test_a_name_that_stands_for_no_snapshot_is_refused(lab: Lab, text: str) -> None:
+def test_a_name_that_matches_no_snapshot_is_refused(lab: Lab, text: str) -> None:
     lab.backup({"d": b""})
     with pytest.raises(SnapshotNotFound):
         find_snapshot(lab.open(), text)
 
 
-def test_a_beginning_that_several_ids_share_is_refused(lab: Lab) -> None:
+def test_an_ambiguous_id_prefix_is_refused(lab: Lab) -> None:
     ids = {lab.backup({"d": b"%d" % number}).snapshot.hex() for number in range(17)}
     digit = next(digit for digit in "0123456789abcdef" if sum(name.startswith(digit) for name in ids) > 1)
     with pytest.raises(SnapshotNotFound, match=f"snapshots' ids begin with {digit}"):

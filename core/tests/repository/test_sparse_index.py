@@ -1,4 +1,4 @@
-"""What the sparse index holds: the packs that a batch's hooks point at, the likeliest first, and never too many."""
+"""The sparse index holds the packs that a batch's hooks point at, likeliest first, and never too many."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def stored(tmp_path: Path, cache: Cache) -> tuple[Repository, list[PackSummary], list[bytes]]:
-    """A repository with some packs of about as many chunks each, what the cache knows of them, and all their ids."""
+    """A repository with some packs of similar chunk counts, the cache's entries for them, and all their ids."""
     lab = Lab(tmp_path / "cache")
     for seed in range(PACKS):
         lab.backup({"d": noise(MIB, seed)}, cache=tmp_path / f"host {seed}")
@@ -46,7 +46,7 @@ def held(packs: list[KnownPack]) -> int:
     return sum(len(known.chunks) for known in packs)
 
 
-def test_no_more_packs_are_loaded_than_there_is_room_for(
+def test_no_more_packs_are_loaded_than_fit(
     cache: Cache, stored: tuple[Repository, list[PackSummary], list[bytes]]
 ) -> None:
     repository, summaries, ids = stored
@@ -73,7 +73,7 @@ def test_the_pack_that_most_hooks_point_at_is_kept_and_comes_first(
         assert wanted[second][0] in packs[1].chunks
 
 
-def test_what_a_batch_hits_is_not_dropped_for_what_it_loads(
+def test_packs_that_a_batch_hits_are_not_dropped_for_those_it_loads(
     cache: Cache, stored: tuple[Repository, list[PackSummary], list[bytes]]
 ) -> None:
     repository, summaries, ids = stored

@@ -1,4 +1,4 @@
-"""Streams of one dump are written side by side, by threads and by processes, and one commit takes them all."""
+"""Streams of one dump are written side by side, by threads and by processes, and committed together."""
 
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -63,13 +63,13 @@ def test_threads_write_the_streams_of_one_session_at_once(tmp_path: Path) -> Non
 
 
 def store_elsewhere(folder: Path, key: bytes, cache: Path, data: bytes) -> tuple[StoredStream, Written]:
-    """In a process of its own, which opens the repository for itself."""
+    """Runs in a separate process, which opens the repository itself."""
     repository = Repository.open(FolderSink(folder), Access.from_key_file(key, "the test's key"))
     with session_of(repository, cache) as session, session.writer() as writer:
         return writer.store(BytesStream(data), lambda done: None), writer.finish()
 
 
-def test_processes_write_streams_that_another_one_commits(tmp_path: Path) -> None:
+def test_processes_write_streams_that_another_process_commits(tmp_path: Path) -> None:
     sink = FolderSink(tmp_path / "repository")
     lab = Lab(tmp_path / "cache", sink)
     key = lab.owner.to_key_file()
@@ -97,7 +97,7 @@ def test_writers_share_the_memory_of_their_session(tmp_path: Path) -> None:
 
 
 class OrderedSink(MemorySink):
-    """Notes the order of what happens, and holds every read of an index object until several are under way."""
+    """Records the order of events, and holds every read of an index object until several are pending."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class OrderedSink(MemorySink):
         return super().get(key, start=start, length=length)
 
 
-def test_the_repository_is_brought_in_step_side_by_side_and_before_the_databases_view_is_opened(tmp_path: Path) -> None:
+def test_the_repository_is_synchronized_in_parallel_before_the_databases_view_opens(tmp_path: Path) -> None:
     sink = OrderedSink()
     lab = Lab(tmp_path / "cache", sink)
     for seed in range(4):
@@ -133,7 +133,7 @@ def test_the_repository_is_brought_in_step_side_by_side_and_before_the_databases
 
 
 class HangingSink(MemorySink):
-    """Hangs in every PUT of a pack until it is let go."""
+    """Hangs in every PUT of a pack until released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ def test_a_stop_ends_a_backup_whose_sink_hangs(tmp_path: Path, size: int) -> Non
 
 
 class Hangs(BytesStream):
-    """Gives nothing, and lets nobody wake it."""
+    """Gives no data, and cannot be woken."""
 
     reading = threading.Event()
 

@@ -25,7 +25,7 @@ PenstockError                     1
 │   ├── SinkDenied               32   credentials or permissions
 │   ├── SinkFull                 33   no space, or a quota
 │   ├── ObjectMissing            34   no object under that key
-│   └── ObjectExists             35   put(if_absent) met an object
+│   └── ObjectExists             35   put(if_absent) found an object
 ├── SourceError                  40
 │   ├── SourceUnreachable        41   (a retry can help)
 │   ├── SourceDenied             42   wrong password, or a missing privilege

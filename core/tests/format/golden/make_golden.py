@@ -1,9 +1,9 @@
-"""Made the golden repository `v1`: run once, then frozen. Its ids and keys are random, the streams in it are not.
+"""Made the golden repository `v1`: run once, then frozen. Its ids and keys are random, its streams are not.
 
     python -m core.tests.format.golden.make_golden NEW_FOLDER
 
-A format that this program cannot write any more is still to be read: never run it over an existing folder. A new
-version of the format gets its own folder beside `v1`.
+Formats that this program can no longer write must still be read: never run it over an existing folder. A new version
+of the format gets its own folder beside `v1`.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ from penstock.repository import Repository
 from penstock.repository.trust import keyring
 from penstock.testing import MemorySink
 
-#: Under Argon2id with the costs that `penstock init` takes, and under the least that there is.
+#: Under Argon2id with the costs of `penstock init`, and with the lowest costs allowed.
 PASSPHRASE = "the golden passphrase"
 CHEAP_PASSPHRASE = "größte Sorgfalt"
 CHEAP = PassphraseCost(iterations=1, memory_kib=8, lanes=1)
 
 
 def rows(night: int) -> bytes:
-    """Some 100 KB that look like a dump; each night a few rows differ, and some are new."""
+    """Some 100 KB that resemble a dump; each night a few rows change, and some are new."""
     lines = []
     for number in range(1400 + 30 * night):
         changed = night if number % 97 == 0 else 0
@@ -52,7 +52,7 @@ def rows(night: int) -> bytes:
 
 
 def streams(night: int) -> list[tuple[StreamSpec, bytes]]:
-    """The streams of one night's dump: one large, one that repeats it in parts, a short one, and an empty one."""
+    """The streams of one night's dump: a large one, one that repeats parts of it, a short one and an empty one."""
     large = rows(night)
     text = f"CREATE ROLE shop; -- night {night}\n".encode()
     attributes = {"table": "orders", "größe": "✓"}
@@ -65,7 +65,7 @@ def streams(night: int) -> list[tuple[StreamSpec, bytes]]:
 
 
 class Bytes(DumpStream):
-    """Gives out bytes that are there already."""
+    """Reads from given bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = memoryview(data)
@@ -84,7 +84,7 @@ class Bytes(DumpStream):
 
 
 class Night(Source):
-    """The source of one night's `streams`."""
+    """A source of one night's `streams`."""
 
     name = "night"
     Settings = PluginSettings
@@ -113,7 +113,7 @@ class Night(Source):
 
 
 def make(folder: Path) -> None:
-    """Two nights: the first by a writer that is revoked afterwards, the second by another one, into `folder`."""
+    """Write two nights to `folder`: the first by a writer that is revoked afterwards, the second by another."""
     expected: dict[str, dict[str, dict[str, int | str]]] = {}
     sink = MemorySink()
     owner = Repository.create(sink, passphrase=Secret(PASSPHRASE))
