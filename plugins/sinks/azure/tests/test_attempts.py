@@ -283,6 +283,40 @@ def test_an_answer_that_is_not_of_the_api_is_reported(http: TamperingProxy, sink
 
 
 @pytest.mark.parametrize("method", CALLS)
+def test_an_answer_in_another_xml_is_reported(http: TamperingProxy, sink: Sink, method: str) -> None:
+    xml = {"Content-Type": "application/xml"}
+    for verb in ("GET", "HEAD", "PUT", "DELETE"):
+        http.script.append(Act(verb, status=200, body=b"<html>Welcome to the hotel</html>", headers=xml, stay=True))
+    with pytest.raises(SinkError, match="cannot be parsed") as caught:
+        CALLS[method](sink)
+    assert not caught.value.retryable
+
+
+def test_a_large_object_is_one_request_each_way(http: TamperingProxy, sink: Sink) -> None:
+    data = bytes(range(256)) * (300 * 1024)  # above what the SDK would cut by default
+    sink.put("a", data)
+    assert sink.get("a") == data
+    assert [seen.method for seen in http.seen] == ["PUT", "GET"]
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_object_that_arrived_damaged_is_sent_again(http: TamperingProxy, sink: Sink) -> None:
+    http.script = [Act("PUT", status=201, headers={"Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg=="})]
+    sink.put("a", b"data")
+    assert http.asked("PUT") == 2
+    assert sink.get("a") == b"data"
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_redirect_is_not_followed(http: TamperingProxy, sink: Sink, method: str) -> None:
+    for verb in ("GET", "HEAD", "PUT", "DELETE"):
+        http.script.append(Act(verb, status=307, headers={"Location": f"{http.endpoint}/elsewhere"}, stay=True))
+    with pytest.raises(SinkError, match="307"):
+        CALLS[method](sink)
+    assert len(http.seen) == 1
+
+
+@pytest.mark.parametrize("method", CALLS)
 def test_a_missing_container_is_not_a_missing_object(azure: AzureServer, method: str) -> None:
     with (
         closing(make(azure.endpoint, "penstock-no-such-container")) as sink,

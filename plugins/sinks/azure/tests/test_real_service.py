@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from tests.servers.azure import AzureServer
 from tests.servers.tampering import Act, TamperingProxy
 
@@ -133,6 +133,14 @@ def test_more_objects_than_fit_a_page_are_listed_lazily(azure: AzureServer, cont
         assert http.asked("GET") == 1
         assert len(list(pages)) == 1099
         assert http.asked("GET") == 2
+
+
+def test_folders_of_a_hierarchical_namespace_are_passed_over(azure: AzureServer, container: str) -> None:
+    service = BlobServiceClient(azure.endpoint, credential={"account_name": azure.account, "account_key": azure.key})
+    with service, closing(make(azure, container)) as sink:
+        service.get_container_client(container).upload_blob("packs", b"", metadata={"hdi_isfolder": "true"})
+        sink.put("packs/a", b"x")
+        assert [found.key for found in sink.list()] == ["packs/a"]
 
 
 @pytest.mark.parametrize("mode", ["unlocked", "locked"])

@@ -86,9 +86,16 @@ def test_only_a_sink_that_locks_says_that_it_can() -> None:
 
 
 def test_an_invalid_key_or_connection_string_is_reported_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("hunter2", "AccountName=x;AccountKey=hunter2;;=", "AccountName=another;AccountKey=aHVudGVyMg=="):
+    for text in (
+        "hunter2",
+        "AccountName=x;AccountKey=hunter2;;=",
+        "AccountName=another;AccountKey=aHVudGVyMg==",
+        "AccountName=shopstore;Key=hunter2",
+        "AccountName=shopstore;AccountKey=aHVudGVyMg==;BlobEndpoint=httpx://hunter2",
+        "BlobEndpoint=http://host;SharedAccessSignature=sv=2020&sig=hunter2",
+    ):
         monkeypatch.setenv("AZURE_TEST_SECRET", text)
-        sink = AzureSink(settings(connection_string={"env": "AZURE_TEST_SECRET"}))
+        sink = AzureSink(settings(connection_string={"env": "AZURE_TEST_SECRET"}, deadline=1))
         with pytest.raises(SettingsError, match="connection_string") as caught:
             sink.put("a", b"x")
         assert "hunter2" not in str(caught.value) + str(caught.value.hint)

@@ -1,76 +1,85 @@
-"""Objects below the prefix of one container, by the REST API (https://learn.microsoft.com/rest/api/storageservices).
-
-The API is spoken directly: the SDK copies an object on its way up and down, knows no deadline over a call, and needs
-three distributions for what is a header or two here. Its identities (azure-identity) are used.
-"""
+"""Objects below the prefix of one container, by Microsoft's SDK, which signs, writes and parses the requests."""
 
 import base64
 import hashlib
 import threading
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
-from urllib.parse import quote, urlencode
+from typing import Any
 
-from penstock.api import Deadline, ObjectInfo, SinkError, SinkUnreachable
-from penstock.api.object_store import ByteRange, Page
+from azure.core.exceptions import AzureError
+from azure.storage.blob import BlobProperties, ContainerClient, ContentSettings, ImmutabilityPolicy, StandardBlobTier
+
+from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkError, SinkUnreachable
+from penstock.api.object_store import ByteRange, Page, Refused
 from penstock.api.object_store.http import Answer, Buffer, Http
-from penstock_azure.credentials import Account, account_of
-from penstock_azure.refusals import refused, service_of
+from penstock_azure.credentials import client_of
+from penstock_azure.refusals import API, failed, refused, service_of
 from penstock_azure.settings import AzureSettings
+from penstock_azure.transport import Call, SharedTransport
 
 __all__ = ["AzureStore"]
 
-_API = "the API of Azure Blob Storage"
 #: The object's own metadata that names the call which made it.
-_MARK = "x-ms-meta-penstockput"
-_PAGE = "1000"
+_MARK = "penstockput"
+#: The metadata by which accounts with a hierarchical namespace tell folders.
+_FOLDER = "hdi_isfolder"
+_PAGE = 1000
+#: The most that one Put Blob takes: each object is sent, and fetched, in one request.
+_ONE_REQUEST = 5000 * 1024 * 1024
+_RANGE_NOT_SATISFIABLE = 416
 
 
 class AzureStore:
-    """Single attempts, a request each."""
+    """Single attempts, a request each. The SDK's own retries are off, since they know no deadline."""
 
     batch = 1
 
     def __init__(self, settings: AzureSettings) -> None:
         self._settings = settings
+        self._root = settings.root
         self._service = service_of(settings)
-        self._http = Http(
+        http = Http(
             self._service,
             ca=settings.trusted(),
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             connections=settings.connections,
         )
+        self._transport = SharedTransport(http)
         self._lock = threading.Lock()
-        self._account: Account | None = None
+        self._container: ContainerClient | None = None
 
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
-        """One Put Blob, whatever the size."""
-        headers = {
-            "x-ms-blob-type": "BlockBlob",
-            "content-type": "application/octet-stream",
-            "content-md5": _md5(data),
-            _MARK: mark,
-            **self._put_headers(),
-        }
-        if if_absent:
-            headers["if-none-match"] = "*"
-        self._send("put", key, "PUT", deadline, headers=headers, body=(data,))
+        """One Put Blob, whatever the size, with an MD5 of the bytes."""
+        with self._calling("put", key, deadline) as (container, _):
+            container.upload_blob(
+                self._root + key,
+                bytes(data),  # the SDK takes no other buffer; bytes are not copied
+                overwrite=not if_absent,
+                validate_content=True,
+                content_settings=ContentSettings(content_type="application/octet-stream"),
+                metadata={_MARK: mark},
+                max_concurrency=1,
+                **self._put_options(),
+            )
 
     def is_own(self, key: str, data: Buffer, deadline: Deadline, *, mark: str) -> bool:
         """By the mark."""
         del data
-        return self._properties(key, deadline).get(_MARK) == mark
+        return (self._properties(key, deadline).metadata or {}).get(_MARK) == mark
 
     def get(self, key: str, wanted: ByteRange, deadline: Deadline) -> bytes:
         """One Get Blob; a whole object is compared with the MD5 that the service keeps of it."""
-        headers = {} if wanted.is_whole else {"x-ms-range": wanted.header}
-        answer = self._send("get", key, "GET", deadline, headers=headers)
+        try:
+            answer = self._downloaded(key, wanted, deadline)
+        except SinkError as error:
+            # The SDK always asks for a range, and an empty object has none.
+            if not _is_past_the_end(error) or not wanted.is_whole or self.stat(key, deadline).size:
+                raise
+            return b""
         told, given = answer.headers, answer.headers.get("content-range")
-        if "x-ms-blob-type" not in told:
-            raise self._service.unreadable(key, _API)
         data = wanted.taken(key, answer.body, given)
         md5 = told.get("x-ms-blob-content-md5") or told.get("content-md5")
         if md5 and wanted.is_all(answer.body, given) and md5 != _md5(answer.body):
@@ -79,125 +88,125 @@ class AzureStore:
 
     def stat(self, key: str, deadline: Deadline) -> ObjectInfo:
         """Size and time."""
-        told = self._properties(key, deadline)
-        try:
-            return ObjectInfo(key, int(told["content-length"]), _moment(told.get("last-modified")))
-        except (KeyError, ValueError) as error:
-            raise self._service.unreadable(key, _API) from error
+        found: Any = self._properties(key, deadline)  # whose types leave out what another service leaves out
+        if found.blob_type is None or not isinstance(found.size, int):
+            raise self._service.unreadable(key, API)
+        return _info(key, found)
 
     def list_page(self, prefix: str, token: str | None, deadline: Deadline) -> Page:
         """Up to 1,000 objects."""
-        root = self._settings.root
-        query = {"prefix": root + prefix, "maxresults": _PAGE} | ({} if token is None else {"marker": token})
-        answer = self._list(prefix, query, deadline)
-        try:
-            # The operator's own service; Python's expat bounds the growth of entities.
-            listing = ET.fromstring(answer.body)  # noqa: S314
-            if listing.tag != "EnumerationResults":
-                raise ValueError(listing.tag)
-            if listing.tag != "EnumerationResults":
-                raise ValueError(listing.tag)
-            blobs = [blob for blob in listing.iter("Blob") if blob.findtext("Properties/ResourceType") != "directory"]
-            return Page([_info(root, blob) for blob in blobs], listing.findtext("NextMarker") or None)
-        except (ET.ParseError, ValueError) as error:
-            raise self._service.unreadable(prefix, _API) from error
+        return self._list(prefix, token, _PAGE, deadline)
 
     def delete(self, keys: Sequence[str], deadline: Deadline) -> None:
         """One Delete Blob."""
         (key,) = keys
-        self._send("delete", key, "DELETE", deadline, fine="BlobNotFound")
+        try:
+            with self._calling("delete", key, deadline) as (container, _):
+                container.delete_blob(self._root + key)
+        except ObjectMissing:
+            pass
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         """Lengthen the immutability policy, unless it is long enough."""
-        held = _moment(self._properties(key, deadline).get("x-ms-immutability-policy-until-date"))
+        held = self._properties(key, deadline).immutability_policy.expiry_time
         if held is None or held < until:
-            query = {"comp": "immutabilityPolicies"}
-            self._send("retain", key, "PUT", deadline, query=query, headers=self._policy(until))
+            with self._calling("retain", key, deadline) as (container, _):
+                container.get_blob_client(self._root + key).set_immutability_policy(self._policy(until))
 
     def look(self, deadline: Deadline) -> None:
         """A listing of at most one object."""
-        self._list("", {"prefix": self._settings.root, "maxresults": "1"}, deadline)
+        self._list("", None, 1, deadline)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._http.close()
+        self._transport.close()
 
-    def _list(self, prefix: str, query: Mapping[str, str], deadline: Deadline) -> Answer:
-        asked = {"restype": "container", "comp": "list", **query}
-        return self._send("list", prefix, "GET", deadline, query=asked, path="")
+    def _downloaded(self, key: str, wanted: ByteRange, deadline: Deadline) -> Answer:
+        with self._calling("get", key, deadline) as (container, call):
+            container.download_blob(
+                self._root + key,
+                offset=None if wanted.is_whole else wanted.start,
+                length=wanted.length,
+                max_concurrency=1,
+            )
+        # From the answer, not from what the SDK returns: that would copy the object.
+        if call.answer is None or "x-ms-blob-type" not in call.answer.headers:
+            raise self._service.unreadable(key, API)
+        return call.answer
 
-    def _properties(self, key: str, deadline: Deadline) -> Mapping[str, str]:
-        return self._send("stat", key, "HEAD", deadline).headers
+    def _list(self, prefix: str, token: str | None, size: int, deadline: Deadline) -> Page:
+        with self._calling("list", prefix, deadline) as (container, _):
+            pages: Any = container.list_blobs(
+                name_starts_with=self._root + prefix, results_per_page=size, include=["metadata"]
+            ).by_page(token)
+            try:
+                found: list[BlobProperties] = list(next(pages, ()))
+            except (AttributeError, TypeError) as error:  # XML, but not that of a listing
+                raise self._service.unreadable(prefix, API) from error
+        objects = [
+            _info(one.name.removeprefix(self._root), one) for one in found if _FOLDER not in (one.metadata or {})
+        ]
+        return Page(objects, pages.continuation_token or None)
 
-    def _send(
-        self,
-        action: str,
-        key: str,
-        method: str,
-        deadline: Deadline,
-        *,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: tuple[Buffer, ...] = (),
-        path: str | None = None,
-        fine: str = "",
-    ) -> Answer:
-        """Send a signed request; raises `SinkError` unless it succeeds or is refused with the code `fine`."""
-        account = self._connected()
-        place = f"/{quote(self._settings.root + key, safe='/~')}" if path is None else path
-        url = f"{account.address}/{self._settings.container}{place}"
-        if query:
-            url += f"?{urlencode(query, quote_via=quote, safe='~')}"
-        asked = dict(headers or {})
-        if method == "PUT":
-            asked["content-length"] = str(sum(memoryview(part).nbytes for part in body))
-        try:
-            url, asked = account.signed(method, url, asked)
-        except SinkError as error:
-            raise type(error)(key, error.reason, hint=error.hint) from error.__cause__
-        answer = self._http.send(key, method, url, deadline, headers=asked, body=body)
-        if answer.is_success:
-            return answer
-        refusal = refused(action, answer)
-        if fine and refusal.code == fine:
-            return answer
-        raise self._service.refused(key, refusal) from refusal
+    def _properties(self, key: str, deadline: Deadline) -> BlobProperties:
+        with self._calling("stat", key, deadline) as (container, _):
+            return container.get_blob_client(self._root + key).get_blob_properties()
 
-    def _connected(self) -> Account:
+    @contextmanager
+    def _calling(self, action: str, key: str, deadline: Deadline) -> Iterator[tuple[ContainerClient, Call]]:
+        """For one call of the SDK, whose errors become `SinkError`s with the key."""
+        container = self._connected()
+        with self._transport.call(action, key, deadline) as call:
+            try:
+                yield container, call
+            except Refused as refusal:
+                raise self._service.refused(key, refusal) from refusal
+            except (AzureError, ValueError) as error:
+                if call.answer is not None and not call.answer.is_success:  # to a token, and there is no other one
+                    told = refused(action, call.answer)
+                    raise self._service.refused(key, told) from told
+                raise failed(call, error, self._service, self._settings) from error
+
+    def _connected(self) -> ContainerClient:
         with self._lock:  # not taken by `close`: a secret may come from a command that hangs
-            if self._account is None:
-                self._account = account_of(self._settings)
-            return self._account
+            if self._container is None:
+                client = client_of(
+                    self._settings,
+                    transport=self._transport,
+                    max_single_put_size=_ONE_REQUEST,
+                    max_single_get_size=_ONE_REQUEST,
+                    retry_total=0,
+                    user_agent="penstock",
+                )
+                self._container = client.get_container_client(self._settings.container)
+            return self._container
 
-    def _put_headers(self) -> dict[str, str]:
+    def _put_options(self) -> dict[str, Any]:
         settings = self._settings
-        found: dict[str, str] = {}
+        found: dict[str, Any] = {}
         if settings.access_tier is not None:
-            found["x-ms-access-tier"] = settings.access_tier
+            found["standard_blob_tier"] = StandardBlobTier(settings.access_tier)
         if settings.encryption_scope is not None:
-            found["x-ms-encryption-scope"] = settings.encryption_scope
+            found["encryption_scope"] = settings.encryption_scope
         if settings.locked_until is not None:
-            found |= self._policy(settings.locked_until)
+            found["immutability_policy"] = self._policy(settings.locked_until)
         if settings.legal_hold:
-            found["x-ms-legal-hold"] = "true"
+            found["legal_hold"] = True
         return found
 
-    def _policy(self, until: datetime) -> dict[str, str]:
-        return {
-            "x-ms-immutability-policy-until-date": format_datetime(until.astimezone(UTC), usegmt=True),
-            "x-ms-immutability-policy-mode": self._settings.object_lock.capitalize(),
-        }
+    def _policy(self, until: datetime) -> ImmutabilityPolicy:
+        mode = self._settings.object_lock.capitalize()
+        return ImmutabilityPolicy(expiry_time=until.astimezone(UTC), policy_mode=mode)
 
 
-def _md5(data: Buffer) -> str:
+def _is_past_the_end(error: SinkError) -> bool:
+    return isinstance(error.__cause__, Refused) and error.__cause__.status == _RANGE_NOT_SATISFIABLE
+
+
+def _md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _info(root: str, blob: ET.Element) -> ObjectInfo:
-    key = blob.findtext("Name", "").removeprefix(root)
-    size = int(blob.findtext("Properties/Content-Length", ""))
-    return ObjectInfo(key, size, _moment(blob.findtext("Properties/Last-Modified")))
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if not text else parsedate_to_datetime(text).astimezone(UTC)
+def _info(key: str, found: BlobProperties) -> ObjectInfo:
+    modified: datetime | None = found.last_modified
+    return ObjectInfo(key, found.size, None if modified is None else modified.astimezone(UTC))
