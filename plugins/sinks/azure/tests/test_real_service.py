@@ -1,7 +1,9 @@
 """What only a real service, or Azurite, can prove: credentials, TLS, many keys, locks, and a whole backup."""
 
 import base64
+import json
 import logging
+import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from tests.servers.azure import AzureServer
 from tests.servers.tampering import Act, TamperingProxy
 
@@ -108,6 +112,64 @@ def test_a_connection_string_is_enough(azure: AzureServer, container: str, monke
         assert sink.get("a") == b"x"
 
 
+class TokenService:
+    """Stands for azure-identity, whose services only Azure has. The emulator checks tokens, but not their signature."""
+
+    def __init__(self, *, hours: int = 1, error: Exception | None = None) -> None:
+        self.lifetime = timedelta(hours=hours)
+        self.error = error
+
+    def DefaultAzureCredential(self, **_: Any) -> "TokenService":
+        return self
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        if self.error is not None:
+            raise self.error
+        assert scopes == ("https://storage.azure.com/.default",)
+        now = datetime.now(UTC)
+        begun, ends = now - timedelta(days=1), now + self.lifetime
+        claims = {
+            "aud": "https://storage.azure.com", "iss": "https://sts.windows.net/tenant/",
+            "iat": int(begun.timestamp()), "nbf": int(begun.timestamp()), "exp": int(ends.timestamp()),
+        }  # fmt: skip
+        parts = [json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims)]
+        token = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (*parts, b"signature"))
+        return AccessToken(token, int((now + timedelta(hours=1)).timestamp()))
+
+
+def by_identity(server: AzureServer, container: str) -> AzureSink:
+    return AzureSink(AzureSettings.model_validate(server.settings(container, account_key=None, deadline=20)))
+
+
+def test_a_token_of_azure_identity_is_enough(azure_tls: AzureServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azure.identity", TokenService())
+    with closing(by_identity(azure_tls, azure_tls.new_container())) as sink:
+        sink.put("a", b"x", if_absent=True)
+        assert sink.get("a") == b"x"
+        assert [found.key for found in sink.list()] == ["a"]
+        sink.delete("a")
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("service", "kind", "says"),
+    [
+        (TokenService(hours=-1), SinkDenied, "refused|denied"),
+        (TokenService(error=ClientAuthenticationError("hunter2")), SinkDenied, "no credentials that work"),
+        (TokenService(error=ServiceRequestError("hunter2")), SinkUnreachable, "token service does not answer"),
+    ],
+)
+def test_a_token_that_is_refused_or_missing_is_reported(
+    azure_tls: AzureServer, monkeypatch: pytest.MonkeyPatch, service: TokenService, kind: type[SinkError], says: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "azure.identity", service)
+    container = azure_tls.new_container()
+    with closing(by_identity(azure_tls, container)) as sink, pytest.raises(kind, match=says) as caught:
+        sink.put("a", b"x")
+    assert caught.value.key == "a"
+    assert "hunter2" not in str(caught.value)
+
+
 def test_tls_is_verified(azure_tls: AzureServer) -> None:
     container = azure_tls.new_container()
     with closing(make(azure_tls, container)) as sink:
@@ -136,9 +198,8 @@ def test_more_objects_than_fit_a_page_are_listed_lazily(azure: AzureServer, cont
 
 
 def test_folders_of_a_hierarchical_namespace_are_passed_over(azure: AzureServer, container: str) -> None:
-    service = BlobServiceClient(azure.endpoint, credential={"account_name": azure.account, "account_key": azure.key})
-    with service, closing(make(azure, container)) as sink:
-        service.get_container_client(container).upload_blob("packs", b"", metadata={"hdi_isfolder": "true"})
+    with azure.client() as client, closing(make(azure, container)) as sink:
+        client.get_container_client(container).upload_blob("packs", b"", metadata={"hdi_isfolder": "true"})
         sink.put("packs/a", b"x")
         assert [found.key for found in sink.list()] == ["packs/a"]
 
