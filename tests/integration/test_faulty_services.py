@@ -104,7 +104,7 @@ class Site:
         return self.end(self.start(verb, *more, repository=repository), code)
 
     def listed(self) -> list[str]:
-        """All snapshots that there are."""
+        """All snapshots of the repository."""
         found = self.host.json("snapshots", "--repo", "patient")["snapshots"]
         return [one["id"] for one in found]
 

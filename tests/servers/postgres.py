@@ -139,7 +139,7 @@ class PostgresServers:
         return self._running[major, auth]
 
     def newest(self, auth: str = "trust") -> PostgresServer:
-        """The newest that there is."""
+        """The newest one installed."""
         majors = [major for major in MAJORS if _outside_url(major) or find_binaries(major)]
         return self.get(majors[-1] if majors else MAJORS[-1], auth)
 

@@ -139,7 +139,7 @@ class RedisSource(Source):
         with ExitStack() as held:
 
             def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
-                del spec  # check_target has seen that there is one
+                del spec  # check_target has counted them
                 server = held.enter_context(Connection(self.settings))
                 timeout = self.settings.stall_timeout
                 sent.append(held.enter_context(transfer(server, address=address, timeout=timeout, stop=self.stop)))
