@@ -11,7 +11,7 @@ MANIFESTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check static test bench format constraints build clean
+.PHONY: help setup demo check static test coverage soak bench format constraints build clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ demo: $(READY) ## Back up and restore a sample database here and now
 	@$(BIN)/penstock demo
 
 check: static ## Static gates and the quick tests, without servers and without the whole command
-	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder --ignore=tests/integration -m "not server and not slow"
+	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder --ignore=tests/integration -m "not server and not slow and not soak"
 
 static: $(READY) ## Lint, formatting, types and import rules
 	$(BIN)/ruff check
@@ -43,10 +43,19 @@ static: $(READY) ## Lint, formatting, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY) ## Install test servers where possible, then every gate and every test, with branch coverage
+test: $(READY) ## Install test servers where possible, then every gate and every test but the long runs
 	sh tests/install-servers
 	@$(MAKE) --no-print-directory static
-	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder --cov --cov-report=term
+	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder -m "not soak"
+
+coverage: $(READY) ## The tests of `make test` once more, slower, to see which branches none of them takes
+	sh tests/install-servers
+	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder -m "not soak" --cov --cov-report=term --cov-report=html
+
+soak: export PENSTOCK_SOAK ?= 1
+soak: $(READY) ## The long runs: half an hour; PENSTOCK_SOAK=4 makes them four times as long
+	sh tests/install-servers
+	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder -m "soak or hypothesis" -o timeout=3600 --durations=20
 
 bench: $(READY) ## Compare with restic, borg and a shell pipeline (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.nights

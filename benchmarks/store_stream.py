@@ -31,7 +31,7 @@ from penstock.api import (
     Source,
     StreamSpec,
 )
-from penstock.cli import lighten, steady
+from penstock.cli.own_process import lighten, steady
 from penstock.engine import backup
 from penstock.engine.restore import cat
 from penstock.format.trust import Role

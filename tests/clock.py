@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from penstock.api import retry
+from penstock.api import StopToken, retry
 
 __all__ = ["Clock", "clock"]
 
@@ -33,4 +33,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which deadlines and the waits between attempts go in this test."""
     clock = Clock()
     monkeypatch.setattr(retry, "time", clock)
+    monkeypatch.setattr(StopToken, "wait", lambda _, seconds: clock.sleep(seconds))
     return clock

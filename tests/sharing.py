@@ -15,19 +15,24 @@ import pytest
 
 #: By what takes longest. True: each test goes alone.
 _LONGEST = {
-    "tests/integration/test_nights.py": True,
+    "plugins/sinks/s3/tests/test_conformance.py": False,
     "core/tests/engine/test_memory.py": True,
+    "tests/integration/test_nights.py": True,
     "tests/integration/test_story.py": False,
     "tests/test_packaging.py": False,
     "tests/test_plugin_authors.py": False,
+    "tests/integration/test_faulty_services.py": False,
+    "tests/integration/test_samples.py": False,
     "tests/integration/test_damage.py": False,
     "tests/integration/test_crashes.py": False,
-    "tests/integration/test_samples.py": False,
+    "core/tests/engine/test_killed_backups.py": False,
     "plugins/sources/mysql/tests/test_restore.py": False,
 }
 #: Files that share what takes long to make: the wheels, and an environment that they are installed into.
 _TOGETHER = {"tests/test_packaging.py": "wheels", "tests/test_plugin_authors.py": "wheels"}
 NAMED = _LONGEST.keys() | _TOGETHER.keys()
+#: What needs the gateway of Ceph, which takes half a minute to start: it is started once.
+_CEPH = re.compile(r"plugins/sinks/s3/tests/test_(conformance|locks|real_service)\.py::.*|tests/.*[\[-]s3\]")
 #: A cell of the matrix: all of one source share its server.
 _CELL = re.compile(r"tests/integration/test_story\.py::.*\[(?P<source>.+)-\w+\]")
 
@@ -70,5 +75,7 @@ def group_of(test: str) -> str:
     file = file_of(test)
     if _LONGEST.get(file):
         return test
+    if _CEPH.fullmatch(test):
+        return "ceph"
     cell = _CELL.fullmatch(test)
     return f"{file} {cell['source']}" if cell else _TOGETHER.get(file, file)

@@ -24,7 +24,7 @@ READ = {
 
 def compose(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(COMPOSE), "-f", str(file), "config", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

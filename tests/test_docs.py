@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pydoc
 import re
 import tomllib
 from collections.abc import Iterator
@@ -71,6 +72,14 @@ def test_every_public_name_is_documented(module: ModuleType) -> None:
     assert set(module.__all__) - documented == set()
 
 
+def test_help_of_the_api_names_everything_on_a_few_pages() -> None:
+    text = pydoc.plain(pydoc.render_doc(api))
+    assert len(text.splitlines()) < 500
+    assert set(api.__all__) - set(_NAME.findall(text)) == set()
+    for kind in (api.Source, api.Sink, api.Dump, api.SinkFull):
+        assert (kind.__doc__ or "").splitlines()[0] in text
+
+
 def test_everything_of_a_lab_is_documented() -> None:
     lab = source_conformance.SourceLab
     public = {name for one in (lab, source_conformance.Target) for name in vars(one) if not name.startswith("_")}
@@ -81,7 +90,7 @@ def test_every_name_of_a_class_that_the_page_for_authors_uses_exists() -> None:
     """CamelCase names outside of the shown files, which are imported anyway when their tests run."""
     text = _FENCED.sub("", AUTHORS)
     told = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", " ".join(re.findall(r"`([^`\n]+)`", text))))
-    known = set(dir(api)) | set(dir(testing)) | set(dir(source_conformance)) | set(dir(sink_conformance))
+    known = set(vars(api)) | set(dir(testing)) | set(dir(source_conformance)) | set(dir(sink_conformance))
     assert told - known - {"HookSpecs"} == set()
 
 
@@ -217,7 +226,7 @@ def test_every_setting_of_an_example_is_in_its_readme_and_no_other(example: str)
     (model,) = (
         one
         for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, PluginSettings) and one is not PluginSettings
+        if isinstance(one, type) and issubclass(one, PluginSettings) and one.__module__ == module.__name__
     )
     readme = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
     assert settings_told(readme) == set(model.model_fields)

@@ -44,7 +44,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def python(clean: Path, pins: Path, written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with Penstock, the plugins of the page and the examples, all from wheels."""
-    projects = [written / "penstock-git", written / "penstock-onefile", ROOT / "examples" / "redis"]
+    projects = [written / "penstock-git", written / "penstock-box", ROOT / "examples" / "redis"]
     projects.append(ROOT / "examples" / "webdav")
     return above(clean, tmp_path_factory.mktemp("authors"), pins, projects, "pytest", "wsgidav", "cheroot")
 
@@ -86,12 +86,12 @@ def test_the_commands_of_the_page_exist(python: Path, tmp_path: Path) -> None:
 
 def test_the_command_lists_the_plugins(python: Path, tmp_path: Path) -> None:
     listed = json.dumps(json.loads(run(python, "-m", "penstock", "plugins", "--json", cwd=tmp_path)))
-    for name in ("git", "onefile", "redis", "webdav"):
+    for name in ("git", "box", "redis", "webdav"):
         assert f'"name": "{name}"' in listed
     assert '"broken": []' in listed or "broken" not in listed
 
 
-@pytest.mark.parametrize("plugin", ["penstock-git", "penstock-onefile"])
+@pytest.mark.parametrize("plugin", ["penstock-git", "penstock-box"])
 def test_the_plugins_of_the_page_pass_the_kits(plugin: str, python: Path, written: Path) -> None:
     told = run_tests(python, written, written / plugin / "tests")
     assert " passed" in told

@@ -34,7 +34,7 @@ def test_the_tests_of_a_group_run_in_one_worker(tmp_path: Path) -> None:
     command += ["--import-mode=importlib"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COVERAGE_"))}
     environ = kept | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ran = {path.stem: path.read_text(encoding="utf-8").split() for path in tmp_path.glob("tests/*.workers")}
     assert {name: len(workers) for name, workers in ran.items()} == dict.fromkeys(
@@ -58,6 +58,17 @@ def test_the_groups_are_files_but_for_those_that_are_named() -> None:
 
 def test_the_cells_of_a_source_are_a_group() -> None:
     story = "tests/integration/test_story.py::test_{}[{}]"
-    assert group_of(story.format("a", "postgres-18-s3")) == group_of(story.format("b", "postgres-18-filesystem"))
-    assert group_of(story.format("a", "postgres-18-s3")) != group_of(story.format("a", "postgres-17-s3"))
+    assert group_of(story.format("a", "postgres-18-gcs")) == group_of(story.format("b", "postgres-18-filesystem"))
+    assert group_of(story.format("a", "postgres-18-gcs")) != group_of(story.format("a", "postgres-17-gcs"))
     assert group_of(story.format("a", "mysql-gcs")) != group_of(story.format("a", "mariadb-gcs"))
+
+
+def test_all_that_needs_ceph_is_a_group() -> None:
+    story = "tests/integration/test_story.py::test_a[{}-s3]"
+    faulty = "tests/integration/test_faulty_services.py::test_a[{}]"
+    kit = "plugins/sinks/s3/tests/test_conformance.py::TestRealService::test_a"
+    assert (
+        len({group_of(one) for one in (story.format("mysql"), story.format("sqlite"), faulty.format("s3"), kit)}) == 1
+    )
+    assert group_of(faulty.format("gcs")) != group_of(faulty.format("s3"))
+    assert group_of("plugins/sinks/s3/tests/test_settings.py::test_a") != group_of(kit)

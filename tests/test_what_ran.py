@@ -61,7 +61,7 @@ def test_a_run_ends_with_what_ran_where(workers: int, tmp_path: Path) -> None:
     command += [f"--numprocesses={workers}", "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COVERAGE_"))}
     environ = kept | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stdout + done.stderr
     table = done.stdout.partition("what ran where")[2].partition("short test summary")[0].splitlines()
     rows = [re.split(r" {2,}", re.sub(r"  [0-9]+\.[0-9](?= |$)", "  S", line)) for line in table[1:]]

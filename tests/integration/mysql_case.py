@@ -99,15 +99,15 @@ class MySQLCase(SourceCase):
                 self.server.execute(f"DROP {'ROLE' if role else 'USER'} {account}")
 
     def _target(self, server: MySQLServer) -> Target:
-        words = [("databases", name) for name in _DATABASES]
         # Rows are counted exactly where all databases are dumped as they were at one moment.
-        words += [
+        words = [
             ("consistency", "server"),
             ("row_counts", "exact"),
-            ("grants", "yes"),
+            ("accounts", "yes"),
             ("client_path", str(server.bin)),
         ]
-        url = f"{server.vendor}://{quote(server.user)}@{server.host}:{server.port}/?{urlencode(words)}"
+        several = ",".join(map(quote, _DATABASES))
+        url = f"{server.vendor}://{quote(server.user)}@{server.host}:{server.port}/?databases={several}&{urlencode(words)}"
         environ = {_VARIABLE: server.password} if server.password else {}
         settings = {"password": {"env": _VARIABLE}} if server.password else {}
         return Target(url, environ, lambda: self._content(server), settings)

@@ -1,5 +1,6 @@
 """A backup or a restore that is killed outright, at any moment, harms nothing; and the next run goes on from there."""
 
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from tests.integration import databases
 from tests.integration.cases import FilesystemCase, url_of
 from tests.integration.conftest import Noisy
 from tests.integration.running import Host, Running, with_passphrase
+from tests.soak import long, times
 
 pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
 
@@ -39,6 +41,8 @@ MOMENTS: dict[str, Callable[[Host, FilesystemCase], bool]] = {
     "pg_dump has ended": _dump_is_over,
     "the index is written": lambda host, repository: bool(repository.keys("index/")),
 }
+#: So little is left to be done then that a busy machine may let it be done.
+LATE = ("two packs have landed", "pg_dump has ended", "the index is written")
 #: The check has read all of the others' bytes.
 RESTORED = ("a pack is under way", "two packs have landed", "the index is written")
 
@@ -54,14 +58,15 @@ def test_a_killed_backup_leaves_nothing_but_what_the_next_run_uses(
 ) -> None:
     run = host.start("backup", noisy.url, "--name", "noisy")
     assert run.wait_until(lambda: MOMENTS[moment](host, repository)), run.stderr.read_text()
-    with run.stopped():
-        run.send(signal.SIGKILL)
-    assert run.end().code == -signal.SIGKILL
+    run.kill()
+    code = run.end().code
     host.wait_for_silence()
 
     committed = len(repository.keys("snapshots/"))
-    if moment != "the index is written":  # the last moment of all: the snapshot may have been faster than the kill
-        assert committed == 0
+    if moment in LATE:  # the snapshot, or even the end, may have been faster than the kill
+        assert (code, committed) in {(-signal.SIGKILL, 0), (-signal.SIGKILL, 1), (0, 1)}
+    else:
+        assert (code, committed) == (-signal.SIGKILL, 0)
     assert len(host.json("snapshots")["snapshots"]) == committed
     assert host.json("check")["findings"] == []
 
@@ -78,6 +83,36 @@ def test_a_killed_backup_leaves_nothing_but_what_the_next_run_uses(
     if moment not in RESTORED:
         return
     with noisy.server.database("back again") as name:
+        environ = with_passphrase() | {"PGPASSWORD": noisy.server.password}
+        host("restore", "latest", "--to", url_of(noisy.server, name), environ=environ)
+        assert databases.content_of(noisy.server, name, named=False) == noisy.content
+
+
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=long(60)) for seed in range(3)])
+def test_a_host_that_crashes_again_and_again_loses_nothing(
+    seed: int, noisy: Noisy, repository: FilesystemCase, host: Host, ran: Callable[..., None]
+) -> None:
+    """Backups are killed at times that nobody chose, with what they started; some get through before."""
+    chance = random.Random(seed)
+    committed = killed = 0
+    for _ in range(times(12)):
+        run = host.start("backup", noisy.url, "--name", "noisy")
+        time.sleep(chance.uniform(0, 2.5))
+        run.kill()
+        killed += run.end().code == -signal.SIGKILL
+        host.wait_for_silence()
+        before, committed = committed, len(repository.keys("snapshots/"))
+        assert before <= committed <= before + 1
+        assert len(host.json("snapshots")["snapshots"]) == committed
+        assert host.json("check")["findings"] == []
+    assert killed > 0
+    host("backup", noisy.url, "--name", "noisy")
+    packs = sum(_packs(repository).values())
+    ran(FIGURES=f"{killed} kills, {committed} snapshots before them, {packs:,} bytes of packs")
+    # A run that is killed has stored no more than what it had landed, which every later one uses.
+    assert packs < 1.1 * noisy.packs
+    assert host.json("check", "--read-data", environ=with_passphrase())["findings"] == []
+    with noisy.server.database("back after all") as name:
         environ = with_passphrase() | {"PGPASSWORD": noisy.server.password}
         host("restore", "latest", "--to", url_of(noisy.server, name), environ=environ)
         assert databases.content_of(noisy.server, name, named=False) == noisy.content
@@ -124,7 +159,7 @@ def test_an_interrupted_restore_leaves_the_target_empty(
 def _wait_for_backends(noisy: Noisy, database: str) -> None:
     """The server notices a client's death when it next talks to it."""
     query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while noisy.server.query(query) != [(0,)] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert noisy.server.query(query) == [(0,)]
@@ -145,10 +180,8 @@ def test_an_interrupted_backup_ends_in_good_order(
 ) -> None:
     run = host.start("backup", noisy.url, *(["--json"] if json else []))
     assert run.wait_until(lambda: MOMENTS[moment](host, repository)), run.stderr.read_text()
-    began = time.monotonic()
     run.send(number)
-    done = run.end()
-    assert time.monotonic() - began < 30
+    done = run.end()  # in time, or it raises
     host.judge(("backup",), done, 130)
     name = "Ctrl-C" if number is signal.SIGINT else "SIGTERM"
     assert f"interrupted by {name}" in (done.stdout if json else done.stderr)

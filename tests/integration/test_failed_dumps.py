@@ -36,8 +36,14 @@ def test_a_pg_dump_that_is_killed_half_way_is_no_snapshot(
     number: signal.Signals, noisy: Noisy, repository: FilesystemCase, host: Host
 ) -> None:
     run = host.start("backup", noisy.url)
-    assert run.wait_until(lambda: bool(repository.keys("packs/")))
-    (pid,) = host.running("pg_dump")
+    found: list[int] = []
+
+    def half_way() -> bool:
+        found[:] = host.running("pg_dump") if repository.keys("packs/") else []
+        return bool(found)
+
+    assert run.wait_until(half_way)
+    (pid,) = found
     os.kill(pid, number)
     done = run.end()
     host.judge(("backup",), done, 45)

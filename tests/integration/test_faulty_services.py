@@ -21,17 +21,18 @@ from tests.servers.gcs import GcsServer
 from tests.servers.proxy import Faults, FaultyProxy
 from tests.servers.s3 import S3Server
 from tests.servers.tampering import Act, TamperingProxy, flip
+from tests.soak import long
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 MIB = 2**20
 #: MiB in a database: a pack and a bit of another; and more than the buffers of a backup take.
-_BLOBS, _LARGE = 20, 100
+_BLOBS, _LARGE = 20, 80
 _PREFIX = "night/shop"
 #: Seconds: long enough for what is survived, and short enough to wait for what is not, once a pack has landed or not.
-_DEADLINES = {"patient": 60, "hasty": 4, "hastier": 2}
+_DEADLINES = {"patient": 60, "hasty": 12, "hastier": 6}
 #: Far more than a run takes that gives up when it should; one that does not would wait for ever (seconds).
-_FOR_EVER = 45.0
+_FOR_EVER = 300.0
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,10 @@ def test_bytes_that_were_changed_on_their_way_are_refused(site: Site) -> None:
     assert list(site.target.parent.iterdir()) == []
 
 
+# What waits is the core's, whatever the store; what the other SDKs copy of it is for long runs.
+@pytest.mark.parametrize(
+    "site", ["s3", *(pytest.param(name, marks=long(20)) for name in ("gcs", "azure"))], indirect=True
+)
 def test_a_slow_line_costs_no_memory(site: Site) -> None:
     # Of the same size, since with more packs than one all buffers are in use on a quick line, too.
     quick, slow = site.folder / "quick.db", site.folder / "slow.db"

@@ -265,23 +265,20 @@ def _small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.parametrize("json", [False, True], ids=["plain", "json"])
-def test_a_full_disk_is_named_and_loses_nothing(place: Place, json: bool, tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_loses_nothing(place: Place, tmp_path: Path) -> None:
     with place.server.database("large") as name, _small_disk(tmp_path / "small disk", "12m") as folder:
         place.server.execute(databases.NOISE.format(rows=120_000), name)
         root = folder / "repository"
         shutil.copytree(place.repository.root, root)
         at = ("--repo", f"file://{str(root).replace(' ', '%20')}")
         before = databases.content_of(place.server, "full", named=False)
-        if json:
-            error = place.host.json("backup", place.url(name), *at, code=33)["error"]
-            assert error["type"] == "SinkFull"
-            text = f"{error['message']}\n{error['hint']}"
-        else:
-            text = place.host("backup", place.url(name), *at, code=33).stderr
-            assert "hint: " in text
-        assert "packs/" in text
-        assert "space" in text
+        plain = place.host("backup", place.url(name), *at, code=33).stderr
+        assert "hint: " in plain
+        error = place.host.json("backup", place.url(name), *at, code=33)["error"]
+        assert error["type"] == "SinkFull"
+        for text in (plain, f"{error['message']}\n{error['hint']}"):
+            assert "packs/" in text
+            assert "space" in text
         environ = with_passphrase()
         assert [one["id"] for one in place.host.json("snapshots", *at)["snapshots"]] == [place.snapshot]
         cache = ("--cache-dir", str(tmp_path / "cache"))

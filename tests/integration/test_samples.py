@@ -167,7 +167,7 @@ _VENDORS_SAMPLES = [(vendor, name) for vendor in VENDORS for name in MYSQL if (v
 @pytest.mark.parametrize(("mysql", "name"), _VENDORS_SAMPLES, indirect=["mysql"])
 def test_a_mysql_database_comes_back_as_its_own_dump_tells_it(name: str, desk: Desk, mysql: MySQLServer) -> None:
     desk.host.environ["SAMPLE_PASSWORD"] = mysql.password
-    words = {"client_path": str(mysql.bin), "grants": "no"}
+    words = {"client_path": str(mysql.bin), "accounts": "no"}
     url = f"{mysql.vendor}://{mysql.user}@{mysql.host}:{mysql.port}/sample?{urlencode(words)}"
     with mysql.database("sample", "CHARACTER SET utf8mb4") as database:
         MYSQL[name](mysql, database)

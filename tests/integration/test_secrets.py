@@ -3,13 +3,14 @@
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.integration.cases import FilesystemCase, url_of
 from tests.integration.conftest import Noisy
 from tests.integration.running import PASSPHRASE, SECRETS, Host, with_passphrase
+from tests.processes import Process, descendants, parent_of
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.unmeasured
@@ -86,47 +87,23 @@ class Lookout:
     def _look(self) -> None:
         shown = self._host.processes()
         # Whatever else runs on this machine, other tests among it, may show what it likes.
-        watched = set(shown) | _descendants(self._own)
+        watched = set(shown) | self._own | {process.pid for process in descendants(*self._own)}
         for pid in watched:
-            with suppress(OSError):
-                if any(mark in _arguments(pid) for mark in _MARKS):
-                    self.seen.add(f"arguments of {pid}")
+            if any(mark in Process.of(pid).arguments for mark in _MARKS):
+                self.seen.add(f"arguments of {pid}")
         for pid, line in shown.items():
-            if pid not in self._own:
-                with suppress(OSError):
-                    # Between fork and exec a child is still a copy of its parent; only then is its environment its own.
-                    if _arguments(pid) == _arguments(_parent(pid)):
-                        continue
-                    self.children.add(line.split()[0].rpartition("/")[2])
-                    environ = Path(f"/proc/{pid}/environ").read_bytes()
-                    if PASSPHRASE.encode() in environ or b"PENSTOCK_PASSPHRASE" in environ:
-                        self.seen.add(f"environment of {line}")
+            process = Process.of(pid)
+            # Between fork and exec a child is still a copy of its parent; only then is its environment its own.
+            if pid in self._own or process.arguments == Process.of(parent_of(pid) or 0).arguments:
+                continue
+            self.children.add(line.split()[0].rpartition("/")[2])
+            if PASSPHRASE.encode() in process.environment or b"PENSTOCK_PASSPHRASE" in process.environment:
+                self.seen.add(f"environment of {line}")
         if watched and self.looks % 10 == 0:
             pids = ",".join(map(str, sorted(watched)))
             table = subprocess.run(["ps", "-o", "args", "-p", pids], capture_output=True).stdout
             if any(mark in table for mark in _MARKS):
                 self.seen.add("ps")
-
-
-def _descendants(pids: set[int]) -> set[int]:
-    """These processes, and all that they and their children started."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                parents[int(entry.name)] = _parent(int(entry.name))
-    found = set(pids)
-    while more := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
-        found |= more
-    return found
-
-
-def _arguments(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
 def _watched(host: Host, lookout: Lookout, *arguments: str) -> None:

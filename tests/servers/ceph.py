@@ -16,7 +16,7 @@ from tests.servers.certificate import write_certificate
 from tests.servers.postgres import free_port
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
-_START_SECONDS = 120.0
+_START_SECONDS = 240.0
 _STARTS = 5
 _OBJECT_CLASSES = ("/usr/lib/x86_64-linux-gnu/rados-classes", "/usr/lib/aarch64-linux-gnu/rados-classes")
 

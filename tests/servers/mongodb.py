@@ -34,7 +34,7 @@ URL_VARIABLE = "PENSTOCK_TEST_MONGODB_URL"
 #: The password of `root` where the server asks for one. Each of its odd characters has a meaning in a URL or in YAML.
 PASSWORD = "s3cret: of/the@mongo 'röle'\"\\%41"
 _ROOT = Path(__file__).resolve().parents[2]
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 _REPLICA_SET = "rs0"
 
 Client = pymongo.MongoClient[dict[str, Any]]
@@ -275,7 +275,7 @@ def find_mongod(version: str) -> Path | None:
     found = shutil.which("mongod")
     if found:
         with suppress(OSError, subprocess.SubprocessError):
-            told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=20).stdout
+            told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=120).stdout
             return Path(found) if f"db version v{version}." in told else None
     return None
 

@@ -35,7 +35,7 @@ URL_VARIABLES = {vendor: f"PENSTOCK_TEST_{vendor.upper()}_URL" for vendor in VEN
 #: The password of the administrator; with what option files, shells and latin-1 would stumble over.
 PASSWORD = "s3cret \"of\" the 'root' #röle\\ 日"
 _ROOT = Path(__file__).resolve().parents[2]
-_START_SECONDS = 90.0
+_START_SECONDS = 240.0
 _PROGRAMS = {"mariadb": ("mariadbd", "mariadb-dump", "mariadb"), "mysql": ("mysqld", "mysqldump", "mysql")}
 
 

@@ -41,7 +41,7 @@ PASSWORD = "s3cret of the postgres röle"
 _ROOT = Path(__file__).resolve().parents[2]
 #: A database with everything that is hard to dump; needs UTF8 and a superuser.
 NASTY = _ROOT / "tests" / "data" / "postgres-nasty.sql"
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -440,7 +440,7 @@ def _major_of(program: Path) -> int | None:
     if not os.access(program, os.X_OK):
         return None
     with suppress(OSError, subprocess.SubprocessError):
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20).stdout
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=120).stdout
         found = re.search(r"\(PostgreSQL\) (\d+)", told)
         return int(found[1]) if found else None
     return None

@@ -119,8 +119,8 @@ class FaultyProxy:
 
     def _carry(self, client: socket.socket) -> None:
         """Both directions of one connection, in one thread, so that a cut cuts both."""
-        with client, contextlib.suppress(OSError), socket.create_connection(self._target, timeout=10) as server:
-            client.settimeout(10)
+        with client, contextlib.suppress(OSError), socket.create_connection(self._target, timeout=60) as server:
+            client.settimeout(60)
             other = {client: server, server: client}
             passed = {client: 0, server: 0}
             while not self._over():

@@ -23,7 +23,7 @@ import pytest
 
 #: The password of every server.
 PASSWORD = "s3cret of the rödis"
-_START_SECONDS = 30.0
+_START_SECONDS = 240.0
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def running(command: Sequence[str], url: str, *, ca: Path | None = None, **envir
             env=kept | environment,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not _answers(url, ca) or child.poll() is not None:  # another one may answer in its place
                 if child.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)

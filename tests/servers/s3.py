@@ -138,7 +138,7 @@ def _moto_process() -> Iterator[int]:
             env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COVERAGE_"))},
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while True:
                 with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5):
                     break

@@ -26,17 +26,27 @@ def test_words_become_options_and_what_is_not_said_has_its_default() -> None:
     assert of() == Options(owners="auto", place=None)
 
 
-def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="a restore into Ledger has no option owner") as caught:
+def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="unknown option owner for a restore into Ledger") as caught:
         of(owner="no")
-    assert caught.value.hint == "there are: owners, place"
+    assert caught.value.hint == "Use one of: owners, place."
+
+
+def test_where_there_are_no_options_the_hint_lists_none() -> None:
+    class NoOptions(RestoreOptions):
+        engine = "Box"
+
+    with pytest.raises(UsageError, match="unknown option owner for a restore into Box") as caught:
+        NoOptions.of(RestoreTarget(options={"owner": "no"}))
+    assert caught.value.hint == "Leave it out: such a restore has no options."
+    assert NoOptions.of(RestoreTarget()) == NoOptions()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "hint"),
-    [("owners", "maybe", "it is auto or yes or no"), ("place", "x", "it is a name of 2 characters at least")],
+    [("owners", "maybe", "Set it to auto or yes or no."), ("place", "x", "Set it to a name of 2 characters at least.")],
 )
-def test_a_value_that_cannot_be_is_refused_with_those_that_can(name: str, value: str, hint: str) -> None:
+def test_a_wrong_value_is_refused_with_the_right_ones(name: str, value: str, hint: str) -> None:
     with pytest.raises(UsageError, match=f"the option {name} cannot be '{value}'") as caught:
         of(**{name: value})
     assert caught.value.hint == hint

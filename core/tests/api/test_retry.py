@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from penstock.api import Deadline, ObjectMissing, SinkUnreachable, drain, retry_after, retrying
+from penstock.api import Deadline, ObjectMissing, SinkUnreachable, StopToken, drain, retry_after, retrying
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(time, "sleep", clock.sleep)
+    monkeypatch.setattr(StopToken, "wait", lambda _, seconds: clock.sleep(seconds))
     return clock
 
 

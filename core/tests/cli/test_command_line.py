@@ -20,13 +20,13 @@ COMMANDS = (
 def guarded(penstock: Penstock, body: str, **environ: str) -> "subprocess.Popen[str]":
     """A process in which `body` is a command's work."""
     program = (
-        # Whoever runs the tests may have SIGHUP ignored, as nohup does.
-        "import os, signal, sys, time; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "import os, signal, sys, time\n"
         "from penstock.api import *\n"
-        "from penstock.cli.guard import guarded\n"
+        "from penstock.cli.guard import Guard\n"
         "from penstock.cli.output.console import Output\n"
+        "stop = StopToken()\n"
         f"def work():\n    {body}\n"
-        "sys.exit(guarded(Output(json='--json' in sys.argv), work))\n"
+        "sys.exit(Guard(Output(json='--json' in sys.argv), stop, hint='Try again.').run(work))\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -67,7 +67,7 @@ def test_the_version_is_printed(penstock: Penstock) -> None:
 def test_wrong_arguments_are_one_error_and_a_hint(penstock: Penstock) -> None:
     done = penstock("snapshots", "--bogus", code=2)
     assert done.stderr == (
-        "penstock: error: no such option: --bogus\nhint: penstock snapshots --help shows what it takes.\n"
+        "penstock: error: no such option: --bogus\nhint: Run penstock snapshots --help to see what it takes.\n"
     )
     assert penstock("nonsense", code=2).stdout == ""
     assert "Usage:" in penstock("key", code=2).stderr
@@ -82,7 +82,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(penstock: Penstock) -> 
     for url in ("sqlite://user:SEKRET@host/x", "postgres://user:SEKRET@host/x"):
         done = penstock("inspect", url, code=2)
         assert "SEKRET" not in done.stdout + done.stderr
-        done = penstock("backup", url, url, "--repo", "file:///nowhere", code=1)
+        done = penstock("backup", url, url, "--repo", "file:///nowhere", code=2)
         assert "SEKRET" not in done.stdout + done.stderr
         done = penstock("inspect", "sqlite:x", url, code=2)
         assert "SEKRET" not in done.stdout + done.stderr
@@ -90,9 +90,9 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(penstock: Penstock) -> 
 
 def test_an_unexpected_error_shows_its_kind_and_nothing_of_its_text(penstock: Penstock) -> None:
     child = guarded(penstock, "raise ValueError('hunter' + str(1 + 1))")
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=300)
     assert child.returncode == 1
-    assert "unexpected ValueError in <string>, line 6" in err
+    assert "unexpected ValueError in <string>, line 7" in err
     assert "issue tracker" in err
     assert "hunter2" not in out + err
     assert "Traceback" not in err
@@ -100,7 +100,7 @@ def test_an_unexpected_error_shows_its_kind_and_nothing_of_its_text(penstock: Pe
 
 def test_the_debugging_switch_shows_frames_and_no_values(penstock: Penstock) -> None:
     child = guarded(penstock, "secret = 'hunter' + str(1 + 1); raise ValueError(secret)", PENSTOCK_DEBUG="1")
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=300)
     assert child.returncode == 1
     assert "guard.py" in err
     assert "hunter2" not in out + err
@@ -108,26 +108,29 @@ def test_the_debugging_switch_shows_frames_and_no_values(penstock: Penstock) -> 
 
 def test_what_is_logged_is_a_warning(penstock: Penstock) -> None:
     child = guarded(penstock, "import logging; logging.getLogger('penstock.plugins').warning('a plugin %s', 'failed')")
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=300)
     assert (child.returncode, err) == (0, "penstock: warning: a plugin failed\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_with_130(penstock: Penstock, number: signal.Signals) -> None:
-    child = guarded(penstock, "print('ready', flush=True); time.sleep(60)")
+    child = guarded(penstock, "print('ready', flush=True); time.sleep(600)")
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=300)
     assert child.returncode == 130
     assert "penstock: error: interrupted by " in err
     assert "Traceback" not in err
 
 
-def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock) -> None:
+def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock, tmp_path: Path) -> None:
+    sent = tmp_path / "the second signal is sent"
     body = (
-        "try:\n        print('ready', flush=True)\n        time.sleep(60)\n    finally:\n"
-        "        print('cleaning', flush=True); time.sleep(1); print('clean', flush=True)"
+        "try:\n        print('ready', flush=True)\n        time.sleep(600)\n    finally:\n"
+        "        print('cleaning', flush=True)\n"
+        f"        while not os.path.exists({str(sent)!r}): time.sleep(0.01)\n"
+        "        print('clean', flush=True)"
     )
     child = guarded(penstock, body)
     assert child.stdout is not None
@@ -135,7 +138,8 @@ def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock) -> 
     child.send_signal(signal.SIGINT)
     assert child.stdout.readline() == "cleaning\n"
     child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=30)
+    sent.touch()
+    out, _ = child.communicate(timeout=300)
     assert (out, child.returncode) == ("clean\n", 130)
 
 
@@ -149,11 +153,11 @@ def test_an_interrupted_command_leaves_no_child_and_no_folder(penstock: Penstock
         text=True,
         start_new_session=True,
     )
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 300
     while not list(tmp_path.glob("penstock-demo-*/shop.db")) and time.monotonic() < limit:
         time.sleep(0.05)
     child.terminate()
-    out, _ = child.communicate(timeout=60)
+    out, _ = child.communicate(timeout=300)
     assert child.returncode == 130
     assert json.loads(out)["error"]["type"] == "Interrupted"
     assert list(tmp_path.glob("penstock-demo-*")) == []

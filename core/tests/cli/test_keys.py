@@ -35,7 +35,7 @@ def on_terminal(penstock: Penstock, *arguments: str, answers: list[str]) -> tupl
     )
     os.close(terminal)
     seen = ""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     try:
         while time.monotonic() < limit:
             if not select.select([controller], [], [], 1)[0]:
@@ -49,7 +49,7 @@ def on_terminal(penstock: Penstock, *arguments: str, answers: list[str]) -> tupl
             seen += block.decode(errors="replace")
             if answers and seen.endswith(": "):
                 os.write(controller, (answers.pop(0) + "\n").encode())
-        return child.wait(timeout=60), seen
+        return child.wait(timeout=300), seen
     finally:
         child.kill()
         child.wait()

@@ -1,12 +1,17 @@
 import io
 import json
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
-from penstock.api import Event, EventKind
+from penstock.api import Event, EventKind, Interrupted
 from penstock.cli.output.console import Output
+from penstock.cli.output.pace import Phase
 from penstock.cli.output.progress import JsonProgress, PlainProgress
+from penstock.cli.output.terminal import TerminalProgress, line
 from penstock.cli.output.units import amount, count, duration, moment, printable, table
 
 
@@ -20,6 +25,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr("penstock.cli.output.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("penstock.cli.output.pace.time.monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +67,7 @@ def test_a_log_gets_phases_and_a_line_every_ten_seconds(monkeypatch: pytest.Monk
     for _ in range(240):
         clock.now += 0.1
         shown.take(progress(round((clock.now - 1000) * 1024**2), 48 * 1024**2))
-    shown.take(Event(EventKind.PROGRESS, "backup", "shop", message="not used: packs/aa"))
+    shown.take(Event(EventKind.NOTE, "backup", "shop", message="not used: packs/aa"))
     shown.take(Event(EventKind.COMPLETED, "backup", "shop", message="snapshot x"))
     assert [line.split(",")[0] for line in lines] == [
         "backup shop: started",
@@ -90,6 +96,129 @@ def test_json_events_are_lines_at_most_one_a_second(monkeypatch: pytest.MonkeyPa
         shown.take(progress(10))
     assert 3 <= len(lines) <= 4
     assert json.loads(lines[0])["event"]["stream"] == "a.dump"
+
+
+def event(kind: EventKind, **fields: Any) -> Event:
+    return Event(kind, "restore", "shop", **fields)
+
+
+def test_each_phase_counts_from_its_own_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, lines = Clock(monkeypatch), list[str]()
+    shown = PlainProgress(lines.append)
+    shown.take(event(EventKind.STARTED))
+    for phase in ("verifying", "restoring"):
+        shown.take(event(EventKind.PHASE, phase=phase, total=40 << 20))
+        clock.now += 20
+        shown.take(event(EventKind.PROGRESS, phase=phase, done=20 << 20, total=40 << 20))
+    assert lines == [
+        "restore shop: started",
+        "restore shop: verifying",
+        "restore shop: verifying: 20.0 MiB of about 40.0 MiB, 1.0 MiB/s, about 20 s left",
+        "restore shop: restoring",
+        "restore shop: restoring: 20.0 MiB of about 40.0 MiB, 1.0 MiB/s, about 20 s left",
+    ]
+
+
+def test_retries_are_told_at_most_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, lines = Clock(monkeypatch), list[str]()
+    shown = PlainProgress(lines.append)
+    for number in range(1, 22):
+        shown.take(event(EventKind.RETRY, message="packs/aa: no answer", retries=number))
+        clock.now += 1
+    assert lines == [
+        "restore shop: tried again: packs/aa: no answer (once so far)",
+        "restore shop: tried again: packs/aa: no answer (11 times so far)",
+        "restore shop: tried again: packs/aa: no answer (21 times so far)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (
+            120,
+            (
+                "restore shop: restoring a.dump  ━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌   25 %  30 s left"
+                "  10.0 MiB of about 40.0 MiB  1.0 MiB/s"
+            ),
+        ),
+        (95, "restore shop: restoring a.dump   25 %  30 s left  10.0 MiB of about 40.0 MiB  1.0 MiB/s"),
+        (80, "restore shop: restoring a.dump   25 %  30 s left  10.0 MiB of about 40.0 MiB"),
+        (60, "restore shop: restoring a.dump  ━━╌╌╌╌╌╌╌╌   25 %  30 s left"),
+        (40, "restore shop: restori…   25 %  30 s left"),
+        (20, " 25 %  30 s left"),
+    ],
+)
+def test_percentage_and_remaining_time_survive_on_a_narrow_terminal(width: int, text: str) -> None:
+    at = event(EventKind.PROGRESS, done=10 << 20, total=40 << 20)
+    assert line("restore shop: restoring a.dump", Phase("restoring", 1000), at, 1010, width) == text
+    assert cell_len(text) <= width
+
+
+def test_a_bar_begins_at_nothing_and_knows_no_more_than_it_is_told() -> None:
+    begun = event(EventKind.PHASE, total=40 << 20)
+    assert line("restore", Phase("restoring", 1000), begun, 1000, 50) == "restore  " + "╌" * 30 + "    0 %"
+    unknown = event(EventKind.PROGRESS, done=1 << 20, retries=2)
+    assert line("restore", Phase("restoring", 1000), unknown, 1010, 50) == "restore  1.0 MiB  102.4 KiB/s  2 retries"
+
+
+def test_a_terminal_is_shown_phases_and_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    with TerminalProgress(notes=True) as shown:
+        shown.take(event(EventKind.STARTED))
+        shown.take(event(EventKind.PHASE, phase="restoring", total=100))
+        shown.take(event(EventKind.NOTE, message="worth knowing"))
+        shown.take(event(EventKind.RETRY, message="no answer", retries=1))
+        shown.take(event(EventKind.PROGRESS, phase="restoring", stream="a\x1b[2J", done=50, total=100))
+    text = stderr.getvalue()
+    assert "restore shop: worth knowing\n" in text
+    assert "restore shop: tried again: no answer\n" in text
+    assert "restore shop: restoring a?[2J" in text
+    assert " 50 %" in text
+
+
+def test_json_events_say_which_run_when_and_in_which_phase() -> None:
+    lines: list[str] = []
+    at = datetime(2025, 3, 1, 2, 0, 17, 250_000, tzinfo=UTC)
+    JsonProgress(lines.append).take(event(EventKind.PHASE, run="ab" * 16, time=at, phase="verifying", retries=3))
+    assert json.loads(lines[0])["event"] == {
+        "kind": "phase",
+        "operation": "restore",
+        "run": "ab" * 16,
+        "time": "2025-03-01T02:00:17.250Z",
+        "subject": "shop",
+        "phase": "verifying",
+        "stream": "",
+        "done": 0,
+        "total": None,
+        "retries": 3,
+        "message": "",
+        "figures": {},
+    }
+
+
+def test_a_warning_in_the_middle_is_said_once_in_each_form(capsys: pytest.CaptureFixture[str]) -> None:
+    warning = event(EventKind.WARNING, message="careful")
+    for output in (Output(), Output(quiet=True), Output(json=True)):
+        with output.progress() as listen:
+            listen(warning)
+    plain, quiet, json_line = capsys.readouterr().err.splitlines()
+    assert plain == quiet == "penstock: warning: restore shop: careful"
+    assert json.loads(json_line)["event"]["kind"] == "warning"
+
+
+def test_a_result_of_many_is_told_at_once_and_kept_for_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    output.item("backups", {"name": "a"}, lambda document: [one["name"] for one in document["backups"]])
+    assert capsys.readouterr().out == "a\n"
+    output = Output(json=True)
+    output.item("backups", {"name": "a"}, lambda _: ["never shown"])
+    output.item("backups", {"name": "b"}, lambda _: ["never shown"])
+    output.failure(Interrupted("interrupted by Ctrl-C"))
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["backups"]] == ["a", "b"]
 
 
 def test_an_event_of_failure_quotes_nothing() -> None:

@@ -1,8 +1,9 @@
 """A backup or a restore of made-up bytes in a process of its own: to be killed, or to be measured.
 
-    python -m core.tests.engine.engine_process VERB FOLDER SIZE MEMORY PACE
+    python -m core.tests.engine.engine_process VERB FOLDER SIZE MEMORY PACE PUTS
 
-The repository is in FOLDER, its key in FOLDER/owner.key and the cache in FOLDER/cache. Writes a line to stdout when it
+The repository is in FOLDER, its key in FOLDER/owner.key and the cache in FOLDER/cache. PACE and PUTS are what a
+`FolderSink` takes as its pace and as its puts to live, or empty. Writes a line to stdout when it
 moves the first bytes, and one with its peak resident memory in KiB when it has ended.
 """
 
@@ -24,9 +25,12 @@ __all__ = ["main", "start"]
 _ROOT = Path(__file__).parents[3]
 
 
-def start(verb: str, folder: Path, size: int, *, memory: int, pace: int | None) -> "subprocess.Popen[str]":
-    """Start it; `size` and `memory` in bytes, `pace` as a `FolderSink` takes it."""
-    arguments = [verb, str(folder), str(size), str(memory), "" if pace is None else str(pace)]
+def start(
+    verb: str, folder: Path, size: int, *, memory: int, pace: int | None = None, puts: int | None = None
+) -> "subprocess.Popen[str]":
+    """Start it; `size` and `memory` in bytes, `pace` and `puts` as a `FolderSink` takes them."""
+    limits = ("" if limit is None else str(limit) for limit in (pace, puts))
+    arguments = [verb, str(folder), str(size), str(memory), *limits]
     return subprocess.Popen(
         [sys.executable, "-m", "core.tests.engine.engine_process", *arguments],
         cwd=_ROOT,
@@ -43,11 +47,12 @@ def _peak() -> int:
     return int(line.split()[1])
 
 
-def main(verb: str, folder: str, size: str, memory: str, pace: str) -> None:
+def main(verb: str, folder: str, size: str, memory: str, pace: str, puts: str) -> None:
     """What the arguments say."""
     place = Path(folder)
     access = Access.from_key_file((place / "owner.key").read_bytes(), "owner.key")
-    repository = Repository.open(FolderSink(place, int(pace) if pace else None), access)
+    sink = FolderSink(place, int(pace) if pace else None, puts_to_live=int(puts) if puts else None)
+    repository = Repository.open(sink, access)
     source = SyntheticSource(SyntheticSettings(size=int(size), compressible=0.2))
     told = False
 
@@ -76,8 +81,7 @@ def main(verb: str, folder: str, size: str, memory: str, pace: str) -> None:
             target=RestoreTarget(),
             streams=None,
             verify_first=False,
-            despite_damage=False,
-            cache_dir=place / "cache",
+            memory=int(memory),
             listener=tell,
         )
     print(_peak(), flush=True)

@@ -60,7 +60,7 @@ class Hangs(BytesStream):
     def readinto(self, buffer: memoryview, /) -> int:
         count = super().readinto(buffer)
         if not count:
-            assert self._aborted.wait(60)
+            assert self._aborted.wait(300)
             raise DumpFailed("aborted")
         return count
 

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 from core.tests.engine.engine_process import start
 from core.tests.repository.folder_sink import FolderSink
 from core.tests.repository.lab import KIB, MIB, Lab
+from tests.soak import long, times
 
 from penstock.repository.snapshots import list_snapshots
 from penstock.testing import SyntheticSettings, SyntheticSource
 
 SIZE = 48 * MIB
 #: Bytes a second: slow enough to be met in the middle.
-PACE = 40 * MIB
+PACE = 16 * MIB
 
 
 class Host:
@@ -29,31 +31,32 @@ class Host:
         self.lab = Lab(folder / "cache", self.sink)
         (folder / "owner.key").write_bytes(self.lab.owner.to_key_file())
 
-    def start(self, pace: int | None = PACE) -> "subprocess.Popen[str]":
-        return start("backup", self.folder, SIZE, memory=64 * MIB, pace=pace)
+    def start(self, *, pace: int | None = None, puts: int | None = None) -> "subprocess.Popen[str]":
+        return start("backup", self.folder, SIZE, memory=64 * MIB, pace=pace, puts=puts)
 
     def run(self) -> None:
         """To its end, as fast as it goes."""
-        with self.start(pace=None) as process:
-            process.communicate(timeout=120)
+        with self.start() as process:
+            process.communicate(timeout=300)
         assert process.returncode == 0
 
     def puts(self) -> int:
         return sum(1 for _ in self.sink.list())
 
-    def kill_after_puts(self, puts: int) -> None:
-        before = self.puts()
-        with self.start() as process:
-            while process.poll() is None and self.puts() < before + puts:
-                time.sleep(0.002)
-            process.kill()
+    def die_after_puts(self, puts: int) -> None:
+        """A run that is killed in the middle of the next put."""
+        with self.start(puts=puts) as process:
+            process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL
 
-    def kill_after_seconds(self, seconds: float) -> None:
-        with self.start() as process:
+    def kill_after_seconds(self, seconds: float) -> bool:
+        """A run that is killed from outside, that long after it has begun to move bytes; False when it was faster."""
+        with self.start(pace=PACE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(seconds)
             process.kill()
+        return process.returncode == -signal.SIGKILL
 
     def assert_nothing_is_shown_or_broken(self) -> None:
         assert list_snapshots(self.lab.open()) == []
@@ -78,32 +81,64 @@ def host(tmp_path: Path) -> Host:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """Bytes that a repository takes after one run that nobody killed."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int]:
     host = Host(tmp_path_factory.mktemp("undisturbed") / "host")
+    before = host.puts()
     host.run()
-    return host.sink.size
+    return host.sink.size, host.puts() - before
 
 
-def test_a_killed_backup_shows_nothing_and_is_resumed(host: Host, whole: int) -> None:
-    host.kill_after_puts(3)
+@pytest.fixture
+def whole(undisturbed: tuple[int, int]) -> int:
+    """Bytes that a repository takes after one run that nobody killed."""
+    return undisturbed[0]
+
+
+@pytest.fixture
+def puts(undisturbed: tuple[int, int]) -> int:
+    """How many objects such a run puts there; the index is the last but one, and the snapshot the last."""
+    return undisturbed[1]
+
+
+@pytest.mark.parametrize("left", [1, 2, pytest.param(4, marks=pytest.mark.slow)], ids=["snapshot", "index", "pack"])
+def test_a_killed_backup_shows_nothing_and_is_resumed(host: Host, whole: int, puts: int, left: int) -> None:
+    host.die_after_puts(puts - left)
     host.assert_nothing_is_shown_or_broken()
-    assert 16 * MIB < host.sink.size < whole
+    assert 16 * MIB < host.sink.size < 1.01 * whole  # each repository cuts chunks in its own places
     host.assert_resumes(whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lose_cache", [False, True], ids=["cache kept", "cache lost"])
 def test_a_backup_that_is_killed_again_and_again_is_resumed(host: Host, whole: int, lose_cache: bool) -> None:
-    chance = random.Random(1)
-    for puts in (0, 1, 2, 3):
-        host.kill_after_puts(puts)
+    # Its session is new in each run; what else had landed is not put again.
+    for puts in (0, 1, 2, 2, 3):
+        host.die_after_puts(puts)
         host.assert_nothing_is_shown_or_broken()
-    for _ in range(3):
         if lose_cache:
-            shutil.rmtree(host.lab.cache)
-        host.kill_after_seconds(chance.uniform(0, 0.3))
-        host.assert_nothing_is_shown_or_broken()
-    if lose_cache:
-        shutil.rmtree(host.lab.cache)
+            shutil.rmtree(host.lab.cache, ignore_errors=True)
+    host.assert_resumes(whole)
+
+
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=long(60)) for seed in range(4)])
+def test_a_crash_loop_never_shows_or_breaks_anything(host: Host, whole: int, seed: int) -> None:
+    """Killed from outside at times that nobody chose, with the cache there or not; whatever comes first is resumed."""
+    chance = random.Random(seed)
+    killed = 0
+    for _ in range(times(20)):
+        if chance.random() < 0.3:
+            shutil.rmtree(host.lab.cache, ignore_errors=True)
+        if not host.kill_after_seconds(chance.uniform(0, 3)):
+            # It has ended before, which resumed all that there was. The next loop begins with nothing.
+            assert len(list_snapshots(host.lab.open())) == 1
+            assert host.lab.check().findings == ()
+            host = Host(host.folder / "next")
+            continue
+        killed += 1
+        if list_snapshots(host.lab.open()):  # the kill hit it between its last put and its exit
+            assert host.lab.check().findings == ()
+            host = Host(host.folder / "next")
+        else:
+            host.assert_nothing_is_shown_or_broken()
+    assert killed > 0
     host.assert_resumes(whole)

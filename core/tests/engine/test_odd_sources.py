@@ -38,7 +38,7 @@ def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
     lab.backup(Plans(b"text", spec), name="täglich \N{SNOWMAN}")
     repository = lab.open()
     entry = find_snapshot(repository, "latest:täglich \N{SNOWMAN}")
-    manifest = show(repository, entry)
+    manifest = show(repository, entry).manifest
     assert manifest is not None
     (record,) = manifest.streams
     assert (record.name, record.format, record.phase, record.optional) == (spec.name, "sql", 7, True)

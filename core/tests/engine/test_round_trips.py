@@ -8,6 +8,7 @@ import pytest
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.api import SnapshotNotFound, SourceError, UsageError
 from penstock.engine import cat, show
@@ -36,7 +37,7 @@ CONTENTS = st.lists(PIECES, max_size=6).map(b"".join)
 STREAMS = st.dictionaries(st.sampled_from(["main.dump", "globals.sql", "data/a", "data/b"]), CONTENTS, min_size=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(nights=st.lists(STREAMS, min_size=1, max_size=3))
 def test_whatever_was_backed_up_is_restored(nights: list[dict[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +85,7 @@ def extents(repository: Repository) -> list[list[Extent]]:
     """Of each snapshot's only stream."""
     found = []
     for entry in list_snapshots(repository):
-        manifest = show(repository, entry)
+        manifest = show(repository, entry).manifest
         assert manifest is not None
         found.append(list(decode_recipe(manifest.streams[0].recipe)))
     return found
@@ -176,12 +177,12 @@ def test_cat_gives_one_stream(lab: Lab) -> None:
     lab.backup(streams)
     repository = lab.open()
     out = bytearray()
-    size = cat(repository, find_snapshot(repository, "latest"), "a", out=out.extend, listener=lab.events.append)
+    result = cat(repository, find_snapshot(repository, "latest"), "a", out=out.extend, listener=lab.events.append)
     assert out == streams["a"]
-    assert size == len(out)
+    assert (result.stream, result.written) == ("a", len(out))
     with pytest.raises(SnapshotNotFound, match="no stream 'c'") as refusal:
         cat(repository, find_snapshot(repository, "latest"), "c", out=out.extend, listener=lab.events.append)
-    assert refusal.value.hint == "it has a, b"
+    assert refusal.value.hint == "It has a, b."
 
 
 def test_scattered_changes_over_many_nights_come_back(lab: Lab) -> None:

@@ -36,7 +36,7 @@ def meet(barrier: threading.Barrier) -> Callable[[bytes], BytesStream]:
 
     class Meeting(BytesStream):
         def readinto(self, buffer: memoryview, /) -> int:
-            barrier.wait(60)
+            barrier.wait(300)
             return super().readinto(buffer)
 
     return Meeting

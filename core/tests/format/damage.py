@@ -5,11 +5,12 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 __all__ = ["EFFORT", "JSON_VALUES", "damaged", "every_damage", "with_one_value_replaced"]
 
 #: For each property test. No deadline: other work on the same machine must not fail a test.
-EFFORT = settings(max_examples=60, deadline=None)
+EFFORT = settings(max_examples=examples(60), deadline=None)
 
 #: Wrong values to put in place of right ones: every type, and numbers around every limit.
 JSON_VALUES: st.SearchStrategy[Any] = st.one_of(

@@ -8,6 +8,7 @@ import pytest
 from core.tests.format.damage import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.format.chunker import Chunker, ChunkerParameters
 from penstock.format.encoding import Malformed
@@ -55,7 +56,7 @@ def cut_in_buffers(chunker: Chunker, data: bytes, sizes: list[int]) -> list[int]
     return lengths + chunker.cut(memoryview(data)[start:], last=True)
 
 
-@settings(EFFORT, max_examples=100)
+@settings(EFFORT, max_examples=examples(100))
 @given(parameters(), st.integers(1, 2**63 - 1), st.integers(0, 10**6), st.integers(0, 60_000))
 def test_chunks_are_the_whole_buffer_and_within_bounds(
     chosen: ChunkerParameters, seed: int, content: int, length: int
@@ -69,7 +70,7 @@ def test_chunks_are_the_whole_buffer_and_within_bounds(
     array("H", lengths)
 
 
-@settings(EFFORT, max_examples=100)
+@settings(EFFORT, max_examples=examples(100))
 @given(
     parameters(),
     st.integers(0, 10**6),

@@ -10,6 +10,7 @@ from core.tests.format.examples import REPOSITORY, SECRET, SNAPSHOT
 from core.tests.format.test_encoding import OBJECTS, TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.api.errors import KeyProblem
 from penstock.format.chunker import ChunkerParameters
@@ -75,7 +76,7 @@ def test_the_slightest_change_of_a_document_is_refused() -> None:
             decode_document(KEY, other).verified(SIGNER.public)
 
 
-@settings(EFFORT, max_examples=150)
+@settings(EFFORT, max_examples=examples(150))
 @given(damaged(DOCUMENT) | st.binary(max_size=50) | st.binary(max_size=50).map(lambda data: b"{}\n" + data + b"\n"))
 def test_any_damage_to_a_document_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
@@ -145,7 +146,7 @@ def test_contents_round_trip(content: dict[str, Any], read: Callable[[Any], Any]
 
 
 @pytest.mark.parametrize(("content", "read", "write"), CONTENTS.values(), ids=CONTENTS)
-@settings(EFFORT, max_examples=150)
+@settings(EFFORT, max_examples=examples(150))
 @given(data=st.data())
 def test_a_wrong_value_is_refused_or_preserved(
     content: dict[str, Any], read: Callable[[Any], Any], write: Callable[[Any], Any], data: st.DataObject
@@ -178,7 +179,7 @@ def test_the_owner_role_cannot_be_granted() -> None:
 # --- Slots and key files
 
 
-@settings(EFFORT, max_examples=20)
+@settings(EFFORT, max_examples=examples(20))
 @given(TEXTS, SECRETS, IDS, IDS)
 def test_slots_round_trip(passphrase: str, secret: bytes, repository: bytes, slot: bytes) -> None:
     owner = OwnerSecret(SIGNER, RECIPIENT, secret)
@@ -195,7 +196,7 @@ def sealed_slot(plain: bytes) -> dict[str, Any]:
     return {"kdf": CHEAP.to_json(bytes(16)), "sealed": sealed.hex(), "slot": SNAPSHOT.hex()}
 
 
-@settings(EFFORT, max_examples=40)
+@settings(EFFORT, max_examples=examples(40))
 @given(st.binary(max_size=40) | damaged(b"\0" + encode_json(OWNER.to_json())))
 def test_nonsense_in_a_slot_is_refused_or_gives_another_secret(plain: bytes) -> None:
     try:
@@ -212,7 +213,7 @@ def test_a_slot_with_another_codec_is_refused(codec: bytes) -> None:
         open_slot(sealed_slot(codec + encode_json(OWNER.to_json())), "p", REPOSITORY, SNAPSHOT)
 
 
-@settings(EFFORT, max_examples=40)
+@settings(EFFORT, max_examples=examples(40))
 @given(st.data())
 def test_a_damaged_slot_is_refused_or_does_not_open(data: st.DataObject) -> None:
     changed = data.draw(with_one_value_replaced({**SLOT, "kdf": {**SLOT["kdf"], "memory_kib": 8}}))
@@ -253,7 +254,7 @@ def test_key_files_round_trip(access: Access) -> None:
 
 
 @pytest.mark.parametrize("access", ACCESSES, ids=lambda access: access.role)
-@settings(EFFORT, max_examples=100)
+@settings(EFFORT, max_examples=examples(100))
 @given(data=st.data())
 def test_a_damaged_key_file_is_refused_or_preserved_and_never_quoted(access: Access, data: st.DataObject) -> None:
     content = decode_json(access.to_key_file().strip())
@@ -279,7 +280,7 @@ def test_a_damaged_key_file_is_refused_or_preserved_and_never_quoted(access: Acc
 # --- HPKE
 
 
-@settings(EFFORT, max_examples=30)
+@settings(EFFORT, max_examples=examples(30))
 @given(SECRETS, IDS, IDS, IDS, st.binary(min_size=64, max_size=64), SECRETS)
 def test_data_keys_round_trip(
     data_key: bytes, repository: bytes, session: bytes, recipient: bytes, mlkem: bytes, x25519: bytes
@@ -300,7 +301,7 @@ def test_data_keys_round_trip(
 NAMES = {"repository": REPOSITORY, "session": SNAPSHOT, "recipient": bytes(16)}
 
 
-@settings(EFFORT, max_examples=120)
+@settings(EFFORT, max_examples=examples(120))
 @given(
     damaged(WRAPPED[bytes(16)]) | st.binary(max_size=50) | st.binary(min_size=8).map(lambda part: (part * 200)[:1168])
 )
@@ -309,7 +310,7 @@ def test_a_damaged_wrapped_key_is_refused(wrapped: bytes) -> None:
         unwrap_data_key(wrapped, RECIPIENT, **NAMES)
 
 
-@settings(EFFORT, max_examples=60)
+@settings(EFFORT, max_examples=examples(60))
 @given(st.sampled_from([0, 1, 0xFF]) | st.integers(0, 255), st.sampled_from([0, 1, 0xFF]) | st.integers(0, 255))
 def test_an_invalid_public_key_wraps_nothing(mlkem: int, x25519: int) -> None:
     public = EncapsulationKey(bytes([mlkem]) * 1184, bytes([x25519]) * 32)

@@ -22,7 +22,7 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((V1 / "expected.json").read_tex
 
 def read(repository: Path, output: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", READER, repository, output, *options]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
 
 
 def restored(done: subprocess.CompletedProcess[str], output: Path) -> dict[str, dict[str, Any]]:

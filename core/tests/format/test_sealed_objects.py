@@ -14,6 +14,7 @@ from core.tests.format.examples import CATALOGUE, DIRECTORY, MANIFEST, REPOSITOR
 from core.tests.format.test_encoding import OBJECTS, TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.format.codec import RAW, decompress
 from penstock.format.encoding import Malformed, decode_record, encode_json, encode_record, encode_varints
@@ -225,7 +226,7 @@ def test_the_slightest_change_of_a_sealed_object_is_refused(sealed: bytes, read:
 
 
 @pytest.mark.parametrize(("sealed", "read"), SEALED.values(), ids=SEALED)
-@settings(EFFORT, max_examples=100)
+@settings(EFFORT, max_examples=examples(100))
 @given(data=st.data())
 def test_any_damage_to_a_sealed_object_is_refused(
     sealed: bytes, read: Callable[[bytes], Any], data: st.DataObject
@@ -332,7 +333,7 @@ def spelled(header: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(EFFORT, max_examples=120)
+@settings(EFFORT, max_examples=examples(120))
 @given(data=st.data())
 def test_a_wrong_value_in_a_header_is_refused_or_preserved(kind: str, data: st.DataObject) -> None:
     header, body = opened(kind)
@@ -353,7 +354,7 @@ def test_a_wrong_value_in_a_header_is_refused_or_preserved(kind: str, data: st.D
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(EFFORT, max_examples=120)
+@settings(EFFORT, max_examples=examples(120))
 @given(data=st.data())
 def test_a_damaged_record_is_refused_or_can_be_sealed_again(kind: str, data: st.DataObject) -> None:
     header, body = opened(kind)
@@ -390,7 +391,7 @@ def test_an_index_with_wrong_counts_is_refused(column: int) -> None:
         read_plain("index", encode_record(header, [body]))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("count", [2, HUGE, 2**63 - 1])
 def test_more_hooks_than_bytes_are_refused_at_once(count: int) -> None:
     header, body = opened("index")
@@ -400,7 +401,7 @@ def test_more_hooks_than_bytes_are_refused_at_once(count: int) -> None:
         read_plain("index", encode_record(header, [body]))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("column", "value"), [(1, 2**32), (6, HUGE), (5, MAX_SEGMENT + 1), (5, HUGE), (4, HUGE), (0, 9)]
 )

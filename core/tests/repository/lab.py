@@ -19,10 +19,9 @@ from penstock.api import (
     Source,
     StreamSpec,
 )
-from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, check, restore
+from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, check, find, restore
 from penstock.format.keys import PassphraseCost
 from penstock.repository import Access, Repository, SnapshotEntry
-from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
 __all__ = ["CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "Lab", "noise"]
@@ -131,6 +130,7 @@ class Lab:
         self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
         self.owner = self.repository.access
         self.events: list[Event] = []
+        self.warnings: list[str] = []
 
     def open(self, access: Access | Secret | None = None, sink: Sink | None = None) -> Repository:
         """Open the repository again: by default as its owner, through the lab's own sink."""
@@ -165,22 +165,26 @@ class Lab:
         by: Repository | None = None,
         streams: Sequence[str] | None = None,
         cache: Path | None = None,
-        despite_damage: bool = False,
         verify_first: bool = True,
+        memory: int = 64 * MIB,
     ) -> RestoreResult:
-        """Restore a snapshot."""
+        """Restore a snapshot; what makes it doubtful that it is the latest is in `warnings` afterwards."""
         repository = by or self.open()
         return restore(
             repository,
-            find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot,
+            self.find(snapshot, by=repository, cache=cache) if isinstance(snapshot, str) else snapshot,
             into or BytesSource({}),
             target=RestoreTarget(),
             streams=streams,
             verify_first=verify_first,
-            despite_damage=despite_damage,
-            cache_dir=cache,
+            memory=memory,
             listener=self.events.append,
         )
+
+    def find(self, snapshot: str, *, by: Repository | None = None, cache: Path | None = None) -> SnapshotEntry:
+        """The snapshot with that name; `warnings` then holds the reasons to doubt that it is the right one."""
+        self.warnings = []
+        return find(by or self.open(), snapshot, cache_dir=cache, warn=self.warnings.append)
 
     def restored(self, snapshot: str = "latest") -> dict[str, bytes]:
         """The restored bytes by stream."""
@@ -188,6 +192,15 @@ class Lab:
         self.restore(snapshot, into=target)
         return target.restored
 
-    def check(self, *, read_data: bool = True, by: Repository | None = None, cache: Path | None = None) -> CheckReport:
+    def check(
+        self,
+        *,
+        read_data: bool = True,
+        by: Repository | None = None,
+        cache: Path | None = None,
+        memory: int = 64 * MIB,
+    ) -> CheckReport:
         """Check the repository, as on a fresh host unless `cache` is given."""
-        return check(by or self.open(), read_data=read_data, cache_dir=cache, listener=self.events.append)
+        return check(
+            by or self.open(), read_data=read_data, cache_dir=cache, memory=memory, listener=self.events.append
+        )

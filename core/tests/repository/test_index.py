@@ -116,7 +116,7 @@ def test_chunks_of_packs_without_their_session_are_stored_again(lab: Lab, tmp_pa
         flip(lab, session, 100)
     assert lab.backup({"d": content}, cache=tmp_path / "new").stored > 2 * MIB
     target = BytesSource({})
-    lab.restore(into=target, despite_damage=True)
+    lab.restore(into=target)
     assert target.restored == {"d": content}
     assert {finding.key for finding in lab.check().findings} == {session}
 

@@ -6,6 +6,7 @@ import pytest
 from core.tests.repository.lab import CHEAP, PASSPHRASE, Lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.api import KeyProblem, WrongKey
 from penstock.format.encoding import encode_json
@@ -99,7 +100,7 @@ def test_a_writer_without_a_signing_key_and_an_owner_without_a_private_one_are_r
         refused(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.integers(0, len(FILE) - 2), st.integers(0, 255), st.booleans())
 def test_a_damaged_file_is_refused_or_gives_another_key(at: int, byte: int, cut: bool) -> None:
     data = FILE[:at] if cut else FILE[:at] + bytes((byte,)) + FILE[at + 1 :]

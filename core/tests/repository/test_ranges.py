@@ -9,7 +9,8 @@ import pytest
 from core.tests.repository.lab import MIB, Lab, noise
 
 from penstock.api import SinkUnreachable
-from penstock.repository.read.ranges import RANGE, Ranges
+from penstock.repository.read.budget import RANGE
+from penstock.repository.read.ranges import Ranges
 from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
@@ -43,54 +44,65 @@ def sink() -> Iterator[CountingSink]:
 
 
 def test_neighbours_take_one_request(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
-    assert ranges.read("a", 10, 20, lambda: 50) == bytes(range(10, 20))
-    assert ranges.read("a", 20, 50, lambda: 150) == bytes(range(20, 50))
-    assert ranges.read("a", 50, 60, lambda: 60) == bytes(range(50, 60))
+    ranges = Ranges(sink, 8)
+    assert ranges.read("a", 10, 20, 50) == bytes(range(10, 20))
+    assert ranges.read("a", 20, 50, 150) == bytes(range(20, 50))
+    assert ranges.read("a", 50, 60, 60) == bytes(range(50, 60))
     assert sink.asked == [("a", 10, 40), ("a", 50, 10)]
 
 
+def test_a_range_ends_where_another_begins(sink: CountingSink) -> None:
+    ranges = Ranges(sink, 8)
+    assert ranges.read("a", 30, 40, 60) == bytes(range(30, 40))
+    assert ranges.read("a", 10, 20, 50) == bytes(range(10, 20))
+    assert ranges.read("b", 10, 20, 50) == bytes(range(10, 20))
+    assert ranges.read("a", 20, 30, 30) == bytes(range(20, 30))
+    assert ranges.read("a", 40, 60, 60) == bytes(range(40, 60))
+    assert sink.asked == [("a", 30, 30), ("a", 10, 20), ("b", 10, 40)]
+
+
 def test_a_truncated_object_gives_a_short_read(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
-    assert ranges.read("a", 190, 210, lambda: 300) == bytes(range(190, 200))
-    assert not len(ranges.read("a", 210, 300, lambda: 300))
+    ranges = Ranges(sink, 8)
+    assert ranges.read("a", 190, 210, 300) == bytes(range(190, 200))
+    assert not len(ranges.read("a", 210, 300, 300))
 
 
 def test_a_reader_waits_for_a_range_already_being_fetched(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     sink.gate.clear()
     with ThreadPoolExecutor(4) as pool:
-        parts = [pool.submit(ranges.read, "a", at, at + 10, lambda: 100) for at in (0, 10, 20, 30)]
+        parts = [pool.submit(ranges.read, "a", at, at + 10, 100) for at in (0, 10, 20, 30)]
         # The first to come asks, starting from its own place: so at most all four ask, and none twice.
         sink.gate.set()
         assert [bytes(part.result()) for part in parts] == [bytes(range(at, at + 10)) for at in (0, 10, 20, 30)]
     assert len(set(sink.asked)) == len(sink.asked)
 
 
-def test_a_failure_is_not_cached(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+def test_a_failure_is_not_kept(sink: CountingSink) -> None:
+    ranges = Ranges(sink, 8)
     sink.failing = True
     with pytest.raises(SinkUnreachable):
-        ranges.read("a", 0, 10, lambda: 100)
+        ranges.read("a", 0, 10, 100)
     sink.failing = False
-    assert ranges.read("a", 0, 10, lambda: 100) == bytes(range(10))
+    assert ranges.read("a", 0, 10, 100) == bytes(range(10))
 
 
 def test_ranges_of_few_objects_are_kept(sink: CountingSink) -> None:
-    ranges = Ranges(sink)
+    ranges = Ranges(sink, 8)
     for name in "abcdefghij":
-        ranges.read(name, 0, 10, lambda: 100)
+        ranges.read(name, 0, 10, 100)
     asked = len(sink.asked)
-    ranges.read("j", 10, 20, lambda: 100)
+    ranges.read("j", 10, 20, 100)
     assert len(sink.asked) == asked
-    ranges.read("a", 10, 20, lambda: 100)
+    ranges.read("a", 10, 20, 100)
     assert len(sink.asked) == asked + 1
 
 
 def test_a_restore_requests_segments_by_range(tmp_path: Path) -> None:
     sink = CountingSink()
     lab = Lab(tmp_path, sink)
-    text = b"".join(b"%d\t%s\n" % (number, noise(3, number).hex().encode()) for number in range(600_000))
+    digits = noise(3 * 600_000).hex().encode()
+    text = b"".join(b"%d\t%s\n" % (number, digits[6 * number : 6 * number + 6]) for number in range(600_000))
     lab.backup({"d": text})
     repository = lab.open()
     sink.asked.clear()

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.plugins import PluginHost, PluginInfo
-from penstock.settings import settings_schema
+from penstock.settings import BackupSettings, RepositorySettings, settings_schema
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "penstock.schema.json"
 BUNDLED = {path.name for path in (Path(__file__).parents[3] / "plugins").glob("*/*") if path.is_dir()}
@@ -43,6 +43,6 @@ def test_every_bundled_plugin_is_in_it_by_type_and_by_url() -> None:
 
 
 def test_no_setting_of_a_bundled_plugin_hides_behind_one_of_our_own() -> None:
-    ours = {"url", "type", "key", "passphrase", "repository", "memory", "compression"}
+    ours = {*RepositorySettings.model_fields, *BackupSettings.model_fields}
     for plugin in bundled():
         assert not ours & set(plugin.settings_schema.get("properties", {})), plugin.name

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from penstock.api import PenstockError, PluginNotFound, SettingsError
 from penstock.api.secrets import SecretEnv, SecretFile
 from penstock.plugins import PluginHost
 from penstock.settings import EXAMPLE, Settings, find_settings, load_settings, parse_size
+from penstock.settings.sizes import SIZE_PATTERN
 
 GOOD = """
 [repositories.main]
@@ -78,7 +80,7 @@ def test_a_url_and_settings_of_its_plugin_go_together(tmp_path: Path) -> None:
     source = load_settings(write(tmp_path, text)).make_source("b", PluginHost())
     assert source.settings.model_dump()["busy_timeout"] == 3
     again = refusal(tmp_path, text + 'path = "c.db"\n', plugins=True)
-    assert "backups.b: the url says already what path says" in again
+    assert "backups.b: path is set twice: the url sets it, too" in again
 
 
 def test_a_backup_goes_to_the_only_repository_without_naming_it(tmp_path: Path) -> None:
@@ -109,10 +111,10 @@ x = 1
     assert "penstock.toml: 6 settings are not valid" in said
     for expected in (
         "repositories.main: needs either url or type: urll is neither; did you mean url?",
-        'repositories."my own": a name is made of letters',
-        "backups.shop.memory: must be an amount of memory, such as 128MiB or 1GiB",
+        'repositories."my own": a name consists of',
+        "backups.shop.memory: must be a size, such as 128MiB or 1GiB",
         'backups.shop.compression: must be "auto" or a level from 1 to 19',
-        "defaults.cahce: unknown key; did you mean cache? (allowed: memory, compression, cache)",
+        "defaults.cahce: unknown key; did you mean cache? (allowed: memory, compression, cache, limit_upload,",
         "backup: unknown key; did you mean backups? (allowed: repositories, backups, defaults)",
     ):
         assert expected in said
@@ -123,7 +125,7 @@ x = 1
 )
 def test_a_plaintext_passphrase_is_refused_with_the_way_out(tmp_path: Path, value: str) -> None:
     said = refusal(tmp_path, f'[repositories.r]\nurl = "file:///r"\npassphrase = {value}\n')
-    assert "repositories.r.passphrase: must say where the secret is found" in said
+    assert "repositories.r.passphrase: must say where to find the secret" in said
     assert '{ env = "NAME" }' in said
     assert "hunter2" not in said
 
@@ -152,7 +154,7 @@ def test_values_are_never_echoed(tmp_path: Path, text: str) -> None:
 
 def test_a_syntax_error_names_its_line(tmp_path: Path) -> None:
     said = refusal(tmp_path, "[repositories.main]\nurl = file:///x\n")
-    assert "penstock.toml is not TOML" in said
+    assert "penstock.toml is not valid TOML" in said
     assert "line 2" in said
 
 
@@ -198,7 +200,7 @@ def test_an_unknown_name_gets_a_suggestion(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, GOOD))
     with pytest.raises(SettingsError, match=r"no \[backups.shoop\]; there are: shop, blog; did you mean shop\?"):
         settings.backup("shoop")
-    with pytest.raises(SettingsError, match="there is no settings file"):
+    with pytest.raises(SettingsError, match="no settings file was found"):
         Settings().repository("main")
 
 
@@ -209,18 +211,20 @@ def test_a_plugin_that_is_missing_keeps_its_own_error(tmp_path: Path) -> None:
     assert isinstance(caught.value, PenstockError)
 
 
-def test_the_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, here = tmp_path / "config", tmp_path / "here"
-    (home / "penstock").mkdir(parents=True)
-    here.mkdir()
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
-    monkeypatch.chdir(here)
-    assert find_settings().path in (None, Path("/etc/penstock/penstock.toml"))
-    write(home / "penstock", "")
-    assert find_settings().path == home / "penstock" / "penstock.toml"
-    write(here, "")
-    assert find_settings().path == here / "penstock.toml"
-    assert find_settings(home / "penstock" / "penstock.toml").path == home / "penstock" / "penstock.toml"
+def test_the_places_are_tried_in_order(tmp_path: Path) -> None:
+    places = [tmp_path / folder / "penstock.toml" for folder in ("here", "home", "etc")]
+    assert find_settings(None, places).path is None
+    for place in reversed(places):
+        place.parent.mkdir()
+        write(place.parent, "")
+        assert find_settings(None, places).path == place
+    assert find_settings(places[2], places).path == places[2]
+
+
+def test_what_a_size_may_be_is_what_the_schema_says() -> None:
+    for text in ("128MiB", "1.5 GiB", "4096", "2T", "1kb"):
+        assert re.search(SIZE_PATTERN, text)
+        parse_size(text)
 
 
 def test_a_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,13 +248,28 @@ def test_the_example_is_valid_also_with_its_comments_taken_away(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("128MiB", 1 << 27), ("1.5 GiB", 3 << 29), ("512MB", 512 * 10**6), ("4096", 4096), ("1kb", 1000)]
+    ("text", "size"),
+    [
+        ("128MiB", 1 << 27),
+        ("1.5 GiB", 3 << 29),
+        ("512MB", 512 * 10**6),
+        ("4096", 4096),
+        ("1kb", 1000),
+        ("2t", 2 * 10**12),
+        (" 10 mib ", 10 << 20),
+    ],
 )
 def test_sizes_are_parsed(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "-1", "1 TB2", "0", "0.1", "1e9", "9" * 40, "½ GiB", "٣MiB"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "MiB", "-1", "1 TB2", "0", "0.1", "1e9", "9" * 40, "9" * 400, "½ GiB", "٣MiB"),
+        *("8 Mbit", "1MiB!", ".5GiB", "1 \n2"),
+    ],
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_size(text)

@@ -1,12 +1,23 @@
 """Sinks that each break one promise, in a way that a real one might."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from penstock.api import Capability, ObjectExists, ObjectInfo, ObjectMissing, SinkError, UsageError
+from penstock.api import (
+    Capability,
+    ObjectExists,
+    ObjectInfo,
+    ObjectMissing,
+    PluginSettings,
+    SecretRef,
+    SinkError,
+    SinkUnreachable,
+    UsageError,
+)
 from penstock.testing import MemorySink
 
 Buffer = bytes | bytearray | memoryview
@@ -148,8 +159,32 @@ class ListsFoldersOnly(MemorySink):
 
 
 class ListsOnePage(MemorySink):
+    page = 1000
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        yield from [info for info, _ in zip(super().list(prefix), range(1000), strict=False)]
+        yield from [info for info, _ in zip(super().list(prefix), range(self.page), strict=False)]
+
+
+class ListsFiveThousand(ListsOnePage):
+    page = 5000
+
+
+class CreatesAtTheTarget(MemorySink):
+    """As `open(path, "xb")` and then `write` do."""
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        if if_absent:
+            super().put(key, bytes(data)[: len(data) // 2], if_absent=True)
+            time.sleep(0.003)
+        super().put(key, data)
+
+
+class ListsUnfinishedUploads(MemorySink):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(f"{key}.part", data)
+        time.sleep(0.003)
+        super().put(key, data, if_absent=if_absent)
+        self.delete(f"{key}.part")
 
 
 class ListsTheEndOfAPageTwice(MemorySink):
@@ -252,3 +287,159 @@ class RefusesAShorterLock(_SaysItLocks):
         if until < self.latest:
             raise SinkError(key, "409 the lock would be shortened")
         self.latest = until
+
+
+class DeletesAllBelowThem(MemorySink):
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            for info in list(super().list(key)):
+                super().delete(info.key)
+
+
+class ReadsTheKeysTwice(MemorySink):
+    def delete_many(self, keys: Iterable[str]) -> None:
+        if any(True for _ in keys):
+            super().delete_many(keys)
+
+
+class CanDoMoreThanItsClass(MemorySink):
+    possible_capabilities = frozenset()
+
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({Capability.CONDITIONAL_PUT})
+
+
+class ChangesItsMind(MemorySink):
+    asked = 0
+
+    def capabilities(self) -> frozenset[Capability]:
+        self.asked += 1
+        return super().capabilities() if self.asked == 1 else frozenset()
+
+
+class HasNoConnections(MemorySink):
+    connections = 0
+
+
+class LeavesAnObjectBehind(MemorySink):
+    def preflight(self) -> None:
+        self.put("probe", b"")
+
+
+PASSWORD = "pa55word-of-the-sink"
+
+
+class _Secretive(PluginSettings):
+    password: SecretRef
+
+
+class _WithPassword(MemorySink):
+    Settings = _Secretive
+
+    def __init__(self) -> None:
+        super().__init__(_Secretive.model_validate({"password": {"command": ["echo", PASSWORD]}}))
+
+
+class ShowsItsPasswordInItsLocation(_WithPassword):
+    location = f"memory://user:{PASSWORD}@host"
+
+
+class ShowsItsPasswordInItsRepr(_WithPassword):
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        super().put(key, data, if_absent=if_absent)
+        self.login = ("user", PASSWORD)
+
+
+class _PlainSettings(PluginSettings):
+    access_token: str | None = None
+
+
+class KeepsASecretAsText(MemorySink):
+    Settings = _PlainSettings
+
+    def __init__(self) -> None:
+        super().__init__(_PlainSettings())
+
+
+class TakesPasswordsInUrls(MemorySink):
+    schemes = ("memory",)
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        return {}
+
+
+class RepeatsPasswordsOfUrls(MemorySink):
+    schemes = ("memory",)
+
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        raise UsageError(f"cannot parse {url}")
+
+
+class _Unreachable(MemorySink):
+    """What every call of it does, until `fail` says otherwise, is the right thing."""
+
+    def fail(self, key: str) -> None:
+        raise SinkUnreachable(key, "no answer")
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        self.fail(key)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self.fail(key)
+        return b""
+
+    def stat(self, key: str) -> ObjectInfo:
+        self.fail(key)
+        return ObjectInfo(key, 0)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self.fail(prefix)
+        yield from ()
+
+    def delete(self, key: str) -> None:
+        self.fail(key)
+
+    def preflight(self) -> None:
+        self.fail("")
+
+
+class RaisesWhatItsSdkRaises(_Unreachable):
+    def fail(self, key: str) -> None:
+        raise ConnectionResetError("the SDK says so")
+
+
+class HasNoDeadline(_Unreachable):
+    def fail(self, key: str) -> None:
+        threading.Event().wait(20)
+
+
+class TakesSilenceForSuccess(_Unreachable):
+    def fail(self, key: str) -> None:
+        pass
+
+
+class WaitsForItsRequestsWhenClosed(_Unreachable):
+    def __init__(self) -> None:
+        super().__init__()
+        self.busy = threading.Lock()
+
+    def fail(self, key: str) -> None:
+        with self.busy:
+            threading.Event().wait(20)
+
+    def close(self) -> None:
+        with self.busy:
+            pass
+
+
+class SleepsThroughAStop(_Unreachable):
+    def fail(self, key: str) -> None:
+        self.report.retry("no answer: trying again")
+        time.sleep(20)
+
+
+class ReportsNoRetry(SleepsThroughAStop):
+    def fail(self, key: str) -> None:
+        self.stop.wait(20)

@@ -1,15 +1,18 @@
 """Sources that each break one promise, in a way that a real one might."""
 
+import fcntl
 import os
 import subprocess
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from core.tests.testing.shelf import END, ShelfSettings, ShelfSource
+from core.tests.testing.shelf import IN_PROCESS, ShelfSettings, ShelfSource
 from pydantic import ConfigDict
 
 from penstock.api import (
@@ -18,7 +21,9 @@ from penstock.api import (
     DumpFailed,
     DumpStream,
     Inspection,
-    RestoreTarget,
+    InventoryItem,
+    PluginSettings,
+    SecretRef,
     SourceError,
     StreamSpec,
     UsageError,
@@ -146,18 +151,6 @@ class KeepsItsViewToItself(ShelfSource):
         return super().attach(spec)
 
 
-class LosesTheLastByte(ShelfSource):
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        super().write(spec, blocks, target)
-        file = self._file(Path(spec.name).stem)
-        file.write_bytes(file.read_bytes()[:-1])
-
-
-class KeepsBlocks(ShelfSource):
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        super().write(spec, list(blocks), target)
-
-
 class _ReadsAhead(_Wrapped):
     def readinto(self, buffer: memoryview, /) -> int:
         block = bytearray(65_536)
@@ -184,11 +177,8 @@ class SignsEveryDump(ShelfSource):
             file.write(f"{uuid.uuid4()}\n")
         return folder
 
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        super().write(spec, blocks, target)
-        if spec.name == "notes.txt":
-            file = self._file("notes")
-            file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    def put(self, file: Path, data: bytes) -> None:
+        super().put(file, b"".join(data.splitlines(keepends=True)[:-1]) if file.name == "notes" else data)
 
 
 class _Careless(_Wrapped):
@@ -324,60 +314,165 @@ class RepeatsWhatTheChildSays(ShelfSource):
         return self._child(spec, secrets=[])
 
 
-class CleansWhenItLooks(ShelfSource):
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        super().check_target(streams, target)
-        self._file("lock").touch()
+class _Deflated(_Wrapped):
+    """Compresses what the child writes, as an option of a dump program does."""
+
+    level, window = 9, 31  # as gzip does
+
+    def __init__(self, child: ChildOutput) -> None:
+        super().__init__(child)
+        self.ready: bytes | None = None
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self.ready is None:
+            data, room = bytearray(), memoryview(bytearray(65_536))
+            while count := self.child.readinto(room):
+                data += room[:count]
+            deflate = zlib.compressobj(self.level, wbits=self.window)
+            self.ready = deflate.compress(data) + deflate.flush()
+        part, self.ready = self.ready[: len(buffer)], self.ready[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
-class IgnoresOptions(ShelfSource):
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        super().check_target(streams, replace(target, options={}))
+class _RawDeflated(_Deflated):
+    level, window = 1, -15  # without any magic number
 
 
-class WritesOverData(ShelfSource):
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        super().check_target(streams, replace(target, clean=True))
+class CompressesItsStreams(ShelfSource):
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        return _Deflated(self._child(spec))
 
 
-class AddsToWhatItShouldClean(ShelfSource):
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        file = self._file(Path(spec.name).stem)
-        old = file.read_bytes() if file.exists() else b""
-        super().write(spec, blocks, target)
-        file.write_bytes(old + file.read_bytes())
+class CompressesWithoutASign(ShelfSource):
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        return _RawDeflated(self._child(spec))
 
 
-class CompletesWhatBreaksOff(ShelfSource):
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        data = bytearray()
-        try:
-            for block in blocks:
-                data += block
-        finally:
-            self._file(Path(spec.name).stem).write_bytes(data.removesuffix(END))
+class WritesTheCountIntoEachRow(ShelfSource):
+    """One row more, and every row of the dump is another one."""
+
+    def _view(self, folder: Path) -> Path:
+        super()._view(folder)
+        rows = (folder / "main").read_text().splitlines()
+        (folder / "main").write_text("".join(f"{len(rows)} {row}\n" for row in rows))
+        return folder
 
 
-class CallsABrokenRestoreDone(ShelfSource):
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        with suppress(Exception):
-            super().write(spec, blocks, target)
+class LocksItsOwnProcessOnly(ShelfSource):
+    """Dumps the live file, from which it keeps the writers of this process alone."""
+
+    def _view(self, folder: Path) -> Path:
+        return self.settings.path
+
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        with IN_PROCESS, super().dump() as dump:
+            yield dump
 
 
-class CommitsBeforeTheEnd(ShelfSource):
-    """Takes the engine's end marker for the end, as an engine that is fed all blocks at once does."""
+class _ReadsOnce(_Wrapped):
+    """Takes what comes after the first read for the end."""
 
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        data = b""
-        for block in blocks:
-            data += bytes(block)
-            if data.endswith(END):
-                self._file(Path(spec.name).stem).write_bytes(data.removesuffix(END))
+    done = False
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = 0
+        while not self.done and count < len(buffer) and (more := self.child.readinto(buffer[count:])):
+            count += more
+        self.done = self.done or len(buffer) > 0
+        return count
+
+    def close(self) -> None:
+        with suppress(DumpFailed):
+            self.child.close()
 
 
-class WritesAsItReads(ShelfSource):
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
-        with self._file(Path(spec.name).stem).open("wb") as file:
-            for block in blocks:
-                file.write(block)
-        super().write(spec, [memoryview(self._file(Path(spec.name).stem).read_bytes())], target)
+class EndsAfterOneRead(ShelfSource):
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        return _ReadsOnce(self._child(spec))
+
+
+class HasNoDeadline(ShelfSource):
+    def _deadline(self) -> float | None:
+        return None
+
+
+class ShowsItsPasswordInItsLocation(ShelfSource):
+    @property
+    def location(self) -> str:
+        return f"shelf://me:{self._secret().reveal()}@{self.settings.path}"
+
+
+class TakesAPasswordAsAParameter(ShelfSource):
+    @classmethod
+    def settings_from_url(cls, url: str) -> dict[str, Any]:
+        parts = urlsplit(url)
+        if parts.password or parts.query.startswith("password="):
+            raise UsageError("a password in a URL can be read by everybody")
+        return {"path": parts.path, "program": "/bin/true"}
+
+
+class KeepsItsPassword(ShelfSource):
+    def __init__(self, settings: PluginSettings) -> None:
+        super().__init__(settings)
+        self._password = {"PGPASSWORD": self._secret().reveal()}
+
+
+class _TextSettings(ShelfSettings):
+    password: SecretRef | str | None = None  # type: ignore[assignment]
+
+
+class TakesThePasswordItself(ShelfSource):
+    Settings = _TextSettings
+
+
+class CountsWrongly(ShelfSource):
+    def _inventory(self, folder: Path) -> tuple[InventoryItem, ...]:
+        return tuple(replace(item, rows=1) for item in super()._inventory(folder))
+
+
+class PromisesOtherStreams(ShelfSource):
+    def inspect(self) -> Inspection:
+        return replace(super().inspect(), streams=(StreamSpec("main.txt", "shelf"),))
+
+
+class KeepsItsDumpOnItself(ShelfSource):
+    """As sources did whose `open` was a method."""
+
+    view: Path | None = None
+
+    def _view(self, folder: Path) -> Path:
+        self.view = super()._view(folder)
+        return folder
+
+    def _command(self, spec: StreamSpec) -> list[str]:
+        assert self.view is not None
+        return [str(self.settings.program), str(self.view / Path(spec.name).stem)]
+
+
+class AttachesToTheLiveFile(ShelfSource):
+    """Its own process dumps the view; others, the file as they find it."""
+
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
+            yield replace(dump, open=super().attach)
+
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        live = {"file": str(self._file(Path(spec.name).stem))}
+        return super().attach(replace(spec, attributes=live))
+
+
+class LocksWritersOut(ShelfSource):
+    """Breaks nothing: it dumps the live file, which no other process may write to meanwhile."""
+
+    def _view(self, folder: Path) -> Path:
+        return self.settings.path
+
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        with self._file("main").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with super().dump() as dump:
+                yield dump

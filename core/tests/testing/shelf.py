@@ -1,9 +1,12 @@
 """A source that keeps every promise, on a database that is a folder of two files: for broken ones to be built on."""
 
 import shutil
+import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -15,6 +18,7 @@ from penstock.api import (
     DumpPlan,
     DumpStream,
     Inspection,
+    InventoryItem,
     PluginSettings,
     Restore,
     RestoreFailed,
@@ -40,8 +44,14 @@ cat "$1" && echo "-- the end of the shelf"
 """
 
 
+#: What an engine that runs inside the process keeps its writers out with; other processes know nothing of it.
+IN_PROCESS = threading.Lock()
+
+
 class ShelfSettings(PluginSettings):
     path: Path
+    server: tuple[str, int] | None = None
+    connect_timeout: float = 0.2
     program: Path
     password: SecretRef | None = None
     stall_timeout: float = 60
@@ -71,13 +81,22 @@ class ShelfSource(Source):
     def inspect(self) -> Inspection:
         self._look()
         version = run_child([str(self.settings.program), "--version"], name="shelfdump", timeout=30).decode().strip()
-        return Inspection("shelf", "1.0", version, self._file("main").stat().st_size)
+        return Inspection(
+            engine="shelf",
+            server_version="1.0",
+            client_version=version,
+            size_estimate=self._file("main").stat().st_size,
+            inventory=self._inventory(self.settings.path),
+            streams=(StreamSpec("notes.txt", "shelf", 0), StreamSpec("data/main.txt", "shelf", 1)),
+            consistency="one copy",
+        )
 
     @contextmanager
     def dump(self) -> Iterator[Dump]:
         inspection = self.inspect()
         with tempfile.TemporaryDirectory() as folder:
             view = self._view(Path(folder))
+            inspection = replace(inspection, inventory=self._inventory(view))
             main = StreamSpec(
                 "data/main.txt", "shelf", 1, inspection.size_estimate, False, {"file": str(view / "main")}
             )
@@ -95,13 +114,25 @@ class ShelfSource(Source):
 
     @contextmanager
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
-        yield Restore(lambda spec, blocks: self.write(spec, blocks, target))
+        whole: dict[Path, bytes] = {}
 
-    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget) -> None:
+        def finish() -> None:
+            for file, data in whole.items():
+                self.put(file, data)
+
+        yield Restore(lambda spec, blocks: self.write(spec, blocks, whole), finish)
+
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview], whole: dict[Path, bytes]) -> None:
+        whole[self._file(Path(spec.name).stem)] = self.received(spec, blocks)
+
+    def received(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> bytes:
         data = b"".join(bytes(block) for block in blocks)
         if not data.endswith(END):
             raise RestoreFailed(f"{spec.name} has no end")
-        self._file(Path(spec.name).stem).write_bytes(data.removesuffix(END))
+        return data.removesuffix(END)
+
+    def put(self, file: Path, data: bytes) -> None:
+        file.write_bytes(data)
 
     def _child(self, spec: StreamSpec, **more: Any) -> ChildOutput:
         secret = self._secret()
@@ -127,9 +158,24 @@ class ShelfSource(Source):
             shutil.copy(self._file(name), folder / name)
         return folder
 
+    def _inventory(self, folder: Path) -> tuple[InventoryItem, ...]:
+        return tuple(
+            InventoryItem("lines", name, rows=(folder / name).read_bytes().count(b"\n"), exact=True)
+            for name in ("main", "notes")
+        )
+
     def _look(self) -> None:
+        if self.settings.server is not None:
+            try:
+                with socket.create_connection(self.settings.server, self._deadline()) as link:
+                    link.recv(1)
+            except OSError as error:
+                raise SourceUnreachable(f"{self.location} does not answer: {error}") from error
         if not self._file("main").exists():
             raise SourceUnreachable(f"there is no shelf in {self.settings.path}")
+
+    def _deadline(self) -> float | None:
+        return self.settings.connect_timeout
 
     def _file(self, name: str) -> Path:
         return self.settings.path / name
@@ -138,6 +184,7 @@ class ShelfSource(Source):
 class ShelfLab(SourceLab):
     differences: Differences | None = None
     undoes: NotApplicable | None = None
+    unfinished: NotApplicable | None = None
 
     def __init__(self, kind: Callable[[ShelfSettings], ShelfSource], folder: Path) -> None:
         self.folder = folder
@@ -175,8 +222,18 @@ class ShelfLab(SourceLab):
         return self._content("seed")
 
     def change(self) -> None:
-        with (self.folder / "seed" / "main").open("a") as file:
+        with IN_PROCESS, (self.folder / "seed" / "main").open("a") as file:
             file.write("late\n")
+
+    @property
+    def change_command(self) -> tuple[str, ...]:
+        return ("sh", "-c", 'echo later >>"$0"', str(self.folder / "seed" / "main"))
+
+    def silent(self, host: str, port: int) -> Source:
+        return self._make("seed", server=(host, port))
+
+    def rows(self) -> Mapping[str, int]:
+        return {name: text.count("\n") for name, text in self._content("seed").items()}
 
     def target(self) -> Target:
         self.targets += 1
@@ -190,4 +247,4 @@ class ShelfLab(SourceLab):
         return self._kind(settings.model_validate(chosen | more))
 
     def _content(self, name: str) -> dict[str, str]:
-        return {path.name: path.read_text() for path in sorted((self.folder / name).iterdir())}
+        return {path.name: path.read_text(errors="replace") for path in sorted((self.folder / name).iterdir())}

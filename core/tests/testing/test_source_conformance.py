@@ -2,15 +2,18 @@
 
 import inspect
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from core.tests.testing import broken_restores
 from core.tests.testing import broken_sources as broken
-from core.tests.testing.shelf import ShelfLab, ShelfSource
+from core.tests.testing.shelf import PASSWORD, ShelfLab, ShelfSource
 
 from penstock.api import RestoreTarget, Source
 from penstock.testing import SyntheticSettings, SyntheticSource
+from penstock.testing.kit import ConformanceKit, applicable
 from penstock.testing.source_conformance import (
     Differences,
     NotApplicable,
@@ -19,10 +22,11 @@ from penstock.testing.source_conformance import (
     Target,
     deviates,
 )
-from penstock.testing.traces import Traces
+from penstock.testing.traces import Traces, command_lines
 
 pytestmark = pytest.mark.slow
 
+_GUARD = "test_no_test_is_replaced_silently"
 _LEFT = {"test_nothing_is_left_of_a_dump"}
 _BREAKS_OFF = {"test_a_restore_whose_input_breaks_off_is_not_completed"}
 
@@ -41,10 +45,28 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.LeavesTheFolder, {"test_every_stream_has_a_valid_name_of_its_own"}),
     (broken.PutsObjectsIntoAttributes, {"test_a_plan_is_plain_data"}),
     (broken.KeepsItsViewToItself, {"test_a_stream_can_be_opened_in_another_process"}),
-    (broken.LosesTheLastByte, {"test_what_was_dumped_comes_back"}),
-    (broken.KeepsBlocks, {"test_what_was_dumped_comes_back"}),
+    (broken_restores.LosesTheLastByte, {"test_what_was_dumped_comes_back"}),
+    (broken_restores.KeepsBlocks, {"test_what_was_dumped_comes_back"}),
     (broken.LosesWhatDoesNotFit, {"test_a_stream_is_the_same_however_it_is_read"}),
     (broken.DumpsTheLiveFile, {"test_changes_during_a_dump_are_not_in_it"}),
+    (broken.LocksItsOwnProcessOnly, {"test_changes_by_another_process_are_not_in_it"}),
+    (broken.KeepsItsDumpOnItself, {"test_two_dumps_at_once_are_independent"}),
+    (broken.AttachesToTheLiveFile, {"test_a_stream_of_another_process_shows_the_same_view"}),
+    (broken.EndsAfterOneRead, {"test_a_stream_is_the_same_however_it_is_read"}),
+    (broken.CompressesItsStreams, {"test_a_stream_is_not_compressed"}),
+    (broken.CompressesWithoutASign, {"test_a_stream_is_not_compressed"}),
+    (broken.WritesTheCountIntoEachRow, {"test_a_small_change_changes_little_of_a_dump"}),
+    (broken.CountsWrongly, {"test_exact_rows_are_those_of_the_database"}),
+    (broken.PromisesOtherStreams, {"test_inspect_says_what_a_dump_would_hold"}),
+    (broken.HasNoDeadline, {"test_a_server_that_never_answers_is_given_up"}),
+    (broken.TakesAPasswordAsAParameter, {"test_a_password_in_a_url_is_refused"}),
+    (broken.ShowsItsPasswordInItsLocation, {"test_secrets_show_nowhere"}),
+    (broken.KeepsItsPassword, {"test_secrets_are_kept_as_secrets"}),
+    (broken.TakesThePasswordItself, {"test_settings_refer_to_secrets"}),
+    (broken_restores.StopsAtTheEndMarker, {"test_a_restore_takes_all_blocks_of_a_stream", *_BREAKS_OFF}),
+    (broken_restores.LetsWhatItIsGivenBreakIt, {"test_what_is_not_a_dump_is_refused"}),
+    (broken_restores.PutsEachStreamInPlaceAtOnce, {"test_nothing_is_left_of_a_restore_that_is_not_finished"}),
+    (broken_restores.LeavesAProcessUnlessItIsFinished, {"test_nothing_is_left_of_a_restore_that_is_not_finished"}),
     (broken.SignsEveryDump, {"test_dumps_of_unchanged_data_are_the_same"}),
     (
         broken.TakesEndOfFileForSuccess,
@@ -67,14 +89,14 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.RecordsItsPassword, {"test_secrets_show_nowhere"}),
     (broken.SaysItsPasswordAloud, {"test_secrets_are_in_no_command_line"}),
     (broken.RepeatsWhatTheChildSays, {"test_what_a_child_says_of_secrets_is_in_no_error"}),
-    (broken.CleansWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
-    (broken.IgnoresOptions, {"test_an_unknown_target_option_is_refused"}),
-    (broken.WritesOverData, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
-    (broken.AddsToWhatItShouldClean, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
-    (broken.CompletesWhatBreaksOff, _BREAKS_OFF),
-    (broken.CallsABrokenRestoreDone, _BREAKS_OFF),
-    (broken.CommitsBeforeTheEnd, _BREAKS_OFF),
-    (broken.WritesAsItReads, {"test_a_failed_restore_leaves_the_target_as_it_was"}),
+    (broken_restores.CleansWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
+    (broken_restores.IgnoresOptions, {"test_an_unknown_target_option_is_refused"}),
+    (broken_restores.WritesOverData, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
+    (broken_restores.AddsToWhatItShouldClean, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
+    (broken_restores.CompletesWhatBreaksOff, _BREAKS_OFF),
+    (broken_restores.CallsABrokenRestoreDone, _BREAKS_OFF),
+    (broken_restores.CommitsBeforeTheEnd, _BREAKS_OFF),
+    (broken_restores.WritesAsItReads, {"test_a_failed_restore_leaves_the_target_as_it_was"}),
 ]
 
 
@@ -91,6 +113,8 @@ class SyntheticLab(SourceLab):
 
     secrets = NotApplicable("made-up data is nobody's secret")
     program = NotApplicable("the bytes are made up in this process")
+    change_command = NotApplicable("the generation is one of its settings: an instance's data never changes")
+    unfinished = NotApplicable("it compares what it is given, and keeps nothing")
 
     def __init__(self) -> None:
         self._source = SyntheticSource(SyntheticSettings(size=200_000))
@@ -105,11 +129,14 @@ class SyntheticLab(SourceLab):
     def unreachable(self) -> Source:
         raise NotImplementedError
 
+    def silent(self, host: str, port: int) -> NotApplicable:
+        return NotApplicable("there is no server")
+
     def content(self) -> object:
         return [200_000]
 
     def change(self) -> None:
-        raise NotImplementedError
+        applicable(self.change_command)
 
     def target(self) -> Target:
         target = SyntheticSource()
@@ -124,10 +151,6 @@ class TestSyntheticSource(SourceConformance):
     @deviates("nothing has to be reached")
     def test_an_unreachable_server_is_said_so(self, lab: SourceLab) -> None:
         assert lab.source.inspect().size_estimate == 200_000
-
-    @deviates("the generation is one of its settings: an instance's data never changes")
-    def test_changes_during_a_dump_are_not_in_it(self, lab: SourceLab) -> None:
-        assert lab.source.settings.model_config["frozen"]
 
     @deviates("it writes nothing, so it has no target that could hold data")
     def test_a_target_with_data_is_refused_unless_it_may_be_cleaned(self, lab: SourceLab) -> None:
@@ -151,11 +174,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _tests() -> dict[str, Callable[..., None]]:
-    return {name: test for name, test in vars(SourceConformance).items() if name.startswith("test_")}
+    names = [name for name in dir(SourceConformance) if name.startswith("test_") and name != _GUARD]
+    return {name: getattr(SourceConformance, name) for name in names}
 
 
-def _fails(test: Callable[..., None], kind: type[ShelfSource], folder: Path) -> bool:
-    """Whether the test fails, with any of its parameters; a skip is no failure."""
+def _failure(test: Callable[..., None], kind: type[ShelfSource], folder: Path) -> str | None:
+    """What the test says when it fails, with any of its parameters; a skip is not a failure."""
     marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
     for number, fixed in enumerate([{mark.args[0]: value} for mark in marks for value in mark.args[1]] or [{}]):
         place = folder / f"{test.__name__}-{number}"
@@ -163,15 +187,25 @@ def _fails(test: Callable[..., None], kind: type[ShelfSource], folder: Path) -> 
         wanted = {name: given[name] for name in inspect.signature(test).parameters if name != "self"}
         try:
             test(SourceConformance(), **wanted)
-        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - a broken source raises whatever it likes
-            return True
-    return False
+        except (AssertionError, pytest.fail.Exception) as error:
+            return str(error)
+        except pytest.skip.Exception:
+            continue
+    return None
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("kind", "expected"), _BROKEN, ids=[kind.__name__ for kind, _ in _BROKEN])
-def test_a_broken_source_is_found_out(kind: type[ShelfSource], expected: set[str], tmp_path: Path) -> None:
-    assert {name for name in expected if _fails(_tests()[name], kind, tmp_path)} == expected
+def test_a_broken_source_is_found_out_and_told_what_is_wrong(
+    kind: type[ShelfSource], expected: set[str], tmp_path: Path
+) -> None:
+    said = {name: _failure(_tests()[name], kind, tmp_path) for name in expected}
+    assert {name for name, failure in said.items() if failure is not None} == expected
+    for name, failure in said.items():
+        sentence = (failure or "").partition("\n")[0]
+        assert len(sentence.split()) > 4, f"{name} says too little: {sentence}"
+        assert not sentence.startswith(("assert ", "DID NOT")), f"{name} compares two values: {sentence}"
+        assert PASSWORD not in (failure or ""), f"{name} shows the secret that it found"
 
 
 def test_every_test_of_the_kit_can_fail() -> None:
@@ -185,6 +219,51 @@ def test_a_source_may_differ_by_what_its_lab_allows_and_by_no_more(tmp_path: Pat
     lab.differences = Differences(20, "too little")
     with pytest.raises(AssertionError, match=r"bytes differ, more than .*too little"):
         SourceConformance().test_dumps_of_unchanged_data_are_the_same(lab)
+
+
+def test_what_a_lab_allows_to_differ_hides_no_early_end(tmp_path: Path) -> None:
+    lab = ShelfLab(broken.EndsAfterOneRead, tmp_path)
+    lab.differences = Differences(200, "a time stamp")
+    with pytest.raises(AssertionError, match=r"large and in small pieces: .* bytes differ"):
+        SourceConformance().test_a_stream_is_the_same_however_it_is_read(lab)
+
+
+def test_a_lab_of_a_consistent_source_has_a_writer_in_another_process(tmp_path: Path) -> None:
+    class Silent(ShelfLab):
+        change_command = SourceLab.change_command  # type: ignore[assignment]
+        silent = SourceLab.silent  # type: ignore[assignment]
+
+    lab = Silent(ShelfSource, tmp_path)
+    with pytest.raises(NotImplementedError, match="changes the data from another process"):
+        SourceConformance().test_changes_by_another_process_are_not_in_it(lab)
+    with pytest.raises(NotImplementedError, match=r"silent\(host, port\)"):
+        SourceConformance().test_a_server_that_never_answers_is_given_up(lab)
+
+
+@pytest.mark.parametrize("how", ["waits", "is refused"])
+def test_a_source_whose_readers_lock_writers_out_is_consistent(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SourceConformance, "writers_wait", 0.2)
+    command = {"waits": 'flock "$0" sh -c "echo later >>$0"', "is refused": 'flock -n "$0" sh -c "echo later >>$0"'}
+
+    class LocksWritersOut(ShelfLab):
+        @property
+        def change_command(self) -> tuple[str, ...]:
+            return ("sh", "-c", command[how], str(self.folder / "seed" / "main"))
+
+    lab = LocksWritersOut(broken.LocksWritersOut, tmp_path)
+    SourceConformance().test_changes_by_another_process_are_not_in_it(lab)
+
+
+def test_only_processes_below_this_one_are_looked_at() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        try:
+            lines = list(command_lines())
+        finally:
+            child.kill()
+    assert "sleep 1000" in lines
+    assert not [line for line in lines if "pytest" in line], "this process and those above it are not its children"
 
 
 def test_what_does_not_apply_is_a_skip_that_says_why() -> None:
@@ -203,12 +282,26 @@ def test_a_lab_without_a_seed_is_refused(tmp_path: Path) -> None:
 
 def test_a_replaced_test_of_this_kit_is_noticed_too() -> None:
     class Replaces(SourceConformance):
-        def test_secrets_show_nowhere(self, lab: SourceLab) -> None:
+        def test_a_plan_is_plain_data(self, lab: SourceLab) -> None:
             """Nothing."""
 
     class Leaves(SourceConformance):
-        test_a_plan_is_plain_data = None  # type: ignore[assignment]
+        test_abort_never_raises_and_may_be_repeated = None  # type: ignore[assignment]
 
-    for suite, name in ((Replaces, "test_secrets_show_nowhere"), (Leaves, "test_a_plan_is_plain_data")):
+    class Again(Replaces, ConformanceKit):
+        """Names the base of all kits, which makes no kit of it."""
+
+    names = ("test_a_plan_is_plain_data", "test_abort_never_raises_and_may_be_repeated", "test_a_plan_is_plain_data")
+    for suite, name in zip((Replaces, Leaves, Again), names, strict=True):
         with pytest.raises(AssertionError, match=f"replaces without @deviates: {name}"):
             suite().test_no_test_is_replaced_silently()
+
+
+def test_what_a_backup_stands_on_is_never_replaced() -> None:
+    class ClaimsMoreThanItHolds(SourceConformance):
+        @deviates("readers lock writers out here")
+        def test_changes_during_a_dump_are_not_in_it(self, lab: SourceLab) -> None:
+            """Nothing."""
+
+    with pytest.raises(AssertionError, match="a source that holds no view does not declare CONSISTENT"):
+        ClaimsMoreThanItHolds().test_no_test_is_replaced_silently()

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.soak import examples
 
 from penstock.api import DumpFailed, DumpStream, RestoreFailed, RestoreTarget, StreamSpec, UsageError
 from penstock.plugins import PluginHost
@@ -42,7 +43,7 @@ def _cut(data: bytes, size: int) -> Iterator[memoryview]:
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.integers(0, 50_000), st.integers(1, 20_000), st.sampled_from([16, 1000, 4096, 65536]))
 def test_a_stream_is_the_same_however_it_is_read_and_restored(size: int, step: int, block: int) -> None:
     source = SyntheticSource(SyntheticSettings(size=size, block=block, generation=2, changed=0.2))
@@ -149,7 +150,7 @@ def test_what_is_not_its_own_is_refused() -> None:
     source = SyntheticSource()
     with pytest.raises(UsageError, match="is not a stream of the synthetic source"):
         source.check_target([StreamSpec("main.dump", "sql")], RestoreTarget())
-    with pytest.raises(UsageError, match="no option owners"):
+    with pytest.raises(UsageError, match="unknown option owners"):
         source.check_target([], RestoreTarget(options={"owners": "no"}))
     with pytest.raises(UsageError):
         SyntheticSource.settings_from_url("synthetic://host/")

@@ -42,6 +42,9 @@ class RedisLab(SourceLab):
             port = listener.getsockname()[1]
         return self._make(port)
 
+    def silent(self, host: str, port: int) -> Source:
+        return self._make(port, host=host, connect_timeout=0.5)
+
     def content(self) -> object:
         return content(self.server)
 

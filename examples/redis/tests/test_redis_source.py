@@ -10,9 +10,11 @@ from penstock.api import (
     ChildOutput,
     ClientMissing,
     DumpFailed,
+    Interrupted,
     RestoreFailed,
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
     UsageError,
 )
@@ -50,7 +52,7 @@ def test_the_file_is_the_same_however_it_was_sent(mark: bytes, size: int, tmp_pa
 
 
 @pytest.mark.parametrize("data", [b"", b"REDIS", _RDB[:-1], _RDB[:-9], b"X" + _RDB[1:], _RDB + _MARK[:-1], _MARK])
-def test_what_is_no_whole_file_fails_the_dump(data: bytes, tmp_path: Path) -> None:
+def test_what_is_not_a_whole_file_fails_the_dump(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(DumpFailed, match="does not begin and end as an RDB file does"):
         read_all(stream_of(data, tmp_path))
 
@@ -139,12 +141,23 @@ def test_a_target_that_cannot_reach_this_host_is_told_what_to_do(
 
 
 @pytest.mark.server
-def test_what_is_no_rdb_file_is_not_given_to_the_server(redis_servers: RedisServers, password: Path) -> None:
+def test_a_stop_ends_the_wait_for_a_target_that_does_not_connect(redis_servers: RedisServers, password: Path) -> None:
+    target = redis_servers.get("target")
+    source = RedisSource(settings_of(port=target.port, password={"file": password}))
+    source.stop = StopToken()
+    source.stop.stop()
+    with pytest.raises(Interrupted):
+        restore_one(source, StreamSpec("dump.rdb", "rdb"), iter([]), RestoreTarget(options={"address": "0.0.0.1"}))
+    assert b"role:master" in target.run("INFO", "replication")
+
+
+@pytest.mark.server
+def test_what_is_not_an_rdb_file_is_not_given_to_the_server(redis_servers: RedisServers, password: Path) -> None:
     target = redis_servers.get("target")
     target.pipe([("FLUSHALL",), ("SET", "a", "old")])
     source = RedisSource(settings_of(port=target.port, password={"file": password}))
     for data in (b"", b"RED", b"PGDMP" + bytes(1000)):
-        with pytest.raises(RestoreFailed, match="no RDB file"):
+        with pytest.raises(RestoreFailed, match="not an RDB file"):
             restore_one(source, StreamSpec("dump.rdb", "rdb"), iter([memoryview(data)]), RestoreTarget(clean=True))
     assert target.run("GET", "a") == b"old"
     assert b"role:master" in target.run("INFO", "replication")

@@ -8,6 +8,8 @@ from penstock_webdav.sink import WebDavSink
 
 
 class TestWebDavSink(SinkConformance):
+    many_objects = 500  # a folder comes in one answer, without pages, and this server takes its time over each file
+
     @pytest.fixture
     def sink(self, make_sink: Callable[..., WebDavSink]) -> Sink:
         return make_sink()
@@ -15,3 +17,11 @@ class TestWebDavSink(SinkConformance):
     @pytest.fixture
     def sibling(self, make_sink: Callable[..., WebDavSink]) -> Sink:
         return make_sink()
+
+    @pytest.fixture
+    def silent(self, make_sink: Callable[..., WebDavSink], silent_port: int) -> Sink:
+        return make_sink(address=f"http://127.0.0.1:{silent_port}/a", deadline=1.5)
+
+    @pytest.fixture
+    def refusing(self, make_sink: Callable[..., WebDavSink], closed_port: int) -> Sink:
+        return make_sink(address=f"http://127.0.0.1:{closed_port}/a")

@@ -34,9 +34,10 @@ class Event:
 
     `run` identifies the run (32 hexadecimal digits), `time` is when the event happened (UTC). `subject` is what the run
     is about (a backup's name, a snapshot) or, for a finding, an object's key; `stream` is the current stream; `phase`
-    what the operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`). `done` and `total` are
-    bytes of the phase, `total` an estimate or None. `retries` counts the run's retried requests and streams so far.
-    `figures` holds counts by name; `message` is for people. No field contains a secret.
+    what the operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`, `listing`, `reading`,
+    `checking`). `done` and `total` are bytes of the phase, `total` an estimate or None. `retries` counts the run's
+    retried requests and streams so far. `figures` holds counts by name; `message` is for people. No field contains a
+    secret.
     """
 
     kind: EventKind

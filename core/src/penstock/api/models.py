@@ -35,7 +35,7 @@ class InventoryItem:
 class StreamSpec:
     """One stream of a dump, as plain data.
 
-    `name` is unique within the dump and path-like (`globals.sql`, `db/shop.dump`); `format` says what the bytes are
+    `name` is unique within the dump and path-like (`accounts.sql`, `db/shop.dump`); `format` says what the bytes are
     (`pg_dump-custom`, `sql`, `sqlite`); `phase` orders a restore: phases run in ascending order, and streams of one
     phase may run in parallel. `attributes` belongs to the plugin, which gets it back at restore; it is sealed in the
     manifest and must not contain a secret. `optional` streams can be omitted at restore without loss of data.

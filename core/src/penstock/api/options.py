@@ -1,4 +1,4 @@
-"""What an operator may say of a restore, as a model: the words of `RestoreTarget.options`."""
+"""The options that an operator may give a restore, as a model: the words of `RestoreTarget.options`."""
 
 from typing import ClassVar, Self, get_args
 
@@ -19,8 +19,8 @@ class RestoreOptions(BaseModel):
 
         Options.of(target).owners
 
-    Every field has a default. What its values are, the error about a wrong one says: those of a `Literal`, or what the
-    field has for a description.
+    Every field has a default. A source without options has a model without fields. The error about a wrong value says
+    which ones are right: those of a `Literal`, or the description of the field.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -30,11 +30,12 @@ class RestoreOptions(BaseModel):
 
     @classmethod
     def of(cls, target: RestoreTarget) -> Self:
-        """The options of a target; raises `UsageError` for one that is not there, or that cannot have its value."""
+        """The options of a target; raises `UsageError` for an unknown one, and for a value that one cannot have."""
         for name in sorted(target.options.keys() - cls.model_fields.keys()):
+            known = ", ".join(sorted(cls.model_fields))
             raise UsageError(
-                f"a restore into {cls.engine} has no option {name}",
-                hint=f"there are: {', '.join(sorted(cls.model_fields))}",
+                f"unknown option {name} for a restore into {cls.engine}",
+                hint=f"Use one of: {known}." if known else "Leave it out: such a restore has no options.",
             )
         try:
             return cls.model_validate(dict(target.options))
@@ -42,4 +43,6 @@ class RestoreOptions(BaseModel):
             name = str(error.errors()[0]["loc"][0])
             field = cls.model_fields[name]
             words = field.description or " or ".join(map(str, get_args(field.annotation)))
-            raise UsageError(f"the option {name} cannot be {target.options[name]!r}", hint=f"it is {words}") from None
+            raise UsageError(
+                f"the option {name} cannot be {target.options[name]!r}", hint=f"Set it to {words}."
+            ) from None

@@ -1,9 +1,9 @@
 """Retries under one total deadline, the same for every sink that speaks to a network.
 
     deadline = Deadline(300)
-    return retrying(lambda: attempt(deadline), deadline=deadline)
+    return retrying(lambda: attempt(deadline), deadline=deadline, stop=self.stop, report=self.report)
 
-The SDK's own retries are switched off, or their time counts twice. What is worth a retry, the error itself says
+The SDK's own retries are switched off, or their time counts twice. Whether an error is worth a retry, it says itself
 (`PenstockError.retryable`), so an attempt raises errors that are translated already.
 """
 
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from penstock.api.errors import PenstockError
+from penstock.api.events import Report, SilentReport
+from penstock.api.stopping import NEVER, StopToken
 
 __all__ = ["Deadline", "drain", "retry_after", "retrying"]
 
@@ -23,6 +25,7 @@ T = TypeVar("T")
 _CUT_OFF_SECONDS = 0.05
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 20.0
+_SILENT = SilentReport()
 
 
 class Deadline:
@@ -52,10 +55,14 @@ def retrying(
     *,
     deadline: Deadline,
     asked: Callable[[PenstockError], float | None] = lambda _: None,
+    stop: StopToken = NEVER,
+    report: Report = _SILENT,
 ) -> T:
     """What `attempt` gives, made again after each retryable error until `deadline`; then the last error is raised.
 
-    An attempt that the deadline itself has cut off says nothing but that: then it is the error before it.
+    An attempt that the deadline itself has cut off says nothing but that: then it is the error before it. Each retry is
+    told to `report`, with its reason. Once `stop` has stopped no wait begins or goes on: `Interrupted` is raised. A
+    first attempt is made all the same, for what is to be tidied up after a stop.
 
     `attempt` bounds itself by the same deadline, with `Deadline.limit`. Waits are random between 0 and a limit that
     doubles from 0.2 to 20 seconds ("full jitter": M. Brooker, "Exponential Backoff And Jitter", AWS Architecture
@@ -79,7 +86,8 @@ def retrying(
                 told.details += (f"given up after {tried}, with a deadline of {deadline.seconds:g} seconds",)
                 raise told from told.__cause__
             before = error
-        time.sleep(wait)
+            report.retry(f"{error}: trying again in {wait:.1f} seconds")
+        stop.wait(wait)
 
 
 def drain(

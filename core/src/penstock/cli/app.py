@@ -27,10 +27,10 @@ from penstock.cli.commands import (
 
 __all__ = ["build", "run"]
 
-# What stands in front of a host in a URL, and may have a password in it.
+# What comes before the host in a URL, and may contain a password.
 _USER_IN_URL = re.compile(r"//[^/\s]*@")
 _COMMANDS = (init, backup, snapshots, show, inspect, restore, cat, check, key, config, plugins, demo)
-# Its base, two classes up, is what all errors in arguments have in common; older releases of typer keep it elsewhere.
+# Its base, two classes up, is the base of all errors in arguments; older releases of typer keep it elsewhere.
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
@@ -39,7 +39,7 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="penstock",
         help="Stream database dumps into object storage: deduplicated, compressed, encrypted, and proven restorable.",
-        epilog="Every command has its own --help. Exit codes tell what went wrong: see docs/exit-codes.md.",
+        epilog="Every command has its own --help. Exit codes say what went wrong: see docs/exit-codes.md.",
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -52,7 +52,7 @@ def build() -> typer.Typer:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; prints whatever there is to say, and returns the exit code. Never raises an expected error."""
+    """Run one command, print its output, and return the exit code. Never raises an expected error."""
     if sys.flags.utf8_mode == 0:
         for stream in (sys.stdout, sys.stderr):
             # A name that the terminal's encoding lacks must not end a backup.
@@ -80,11 +80,11 @@ def _refuse(error: Exception, arguments: Sequence[str]) -> int:
     path = getattr(context, "command_path", "penstock")
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(message, file=sys.stderr)  # noqa: T201 - the help that typer has made
+        print(message, file=sys.stderr)  # noqa: T201 - the help text, made by typer
         return UsageError.exit_code
     message = _USER_IN_URL.sub("//…@", message)
     message = message[:1].lower() + message[1:].rstrip(".")
-    Output(json="--json" in arguments).failure(UsageError(message, hint=f"{path} --help shows what it takes."))
+    Output(json="--json" in arguments).failure(UsageError(message, hint=f"Run {path} --help to see what it takes."))
     return UsageError.exit_code
 
 

@@ -1,4 +1,4 @@
-"""What `penstock demo` does: every step ends in a proof, and a claim that does not hold ends the demo with an error."""
+"""What `penstock demo` does: every step ends in a proof, and a claim that does not hold is an error."""
 
 import secrets
 import time
@@ -119,8 +119,6 @@ class Demonstration:
                 target=RestoreTarget(),
                 streams=None,
                 verify_first=True,
-                despite_damage=False,
-                cache_dir=None,
                 listener=listen,
             )
         return round(result.seconds, 3)

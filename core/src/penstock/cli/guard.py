@@ -1,87 +1,105 @@
-"""From whatever a command raises to what is printed and the exit code; and signals that end it in good order."""
+"""From whatever a command raises to what is printed and the exit code."""
 
 import logging
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
 
 from penstock.api.errors import Interrupted, PenstockError
+from penstock.api.stopping import StopToken
+from penstock.cli.last_resort import LastResort
 from penstock.cli.output.console import CLOSED_PIPE, Output, ReaderGone
+from penstock.cli.signals import Signals
 
-__all__ = ["guarded"]
-
-#: After the first signal children are ended; a further one cuts that short, but not at once (seconds).
-_PATIENCE = 10.0
+__all__ = ["Guard"]
 
 
-def guarded(output: Output, work: Callable[[], None]) -> int:
-    """Do `work`, show how it ended, and return the exit code. Nothing but `SystemExit` gets out."""
-    try:
-        with _signals_raise(), _log_as_warnings(output):
+class Guard:
+    """Runs the work of one command, which signals stop by `stop`.
+
+    `hint` is what an interrupted command says about the state it leaves. `requesting` gives the idents of the threads
+    that are in the middle of a request to a sink.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        stop: StopToken,
+        *,
+        hint: str,
+        requesting: Callable[[], Set[int]] = frozenset,
+    ) -> None:
+        self._output = output
+        self._stop = stop
+        self._hint = hint
+        self._last_resort = LastResort(requesting, self._report_hanging)
+        self._signals = Signals(stop, self._last_resort.watch)
+        self._reporting = threading.Lock()
+
+    def run(self, work: Callable[[], None]) -> int:
+        """Do `work`, show how it ended, and return the exit code. Only `SystemExit` gets out."""
+        code = self._run(work)
+        self._last_resort.code = code
+        return code
+
+    def _run(self, work: Callable[[], None]) -> int:
+        with self._signals:
             try:
-                work()
-                output.finish()
-            except KeyboardInterrupt as signalled:
-                raise Interrupted(
-                    f"interrupted by {signalled.args[0] if signalled.args else 'Ctrl-C'}",
-                    hint="An interrupted backup leaves no snapshot; the next run uses what it had uploaded.",
-                ) from None
-    except PenstockError as error:
-        return _report(output, error)
-    except ReaderGone:
-        output.abandon_stdout()
-        return CLOSED_PIPE
-    except Exception as error:  # noqa: BLE001 - this is the last stop: a short message instead of a traceback
-        return _report_unexpected(output, error)
-    return 0
+                with _log_as_warnings(self._output):
+                    work()
+                    self._output.finish()
+            except KeyboardInterrupt as interrupt:
+                return self._report(self._interrupted(str(interrupt) or "Ctrl-C"))
+            except ReaderGone:
+                self._output.abandon_stdout()
+                return CLOSED_PIPE
+            except PenstockError as error:
+                if self._stop.stopped:
+                    # Whatever it is, it came of the stop: a child that was ended, a wait that was cut short.
+                    details = () if isinstance(error, Interrupted) else (error.message,)
+                    return self._report(self._interrupted(self._signals.name, *details))
+                return self._report(error)
+            except Exception as error:  # noqa: BLE001 - this is the last stop: a short message instead of a traceback
+                if self._stop.stopped:
+                    return self._report(self._interrupted(self._signals.name, f"unexpected {type(error).__name__}"))
+                return self._report_unexpected(error)
+            return 0
 
+    def _interrupted(self, by: str, *details: str) -> Interrupted:
+        return Interrupted(f"interrupted by {by}", hint=self._hint, details=details)
 
-def _report(output: Output, error: PenstockError) -> int:
-    try:
-        output.failure(error)
-    except ReaderGone:
-        output.abandon_stdout()
-    return error.exit_code
+    def _report(self, error: PenstockError) -> int:
+        self._claim()
+        try:
+            self._output.failure(error)
+        except ReaderGone:
+            self._output.abandon_stdout()
+        return error.exit_code
 
+    def _report_unexpected(self, error: Exception) -> int:
+        self._claim()
+        try:
+            self._output.unexpected(error, debug=bool(os.environ.get("PENSTOCK_DEBUG")))
+        except ReaderGone:
+            self._output.abandon_stdout()
+        return PenstockError.exit_code
 
-def _report_unexpected(output: Output, error: Exception) -> int:
-    try:
-        output.unexpected(error, debug=bool(os.environ.get("PENSTOCK_DEBUG")))
-    except ReaderGone:
-        output.abandon_stdout()
-    return PenstockError.exit_code
+    def _report_hanging(self) -> int:
+        """In place of the main thread, which hangs."""
+        if self._reporting.acquire(blocking=False):
+            hanging = "something hung, such as a request to the storage, and was abandoned"
+            try:
+                self._output.failure(self._interrupted(self._signals.name, hanging))
+            except ReaderGone:
+                self._output.abandon_stdout()
+        return Interrupted.exit_code
 
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` in the main thread, which no plugin takes for an error."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    first = 0.0
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        nonlocal first
-        if not first or time.monotonic() - first > _PATIENCE:
-            first = time.monotonic()
-            _interrupt(number)
-
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # nohup, and shells for jobs in the background, ask for some to be ignored.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _claim(self) -> None:
+        """Be the only one who reports; the process ends where another did."""
+        while not self._reporting.acquire(blocking=False):
+            time.sleep(1)
 
 
 class _Warnings(logging.Handler):
@@ -95,14 +113,10 @@ class _Warnings(logging.Handler):
 
 @contextmanager
 def _log_as_warnings(output: Output) -> Iterator[None]:
-    """What libraries and plugins log goes the way of all warnings, or stderr would not be JSON lines any more."""
+    """What libraries and plugins log becomes warnings, or stderr would not be JSON lines any more."""
     handler = _Warnings(output)
     logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-
-
-def _interrupt(number: int) -> NoReturn:
-    raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)

@@ -1,19 +1,13 @@
-"""The options that commands share, and the decorator that gives a command those that make sense for it."""
+"""The options that commands share."""
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from penstock.cli.run import Run
-
-__all__ = ["BASIC", "REPOSITORY", "WORK", "Options", "command"]
-
-P = ParamSpec("P")
+__all__ = ["BASIC", "DATA", "REPOSITORY", "Options", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +22,17 @@ class Options:
     passphrase_file: Path | None = None
     cache_dir: Path | None = None
     memory: str | None = None
+    limit_upload: str | None = None
+    limit_download: str | None = None
 
 
 def _path(*names: str, env: str | None = None, help: str) -> Any:  # noqa: A002 - typer's own word
     return typer.Option(*names, metavar="FILE", envvar=env, help=help, show_default=False)
+
+
+def _limit(name: str, what: str) -> Any:
+    text = f"{what} at most so much per second on average, such as 10MiB."
+    return Annotated[str | None, typer.Option(name, metavar="SIZE", help=text, show_default=False)]
 
 
 _SHARED: dict[str, Any] = {
@@ -70,58 +71,26 @@ _SHARED: dict[str, Any] = {
         str | None,
         typer.Option("--memory", metavar="SIZE", help="Memory for buffers, such as 256MiB.", show_default=False),
     ],
+    "limit_upload": _limit("--limit-upload", "Upload"),
+    "limit_download": _limit("--limit-download", "Download"),
 }
 
 #: Options of every command.
 BASIC = ("config", "json", "quiet")
-#: And of those that open a repository.
+#: Additional ones of commands that open a repository.
 REPOSITORY = ("repo", "key", "passphrase_file", *BASIC)
-#: And of those that move data.
-WORK = ("repo", "key", "passphrase_file", "cache_dir", "memory", *BASIC)
+#: Additional ones of commands that move data.
+DATA = ("memory", "limit_upload", "limit_download", *REPOSITORY)
 
 
-def command(
-    app: typer.Typer, name: str, *, takes: tuple[str, ...]
-) -> Callable[[Callable[Concatenate["Run", P], None]], Callable[..., int]]:
-    """Register a function as the command `name`, with the shared options `takes` behind its own parameters.
-
-    The function gets a `Run` first. What is registered returns the exit code and raises no expected error.
-    """
-
-    def register(body: Callable[Concatenate["Run", P], None]) -> Callable[..., int]:
-        def invoke(**values: Any) -> int:
-            from penstock.cli.guard import guarded
-            from penstock.cli.output.console import Output
-            from penstock.cli.run import Run
-
-            options = Options(**{option: values.pop(option) for option in takes})
-            output = Output(json=options.json, quiet=options.quiet)
-
-            call: Callable[..., None] = body
-
-            def work() -> None:
-                with Run(options, output) as run:
-                    call(run, **values)
-
-            return guarded(output, work)
-
-        own = list(inspect.signature(body).parameters.values())[1:]
-        shared = [
-            inspect.Parameter(
-                option,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=False if option in ("json", "quiet") else None,
-                annotation=_SHARED[option],
-            )
-            for option in takes
-        ]
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + shared
-        # typer reads a function's signature and its annotations; these are the ones that it is called with.
-        invoke.__dict__["__signature__"] = inspect.Signature(parameters)
-        invoke.__annotations__ = {one.name: one.annotation for one in parameters}
-        invoke.__doc__ = body.__doc__
-        invoke.__name__ = body.__name__
-        app.command(name)(invoke)
-        return invoke
-
-    return register
+def parameters(takes: tuple[str, ...]) -> list[inspect.Parameter]:
+    """The shared options `takes` as parameters of a function, as typer reads them."""
+    return [
+        inspect.Parameter(
+            option,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if option in ("json", "quiet") else None,
+            annotation=_SHARED[option],
+        )
+        for option in takes
+    ]

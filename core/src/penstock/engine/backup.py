@@ -34,6 +34,22 @@ class BackupResult:
     warnings: tuple[str, ...]
     retries: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in JSON documents: sizes in bytes, times in seconds or as ISO 8601 in UTC."""
+        return {
+            "name": self.catalogue.backup,
+            "snapshot": self.snapshot.hex(),
+            "source": self.catalogue.source,
+            "started": self.catalogue.started,
+            "finished": self.catalogue.finished,
+            "streams": self.catalogue.streams,
+            "read": self.read,
+            "stored": self.stored,
+            "seconds": round(self.seconds, 3),
+            "retries": self.retries,
+            "warnings": list(self.warnings),
+        }
+
 
 def backup(
     repository: Repository,

@@ -3,30 +3,66 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from penstock.api.errors import DamagedObject, MissingObject, RestoreFailed, SnapshotNotFound
+from penstock.api.errors import RestoreFailed, SnapshotNotFound
 from penstock.api.models import RestoreTarget, StreamSpec
 from penstock.api.source import Restore, Source
-from penstock.engine.check import Finding, examine_documents
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.snapshot import StreamRecord
 from penstock.repository import Repository, SnapshotEntry
+from penstock.repository.read.budget import DEFAULT_MEMORY
 from penstock.repository.read.reader import SnapshotReader
 
-__all__ = ["RestoreResult", "cat", "restore"]
+__all__ = ["CatResult", "RestoreResult", "cat", "restore"]
 
 _PROGRESS_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """A completed restore; `written` in bytes."""
+    """A completed restore. `written` in bytes; `target` for people; `verified_first`: all was read once before."""
 
     snapshot: bytes
+    backup: str
+    target: str
     streams: tuple[str, ...]
     written: int
+    verified_first: bool
     seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `penstock restore`."""
+        return {
+            "snapshot": self.snapshot.hex(),
+            "backup": self.backup,
+            "target": self.target,
+            "streams": list(self.streams),
+            "written": self.written,
+            "verified_first": self.verified_first,
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CatResult:
+    """A stream that was given out as a whole; `written` in bytes."""
+
+    snapshot: bytes
+    stream: str
+    written: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What was done, as a JSON document."""
+        return {
+            "snapshot": self.snapshot.hex(),
+            "stream": self.stream,
+            "written": self.written,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def restore(
@@ -37,26 +73,26 @@ def restore(
     target: RestoreTarget,
     streams: Sequence[str] | None,
     verify_first: bool,
-    despite_damage: bool,
-    cache_dir: Path | None,
+    memory: int = DEFAULT_MEMORY,
     listener: Listener,
 ) -> RestoreResult:
     """Write the snapshot `entry`, or only the named streams of it, to where `source`'s settings point.
 
-    Before the target is touched: the target is asked whether it can take them, all small objects of the repository
-    are verified (not with `despite_damage`), and every stream is read and compared with its digest (not without
-    `verify_first`). Raises `DamagedObject`, `MissingObject` and what the source raises.
+    Before the target is touched: the target is asked whether it can take them; the packs and sessions that they need
+    are looked for; and every stream is read and compared with its digest (not without `verify_first`). Nothing else in
+    the repository matters. Buffers take `memory` bytes at most. Raises `DamagedObject`, `MissingObject`, `Interrupted`
+    when the sink's `stop` stops, and what the source raises.
     """
     begun = time.monotonic()
     with (
         reporting(listener, "restore", entry.id.hex(), repository.sink, source) as reporter,
-        SnapshotReader(repository, entry) as reader,
+        SnapshotReader(repository, entry, memory) as reader,
     ):
         chosen = _choose(reader, streams)
         specs = [_spec(record) for record in chosen]
+        reporter.phase("preparing")
         source.check_target(specs, target)
-        if not despite_damage:
-            _refuse_damage(examine_documents(repository, cache_dir))
+        reader.require(chosen)
         size = sum(record.size for record in chosen)
         if verify_first:
             reporter.phase("verifying", size)
@@ -69,7 +105,16 @@ def restore(
                 reporter.base += record.size
             restoring.finish()
         reporter.completed("restored", {"written": size, "segments": reader.segments_read})
-    return RestoreResult(entry.id, tuple(record.name for record in chosen), size, time.monotonic() - begun)
+    return RestoreResult(
+        snapshot=entry.id,
+        backup=entry.catalogue.backup,
+        target=source.location,
+        streams=tuple(record.name for record in chosen),
+        written=size,
+        verified_first=verify_first,
+        seconds=time.monotonic() - begun,
+        warnings=reporter.warnings,
+    )
 
 
 def cat(
@@ -78,27 +123,31 @@ def cat(
     stream: str,
     *,
     out: Callable[[memoryview], object],
+    memory: int = DEFAULT_MEMORY,
     listener: Listener,
-) -> int:
-    """Give the bytes of one stream to `out`, in order; their number.
+) -> CatResult:
+    """Give the bytes of one stream to `out`, in order. Buffers take `memory` bytes at most.
 
-    Raises `DamagedObject` where they stop being what was written; all before that were.
+    Raises `DamagedObject` where they stop being what was written, all before that having been it, and `Interrupted`
+    when the sink's `stop` stops.
     """
+    begun = time.monotonic()
     with (
         reporting(listener, "cat", entry.id.hex(), repository.sink) as reporter,
-        SnapshotReader(repository, entry) as reader,
+        SnapshotReader(repository, entry, memory) as reader,
     ):
         record = reader.stream(stream)
-        reporter.total = record.size
+        reporter.phase("reading", record.size)
         _each_block(reader, record, reporter, out)
         reporter.completed("written", {"written": record.size})
-        return record.size
+    return CatResult(entry.id, record.name, record.size, time.monotonic() - begun)
 
 
 def _choose(reader: SnapshotReader, names: Sequence[str] | None) -> list[StreamRecord]:
+    """The streams of these names, or all, in the order of their phases; each once."""
     if names is not None and not names:
         raise SnapshotNotFound("no stream was named")
-    records = list(reader.manifest.streams) if names is None else [reader.stream(name) for name in names]
+    records = reader.manifest.streams if names is None else [reader.stream(name) for name in dict.fromkeys(names)]
     return sorted(records, key=lambda record: record.phase)
 
 
@@ -113,21 +162,33 @@ def _spec(record: StreamRecord) -> StreamSpec:
     )
 
 
-def _refuse_damage(findings: Sequence[Finding]) -> None:
-    if findings:
-        kind = MissingObject if findings[0].gone else DamagedObject
-        raise kind(
-            findings[0].key,
-            findings[0].problem,
-            hint="penstock check tells more; --despite-damage restores if this snapshot itself is whole",
-            details=tuple(f"{finding.key}: {finding.problem}" for finding in findings[1:]),
-        )
+class _Watched(Iterator[memoryview]):
+    """The blocks of a stream, and the error that they broke off with."""
+
+    def __init__(self, blocks: Iterator[memoryview]) -> None:
+        self._blocks = blocks
+        self.error: BaseException | None = None
+
+    def __next__(self) -> memoryview:
+        try:
+            return next(self._blocks)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def _write(restoring: Restore, spec: StreamSpec, blocks: Iterator[memoryview]) -> None:
-    """One stream, to its end: only there is it known to be whole. A source that stops earlier has not restored it."""
-    restoring.write(spec, blocks)
-    if next(blocks, None) is not None:
+    """One stream, to its end: only there is it known to be whole.
+
+    A source that stops reading earlier, or that goes on although the stream broke off, has not restored it.
+    """
+    watched = _Watched(blocks)
+    restoring.write(spec, watched)
+    if watched.error is not None:
+        raise watched.error
+    if next(watched, None) is not None:
         raise RestoreFailed(
             f"{spec.name} was not restored: the source stopped reading before the end of the stream",
             hint="Report it to the author of the plugin.",

@@ -17,13 +17,13 @@ def read_session(repository: Repository, session: bytes) -> SessionDocument:
     try:
         data = repository.sink.get(key)
     except ObjectMissing:
-        raise MissingObject(key, "the key of backups was in it: they cannot be read without") from None
+        raise MissingObject(key, "gone, and with it the data key: what this run stored cannot be read") from None
     try:
         document = decode_document(key, data)
         claimed = SessionDocument.from_json(document.claimed)
         writer = repository.grants.writer(claimed.writer)
         if writer is None:
-            raise Malformed("it is signed by nobody whom the owner granted to write")
+            raise Malformed("its signer was never granted to write")
         document.verified(writer)
         if claimed.session != session:
             raise Malformed("it belongs to another session")
@@ -31,7 +31,7 @@ def read_session(repository: Repository, session: bytes) -> SessionDocument:
         raise DamagedObject(key, str(error)) from None
     if claimed.grants > repository.grants.length:
         missing = layout.grant_key(repository.grants.length + 1)
-        raise MissingObject(missing, f"{key} was written when the owner's log of grants was longer")
+        raise MissingObject(missing, f"gone: the owner's log of grants was longer when {key} was written")
     return claimed
 
 

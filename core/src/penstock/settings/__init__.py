@@ -1,7 +1,7 @@
-"""penstock.toml: where repositories and backups are written down."""
+"""penstock.toml: repositories, backups and defaults."""
 
 from penstock.settings.example import EXAMPLE
-from penstock.settings.file import FILE_NAME, Settings, find_settings, load_settings, places
+from penstock.settings.file import FILE_NAME, Settings, find_settings, load_settings
 from penstock.settings.models import BackupSettings, Defaults, RepositorySettings
 from penstock.settings.schema import settings_schema
 from penstock.settings.sizes import parse_size
@@ -16,6 +16,5 @@ __all__ = [
     "find_settings",
     "load_settings",
     "parse_size",
-    "places",
     "settings_schema",
 ]

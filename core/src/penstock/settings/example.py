@@ -3,21 +3,22 @@
 __all__ = ["EXAMPLE"]
 
 EXAMPLE = """\
-# The settings of Penstock. Relative paths are relative to this file. No secret stands here: only where to find it.
-# penstock config check tells what is wrong, before anything connects.
+# The settings of Penstock. Relative paths are relative to this file. It holds no secrets, only where to find them.
+# penstock config check reports every mistake without connecting to anything.
 
 [repositories.main]
 url = "file:///srv/backups/main"        # the scheme chooses the plugin: penstock plugins lists what is installed
 # key = "main.key"                      # else ~/.config/penstock/keys/<repository id>.key
 # passphrase = { file = "/root/penstock-passphrase" }   # or { env = "NAME" }, { command = ["pass", "show", "x"] }
+# limit_upload = "10MiB"                # per second, on average; limit_download likewise
 
 [backups.shop]
 url = "sqlite:///srv/shop/shop.db"      # or: type = "sqlite" and the plugin's own settings, such as path = "shop.db"
-# repository = "main"                   # needed when there are several
+# repository = "main"                   # required when there are several
 # memory = "256MiB"
 
 [defaults]
-# memory = "128MiB"                     # for buffers; 64MiB is the least
+# memory = "128MiB"                     # for buffers, at least 64MiB
 # compression = "auto"                  # or a zstd level from 1 to 19
 # cache = "/var/cache/penstock"
 """

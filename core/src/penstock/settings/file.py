@@ -1,8 +1,7 @@
-"""penstock.toml: found, read, judged, and asked for repositories and backups."""
+"""penstock.toml: found, read, validated, and asked for repositories and backups."""
 
-import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,7 +14,7 @@ from penstock.settings.models import BackupSettings, Defaults, Document, PluginT
 from penstock.settings.paths import anchored
 from penstock.settings.problems import Problem, did_you_mean, key_path, raise_for, shape_problems
 
-__all__ = ["FILE_NAME", "Settings", "find_settings", "load_settings", "places"]
+__all__ = ["FILE_NAME", "Settings", "find_settings", "load_settings"]
 
 FILE_NAME = "penstock.toml"
 _LARGEST = 1 << 20
@@ -24,7 +23,7 @@ T = TypeVar("T", bound=PluginTable)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one file, or, where `path` is None, those of nobody: all defaults."""
+    """The settings of one file, or, where `path` is None, the defaults alone."""
 
     path: Path | None = None
     repositories: Mapping[str, RepositorySettings] = field(default_factory=dict)
@@ -40,7 +39,7 @@ class Settings:
         return self._named("backups", self.backups, name)
 
     def repository_of(self, backup: str) -> str:
-        """The name of the repository that a backup goes to: the one that it names, or else the only one."""
+        """The name of the repository of a backup: the one that it names, or else the only one."""
         return self.backup(backup).repository or next(iter(self.repositories))
 
     def make_sink(self, name: str, host: PluginHost) -> Sink:
@@ -52,7 +51,7 @@ class Settings:
         return self._made("backups", name, self.backup(name), host, "source")  # type: ignore[return-value]
 
     def check_plugins(self, host: PluginHost) -> None:
-        """Let each plugin judge its part; connects to nothing. Raises one `SettingsError` for all that is wrong."""
+        """Let each plugin validate its part; connects to nothing. Raises one `SettingsError` with every problem."""
         problems = []
         for name, repository in self.repositories.items():
             problems += list(self._complaints("repositories", name, repository, host, "sink"))
@@ -69,8 +68,8 @@ class Settings:
             return entries[name]
         if self.path is None:
             raise SettingsError(
-                f"{name!r} is not a URL, and there is no settings file to look it up in",
-                hint=f"Write a {FILE_NAME}: penstock config init shows one.",
+                f"{name!r} is not a URL, and no settings file was found to look it up in",
+                hint=f"Write a {FILE_NAME}: penstock config init prints one to begin with.",
             )
         there = f"there are: {', '.join(entries)}" if entries else "there are none"
         raise SettingsError(f"{self.path}: no [{table}.{name}]; {there}{did_you_mean(name, list(entries))}")
@@ -101,28 +100,18 @@ class Settings:
             yield Problem(where, error.message + (f" ({error.hint})" if error.hint else ""))
 
 
-def places(environ: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """Where a settings file is looked for, in this order, when none is named."""
-    environ = os.environ if environ is None else environ
-    yield Path(FILE_NAME)
-    base = environ.get("XDG_CONFIG_HOME", "")
-    # XDG Base Directory Specification 0.8: relative paths are to be ignored.
-    yield (Path(base) if base.startswith("/") else Path("~/.config").expanduser()) / "penstock" / FILE_NAME
-    yield Path("/etc/penstock") / FILE_NAME
-
-
-def find_settings(named: Path | None = None) -> Settings:
-    """The settings of `named`, or of the first file that `places` has, or the defaults. Raises `SettingsError`."""
+def find_settings(named: Path | None = None, places: Iterable[Path] = ()) -> Settings:
+    """The settings of `named`, or of the first of `places` that is a file, or the defaults. Raises `SettingsError`."""
     if named is not None:
         return load_settings(named)
-    for place in places():
+    for place in places:
         if place.is_file():
             return load_settings(place)
     return Settings()
 
 
 def load_settings(path: Path) -> Settings:
-    """Read and judge one file, all but the plugins' parts. Raises `SettingsError` with everything that is wrong."""
+    """Read and validate one file, except for the settings of plugins. Raises `SettingsError` with every problem."""
     path = path.absolute()
     document = _parse(path)
     folder = path.parent
@@ -145,14 +134,14 @@ def _parse(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"cannot read the settings in {path}: {error.strerror}") from None
     if len(data) > _LARGEST:
-        raise SettingsError(f"{path} is larger than 1 MiB: is it a settings file?")
+        raise SettingsError(f"{path} is larger than 1 MiB", hint="Name a settings file: this is hardly one.")
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}, line {data[: error.start].count(10) + 1}: not UTF-8, which TOML is") from None
+        raise SettingsError(f"{path}, line {data[: error.start].count(10) + 1}: not UTF-8, as TOML must be") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f"{path} is not TOML: {error}", hint="Texts stand in quotes, tables in [brackets]."
+            f"{path} is not valid TOML: {error}", hint="Put texts in quotes, and names of tables in [brackets]."
         ) from None
 
 
@@ -185,7 +174,7 @@ def _make(entry: PluginTable, host: PluginHost, kind: Literal["source", "sink"],
         plugin: type[Plugin] = host.source_for_url(entry.url) if kind == "source" else host.sink_for_url(entry.url)
         values = plugin.settings_from_url(entry.url)
         if twice := sorted(values.keys() & own.keys()):
-            raise SettingsError(f"the url says already what {twice[0]} says")
+            raise SettingsError(f"{twice[0]} is set twice: the url sets it, too")
         own = {**values, **own}
     else:
         assert entry.type is not None

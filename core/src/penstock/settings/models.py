@@ -1,4 +1,4 @@
-"""The shape of penstock.toml, but for what belongs to plugins: that part each plugin's own model judges."""
+"""The shape of penstock.toml, except for the settings of plugins, which each plugin's own model validates."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,10 +13,15 @@ __all__ = ["BackupSettings", "Defaults", "Document", "PluginTable", "RepositoryS
 _HIGHEST_LEVEL = 19
 
 
-def _memory(value: object) -> int:
+def _size(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("must be an amount of memory, such as 128MiB or 1GiB")  # noqa: TRY004 - for pydantic
+        raise ValueError("must be a size, such as 128MiB or 1GiB")  # noqa: TRY004 - for pydantic
     return parse_size(str(value))
+
+
+def _described(description: str) -> WithJsonSchema:
+    form = {"anyOf": [{"type": "string", "pattern": SIZE_PATTERN}, {"type": "integer", "minimum": 1}]}
+    return WithJsonSchema({**form, "description": description})
 
 
 def _compression(value: object) -> str | int:
@@ -25,15 +30,12 @@ def _compression(value: object) -> str | int:
     raise ValueError(f'must be "auto" or a level from 1 to {_HIGHEST_LEVEL}')
 
 
-Memory = Annotated[
-    int,
-    BeforeValidator(_memory),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "pattern": SIZE_PATTERN}, {"type": "integer", "minimum": 1}],
-            "description": "memory for buffers: 128MiB, 1GiB; 64MiB is the least",
-        }
-    ),
+Memory = Annotated[int, BeforeValidator(_size), _described("memory for buffers, at least 64MiB: 128MiB, 1GiB")]
+UploadLimit = Annotated[
+    int, BeforeValidator(_size), _described("how much is uploaded per second at most, on average: 10MiB")
+]
+DownloadLimit = Annotated[
+    int, BeforeValidator(_size), _described("how much is downloaded per second at most, on average: 10MiB")
 ]
 Compression = Annotated[
     Literal["auto"] | int,
@@ -41,7 +43,7 @@ Compression = Annotated[
     WithJsonSchema(
         {
             "anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": _HIGHEST_LEVEL}],
-            "description": f'"auto" follows the speed of the sink; or a zstd level, 1 to {_HIGHEST_LEVEL}',
+            "description": f'"auto" follows the data (zstd level 1, 3 or 9); or a level, 1 to {_HIGHEST_LEVEL}',
         }
     ),
 ]
@@ -49,12 +51,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,9
 
 
 class PluginTable(BaseModel):
-    """A table that names a plugin, by URL or by type; the keys that are not its own are that plugin's settings."""
+    """A table that names a plugin, by URL or by type; all other keys are settings of that plugin."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     url: str | None = Field(default=None, min_length=1, description="where it is; the scheme chooses the plugin")
-    type: str | None = Field(default=None, min_length=1, description="the name of the plugin, where there is no url")
+    type: str | None = Field(default=None, min_length=1, description="the name of the plugin, instead of a url")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -64,7 +66,7 @@ class PluginTable(BaseModel):
 
     @property
     def plugin_settings(self) -> dict[str, Any]:
-        """The plugin's own keys, as they stand in the file."""
+        """The plugin's own keys, as written in the file."""
         return dict(self.model_extra or {})
 
 
@@ -73,26 +75,30 @@ class RepositorySettings(PluginTable):
 
     key: Path | None = Field(default=None, description="this host's key file")
     passphrase: SecretRef | None = Field(default=None, description="where the owner's passphrase is found")
+    limit_upload: UploadLimit | None = None
+    limit_download: DownloadLimit | None = None
 
 
 class BackupSettings(PluginTable):
     """One backup: its source, and the repository that it goes to."""
 
     repository: str | None = Field(
-        default=None, description="the name of a repository of this file; needed when there is more than one"
+        default=None, description="the name of a repository in this file; required when there is more than one"
     )
     memory: Memory | None = None
     compression: Compression | None = None
 
 
 class Defaults(BaseModel):
-    """What holds wherever nothing else is said."""
+    """What applies where a repository, a backup or the command line says nothing else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     memory: Memory | None = None
     compression: Compression | None = None
     cache: Path | None = Field(default=None, description="the folder of the local cache")
+    limit_upload: UploadLimit | None = None
+    limit_download: DownloadLimit | None = None
 
 
 class Document(BaseModel):

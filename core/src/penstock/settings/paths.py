@@ -15,7 +15,7 @@ __all__ = ["anchored"]
 def anchored(values: Mapping[str, Any], model: type[BaseModel], folder: Path) -> dict[str, Any]:
     """`values` for `model`, with each relative path below `folder`, and `~` as the home of this user.
 
-    What is a path is told by the model's annotations; what does not fit them is left for the model to refuse.
+    The model's annotations tell what is a path; values that do not fit them are left for the model to refuse.
     """
     result = dict(values)
     for name, field in model.model_fields.items():

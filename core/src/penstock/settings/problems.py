@@ -1,4 +1,4 @@
-"""What is wrong with a settings file, each with its key path and what is allowed; values are never repeated."""
+"""Problems of a settings file, each with its key path and what is allowed; values are never repeated."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ __all__ = ["Problem", "did_you_mean", "key_path", "raise_for", "shape_problems"]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _TABLES: Mapping[str, type[PluginTable]] = {"repositories": RepositorySettings, "backups": BackupSettings}
 _REFERENCE = (
-    "must say where the secret is found, not what it is: others may read this file; write one of "
+    "must say where to find the secret, not the secret itself, since others may read this file: "
     '{ env = "NAME" }, { file = "PATH" }, { command = ["PROGRAM", "ARGUMENT"] }'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where, as a TOML key path ("" for the file as a whole), and what, without the value."""
+    """One problem: where, as a TOML key path ("" for the whole file), and what, without the value."""
 
     where: str
     what: str
@@ -49,7 +49,7 @@ def did_you_mean(word: str, words: Sequence[str]) -> str:
 
 
 def raise_for(path: Path, problems: Sequence[Problem]) -> None:
-    """Raise one `SettingsError` that lists all `problems`; nothing when there are none."""
+    """Raise one `SettingsError` that lists all `problems`, if there are any."""
     if len(problems) == 1:
         raise SettingsError(f"{path}: {problems[0]}")
     if problems:
@@ -57,7 +57,7 @@ def raise_for(path: Path, problems: Sequence[Problem]) -> None:
 
 
 def shape_problems(error: ValidationError) -> list[Problem]:
-    """The problems of a `Document`, each once, in the file's order."""
+    """The problems of a `Document`, each once, in the order of the file."""
     return list(dict.fromkeys(_problem(details) for details in error.errors(include_url=False)))
 
 
@@ -66,7 +66,7 @@ def _problem(error: ErrorDetails) -> Problem:
     if len(location) >= 3 and location[0] == "repositories" and location[2] == "passphrase":
         return Problem(key_path(location[:3]), _REFERENCE)
     if location[-1:] == ("[key]",):
-        return Problem(key_path(location[:-1]), "a name is made of letters, digits, '-', '_' and '.', 100 at most")
+        return Problem(key_path(location[:-1]), "a name consists of at most 100 letters, digits, '-', '_' and '.'")
     where = key_path(location)
     match error["type"]:
         case "extra_forbidden":
@@ -79,7 +79,7 @@ def _problem(error: ErrorDetails) -> Problem:
             if what.startswith("needs either url or type") and isinstance(error["input"], Mapping):
                 what += _meant(location, error["input"])
         case "string_type":
-            what = "must be a text in quotes"
+            what = "must be text in quotes"
         case "path_type":
             what = "must be the path of a file, in quotes"
         case _:

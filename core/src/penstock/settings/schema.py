@@ -1,4 +1,4 @@
-"""The JSON schema of penstock.toml, with the settings of plugins, for editors and other programs."""
+"""The JSON schema of penstock.toml, including the settings of plugins, for editors and other programs."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _NAMES = {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"}
 
 
 def settings_schema(plugins: Iterable[PluginInfo]) -> dict[str, Any]:
-    """The schema (JSON Schema 2020-12) of a file that uses no other plugins than these."""
+    """The schema (JSON Schema 2020-12) of a file that uses only these plugins."""
     definitions: dict[str, Any] = {}
     known = sorted(plugins, key=lambda plugin: (plugin.kind, plugin.name))
     sinks = [form for one in known if one.kind == "sink" for form in _forms(RepositorySettings, one, definitions)]
@@ -21,7 +21,7 @@ def settings_schema(plugins: Iterable[PluginInfo]) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "penstock.toml",
-        "description": "The settings of Penstock, with those of its plugins.",
+        "description": "The settings of Penstock, including those of its plugins.",
         "type": "object",
         "additionalProperties": False,
         "properties": {
@@ -43,7 +43,7 @@ def _tables(description: str, forms: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _forms(model: type[PluginTable], plugin: PluginInfo, definitions: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    """A table with `type`, and, where the plugin takes URLs, one with `url`, of which any setting may be left out."""
+    """A table with `type`, and, if the plugin takes URLs, one with `url`, which may leave out any setting."""
     own = _moved(model.model_json_schema(), model.__name__, definitions)["properties"]
     theirs = _moved(plugin.settings_schema, f"{plugin.kind}.{plugin.name}", definitions)
     common = {name: value for name, value in own.items() if name not in ("url", "type")}
@@ -70,7 +70,7 @@ def _forms(model: type[PluginTable], plugin: PluginInfo, definitions: dict[str, 
 def _moved(schema: Mapping[str, Any], prefix: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """`schema` with its own definitions moved to `definitions`, where each is kept once.
 
-    Equal definitions of one name are one; others get `prefix` in front.
+    Different definitions of one name get `prefix` in front.
     """
     mine = schema.get("$defs", {})
     names = {name: name if definitions.get(name, body) == body else f"{prefix}.{name}" for name, body in mine.items()}

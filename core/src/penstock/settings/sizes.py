@@ -1,21 +1,27 @@
-"""Amounts of memory, as people write them."""
+"""Amounts of bytes, as people write them."""
 
 import re
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 __all__ = ["SIZE_PATTERN", "parse_size"]
 
-_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-#: The same, as a pattern for the JSON schema.
-SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?([KMG]i?)?B?$"
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([a-z]*)", re.ASCII)
+#: What is accepted, as a pattern for the JSON schema too. pydantic reads more than that: bits, and what follows a size.
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?([KMGTkmgt][Ii]?[Bb]|[KMGTkmgt]|[Bb])?$"
+_SIZE = re.compile(SIZE_PATTERN)
+_BYTES = TypeAdapter(ByteSize)
+_LARGEST = 1 << 62
 
 
 def parse_size(text: str) -> int:
     """Bytes: `128MiB`, `1.5 GiB`, `512MB` (powers of ten), or a bare number of bytes. Raises `ValueError`."""
-    match = _SIZE.fullmatch(text.strip().lower())
-    if match is None or match[2] not in _UNITS:
-        raise ValueError("must be an amount of memory, such as 128MiB or 1GiB")
-    amount = float(match[1]) * _UNITS[match[2]]
-    if amount < 1:
-        raise ValueError("must be more than nothing")
-    return int(amount)
+    text = text.strip()
+    try:
+        size = int(_BYTES.validate_python(text)) if _SIZE.match(text) else -1
+    except ValidationError:
+        size = -1
+    if not 0 <= size <= _LARGEST:
+        raise ValueError("must be a size, such as 128MiB or 1GiB")
+    if size < 1:
+        raise ValueError("must be at least one byte")
+    return size

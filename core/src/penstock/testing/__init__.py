@@ -28,6 +28,13 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
         "penstock.testing.dumping",
         "penstock.testing.kit",
         "penstock.testing.sink_conformance",
+        "penstock.testing.sink_trials",
         "penstock.testing.source_conformance",
+        "penstock.testing.source_dumps",
+        "penstock.testing.source_restores",
+        "penstock.testing.source_secrets",
+        "penstock.testing.source_surroundings",
         "penstock.testing.source_trials",
+        "penstock.testing.source_views",
+        "penstock.testing.traces",
     )

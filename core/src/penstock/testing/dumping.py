@@ -1,13 +1,14 @@
 """Reads dumps and feeds restores as the engine does, and as an unkind engine might."""
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import pytest
 
-from penstock.api import DumpStream, PluginSettings, RestoreTarget, Source, SourceError, StreamSpec
+from penstock.api import DumpStream, PluginSettings, Restore, RestoreTarget, Source, SourceError, StreamSpec
 
 __all__ = [
     "Dumped",
@@ -20,6 +21,7 @@ __all__ = [
     "restore_all",
     "restore_one",
     "within",
+    "write_all",
 ]
 
 T = TypeVar("T")
@@ -29,14 +31,14 @@ Dumped = dict[str, tuple[StreamSpec, bytes]]
 _BLOCK = 64
 
 
-def read_all(stream: DumpStream, sizes: Iterable[int] = ()) -> bytes:
-    """Everything that a stream gives, closed; the first reads ask for `sizes` bytes. Buffers are looked at for harm."""
+def read_all(stream: DumpStream, sizes: Sequence[int] = (1 << 20,)) -> bytes:
+    """Everything that a stream gives, closed; reads ask for `sizes` bytes, over and over. Buffers are watched."""
     data = bytearray()
-    room = bytearray(1 << 20)
-    asked = iter(sizes)
+    room = bytearray(max(sizes) + 1)
+    asked = itertools.cycle(sizes)
     try:
         while True:
-            size = min(next(asked, len(room)), len(room) - 1)
+            size = next(asked)
             room[size] = 0xA5
             with memoryview(room) as whole, whole[:size] as buffer:
                 count = stream.readinto(buffer)
@@ -45,7 +47,10 @@ def read_all(stream: DumpStream, sizes: Iterable[int] = ()) -> bytes:
             if count == 0:
                 break
             data += room[:count]
-        room.append(0)  # raises BufferError while anyone holds on to it
+        try:
+            room.append(0)
+        except BufferError:
+            pytest.fail("readinto keeps the buffer that it was given, which belongs to the caller when it returns")
     except BaseException:
         stream.abort()
         raise
@@ -95,7 +100,7 @@ def restore_all(
     source.check_target([spec for spec, _ in streams], chosen)
     with source.restore([spec for spec, _ in streams], chosen) as restoring:
         for spec, data in streams:
-            restoring.write(spec, blocks_of(data, look))
+            write_all(restoring, spec, blocks_of(data, look))
         restoring.finish()
 
 
@@ -104,8 +109,19 @@ def restore_one(
 ) -> None:
     """A restore of a single stream, from begin to finish; the target is not checked before."""
     with source.restore([spec], target or RestoreTarget()) as restoring:
-        restoring.write(spec, blocks)
+        write_all(restoring, spec, blocks)
         restoring.finish()
+
+
+def write_all(restoring: Restore, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+    """Write one stream, all of which must be taken: the engine knows only at its end that it is whole."""
+    left = iter(blocks)
+    restoring.write(spec, left)
+    if next(left, None) is not None:
+        pytest.fail(
+            f"write() returned before it had taken all blocks of {spec.name}: whether a stream is whole is known at "
+            "the end of the iteration, not at the engine's end marker"
+        )
 
 
 def novel_bytes(first: bytes, second: bytes) -> int:
@@ -124,10 +140,10 @@ def novel_bytes(first: bytes, second: bytes) -> int:
     return count
 
 
-def within(seconds: float, call: Callable[[], T], rescue: Callable[[], object] = lambda: None) -> T:
+def within(seconds: float, doing: str, call: Callable[[], T], rescue: Callable[[], object] = lambda: None) -> T:
     """What `call` gives or raises, in a thread of its own; a failed test when that takes too long.
 
-    `rescue` is called then, for the thread's sake.
+    `doing` names the call, for the message; `rescue` is called then, to end the thread.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -144,7 +160,7 @@ def within(seconds: float, call: Callable[[], T], rescue: Callable[[], object] =
     if thread.is_alive():
         with contextlib.suppress(Exception):
             rescue()
-        pytest.fail(f"nothing happened for {seconds:g} seconds")
+        pytest.fail(f"{doing} took more than {seconds:g} seconds: every wait has a deadline")
     if errors:
         raise errors[0]
     return results[0]

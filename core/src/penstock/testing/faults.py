@@ -13,12 +13,13 @@ Calls are counted for each fault on its own, over all threads, from 1.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
-from penstock.api import Capability, ObjectInfo, Sink, SinkError, SinkUnreachable
+from penstock.api import ObjectInfo, Sink, SinkError, SinkUnreachable
+from penstock.workspace.sinks.forwarding import ForwardingSink
 
 __all__ = ["Delay", "Die", "Died", "Fail", "Fault", "FaultySink", "FlipBit", "Method", "Truncate"]
 
@@ -91,8 +92,8 @@ class Die(Fault):
     after_puts: int = 0
 
 
-class FaultySink(Sink):
-    """Passes everything to `inner`, but for what its faults strike. Behaves under the name and abilities of `inner`.
+class FaultySink(ForwardingSink):
+    """Forwards everything to `inner`, except for calls that its faults strike. `close` is never struck.
 
     `calls` records every call that began, as (method, key).
     """
@@ -100,30 +101,13 @@ class FaultySink(Sink):
     name = "faulty"
 
     def __init__(self, inner: Sink, *faults: Fault) -> None:
-        super().__init__(inner.settings)
-        self.inner = inner
+        super().__init__(inner)
         self.calls: list[tuple[str, str]] = []
-        # A class variable by contract; an instance stands in for another sink here.
-        vars(self).update(name=inner.name)
         self._lock = threading.Lock()
         self._faults = list(faults)
         self._counts = [0] * len(faults)
         self._puts = 0
         self._dead = False
-
-    def capabilities(self) -> frozenset[Capability]:
-        """What `inner` can do."""
-        return self.inner.capabilities()
-
-    @property
-    def connections(self) -> int:
-        """As many as `inner` wants."""
-        return self.inner.connections
-
-    @property
-    def location(self) -> str:
-        """Where `inner` is."""
-        return self.inner.location
 
     def add(self, fault: Fault) -> None:
         """Let one more fault strike, counting from here."""
@@ -170,20 +154,16 @@ class FaultySink(Sink):
         self.inner.delete(key)
         _end(key, struck)
 
-    @property
-    def retention(self) -> timedelta | None:
-        """That of `inner`."""
-        return self.inner.retention
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Delete one by one, unless struck."""
+        for key in keys:
+            self.delete(key)
 
     def retain(self, key: str, until: datetime) -> None:
         """Lengthen the lock, unless struck."""
         struck = self._begin("retain", key)
         self.inner.retain(key, until)
         _end(key, struck)
-
-    def close(self) -> None:
-        """Close `inner`; never struck, so that a test can clean up."""
-        self.inner.close()
 
     def _begin(self, method: Method, key: str) -> tuple[Fault, ...]:
         """Count the call, raise or wait what comes before it, and give the faults that strike it."""

@@ -4,6 +4,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -39,7 +40,7 @@ class MemorySink(Sink):
     """
 
     name = "memory"
-    Settings = MemorySettings
+    Settings: ClassVar[type[PluginSettings]] = MemorySettings
     possible_capabilities = frozenset({Capability.CONDITIONAL_PUT, Capability.OBJECT_LOCK})
 
     def __init__(self, settings: PluginSettings | None = None) -> None:
@@ -66,7 +67,7 @@ class MemorySink(Sink):
         kept = (bytes(data), datetime.now(UTC))
         with self._lock:
             if if_absent and key in self._objects:
-                raise ObjectExists(key, "an object is there already")
+                raise ObjectExists(key, "the object exists already")
             self._refuse_locked(key)
             self._objects[key] = kept
             if self._retention is not None:
@@ -87,7 +88,7 @@ class MemorySink(Sink):
         return ObjectInfo(key, len(data), when)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """What there is at the first step of the iteration."""
+        """All objects as of the first step of the iteration."""
         validate_prefix(prefix)
         with self._lock:
             found = [ObjectInfo(key, len(data), when) for key, (data, when) in self._objects.items()]
@@ -117,7 +118,7 @@ class MemorySink(Sink):
             return dict(self._locks)
 
     def close(self) -> None:
-        """There is nothing to let go."""
+        """Do nothing: there is no connection."""
 
     def contents(self) -> dict[str, bytes]:
         """All objects, as a copy: for a test to look at, or to compare with later."""

@@ -91,7 +91,7 @@ class SyntheticSource(Source):
     def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
         """Refuse options, and streams of another source."""
         if target.options:
-            raise UsageError(f"the synthetic source has no option {', '.join(target.options)}")
+            raise UsageError(f"unknown option {', '.join(target.options)} for a restore into the synthetic source")
         for spec in streams:
             Recipe.of(spec)
 
@@ -153,7 +153,7 @@ class _SyntheticStream(DumpStream):
             return
         self._closed = True
         if self._fails:
-            raise DumpFailed(f"{self._name}: broke off after {self._done} bytes, as it was told to")
+            raise DumpFailed(f"{self._name}: broke off after {self._done} bytes, as fail_after asks")
         if not self._ended and self._done < self._end:
             raise DumpFailed(f"{self._name}: closed before its end")
 

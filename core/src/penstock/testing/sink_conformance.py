@@ -1,7 +1,7 @@
 # ruff: noqa: D102 - the names of the tests are what they promise
 """What every sink must do, as tests.
 
-The author of a sink writes one fixture:
+The author of a sink writes one fixture, and two more for a sink over a network:
 
     class TestMySink(SinkConformance):
         @pytest.fixture
@@ -10,29 +10,48 @@ The author of a sink writes one fixture:
             yield sink
             sink.close()
 
+        @pytest.fixture
+        def silent(self, silent_port: int) -> Sink:
+            return MySink(f"http://127.0.0.1:{silent_port}", deadline=2)
+
+        @pytest.fixture
+        def refusing(self, closed_port: int) -> Sink:
+            return MySink(f"http://127.0.0.1:{closed_port}", deadline=300)
+
 The tests are adversarial: they look for what storage is known to get wrong. A subclass may add tests, but not replace
-one, unless it says why with `deviates`; its documentation should then say so too.
+one, unless it says why with `deviates`; its documentation should then say so too. What does not apply to a sink, or
+costs it too much, it says with `NotApplicable`; that is a skip by name.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import ClassVar
 
 import pytest
 
-from penstock.api import Capability, ObjectExists, ObjectMissing, Sink, SinkError
+from penstock.api import Capability, Interrupted, ObjectExists, ObjectMissing, Sink, SinkError, StopToken
+from penstock.testing import sink_trials as trials
 from penstock.testing.keys import INVALID_KEYS, ODD_KEYS
-from penstock.testing.kit import ConformanceKit, deviates
+from penstock.testing.kit import ConformanceKit, NotApplicable, applicable, deviates
 
-__all__ = ["SinkConformance", "deviates"]
+__all__ = ["NotApplicable", "SinkConformance", "deviates"]
 
 _BIG = 17 * 1024 * 1024  # over the part sizes and buffers of common SDKs: 5, 8 and 16 MiB
 
 
 class SinkConformance(ConformanceKit):
     """The tests; see the module. `sibling` may be overridden with another instance on the same storage."""
+
+    #: How many objects of 0 bytes a listing is tried with. More than services and SDKs are known to stop at: 1,000 and
+    #: 5,000. Where that costs too much, a class says how many it can afford, and why, or gives a `NotApplicable`.
+    many_objects: ClassVar[int | NotApplicable] = 5_100
+    #: Seconds that a call may take which should end at once, or with a deadline of a few seconds, on a busy machine.
+    patience: ClassVar[float] = 30
 
     @pytest.fixture
     def sink(self) -> Iterator[Sink]:
@@ -43,6 +62,27 @@ class SinkConformance(ConformanceKit):
     def sibling(self, sink: Sink) -> Sink:
         """Another instance on the same storage, as another host would have. `sink` itself, unless overridden."""
         return sink
+
+    @pytest.fixture
+    def silent_port(self) -> Iterator[int]:
+        """The port of a server on 127.0.0.1 that takes connections and never answers."""
+        with trials.server_that_never_answers() as port:
+            yield port
+
+    @pytest.fixture
+    def closed_port(self) -> int:
+        """A port of 127.0.0.1 that refuses connections."""
+        return trials.closed_port()
+
+    @pytest.fixture
+    def silent(self) -> Sink | NotApplicable:
+        """A sink at `silent_port`, with a deadline of a second or two. To be overridden where there is a network."""
+        return NotApplicable("no fixture `silent`: the sink has no network in between")
+
+    @pytest.fixture
+    def refusing(self) -> Sink | NotApplicable:
+        """A sink at `closed_port`, with a deadline of minutes. To be overridden where there is a network."""
+        return NotApplicable("no fixture `refusing`: the sink has no network in between")
 
     @pytest.mark.parametrize("size", [0, 1, 4095, 1024 * 1024 + 1, _BIG])
     def test_what_is_put_is_got(self, sink: Sink, size: int) -> None:
@@ -73,7 +113,7 @@ class SinkConformance(ConformanceKit):
         buffer.clear()
         assert sink.get("b") == b"other!"
 
-    def test_ranges_give_what_there_is(self, sink: Sink) -> None:
+    def test_ranges_give_the_bytes_that_exist(self, sink: Sink) -> None:
         data = os.urandom(1000)
         sink.put("a", data)
         for start in (0, 1, 500, 999, 1000, 1001, 10**12):
@@ -92,7 +132,7 @@ class SinkConformance(ConformanceKit):
         for start, length in ((0, 10), (5 * 2**20 - 3, 9), (1, _BIG - 2), (_BIG - 3, 100), (2**20, 8 * 2**20 + 1)):
             assert sink.get("a", start=start, length=length) == data[start : start + length], (start, length)
 
-    def test_a_missing_object_is_said_with_its_key(self, sink: Sink) -> None:
+    def test_a_missing_object_is_reported_with_its_key(self, sink: Sink) -> None:
         sink.put("packs/00/here", b"x")
         calls: dict[str, Callable[[str], object]] = {
             "get": sink.get,
@@ -159,8 +199,11 @@ class SinkConformance(ConformanceKit):
             count = 0
             while not (done.is_set() and count):
                 data = sibling.get("a")
-                assert data in versions, f"{len(data)} bytes that nobody put"
-                assert sibling.stat("a").size in {len(version) for version in versions}
+                assert data in versions, (
+                    f"a reader got {len(data)} bytes that nobody put, while the object was replaced"
+                )
+                size = sibling.stat("a").size
+                assert size in {len(version) for version in versions}, f"stat gave {size}, the size of no version"
                 count += 1
             return count
 
@@ -182,17 +225,49 @@ class SinkConformance(ConformanceKit):
             found = [(info.key, info.size) for info in sink.list(prefix)]
             assert sorted(found) == sorted(item for item in objects.items() if item[0].startswith(prefix)), prefix
 
-    def test_a_listing_of_over_a_thousand_objects_gives_each_once(self, sink: Sink) -> None:
-        keys = [f"packs/{number % 7:02x}/{number:04}" for number in range(1100)]
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda key: sink.put(key, b"x"), keys))
-        assert sorted(info.key for info in sink.list("packs/")) == sorted(keys)
+    def test_an_object_that_is_put_if_absent_is_seen_whole_or_not_at_all(self, sink: Sink, sibling: Sink) -> None:
+        data = os.urandom(200_000)
+        for turn in range(20):
+            key = f"grants/{turn}"
+            with trials.watched(partial(trials.wrong_sizes, sibling, key, data)) as wrong:
+                sink.put(key, data, if_absent=True)
+            assert not wrong, f"{', '.join(sorted(wrong))}: write it aside, then link it into its place"
+
+    def test_a_listing_shows_no_unfinished_upload(self, sink: Sink, sibling: Sink) -> None:
+        keys = {f"packs/0{turn}/a" for turn in range(6)}
+        data = os.urandom(3_000_000)
+
+        def strange() -> Iterator[str]:
+            for info in sibling.list():
+                if info.key not in keys:
+                    yield f"a listing shows {info.key}, which nobody put: an unfinished upload?"
+                elif info.size != len(data):
+                    yield f"a listing shows {info.key} with {info.size} of {len(data)} bytes"
+
+        with trials.watched(strange) as wrong:
+            for key in sorted(keys):
+                sink.put(key, data, if_absent=True)
+        assert not wrong, ", ".join(sorted(wrong))
+
+    def test_a_listing_of_thousands_of_objects_gives_each_once(self, sink: Sink) -> None:
+        many = applicable(self.many_objects)
+        keys = [f"packs/{number % 7:02x}/{number:05}" for number in range(many)]
+        with ThreadPoolExecutor(sink.connections) as pool:
+            list(pool.map(lambda key: sink.put(key, b""), keys))
+        listed = [info.key for info in sink.list("packs/")]
+        missing, more = set(keys) - set(listed), len(listed) - len(set(listed))
+        assert not missing, f"a listing of {many} objects ended after {len(listed)}: {len(missing)} are missing"
+        assert not more, f"a listing of {many} objects gave {more} of them twice"
         third = sorted(key for key in keys if key.startswith("packs/03"))
         assert sorted(info.key for info in sink.list("packs/03")) == third
         # Prune deletes while it lists.
-        for info in sink.list("packs/"):
+        for info in sink.list("packs/03"):
             sink.delete(info.key)
-        assert list(sink.list()) == []
+        gone = keys[:1_001]  # one more than services take at once
+        sink.delete_many(gone)
+        kept, left = set(keys) - set(gone) - set(third), {info.key for info in sink.list()}
+        assert not left - kept, f"{len(left - kept)} of {len(gone)} deleted objects are still listed"
+        assert not kept - left, f"{len(kept - left)} objects are gone that nobody deleted"
 
     def test_an_empty_sink_lists_nothing(self, sink: Sink) -> None:
         assert list(sink.list()) == []
@@ -238,6 +313,16 @@ class SinkConformance(ConformanceKit):
             list(pool.map(sink.delete, ["a/bc"] * 8))
         assert [info.key for info in sink.list()] == ["a/c"]
 
+    def test_many_are_deleted_at_once_and_nothing_else(self, sink: Sink) -> None:
+        keys = [f"packs/00/{number}" for number in range(20)]
+        for key in [*keys, "packs/00/20", "packs/0"]:
+            sink.put(key, b"x")
+        sink.delete_many(key for key in [*keys, "packs/00/gone", *keys[3:5]])
+        assert sorted(info.key for info in sink.list()) == ["packs/0", "packs/00/20"]
+        sink.delete_many([])
+        with pytest.raises(SinkError):
+            sink.delete_many(["../out"])
+
     def test_threads_do_not_disturb_each_other(self, sink: Sink) -> None:
         def work(number: int) -> None:
             for turn in range(8):
@@ -269,10 +354,69 @@ class SinkConformance(ConformanceKit):
         with pytest.raises(ObjectMissing):
             sink.retain("packs/00/gone", later)
 
+    def test_what_it_can_do_is_among_what_its_class_may_be_able_to(self, sink: Sink) -> None:
+        found, possible = sink.capabilities(), sink.possible_capabilities
+        more = sorted(found - possible)
+        assert not more, f"capabilities() gives {', '.join(more)}, which possible_capabilities does not have"
+        assert sink.capabilities() == found, "capabilities() gives something else when it is asked again"
+
+    def test_it_says_how_many_requests_at_once_are_worthwhile(self, sink: Sink) -> None:
+        count = sink.connections
+        assert isinstance(count, int), f"connections is {count!r}, not a number"
+        assert count >= 1, f"connections is {count}: pools of the core would have no thread"
+
+    def test_a_preflight_passes_and_leaves_nothing(self, sink: Sink) -> None:
+        sink.preflight()
+        left = [info.key for info in sink.list()]
+        assert not left, f"the preflight left {', '.join(left)}, which a listing shows"
+        sink.put("a", b"x")
+        sink.preflight()
+
     def test_it_says_where_it_is(self, sink: Sink) -> None:
         assert isinstance(sink.location, str)
         assert sink.location
         assert "\n" not in sink.location
+
+    def test_it_shows_no_secret(self, sink: Sink) -> None:
+        sink.put("a", b"x")
+        shown = trials.revealed(sink, sink.location, repr(sink), repr(sink.settings), repr(vars(sink)))
+        assert not shown, f"location, repr or what repr shows of the instance holds the secret {', '.join(shown)}"
+
+    def test_secrets_are_settings_that_say_where_they_are_found(self, sink: Sink) -> None:
+        plain = trials.plain_secrets(type(sink.settings))
+        assert not plain, f"kept as text: {', '.join(plain)}. A secret is a field of type SecretRef"
+
+    def test_a_url_with_a_password_is_refused_and_not_repeated(self, sink: Sink) -> None:
+        wrong = trials.refuses_passwords(type(sink))
+        assert not wrong, "; ".join(wrong)
+
+    def test_a_service_that_never_answers_is_given_up_by_the_deadline(self, silent: Sink | NotApplicable) -> None:
+        calls = trials.calls_of(applicable(silent))
+        wrong = trials.wrong_errors(trials.outcomes(calls, self.patience))
+        assert not wrong, "; ".join(wrong)
+
+    def test_closing_does_not_wait_for_a_request_that_hangs(self, silent: Sink | NotApplicable) -> None:
+        sink = applicable(silent)
+        hanging = threading.Thread(target=trials.outcomes, args=({"get": lambda: sink.get("a")}, 60), daemon=True)
+        hanging.start()
+        hanging.join(0.2)
+        assert trials.outcomes({"close": sink.close}, self.patience) == {"close": None}
+
+    def test_a_stop_ends_the_waits_between_attempts(self, refusing: Sink | NotApplicable) -> None:
+        sink = applicable(refusing)
+        sink.stop, sink.report = stop, heard = StopToken(), trials.Heard()
+        ended: dict[str, BaseException | str | None] = {}
+        call = {"get": lambda: sink.get("a")}
+        thread = threading.Thread(target=lambda: ended.update(trials.outcomes(call, 2 * self.patience)), daemon=True)
+        thread.start()
+        latest = time.monotonic() + self.patience
+        while thread.is_alive() and not heard.retried.wait(0.05):
+            assert time.monotonic() < latest, "it goes on trying, and tells `report` of no retry"
+        stop.stop()
+        thread.join(self.patience)
+        assert not thread.is_alive(), "a wait between two attempts outlives the token `stop`"
+        end = ended["get"]
+        assert isinstance(end, (Interrupted, SinkError)), f"after a stop, get ended with {end!r}"
 
     def test_it_may_be_closed_twice(self, sink: Sink) -> None:
         sink.put("a", b"x")

@@ -1,7 +1,7 @@
 """What the author of a source writes for the kit: a database, places to restore to, and ways to look at both."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class ChildProgram:
     """The program that a source dumps with.
 
     `probes` are arguments that make a call of it a mere question, such as `--version`: stand-ins answer those as the
-    program does. `unmarked`, where it is given, says why the end of its output cannot be told from a beginning.
+    program does. `unmarked`, where it is given, says why a complete output cannot be told from one that breaks off.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class ChildProgram:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """How much two dumps of unchanged data may differ: bytes of the second that are in no 64-byte block of the first.
+    """How much two dumps of unchanged data may differ: bytes of either that are in no 64-byte block of the other.
 
     `reason` names what it is. A few blocks of a time stamp are fine; what grows with the data would not deduplicate.
     """
@@ -50,14 +50,16 @@ class SourceLab(ABC):
     """One seeded database, and the source under test on it.
 
     The seed has what the engine is known to get wrong. Its largest stream (as `StreamSpec.size_estimate` says, or the
-    first) has some 100 KB at least, since dumps break off after 50,000 bytes of it; more only takes time. What the lab
-    opens itself, it closes again before a method returns.
+    first) has at least 100 KB, because dumps break off after 50,000 bytes of it; more only takes time. Most of the seed
+    can be compressed. What the lab opens itself, it closes again before a method returns.
     """
 
     #: How much two dumps of the same content may differ in each stream; None: not at all.
     differences: Differences | None = None
-    #: None: the restore of a stream that fails leaves the target as it was before; else why it cannot.
+    #: None: a restore that fails leaves the target as it was; otherwise why it cannot.
     undoes: NotApplicable | None = None
+    #: None: a restore whose `finish` was not called leaves the target as it was; otherwise why it cannot.
+    unfinished: NotApplicable | None = None
 
     @property
     @abstractmethod
@@ -67,7 +69,7 @@ class SourceLab(ABC):
     @property
     @abstractmethod
     def secrets(self) -> tuple[str, ...] | NotApplicable:
-        """The texts of the secrets that `source` uses, and that must show nowhere."""
+        """The texts of the secrets that `source` uses, none of which may show anywhere."""
 
     @property
     @abstractmethod
@@ -85,13 +87,42 @@ class SourceLab(ABC):
     def unreachable(self) -> Source:
         """The source under test with the settings, and secrets, of a server that is not there."""
 
+    def silent(self, host: str, port: int) -> Source | NotApplicable:
+        """The source under test with a server that takes connections and never answers; with short deadlines.
+
+        Not applicable to a database without a server.
+        """
+        raise NotImplementedError(
+            "the lab has a method silent(host, port), which gives the source with its server there, "
+            "or NotApplicable where a database has no server"
+        )
+
     @abstractmethod
     def content(self) -> object:
         """All that the database holds, as values that compare: found without the source."""
 
     @abstractmethod
     def change(self) -> None:
-        """Change the content, as a writer would; may be called during a dump."""
+        """Change a little of the content, such as a row, as a writer would.
+
+        May be called during a dump, in another thread. Where the engine locks writers out, it waits or raises.
+        """
+
+    @property
+    def change_command(self) -> tuple[str, ...] | NotApplicable:
+        """A command that changes the content as `change` does, from a process of its own.
+
+        Not applicable where `change` has another process do it anyway, as the client of a server does. An engine that
+        runs inside this process shares its locks with everything else in here, which shows nothing about others.
+        """
+        raise NotImplementedError(
+            "the lab of a CONSISTENT source has a property change_command: what changes the data from another process, "
+            "or NotApplicable where the change is made by a server"
+        )
+
+    def rows(self) -> Mapping[str, int] | NotApplicable:
+        """How many rows the database has, found without the source: by the names that the inventory uses."""
+        return NotApplicable("the lab counts no rows")
 
     @abstractmethod
     def target(self) -> Target:

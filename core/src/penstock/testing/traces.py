@@ -41,6 +41,11 @@ class Traces:
         self._seen.update(found)
         return len(found)
 
+    def check(self, after: str) -> None:
+        """Fail where something is left; `after` says of what, for the message."""
+        left = self.left()
+        assert not left, f"{after} leaves behind: {', '.join(left)}"
+
     def left(self) -> list[str]:
         """What is there now and was not before, named: nothing, if all is well."""
         self.look()
@@ -56,12 +61,11 @@ class Traces:
         return alive + [f"descriptor {number} ({what})" for number, what in opened.items()]
 
 
-def command_lines() -> Iterator[bytes]:
-    """The command line of every process on this host that can be read."""
-    for folder in _PROC.iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError):
-                yield (folder / "cmdline").read_bytes()
+def command_lines() -> Iterator[str]:
+    """The command line of every process below this one; others are none of our business, and may hold any secret."""
+    for pid in _descendants():
+        with suppress(OSError):
+            yield (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def _descriptors() -> dict[int, str]:

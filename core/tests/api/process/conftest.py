@@ -21,5 +21,7 @@ def strays() -> Iterator[list[int]]:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes is not waited for; what comes may take its time on a busy machine."""
     monkeypatch.setattr(child_module, "LEFT_BEHIND_SECONDS", 0.3)
+    monkeypatch.setattr(child_module, "DRAIN_SECONDS", 30.0)

@@ -6,6 +6,13 @@ import pytest
 from core.tests.api.process.children import FLED, FORK, IN_GROUP, NAME, is_alive, python, read_all, wait_until
 
 from penstock.api import ChildInput, ChildOutput, DumpFailed, RestoreFailed, run_child
+from penstock.api.process import child as child_module
+
+
+@pytest.fixture(autouse=True)
+def short(limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here somebody holds stderr for ever."""
+    monkeypatch.setattr(child_module, "DRAIN_SECONDS", 1.0)
 
 
 def test_grandchildren_die_with_the_group() -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from core.tests.api.process.children import NAME, is_alive, is_there, python, read_all, wait_until
@@ -101,10 +102,11 @@ def test_a_lost_exit_status_is_a_failure() -> None:
 
 
 def test_silence_is_a_stall() -> None:
-    stream = ChildOutput(["sh", "-c", "printf some; echo waiting >&2; exec sleep 600"], name=NAME, stall_timeout=2)
+    stream = ChildOutput(["sh", "-c", "echo waiting >&2; printf some; exec sleep 600"], name=NAME, stall_timeout=60)
     buffer = memoryview(bytearray(99))
     assert stream.readinto(buffer) == 4
-    with pytest.raises(DumpStalled, match="wrote nothing for 2 seconds") as caught:
+    stream._stall_timeout = 0.3  # only now: what does come may take its time
+    with pytest.raises(DumpStalled, match=r"wrote nothing for 0\.3 seconds") as caught:
         stream.readinto(buffer)
     assert caught.value.details == ("waiting",)
     assert not is_there(stream._child.pid)
@@ -121,7 +123,8 @@ def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch)
     assert not is_there(stream._child.pid)
 
 
-def test_a_child_may_use_its_grace_to_say_goodbye() -> None:
+def test_a_child_may_use_its_grace_to_say_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "GRACE_SECONDS", 60.0)
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit('query cancelled'))\n"
@@ -142,19 +145,21 @@ def test_a_stopped_child_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_there(stream._child.pid)
 
 
-def test_time_in_which_nobody_reads_does_not_count_as_a_stall() -> None:
-    stream = ChildOutput(["head", "-c", str(3 << 20), "/dev/zero"], name=NAME, stall_timeout=2)
+def test_time_in_which_nobody_reads_does_not_count_as_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = ChildOutput(["head", "-c", str(3 << 20), "/dev/zero"], name=NAME, stall_timeout=60)
     buffer = memoryview(bytearray(4096))
     assert stream.readinto(buffer) == 4096
-    time.sleep(2.2)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600, sleep=time.sleep)
+    monkeypatch.setattr(child_module, "time", later)
     assert len(read_all(stream)) == (3 << 20) - 4096
     stream.close()
 
 
 def test_a_child_that_ends_its_output_but_never_exits_is_a_stall() -> None:
-    stream = ChildOutput(["sh", "-c", "exec >&-; exec sleep 600"], name=NAME, stall_timeout=2)
+    stream = ChildOutput(["sh", "-c", "exec >&-; exec sleep 600"], name=NAME, stall_timeout=60)
     assert read_all(stream) == b""
-    with pytest.raises(DumpStalled, match="wrote all its output but did not exit within 2 seconds"):
+    stream._stall_timeout = 0.3
+    with pytest.raises(DumpStalled, match=r"wrote all its output but did not exit within 0\.3 seconds"):
         stream.close()
     assert not is_there(stream._child.pid)
 
@@ -222,12 +227,18 @@ def test_abort_from_another_thread_ends_a_waiting_read() -> None:
     assert [error.message for error in caught] == ["dump of shop was stopped before its end"]
 
 
-def test_an_interruption_while_waiting_for_the_exit_leaves_no_child() -> None:
+def test_an_interruption_while_waiting_for_the_exit_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = ChildOutput(["sh", "-c", "exec >&-; exec sleep 600"], name=NAME)
     read_all(stream)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    wait = stream._child.wait_for_end
+
+    def interrupted(timeout: float | None) -> bool:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)  # the wait itself, and not before it
+        return wait(timeout)
+
+    monkeypatch.setattr(stream._child, "wait_for_end", interrupted)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(KeyboardInterrupt):
             stream.close()
     finally:

@@ -1,4 +1,4 @@
-"""What an operator may say of a restore."""
+"""The options that an operator may give a restore."""
 
 from penstock.api import RestoreOptions as Options
 
@@ -6,9 +6,9 @@ __all__ = ["RestoreOptions"]
 
 
 class RestoreOptions(Options):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
+    """The words of `RestoreTarget.options`, with their defaults."""
 
     engine = "Redis"
 
-    #: This host's address, as the target can reach it; else the connection's own.
+    #: An address of this host that the target can reach; left out, that of the connection.
     address: str | None = None

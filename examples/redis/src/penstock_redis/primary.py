@@ -12,36 +12,75 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from penstock.api import RestoreFailed
+from penstock.api import NEVER, RestoreFailed, StopToken
 from penstock_redis.resp import Connection, read_request
 
-__all__ = ["replicate"]
+__all__ = ["Transfer", "transfer"]
 
 _MAGIC = b"REDIS"
 _HANDSHAKE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 
 
-def replicate(
-    server: Connection, name: str, blocks: Iterable[memoryview], *, address: str | None, timeout: float
-) -> None:
-    """Give the file to the server, and return when it has loaded it. Raises `RestoreFailed`.
+class Transfer:
+    """One RDB file on its way to a server, which loads it when it has seen the mark that `finish` sends."""
 
-    Whatever fails, `blocks` included, before the file is complete leaves the server's data as it was.
+    def __init__(self, server: Connection, link: socket.socket, timeout: float, stop: StopToken) -> None:
+        self._server = server
+        self._link = link
+        self._timeout = timeout
+        self._stop = stop
+        self._mark = secrets.token_hex(20).encode()
+
+    def send(self, blocks: Iterable[memoryview]) -> None:
+        """Send the file. Raises `RestoreFailed`."""
+        with self._translated():
+            self._link.settimeout(self._timeout)
+            replication = secrets.token_hex(20).encode()
+            self._link.sendall(b"+FULLRESYNC %b 0\r\n$EOF:%b\r\n" % (replication, self._mark))
+        for block in _beginning_as_a_file_does(blocks):
+            with self._translated():
+                self._link.sendall(block)
+
+    def finish(self) -> None:
+        """Return when the server has loaded the file and, where it saves at all, saved it. Raises `RestoreFailed`."""
+        with self._translated():
+            self._link.sendall(self._mark)
+        deadline = time.monotonic() + self._timeout
+        while self._server.info().get("master_link_status") != "up":
+            self._stop.check()
+            # It says how far it is, every second. What it says does not matter, that it goes away does.
+            ready, _, _ = select.select([self._link], [], [], _POLL_SECONDS)
+            if (ready and not self._link.recv(65_536)) or time.monotonic() > deadline:
+                raise RestoreFailed(f"{self._server.location} did not load the file", hint="See the server's log.")
+        if self._server.setting("save"):
+            self._server.command("SAVE")  # what is reported as restored is on the disk
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise RestoreFailed(f"{self._server.location} stopped taking the file: {reason}") from error
+
+
+@contextmanager
+def transfer(server: Connection, *, address: str | None, timeout: float, stop: StopToken = NEVER) -> Iterator[Transfer]:
+    """Let the server synchronise from this process during the block; `timeout` is how long it may make no step.
+
+    Leaving the block before `Transfer.finish` has returned leaves the server's data as it was. Raises `RestoreFailed`.
     """
     host = address or server.own_address
     family = socket.AF_INET6 if ":" in server.own_address else socket.AF_INET
     # On all addresses only where it is not known which of them is meant.
     with socket.create_server(("" if address else host, 0), family=family) as listener:
         port = listener.getsockname()[1]
-        with _replica_of(server, host, port) as token, _accepted(listener, server.peer_address, token) as link:
-            try:
-                _send(link, blocks)
-            except OSError as error:
-                raise RestoreFailed(f"{server.location} stopped taking {name}: {error.strerror or error}") from error
-            _wait_until_loaded(server, link, name, timeout)
-    if server.setting("save"):
-        server.command("SAVE")  # what is reported as restored is on the disk
+        with (
+            _replica_of(server, host, port) as token,
+            _accepted(listener, server.peer_address, token, stop) as link,
+        ):
+            yield Transfer(server, link, timeout, stop)
 
 
 @contextmanager
@@ -59,31 +98,31 @@ def _replica_of(server: Connection, host: str, port: int) -> Iterator[str]:
 
 
 @contextmanager
-def _accepted(listener: socket.socket, peer: str, token: str) -> Iterator[socket.socket]:
+def _accepted(listener: socket.socket, peer: str, token: str, stop: StopToken) -> Iterator[socket.socket]:
     """The server's connection, which has asked for a full synchronisation. Strangers are turned away."""
     deadline = time.monotonic() + _HANDSHAKE_SECONDS
-    while (left := deadline - time.monotonic()) > 0:
-        listener.settimeout(left)
+    while time.monotonic() < deadline:
+        stop.check()
+        listener.settimeout(_POLL_SECONDS)
         try:
             link, (address, *_) = listener.accept()
         except TimeoutError:
-            break
+            continue
         with link:
             link.settimeout(_HANDSHAKE_SECONDS)
-            with suppress(OSError, ValueError):
-                if address == peer and _shakes_hands(link, token):
-                    yield link
-                    return
+            if address == peer and _shakes_hands(link, token):
+                yield link
+                return
     raise RestoreFailed(
         f"the server did not connect to this host within {_HANDSHAKE_SECONDS:g} seconds",
-        hint="it must be able to reach this host: name an address that it can, with the option address=…",
+        hint="Name an address of this host that the server can reach, with the option address=….",
     )
 
 
 def _shakes_hands(link: socket.socket, token: str) -> bool:
     """Answer as a primary does, until PSYNC; whether that came from somebody who knows the token."""
     known = False
-    with link.makefile("rb") as stream:
+    with suppress(OSError, ValueError), link.makefile("rb") as stream:
         while words := read_request(stream):
             match words[0].upper():
                 case b"PING":
@@ -100,17 +139,8 @@ def _shakes_hands(link: socket.socket, token: str) -> bool:
     return False
 
 
-def _send(link: socket.socket, blocks: Iterable[memoryview]) -> None:
-    mark = secrets.token_hex(20).encode()
-    link.settimeout(None)
-    link.sendall(b"+FULLRESYNC %b 0\r\n$EOF:%b\r\n" % (secrets.token_hex(20).encode(), mark))
-    for block in _beginning_as_a_file_does(blocks):
-        link.sendall(block)
-    link.sendall(mark)
-
-
 def _beginning_as_a_file_does(blocks: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
-    """The blocks, unless they are no RDB file: a server ends itself when it cannot read what its primary sent."""
+    """The blocks of an RDB file; others are refused, since a server that cannot read what its primary sent exits."""
     start = b""
     for block in blocks:
         if len(start) >= len(_MAGIC):
@@ -122,13 +152,4 @@ def _beginning_as_a_file_does(blocks: Iterable[memoryview]) -> Iterator[bytes | 
                 break
             yield start
     if not start.startswith(_MAGIC):
-        raise RestoreFailed("the stream is no RDB file")
-
-
-def _wait_until_loaded(server: Connection, link: socket.socket, name: str, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while server.info().get("master_link_status") != "up":
-        # It says how far it is, every second. What it says does not matter, that it goes away does.
-        ready, _, _ = select.select([link], [], [], _POLL_SECONDS)
-        if (ready and not link.recv(65_536)) or time.monotonic() > deadline:
-            raise RestoreFailed(f"{server.location} did not load {name}", hint="its log says why")
+        raise RestoreFailed("the stream is not an RDB file")

@@ -63,7 +63,7 @@ class RdbStream(DumpStream):
         self._child.abort()
 
     def _judge(self) -> None:
-        # 0xFF is no hexadecimal digit: nothing else has it in this place.
+        # 0xFF is not a hexadecimal digit: nothing but an RDB file has it in this place.
         if self._held[-_END:][:1] != b"\xff" and _MARK.search(self._held):
             del self._held[-40:]
         self._whole = self._start == _MAGIC and self._held[-_END:][:1] == b"\xff"

@@ -1,4 +1,7 @@
-"""Redis's protocol (RESP2, https://redis.io/docs/latest/develop/reference/protocol-spec/), as far as is needed here."""
+"""As much of Redis's protocol as is needed here.
+
+RESP2, https://redis.io/docs/latest/develop/reference/protocol-spec/
+"""
 
 import socket
 from collections.abc import Iterator

@@ -40,7 +40,7 @@ def settings_from_url(url: str) -> dict[str, Any]:
     if ":" in credentials or "password" in parts.query:
         raise UsageError(
             "the URL holds a password, which everyone on this host could read",
-            hint='write it into the settings: password = { env = "NAME" }, { file = "…" } or { command = ["…"] }',
+            hint='Write it into the settings: password = { env = "NAME" }, { file = "…" } or { command = ["…"] }.',
         )
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise UsageError("a redis URL names a user, a host and a port: all databases of a server are dumped at once")

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from penstock.api import (
@@ -24,7 +25,7 @@ from penstock.api import (
     run_child,
 )
 from penstock_redis.options import RestoreOptions
-from penstock_redis.primary import replicate
+from penstock_redis.primary import Transfer, transfer
 from penstock_redis.rdb import RdbStream
 from penstock_redis.resp import Connection
 from penstock_redis.settings import RedisSettings, settings_from_url
@@ -33,13 +34,14 @@ __all__ = ["FORMAT", "RedisSource"]
 
 FORMAT = "rdb"
 _PROBE_SECONDS = 30.0
+_CONSISTENCY = "one moment: that at which the server forks to write the file"
 
 
 class RedisSource(Source):
     """Dumps a Redis server as one RDB file, and restores it by full synchronisation, as a replica gets its data.
 
-    The option `address` of a restore is this host's address as the server can reach it; left out, it is the one that
-    the connection to the server has.
+    The option `address` of a restore is an address of this host that the server can reach; left out, it is that of the
+    connection to the server.
     """
 
     name: ClassVar[str] = "redis"
@@ -63,7 +65,7 @@ class RedisSource(Source):
     def inspect(self) -> Inspection:
         """Ask redis-cli for its version and the server for the rest."""
         # The cheapest question first: without a client nothing else matters.
-        answer = run_child([self._client, "--version"], name="redis-cli", timeout=_PROBE_SECONDS, env=env_for_child())
+        answer = run_child([self._client, "--version"], name="redis-cli", timeout=_PROBE_SECONDS, stop=self.stop)
         client = re.search(rb"\d+(?:\.\d+)+", answer)
         with Connection(self.settings) as server:
             info = server.info()
@@ -74,6 +76,8 @@ class RedisSource(Source):
             # What the data takes in memory; it takes less in a file.
             size_estimate=int(info["used_memory"]),
             inventory=tuple(InventoryItem("database", name, rows) for name, rows in _keyspace(info)),
+            streams=(StreamSpec("dump.rdb", FORMAT, size_estimate=int(info["used_memory"])),),
+            consistency=_CONSISTENCY,
         )
 
     @contextmanager
@@ -81,15 +85,14 @@ class RedisSource(Source):
         """One stream; the server makes a view of its own for it when it is opened."""
         found = self.inspect()
         attributes = {"server_version": found.server_version, "client_version": found.client_version}
-        spec = StreamSpec("dump.rdb", FORMAT, size_estimate=found.size_estimate, attributes=attributes)
-        plan = DumpPlan(found, (spec,), "one moment: that at which the server forks to write the file")
-        yield Dump(plan, self.attach)
+        streams = tuple(replace(spec, attributes=attributes) for spec in found.streams)
+        yield Dump(DumpPlan(found, streams, found.consistency), self.attach)
 
     def attach(self, spec: StreamSpec) -> DumpStream:
         """Let redis-cli ask for a synchronisation, as a replica does, and write what it gets to its output."""
         settings = self.settings
         if spec.format != FORMAT:
-            raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of Redis's")
+            raise UsageError(f"{spec.name} has the format {spec.format}, which is not Redis's")
         password = settings.password.resolve() if settings.password else None
         user = ["--user", settings.user] if settings.user else []
         child = ChildOutput(
@@ -99,6 +102,7 @@ class RedisSource(Source):
             env=env_for_child({"REDISCLI_AUTH": password} if password else {}),
             stall_timeout=settings.stall_timeout,
             secrets=[password] if password else [],
+            stop=self.stop,
         )
         return RdbStream(child, spec.name)
 
@@ -115,25 +119,36 @@ class RedisSource(Source):
         if info.get("cluster_enabled") == "1" or info["role"] != "master":
             raise UsageError(
                 f"{self.location} is a replica, or part of a cluster, and cannot be synchronised from here",
-                hint="restore into a server that stands alone",
+                hint="Restore into a server that stands alone.",
             )
         held = [f"{rows} keys in {name}" for name, rows in _keyspace(info)]
         if int(info.get("number_of_libraries", "0")):
             held.append("functions")
         if held and not target.clean:
-            raise TargetNotEmpty(f"{self.location} holds {', '.join(held)}", hint="restore into an empty server")
+            raise TargetNotEmpty(
+                f"{self.location} holds {', '.join(held)}",
+                hint="Restore into an empty server, or allow it to be replaced.",
+            )
 
     @contextmanager
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
-        """Let the server synchronise from here. It replaces its data when it has all of it, and not before."""
+        """Let the server synchronise from here. It replaces its data at `finish`, when it has all of it."""
         del streams
         address = RestoreOptions.of(target).address
+        sent: list[Transfer] = []
+        with ExitStack() as held:
 
-        def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
-            with Connection(self.settings) as server:
-                replicate(server, spec.name, blocks, address=address, timeout=self.settings.stall_timeout)
+            def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+                del spec  # check_target has seen that there is one
+                server = held.enter_context(Connection(self.settings))
+                timeout = self.settings.stall_timeout
+                sent.append(held.enter_context(transfer(server, address=address, timeout=timeout, stop=self.stop)))
+                sent[0].send(blocks)
 
-        yield Restore(write)
+            def finish() -> None:
+                sent[0].finish()
+
+            yield Restore(write, finish)
 
     @property
     def _client(self) -> str:

@@ -27,7 +27,7 @@ class Resource:
 
 
 def resources(body: bytes) -> Iterator[Resource]:
-    """The resources in an answer. Raises `ValueError` for what is no multistatus document."""
+    """The resources in an answer. Raises `ValueError` for anything but a multistatus document."""
     try:
         # The operator's own server; Python's expat bounds the growth of entities.
         root = ET.fromstring(body)  # noqa: S314

@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_put_makes_folders_that_only_the_owner_may_enter(tmp_path: Path) -> None
 def test_reading_where_no_folder_is_says_so(tmp_path: Path) -> None:
     sink = _sink(tmp_path / "none")
     for read in (sink.get, sink.stat):
-        with pytest.raises(ObjectMissing, match=r"penstock\.json: .*there is no folder .*/none"):
+        with pytest.raises(ObjectMissing, match=r"penstock\.json: .*no folder .*/none"):
             read("penstock.json")
     assert list(sink.list()) == []
 
@@ -125,7 +126,7 @@ def test_a_folder_that_vanished_is_an_error_and_not_an_absence(tmp_path: Path, r
         lambda: sink.put("b", b"2"),
     ]
     for call in calls:
-        with pytest.raises(SinkError, match="has gone or was replaced") as caught:
+        with pytest.raises(SinkError, match="is gone or was replaced") as caught:
             call()
         assert not isinstance(caught.value, ObjectMissing)
     assert root.exists() == replaced
@@ -141,7 +142,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
         sink.get("a")
 
 
-def test_a_folder_is_no_object(tmp_path: Path) -> None:
+def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
     sink = _sink(tmp_path)
     sink.put("packs/a", b"1")
     for if_absent in (False, True):
@@ -176,7 +177,7 @@ def test_what_can_be_read_through_a_link_is_listed(tmp_path: Path) -> None:
     assert [found.key for found in sink.list("packs/")] == ["packs/a"]
 
 
-def test_a_listing_of_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_a_listing_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
     sink = _sink(tmp_path)
     sink.put("a", b"1")
     for prefix in ("packs/", "packs/0", "a/"):
@@ -193,7 +194,7 @@ def test_a_negative_range_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(SinkError, match=r"cannot look at .*loop") as caught:
+    with pytest.raises(SinkError, match=r"loop.* cannot be read") as caught:
         list(_sink(tmp_path / "loop").list())
     assert not isinstance(caught.value, ObjectMissing)
 
@@ -336,3 +337,52 @@ def test_two_sinks_make_the_folders_of_one_repository_durable_each(
     synced = _watch_syncs(monkeypatch)
     _sink(tmp_path).put("packs/00/b", b"1")
     assert {str(tmp_path), str(tmp_path / "packs"), str(tmp_path / "packs/00")} <= set(synced)
+
+
+def test_many_are_deleted_with_one_sync_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = _sink(tmp_path)
+    keys = [f"packs/{number % 2:02x}/{number}" for number in range(6)]
+    for key in keys:
+        sink.put(key, b"x")
+    synced = _watch_syncs(monkeypatch)
+    sink.delete_many([*keys, "packs/00/gone", "never/was", "packs"])
+    assert list(sink.list()) == []
+    assert sorted(synced) == [str(tmp_path / "packs" / name) for name in ("00", "01")]
+    with pytest.raises(SinkError, match="not a valid key"):
+        sink.delete_many(["../a"])
+
+
+def test_a_place_that_takes_files_passes_the_preflight_and_is_left_as_it_was(tmp_path: Path) -> None:
+    _sink(tmp_path / "not" / "made" / "yet").preflight()
+    _sink(tmp_path).preflight()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_fails_the_preflight(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="not a folder"):
+        _sink(tmp_path / "file").preflight()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "says"),
+    [
+        ({"f_bavail": 10}, SinkFull, "MiB left"),
+        ({"f_favail": 0}, SinkFull, "no inodes left"),
+        ({"f_flag": os.ST_RDONLY}, SinkDenied, "mounted read-only"),
+    ],
+)
+def test_a_disk_that_takes_no_backup_fails_the_preflight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], kind: type[SinkError], says: str
+) -> None:
+    true = os.statvfs(tmp_path)
+    names = [name for name in dir(true) if name.startswith("f_")]
+    told = {name: getattr(true, name) for name in names} | {"f_files": 100, "f_favail": 100} | changes
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**told))
+    with pytest.raises(kind, match=says):
+        _sink(tmp_path).preflight()
+
+
+def test_the_number_of_files_at_once_is_a_setting(tmp_path: Path) -> None:
+    assert _sink(tmp_path).connections == 4
+    assert FilesystemSink(FilesystemSettings(path=tmp_path, connections=2)).connections == 2

@@ -88,12 +88,13 @@ from pathlib import Path
 from penstock_filesystem import FilesystemSettings, FilesystemSink
 
 sink = FilesystemSink(FilesystemSettings(path=Path(sys.argv[1])))
-print("ready", flush=True)
 number = 0
 while True:
     data = bytes([number % 251]) * (64 * 1024 + number * 4099 % 500_000)
     sink.put("packs/replaced", data)
     sink.put(f"packs/{sys.argv[2]}/{number}", data, if_absent=True)
+    if number == 0:
+        print("ready", flush=True)
     number += 1
 """
 

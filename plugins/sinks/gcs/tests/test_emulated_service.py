@@ -114,6 +114,6 @@ def test_nights_are_backed_up_checked_and_restored(gcs: GcsServer, tmp_path: Pat
             target = SyntheticSource()
             restore(
                 owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
-                despite_damage=False, cache_dir=None, listener=lambda _: None,
+                listener=lambda _: None,
             )  # fmt: skip
             assert sum(target.taken.values()) == 48 * 2**20

@@ -194,7 +194,7 @@ def test_a_conflict_of_conditions_is_tried_again(service: Service, sink: Sink) -
 
 def test_a_service_that_overwrites_in_silence_is_found_out(service: Service, sink: Sink) -> None:
     service.conditions = False
-    assert Capability.CONDITIONAL_PUT not in sink.capabilities
+    assert Capability.CONDITIONAL_PUT not in sink.capabilities()
     sink.put("a", b"first", if_absent=True)
     with pytest.raises(ObjectExists):
         sink.put("a", b"second", if_absent=True)
@@ -207,32 +207,32 @@ def test_a_service_that_overwrites_in_silence_is_found_out(service: Service, sin
 )
 def test_a_service_that_refuses_conditions_is_found_out(service: Service, sink: Sink, answer: Answer) -> None:
     service.script["PUT"] = [answer]
-    assert Capability.CONDITIONAL_PUT not in sink.capabilities
+    assert Capability.CONDITIONAL_PUT not in sink.capabilities()
 
 
 def test_the_probe_is_made_once_and_leaves_nothing_that_is_listed(service: Service, sink: Sink) -> None:
     assert not service.requests, "making an instance asks nothing"
     for _ in range(3):
-        assert Capability.CONDITIONAL_PUT in sink.capabilities
+        assert Capability.CONDITIONAL_PUT in sink.capabilities()
     assert service.asked("PUT") == 2
     with closing(make(service.port)) as later:
-        assert Capability.CONDITIONAL_PUT in later.capabilities
+        assert Capability.CONDITIONAL_PUT in later.capabilities()
     assert service.asked("PUT") == 3, "what an earlier probe left is enough for the next one"
     assert set(service.objects) == {"/shop/.conditional-put~"}
     assert service.asked("DELETE") == 0, "a writer may not delete"
 
 
-def test_a_probe_that_fails_is_no_answer(service: Service, sink: Sink) -> None:
+def test_a_probe_that_fails_decides_nothing(service: Service, sink: Sink) -> None:
     service.script["PUT"] = [Answer(403, "AccessDenied")]
     with pytest.raises(SinkDenied):
         sink.put("a", b"x", if_absent=True)
-    assert Capability.CONDITIONAL_PUT in sink.capabilities
+    assert Capability.CONDITIONAL_PUT in sink.capabilities()
 
 
 @pytest.mark.parametrize(("setting", "able"), [("yes", True), ("no", False)])
 def test_what_the_settings_say_is_not_probed(service: Service, setting: str, able: bool) -> None:
     with closing(make(service.port, conditional_put=setting)) as sink:
-        assert (Capability.CONDITIONAL_PUT in sink.capabilities) is able
+        assert (Capability.CONDITIONAL_PUT in sink.capabilities()) is able
     assert not service.requests
 
 

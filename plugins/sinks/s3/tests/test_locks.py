@@ -31,7 +31,7 @@ def test_objects_are_locked_until_the_day(s3: S3Server) -> None:
         sink.put("packs/a", b"precious")
         sink.put("grants/a", b"precious", if_absent=True)
         # Ceph 16.2 ignores If-None-Match in versioned buckets, which those with locks are: nothing is assumed.
-        assert Capability.OBJECT_LOCK in sink.capabilities
+        assert Capability.OBJECT_LOCK in sink.capabilities()
         for key in ("packs/a", "grants/a"):
             found = client.head_object(Bucket=bucket, Key=key)
             assert found["ObjectLockMode"] == "GOVERNANCE"
@@ -67,7 +67,7 @@ def test_an_object_without_a_lock_can_be_given_one(s3: S3Server) -> None:
         assert client.head_object(Bucket=bucket, Key="packs/a")["ObjectLockMode"] == "GOVERNANCE"
 
 
-def test_a_bucket_that_locks_nothing_is_said(s3: S3Server, bucket: str) -> None:
+def test_a_bucket_without_object_lock_is_reported(s3: S3Server, bucket: str) -> None:
     sink = make(s3, bucket, object_lock="governance", object_lock_days=1)
     with closing(sink), pytest.raises(SinkError) as caught:
         sink.put("a", b"x")

@@ -52,7 +52,7 @@ def sink(s3: S3Server, bucket: str) -> Iterator[Sink]:
 
 
 def test_a_conditional_put_is_found_out(sink: Sink) -> None:
-    assert sink.capabilities == {Capability.CONDITIONAL_PUT}
+    assert sink.capabilities() == {Capability.CONDITIONAL_PUT}
 
 
 def test_of_two_clients_that_put_the_same_key_one_wins(s3: S3Server, bucket: str) -> None:
@@ -118,18 +118,18 @@ def test_nothing_secret_is_logged(s3: S3Server, bucket: str, caplog: pytest.LogC
     assert "Signature=" not in caplog.text
 
 
-def test_an_unknown_access_key_is_said(s3: S3Server, bucket: str) -> None:
+def test_an_unknown_access_key_is_reported(s3: S3Server, bucket: str) -> None:
     with closing(make(s3, bucket, access_key_id="NOBODY")) as sink, pytest.raises(SinkDenied, match="access key"):
         sink.put("a", b"x")
 
 
-def test_no_credentials_at_all_are_said(s3: S3Server, bucket: str) -> None:
+def test_missing_credentials_are_reported(s3: S3Server, bucket: str) -> None:
     values = s3.settings(bucket, deadline=20, access_key_id=None, secret_access_key=None)
     with closing(S3Sink(S3Settings.model_validate(values))) as sink, pytest.raises(SinkDenied, match="no credentials"):
         sink.get("a")
 
 
-def test_a_missing_bucket_is_no_missing_object(s3: S3Server) -> None:
+def test_a_missing_bucket_is_not_a_missing_object(s3: S3Server) -> None:
     with closing(make(s3, "penstock-no-such-bucket")) as sink:
         calls: list[Callable[[], object]] = [
             lambda: sink.put("a", b"x"),
@@ -138,10 +138,10 @@ def test_a_missing_bucket_is_no_missing_object(s3: S3Server) -> None:
             lambda: sink.stat("a"),
             lambda: sink.delete("a"),
             lambda: list(sink.list()),
-            lambda: sink.capabilities,
+            sink.capabilities,
         ]
         for call in calls:
-            with pytest.raises(SinkError, match="no bucket penstock-no-such-bucket") as caught:
+            with pytest.raises(SinkError, match="no such bucket: penstock-no-such-bucket") as caught:
                 call()
             assert not isinstance(caught.value, ObjectMissing)
 
@@ -252,6 +252,44 @@ def test_a_backup_comes_back_from_it(s3: S3Server, bucket: str, tmp_path: Path) 
             target = SyntheticSource()
             restore(
                 owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
-                despite_damage=False, cache_dir=None, listener=lambda _: None,
+                listener=lambda _: None,
             )  # fmt: skip
             assert sum(target.taken.values()) == 48 * 2**20
+
+
+@pytest.mark.parametrize("checksums", ["auto", "when_required"])
+def test_many_objects_are_deleted_in_batches(s3: S3Server, bucket: str, checksums: str) -> None:
+    with proxied(s3) as proxy:
+        endpoint = f"http://127.0.0.1:{proxy.port}"
+        with closing(make(s3, bucket, prefix="db", endpoint=endpoint, checksums=checksums)) as sink:
+            keys = [f"packs/{number:02}" for number in range(20)]
+            for key in [*keys, "kept"]:
+                sink.put(key, b"x")
+            sink.delete_many([*keys, "packs/gone"])
+            assert [info.key for info in sink.list()] == ["kept"]
+
+
+def test_a_batch_says_which_object_may_not_be_deleted(s3: S3Server, bucket: str) -> None:
+    policy = (
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:DeleteObject",'
+        f'"Resource":"arn:aws:s3:::{bucket}/db/held/*"}}]}}'
+    )
+    with closing(s3.client()) as client, closing(make(s3, bucket, prefix="db")) as sink:
+        client.put_bucket_policy(Bucket=bucket, Policy=policy)
+        for key in ("free/a", "held/a"):
+            sink.put(key, b"x")
+        with pytest.raises(SinkDenied) as caught:
+            sink.delete_many(["free/a", "held/a"])
+        assert caught.value.key == "held/a"
+        assert "s3:DeleteObject" in str(caught.value.hint)
+        assert [info.key for info in sink.list()] == ["held/a"]
+
+
+def test_a_preflight_proves_the_credentials_and_the_bucket(s3: S3Server, bucket: str) -> None:
+    with closing(make(s3, bucket)) as sink:
+        sink.preflight()
+        assert list(sink.list()) == []
+    with closing(make(s3, "penstock-no-such-bucket")) as sink, pytest.raises(SinkError, match="no such bucket"):
+        sink.preflight()
+    with closing(make(s3, bucket, access_key_id="NOBODY")) as sink, pytest.raises(SinkDenied):
+        sink.preflight()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from plugins.sinks.s3.tests.scripted import Answer, Service, service
+from tests.clock import clock
 from tests.servers.s3 import S3Server
 
 from penstock.api import SinkDenied, SinkError, SinkUnreachable
@@ -13,7 +14,7 @@ from penstock_s3 import S3Settings, S3Sink
 
 pytestmark = pytest.mark.slow
 
-__all__ = ["service"]  # a fixture
+__all__ = ["clock", "service"]  # fixtures
 
 
 def make(values: dict[str, Any]) -> S3Sink:
@@ -25,7 +26,7 @@ def settings(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     """Those of a sink at the scripted service."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
-    return {"bucket": "shop", "endpoint": f"http://127.0.0.1:{service.port}", "deadline": 2}
+    return {"bucket": "shop", "endpoint": f"http://127.0.0.1:{service.port}", "deadline": 30}
 
 
 def test_storage_class_and_encryption_are_asked_for(moto: S3Server) -> None:
@@ -63,6 +64,7 @@ def test_a_service_without_ranges_gives_the_range_all_the_same(service: Service,
         assert sink.get("a", start=20, length=1) == b""
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("given", ["bytes 0-3/100", "bytes 1-10/100", "bytes */100", "items 0-9"])
 def test_a_range_that_was_not_asked_for_is_refused(service: Service, settings: dict[str, Any], given: str) -> None:
     service.objects["/shop/a"] = (b"0123", {"Content-Range": given})

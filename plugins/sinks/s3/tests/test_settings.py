@@ -113,18 +113,18 @@ def test_the_host_finds_it_by_name_and_by_url() -> None:
 def test_object_lock_is_declared_when_it_is_set() -> None:
     without = S3Sink(settings(conditional_put="no"))
     locking = S3Sink(settings(conditional_put="no", object_lock="compliance", object_lock_days=30))
-    assert without.capabilities == set()
-    assert locking.capabilities == {Capability.OBJECT_LOCK}
+    assert without.capabilities() == set()
+    assert locking.capabilities() == {Capability.OBJECT_LOCK}
 
 
-def test_a_secret_that_is_not_there_is_said_at_the_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_secret_is_reported_at_the_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_SECRET", raising=False)
     sink = S3Sink(settings(endpoint="http://127.0.0.1:9", **KEYS))
     with pytest.raises(SecretUnavailable, match="MY_SECRET"):
         sink.get("a")
 
 
-def test_a_file_of_authorities_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_of_authorities_is_named(tmp_path: Path) -> None:
     sink = S3Sink(settings(endpoint="https://127.0.0.1:9", tls_ca=str(tmp_path / "none.pem")))
     with pytest.raises(SettingsError, match=r"none\.pem"):
         sink.get("a")

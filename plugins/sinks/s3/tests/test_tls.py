@@ -50,7 +50,7 @@ def test_a_strangers_certificate_is_refused_at_once(ceph: S3Server) -> None:
     assert "tls_ca" in str(caught.value.hint)
 
 
-def test_tls_with_a_service_that_speaks_none_is_said(ceph: S3Server) -> None:
+def test_tls_with_a_service_that_does_not_speak_it_is_reported(ceph: S3Server) -> None:
     plain = ceph.endpoint.replace("http:", "https:")
     with closing(make(ceph, "bucket", endpoint=plain)) as sink, pytest.raises(SinkError, match="speak TLS"):
         sink.get("a")

@@ -23,7 +23,7 @@ def source_of(monkeypatch: pytest.MonkeyPatch) -> MakeSource:
             monkeypatch.setenv("TEST_MONGODB_PASSWORD", server.password)
             chosen |= {"user": server.user, "password": {"env": "TEST_MONGODB_PASSWORD"}}
         if server.ca:
-            chosen |= {"tls_ca_file": server.ca}
+            chosen |= {"tls_ca": server.ca}
         return MongoSource(MongoSettings.model_validate(chosen | settings))
 
     return make

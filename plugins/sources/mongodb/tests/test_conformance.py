@@ -6,7 +6,14 @@ import pytest
 from tests.servers.mongodb import PASSWORD, MongoServer, MongoServers, find_tools
 from tests.servers.postgres import free_port
 
-from penstock.testing.source_conformance import ChildProgram, Differences, SourceConformance, SourceLab, Target
+from penstock.testing.source_conformance import (
+    ChildProgram,
+    Differences,
+    NotApplicable,
+    SourceConformance,
+    SourceLab,
+    Target,
+)
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.source import MongoSource
 
@@ -15,6 +22,7 @@ pytestmark = pytest.mark.server
 
 class MongoLab(SourceLab):
     secrets = (PASSWORD,)
+    change_command = NotApplicable("a change is made by the server, which is another process anyway")
     differences = Differences(20_000, "the prelude, in another order each time, and the entries of the oplog")
 
     def __init__(self, server: MongoServer, empty: MongoServer, folder: Path) -> None:
@@ -45,6 +53,9 @@ class MongoLab(SourceLab):
 
     def unreachable(self) -> MongoSource:
         return self._make(self.server, hosts=f"127.0.0.1:{free_port()}", connect_timeout=1)
+
+    def silent(self, host: str, port: int) -> MongoSource:
+        return self._make(self.server, hosts=f"{host}:{port}", connect_timeout=1)
 
     def content(self) -> object:
         return _content(self.server)

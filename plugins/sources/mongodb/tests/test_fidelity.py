@@ -151,7 +151,7 @@ def test_what_is_made_while_the_dump_runs_comes_back_too(mongo: MongoServer, sou
             writer = threading.Thread(target=write)
             writer.start()
             try:
-                assert made.wait(20)  # the pipe is full, and the dump waits
+                assert made.wait(120)  # the pipe is full, and the dump waits
                 data = bytes(first) + read_all(stream)
             finally:
                 stop.set()

@@ -13,14 +13,14 @@ from penstock_mongodb.source import MongoSource
 @pytest.mark.parametrize(
     ("url", "settings"),
     [
-        ("mongodb://db", {"hosts": "db"}),
-        ("mongodb://db:27018,[::1]:27019/", {"hosts": "db:27018,[::1]:27019"}),
-        ("mongodb://m%C3%A4x@db/shop", {"hosts": "db", "user": "mäx", "databases": ("shop",), "auth_source": "shop"}),
+        ("mongodb://db", {"hosts": ["db"]}),
+        ("mongodb://db:27018,[::1]:27019/", {"hosts": ["db:27018", "[::1]:27019"]}),
+        ("mongodb://m%C3%A4x@db/shop", {"hosts": ["db"], "user": "mäx", "database": "shop", "auth_source": "shop"}),
         ("mongodb://me@db/shop?authSource=admin&w=majority&retryWrites=true",
-         {"hosts": "db", "user": "me", "databases": ("shop",), "auth_source": "admin"}),
-        ("mongodb+srv://cluster.example.org/?tls=true", {"hosts": "cluster.example.org", "srv": True, "tls": "true"}),
+         {"hosts": ["db"], "user": "me", "database": "shop", "auth_source": "admin"}),
+        ("mongodb+srv://cluster.example.org/?tls=true", {"hosts": ["cluster.example.org"], "srv": True, "tls": "true"}),
         ("MONGODB://db/?replicaSet=rs0&readPreference=secondary&tlsCAFile=/ca.pem&oplog=yes",
-         {"hosts": "db", "replica_set": "rs0", "read_preference": "secondary", "tls_ca_file": "/ca.pem",
+         {"hosts": ["db"], "replica_set": "rs0", "read_preference": "secondary", "tls_ca": "/ca.pem",
           "oplog": "yes"}),
     ],
 )  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url", ["mongodb://", "mongodb:///shop", "mongodb://@db", "mongodb://me@", "mongodb://db/?nonsense=1", "http://db",
-            "mongodb://db/?tls=true&ssl=true"]
+            "mongodb://db/?tls=true&ssl=true", "mongodb://db/?tlsInsecure=true"]
 )  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError):
@@ -60,8 +60,9 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         {"hosts": "db/?x=y"},
         {"hosts": "me:pw@db"},
         {"hosts": []},
-        {"srv": True, "hosts": "a,b"},
-        {"databases": "a", "exclude_databases": "b"},
+        {"srv": True, "hosts": ["a", "b"]},
+        {"database": "a", "exclude_databases": "b"},
+        {"tls": "verify-ca"},
         {"oplog": "yes", "databases": "a"},
         {"password": "hunter2"},
         {"nonsense": 1},
@@ -71,6 +72,11 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
     with pytest.raises(ValidationError) as caught:
         MongoSettings.model_validate(settings)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("said", "meant"), [(True, "verify-full"), ("false", "disable"), ("require", "require")])
+def test_tls_may_be_said_as_in_mongodbs_own_connection_strings(said: object, meant: str) -> None:
+    assert MongoSettings.model_validate({"tls": said}).tls == meant
 
 
 def test_the_location_is_a_url_without_a_password() -> None:

@@ -22,8 +22,9 @@ def source_of(monkeypatch: pytest.MonkeyPatch) -> MakeSource:
     """Makes sources of a server's databases, which use the client programs of the server's own make."""
 
     def make(server: MySQLServer, *databases: str, **settings: Any) -> MySQLSource:
-        chosen: dict[str, Any] = {"host": server.host, "port": server.port, "user": server.user, "databases": databases}
-        chosen |= {"client_path": server.bin, "grants": "no"}
+        chosen: dict[str, Any] = {"host": server.host, "port": server.port, "user": server.user}
+        chosen |= {"database": databases[0]} if len(databases) == 1 else {"databases": databases}
+        chosen |= {"client_path": server.bin, "accounts": "no"}
         if server.password:
             monkeypatch.setenv("TEST_SERVER_PASSWORD", server.password)
             chosen["password"] = {"env": "TEST_SERVER_PASSWORD"}

@@ -50,8 +50,8 @@ def grants(server: MySQLServer) -> list[list[tuple[str, ...]]]:
 
 
 def accounts_of(server: MySQLServer, source_of: MakeSource) -> Dump:
-    dump = dump_all(source_of(server, "office", grants="yes"))
-    return {"grants.sql": dump["grants.sql"]}
+    dump = dump_all(source_of(server, "office", accounts="yes"))
+    return {"accounts.sql": dump["accounts.sql"]}
 
 
 def forget(server: MySQLServer) -> None:
@@ -91,18 +91,18 @@ def test_accounts_are_left_out_by_an_option_or_where_they_may_not_be_made(
 ) -> None:
     dump = accounts_of(people, source_of)
     forget(people)
-    restore_all(source_of(people), dump, grants="no")
+    restore_all(source_of(people), dump, accounts="no")
     with people.account("carol", "SELECT ON *.*") as user:
         source = source_of(people, user=user)
         restore_all(source, dump)
         with pytest.raises(SourceDenied, match="may not make accounts"):
-            restore_all(source, dump, grants="yes")
+            restore_all(source, dump, accounts="yes")
     assert not people.query("SELECT 1 FROM mysql.user WHERE User = 'bob'")
     restore_all(source_of(people), dump)
 
 
 def test_half_of_the_accounts_are_none(people: MySQLServer, source_of: MakeSource) -> None:
-    spec, data = accounts_of(people, source_of)["grants.sql"]
+    spec, data = accounts_of(people, source_of)["accounts.sql"]
     forget(people)
     with pytest.raises(RestoreFailed, match="do not end"):
         restore_all(source_of(people), [(spec, data[:-10])])
@@ -111,7 +111,7 @@ def test_half_of_the_accounts_are_none(people: MySQLServer, source_of: MakeSourc
 
 
 def test_a_refused_statement_is_shown_without_its_hash(people: MySQLServer, source_of: MakeSource) -> None:
-    spec, data = accounts_of(people, source_of)["grants.sql"]
+    spec, data = accounts_of(people, source_of)["accounts.sql"]
     forget(people)
     try:
         with pytest.raises(RestoreFailed) as caught:
@@ -127,7 +127,7 @@ def test_accounts_of_the_other_make_are_refused(
     mysql_servers: MySQLServers, people: MySQLServer, source_of: MakeSource
 ) -> None:
     other = mysql_servers.get("mysql" if people.vendor == "mariadb" else "mariadb")
-    spec, data = accounts_of(people, source_of)["grants.sql"]
+    spec, data = accounts_of(people, source_of)["accounts.sql"]
     with pytest.raises(UsageError, match="mean nothing to the other"):
         restore_all(source_of(other), [(spec, data)])
-    restore_all(source_of(other), [(replace(spec), data)], grants="no")
+    restore_all(source_of(other), [(replace(spec), data)], accounts="no")

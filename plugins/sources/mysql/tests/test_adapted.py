@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_mysql.restore import adapted
+from penstock_mysql.feeding import adapted
 
 SANDBOX = b"/*M!999999\\- enable the sandbox mode */ \n"
 

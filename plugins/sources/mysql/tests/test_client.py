@@ -64,7 +64,7 @@ def test_the_other_makes_client_is_never_used(server: str, installed: str) -> No
     for choose in (client_for_dump, client_for_restore):
         with pytest.raises(ClientMissing, match="of the other make") as caught:
             choose(server_version(server), some(installed))
-        assert "install" in (caught.value.hint or "")
+        assert "Install" in (caught.value.hint or "")
 
 
 def test_an_older_major_is_refused_unless_it_is_allowed() -> None:

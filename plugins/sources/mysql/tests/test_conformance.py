@@ -7,7 +7,7 @@ import pytest
 from tests.servers.mysql import PASSWORD, MySQLServer
 from tests.servers.postgres import free_port
 
-from penstock.testing.source_conformance import ChildProgram, SourceConformance, SourceLab, Target
+from penstock.testing.source_conformance import ChildProgram, NotApplicable, SourceConformance, SourceLab, Target
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.source import MySQLSource
 
@@ -24,6 +24,7 @@ CREATE TRIGGER named BEFORE INSERT ON orders FOR EACH ROW SET NEW.what = CONCAT(
 
 class MySQLLab(SourceLab):
     secrets = (PASSWORD,)
+    change_command = NotApplicable("a change is made by the server, which is another process anyway")
 
     def __init__(self, server: MySQLServer, folder: Path, cleaning: ExitStack) -> None:
         self.server = server
@@ -50,6 +51,9 @@ class MySQLLab(SourceLab):
     def unreachable(self) -> MySQLSource:
         return self._make(self.database, port=free_port())
 
+    def silent(self, host: str, port: int) -> MySQLSource:
+        return self._make(self.database, host=host, port=port, connect_timeout=1)
+
     def content(self) -> object:
         return self.server.as_text(self.database)
 
@@ -65,8 +69,8 @@ class MySQLLab(SourceLab):
 
     def _make(self, database: str, **more: Any) -> MySQLSource:
         server = self.server
-        chosen = {"host": server.host, "port": server.port, "user": server.user, "databases": database}
-        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "grants": "no"}
+        chosen = {"host": server.host, "port": server.port, "user": server.user, "database": database}
+        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "accounts": "no"}
         return MySQLSource(MySQLSettings.model_validate(chosen | more))
 
     def _content_of(self, name: str) -> bytes | None:

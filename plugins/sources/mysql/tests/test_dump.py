@@ -2,12 +2,12 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from plugins.sources.mysql.tests.conftest import MakeSource, dump_all, fill, fill_nasty, read_all
+from tests.processes import descendants
 from tests.servers.mysql import PASSWORD, MySQLServer
 
 from penstock.api import DumpFailed, DumpStalled, DumpStream, InventoryItem, SourceError, StreamSpec
@@ -16,16 +16,9 @@ from penstock_mysql.source import MySQLSource
 pytestmark = pytest.mark.server
 
 
-def children() -> dict[int, bytes]:
-    """Our own child processes that are dump programs, with their command lines."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
-            if parent == os.getpid() and b"--single-transaction" in command:
-                found[int(folder.name)] = command
-    return found
+def children() -> list[int]:
+    """The dump programs that we have started."""
+    return [process.pid for process in descendants() if b"--single-transaction" in process.arguments]
 
 
 def end(stream: DumpStream) -> None:
@@ -37,12 +30,12 @@ def end(stream: DumpStream) -> None:
 
 def test_a_plan_has_a_stream_for_each_database_and_the_accounts_last(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("näme/with spaces") as one, mysql.database("`-x") as other:
-        source = source_of(mysql, exclude=[], grants="yes")
+        source = source_of(mysql, exclude_databases=[], accounts="yes")
         dump = dump_all(source)
         chosen = dump_all(source_of(mysql, other, one))
-    assert {"db/%60-x.sql", "db/näme%2Fwith%20spaces.sql", "grants.sql"} <= dump.keys()
-    assert list(dump)[-1] == "grants.sql"
-    spec, data = dump["grants.sql"]
+    assert {"db/%60-x.sql", "db/näme%2Fwith%20spaces.sql", "accounts.sql"} <= dump.keys()
+    assert list(dump)[-1] == "accounts.sql"
+    spec, data = dump["accounts.sql"]
     assert (spec.format, spec.phase, spec.optional) == ("sql", 2, True)
     assert b"'root'" in data or b"`root`" in data
     assert not [name for name in dump if name in ("db/mysql.sql", "db/sys.sql", "db/information_schema.sql")]
@@ -55,7 +48,7 @@ def test_a_plan_has_a_stream_for_each_database_and_the_accounts_last(mysql: MySQ
 def test_two_dumps_of_the_same_content_are_the_same(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("same") as name:
         fill_nasty(mysql, name)
-        source = source_of(mysql, name, grants="yes")
+        source = source_of(mysql, name, accounts="yes")
         first = dump_all(source)
         time.sleep(1.1)
         assert dump_all(source) == first
@@ -65,7 +58,7 @@ def test_excluded_databases_and_tables_are_not_in_the_dump(mysql: MySQLServer, s
     with mysql.database("kept") as kept, mysql.database("left") as left:
         mysql.execute("CREATE TABLE wanted (i INT)", kept)
         mysql.execute("CREATE TABLE `un.wanted` (i INT)", kept)
-        dump = dump_all(source_of(mysql, exclude=[left], skip_tables=["kept.un.wanted"]))
+        dump = dump_all(source_of(mysql, exclude_databases=[left], exclude_tables=["kept.un.wanted"]))
     assert "db/kept.sql" in dump
     assert "db/left.sql" not in dump
     assert b"un.wanted" not in dump["db/kept.sql"][1]
@@ -202,7 +195,7 @@ def test_a_lock_that_somebody_holds_up_is_given_up(mysql: MySQLServer, source_of
 def test_another_process_may_open_a_stream_of_the_plan(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("elsewhere") as name:
         mysql.execute("CREATE TABLE t AS SELECT 'there' AS what", name)
-        source = source_of(mysql, name, grants="yes")
+        source = source_of(mysql, name, accounts="yes")
         with source.dump() as held:
             other = MySQLSource(source.settings)
             assert [read_all(other.attach(spec)) for spec in held.plan.streams] == [
@@ -217,17 +210,14 @@ def test_no_secret_is_in_any_command_line_or_environment(mysql: MySQLServer, sou
     password = PASSWORD + "!"
     with mysql.database("secretive") as name, mysql.account("secretive", "ALL ON *.*", password=password) as user:
         fill(mysql, name)
-        source = source_of(mysql, name, user=user, account_password=password, grants="auto")
-        seen: list[bytes] = []
+        source = source_of(mysql, name, user=user, account_password=password, accounts="auto")
         with source.dump() as held:
             assert PASSWORD not in repr(held.plan)
             stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(10)))
             assert children()
-            for folder in Path("/proc").iterdir():
-                with suppress(OSError):
-                    seen.append((folder / "cmdline").read_bytes())
-            seen += [Path(f"/proc/{pid}/environ").read_bytes() for pid in children()]
+            seen = [process.arguments for process in descendants()]
+            seen += [process.environment for process in descendants() if process.pid in children()]
             end(stream)
     assert not any(password.encode() in text or b"s3cret" in text for text in seen)
 
@@ -350,7 +340,7 @@ def test_the_logins_and_option_files_of_the_user_are_not_obeyed(
 
 def test_what_is_opened_twice_or_read_after_its_end_is_an_error(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("twice") as name:
-        source = source_of(mysql, name, grants="yes")
+        source = source_of(mysql, name, accounts="yes")
         with source.dump() as held:
             accounts: StreamSpec = replace(held.plan.streams[-1])
             stream = held.open(accounts)

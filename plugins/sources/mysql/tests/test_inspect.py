@@ -37,7 +37,7 @@ def test_what_a_dump_does_not_hold_is_named(mysql: MySQLServer, source_of: MakeS
         fill_nasty(mysql, name)
         mysql.execute("CREATE TABLE t (i INT PRIMARY KEY, FOREIGN KEY (i) REFERENCES nasty.cycle_a (id))", target)
         said = "\n".join(source_of(mysql, name, target).inspect().warnings)
-        quiet = "\n".join(source_of(mysql, name, skip_tables=["nasty.isam", "nasty.everything"]).inspect().warnings)
+        quiet = "\n".join(source_of(mysql, name, exclude_tables=["nasty.isam", "nasty.everything"]).inspect().warnings)
         mysql.drop(target)
     assert "nasty.isam" in said
     assert "nasty.in_memory" in said
@@ -150,7 +150,7 @@ def test_a_role_gives_privileges_too(mysql: MySQLServer, source_of: MakeSource) 
         try:
             mysql.execute(f"GRANT {ALL} *.* TO keeper")
             mysql.execute("GRANT keeper TO 'member'@'%'")
-            with pytest.raises(SourceError, match="may not see it"):
+            with pytest.raises(SourceError, match="that the user may see"):
                 source_of(mysql, name, user=user).inspect()
             mysql.execute(
                 "SET DEFAULT ROLE keeper FOR 'member'@'%'" if mysql.vendor == "mariadb"
@@ -178,11 +178,11 @@ def test_accounts_that_cannot_be_read_are_left_out_and_said_or_refused(
     mysql: MySQLServer, source_of: MakeSource
 ) -> None:
     with mysql.database("plain") as name, mysql.account("reader", f"{ALL} plain.*") as user:
-        source = source_of(mysql, name, user=user, grants="auto")
+        source = source_of(mysql, name, user=user, accounts="auto")
         assert any("accounts and their grants are left out" in warning for warning in source.inspect().warnings)
         assert list(dump_all(source)) == ["db/plain.sql"]
         with pytest.raises(SourceDenied, match="other accounts"):
-            source_of(mysql, name, user=user, grants="yes").inspect()
+            source_of(mysql, name, user=user, accounts="yes").inspect()
 
 
 def test_the_lock_needs_a_privilege(mysql: MySQLServer, source_of: MakeSource) -> None:
@@ -200,8 +200,8 @@ def test_a_view_that_would_fail_the_dump_is_named_before(mysql: MySQLServer, sou
         mysql.execute("DROP TABLE gone", name)
         with pytest.raises(SourceError, match=r"viewing\.v") as caught:
             source_of(mysql, name).inspect()
-        assert "skip_tables" in (caught.value.hint or "")
-        assert b"VIEW" not in dump_all(source_of(mysql, name, skip_tables=["viewing.v"]))["db/viewing.sql"][1]
+        assert "exclude_tables" in (caught.value.hint or "")
+        assert b"VIEW" not in dump_all(source_of(mysql, name, exclude_tables=["viewing.v"]))["db/viewing.sql"][1]
 
 
 def test_what_belongs_to_nobody_is_named_and_dumped(mysql: MySQLServer, source_of: MakeSource) -> None:

@@ -16,13 +16,16 @@ from penstock_mysql.source import MySQLSource
     [
         ("mysql://", {}),
         ("mysql://h", {"host": "h"}),
-        ("MariaDB://u@h:3307/shop", {"user": "u", "host": "h", "port": "3307", "databases": ["shop"]}),
+        ("MariaDB://u@h:3307/shop", {"user": "u", "host": "h", "port": "3307", "database": "shop"}),
         (
             "mysql://u%40x@[::1]/a%2Fb?tls=require",
-            {"user": "u@x", "host": "::1", "databases": ["a/b"], "tls": "require"},
+            {"user": "u@x", "host": "::1", "database": "a/b", "tls": "require"},
         ),
-        ("mysql:///?socket=/run/x.sock&databases=a&databases=b", {"socket": "/run/x.sock", "databases": ["a", "b"]}),
-        ("mysql://h/?exclude=x&consistency=server", {"host": "h", "exclude": ["x"], "consistency": "server"}),
+        ("mysql:///?socket=/run/x.sock&databases=a,b", {"socket": "/run/x.sock", "databases": ["a", "b"]}),
+        (
+            "mysql://h/?exclude_databases=x&consistency=server",
+            {"host": "h", "exclude_databases": ["x"], "consistency": "server"},
+        ),
     ],
 )
 def test_a_url_stands_for_settings(url: str, settings: dict[str, Any]) -> None:
@@ -51,7 +54,8 @@ def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"databases": ["mysql"]}, {"databases": ["a", "a"]}, {"databases": [""]}, {"skip_tables": ["t"]},
+        {"databases": ["mysql"]}, {"database": "a", "databases": "b"},
+        {"database": "sys"}, {"databases": [""]}, {"exclude_tables": ["t"]},
         {"password": "s3cret"}, {"unknown": 1}, {"tls": "yes"}, {"stall_timeout": 0},
     ],
 )  # fmt: skip
@@ -63,7 +67,13 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["mysql://u@h:3307/shop", "mysql://[::1]/", "mysql:///?socket=/run/x.sock", "mysql://h/?databases=a&databases=b"],
+    [
+        "mysql://u@h:3307/shop",
+        "mysql://[::1]/",
+        "mysql:///?socket=/run/x.sock",
+        "mysql://h/?databases=a,b*",
+        "mysql://h/?databases=all",
+    ],
 )
 def test_the_location_is_the_url_again(url: str) -> None:
     source = MySQLSource(MySQLSettings.model_validate(MySQLSource.settings_from_url(url)))

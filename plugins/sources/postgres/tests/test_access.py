@@ -3,12 +3,12 @@
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.processes import descendants
 from tests.servers.certificate import write_certificate
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import Dump, dump_all, restore_all
@@ -48,11 +48,11 @@ def round_trip(make: MakeSource, server: PostgresServer, **settings: Any) -> Dum
     return dump
 
 
-@pytest.mark.parametrize(("host", "sslmode"), [("127.0.0.1", "verify-full"), ("localhost", "verify-ca")])
+@pytest.mark.parametrize(("host", "tls"), [("127.0.0.1", "verify-full"), ("localhost", "verify-ca")])
 def test_the_server_is_verified_by_us_and_by_the_children(
-    secure: PostgresServer, source_of: MakeSource, host: str, sslmode: str
+    secure: PostgresServer, source_of: MakeSource, host: str, tls: str
 ) -> None:
-    settings = {"host": host, "sslmode": sslmode, "sslrootcert": files(secure)["server.crt"]}
+    settings = {"host": host, "tls": tls, "tls_ca": files(secure)["server.crt"]}
     assert b"transported" in round_trip(source_of, secure, **settings)["secure.dump"][1]
 
 
@@ -61,13 +61,13 @@ def test_a_client_certificate_takes_the_place_of_a_password(secure: PostgresServ
     settings = {
         "user": OWNER,
         "password": None,
-        "sslmode": "verify-full",
-        "sslrootcert": found["server.crt"],
-        "sslcert": found["client.crt"],
-        "sslkey": found["client.key"],
+        "tls": "verify-full",
+        "tls_ca": found["server.crt"],
+        "tls_cert": found["client.crt"],
+        "tls_key": found["client.key"],
     }
     round_trip(source_of, secure, **settings)
-    url = "&".join(f"{name}={value}" for name, value in settings.items() if name.startswith("ssl"))
+    url = "&".join(f"{name}={value}" for name, value in settings.items() if name.startswith("tls"))
     from_url = PostgresSource.settings_from_url(f"postgres://penstock%20tests@127.0.0.1:{secure.port}/secure?{url}")
     PostgresSource(PostgresSettings.model_validate(from_url | {"client_path": secure.bin})).inspect()
 
@@ -82,19 +82,19 @@ def test_what_is_wrong_with_tls_is_said_and_is_not_tried_again(
     (tmp_path / "loose.key").chmod(0o644)
     other, own = str(tmp_path / "other.crt"), {"user": OWNER, "password": None}
     cases: list[tuple[dict[str, Any], type[SourceError], str, str]] = [
-        ({"sslmode": "verify-ca", "sslrootcert": other}, SourceError, "certificate verify failed", "sslrootcert"),
-        ({"sslmode": "verify-full", "sslrootcert": "/nowhere"}, SourceError, '"/nowhere" does not exist', ""),
-        ({"sslmode": "disable"}, SourceDenied, "no encryption", "pg_hba.conf"),
-        (own, SourceDenied, "requires a valid client certificate", "sslcert"),
-        (own | {"sslcert": other, "sslkey": str(tmp_path / "other.key")}, SourceError, "unknown ca", "sslcert"),
-        (own | {"sslcert": found["client.crt"], "sslkey": other}, SourceError, "private key file", "sslkey"),
+        ({"tls": "verify-ca", "tls_ca": other}, SourceError, "certificate verify failed", "tls_ca"),
+        ({"tls": "verify-full", "tls_ca": "/nowhere"}, SourceError, '"/nowhere" does not exist', ""),
+        ({"tls": "disable"}, SourceDenied, "no encryption", "pg_hba.conf"),
+        (own, SourceDenied, "requires a valid client certificate", "tls_cert"),
+        (own | {"tls_cert": other, "tls_key": str(tmp_path / "other.key")}, SourceError, "unknown ca", "tls_cert"),
+        (own | {"tls_cert": found["client.crt"], "tls_key": other}, SourceError, "private key file", "tls_key"),
         (
-            own | {"sslcert": found["client.crt"], "sslkey": str(tmp_path / "loose.key")},
+            own | {"tls_cert": found["client.crt"], "tls_key": str(tmp_path / "loose.key")},
             SourceError,
             "group or world access",
-            "nobody but its owner",
+            "only its owner",
         ),
-        ({"sslmode": "verify-ca", "sslrootcert": found["server.crt"], "sslcrl": "/nowhere"}, SourceError, "sslcrl", ""),
+        ({"tls": "verify-ca", "tls_ca": found["server.crt"], "tls_crl": "/nowhere"}, SourceError, "tls_crl", ""),
     ]
     for settings, kind, message, hint in cases:
         with pytest.raises(kind, match=message) as caught:
@@ -103,18 +103,18 @@ def test_what_is_wrong_with_tls_is_said_and_is_not_tried_again(
         assert not caught.value.retryable
         assert hint in (caught.value.hint or "")
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
-    named = {"host": "db.example", "sslrootcert": found["server.crt"]}
+    named = {"host": "db.example", "tls_ca": found["server.crt"]}
     with pytest.raises(SourceError, match=r'does not match host name "db.example"') as caught:
-        source_of(secure, "secure", sslmode="verify-full", **named).inspect()
+        source_of(secure, "secure", tls="verify-full", **named).inspect()
     assert "verify-ca" in (caught.value.hint or "")
-    round_trip(source_of, secure, sslmode="verify-ca", **named)
+    round_trip(source_of, secure, tls="verify-ca", **named)
 
 
 def test_a_server_without_tls_is_refused_where_it_is_required(
     newest_postgres: PostgresServer, source_of: MakeSource
 ) -> None:
     with pytest.raises(SourceError, match="does not support SSL") as caught:
-        source_of(newest_postgres, "postgres", sslmode="require").inspect()
+        source_of(newest_postgres, "postgres", tls="require").inspect()
     assert not isinstance(caught.value, SourceUnreachable)
 
 
@@ -161,9 +161,7 @@ class TestFilesOfLibpq:
         seen: list[bytes] = []
 
         def watched() -> Iterator[memoryview]:
-            for folder in Path("/proc").iterdir():
-                with suppress(OSError):
-                    seen.append((folder / "cmdline").read_bytes())
+            seen.extend(process.arguments for process in descendants())
             yield memoryview(data)
 
         spec, data = dump["secure.dump"]

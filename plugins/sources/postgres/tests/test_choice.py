@@ -87,7 +87,7 @@ def test_what_is_said_of_a_choice_is_what_pg_dump_makes_of_it(
     chosen: tuple[PostgresServer, str], source_of: MakeSource, choice: dict[str, Any]
 ) -> None:
     server, name = chosen
-    source = source_of(server, name, globals="no", **choice)
+    source = source_of(server, name, accounts="no", **choice)
     with source.dump() as held:
         (spec,) = held.plan.streams
         archive = listed(server, read_all(held.open(spec)))
@@ -149,7 +149,7 @@ def test_large_objects_follow_the_choice_unless_the_settings_say_otherwise(
         ({"schemas": "shop", "large_objects": "yes"}, True),
         ({"large_objects": False}, False),
     ):
-        source = source_of(server, name, globals="no", **settings)
+        source = source_of(server, name, accounts="no", **settings)
         (spec, data) = dump_all(source)["chosen.dump"]
         found = source.inspect()
         assert (b"5511" in data) is there, settings
@@ -165,7 +165,7 @@ def test_only_what_is_chosen_must_be_readable_and_only_its_roles_are_needed(
     server, name = chosen
     with pytest.raises(SourceDenied, match=r"shop\.orders"):
         source_of(server, name, user="cho_other", tables="shop.orders").inspect()
-    weak = source_of(server, name, user="cho_other", schemas="audit", globals="no")
+    weak = source_of(server, name, user="cho_other", schemas="audit", accounts="no")
     assert dump_all(weak)["chosen.dump"][0].attributes["roles"] == "cho_other"
     for settings, roles in (
         ({"tables": "shop.customers"}, "cho_clerk\npostgres"),
@@ -174,7 +174,7 @@ def test_only_what_is_chosen_must_be_readable_and_only_its_roles_are_needed(
         ({"exclude_tables": "shop.orders"}, "cho_clerk\ncho_other\npostgres"),
         ({}, "cho_clerk\ncho_other\npostgres"),
     ):
-        with source_of(server, name, globals="no", **settings).dump() as held:
+        with source_of(server, name, accounts="no", **settings).dump() as held:
             assert held.plan.streams[0].attributes["roles"] == roles, settings
 
 

@@ -73,7 +73,7 @@ def test_debians_wrapper_is_not_taken_for_a_client(tmp_path: Path, monkeypatch: 
     (tmp_path / "bin" / "pg_dump").symlink_to(tmp_path / "share" / "pg_wrapper")
     monkeypatch.setattr(clients, "_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(ClientMissing, match="there is no pg_dump"):
+    with pytest.raises(ClientMissing, match="no pg_dump was found"):
         find_clients("pg_dump")
 
 

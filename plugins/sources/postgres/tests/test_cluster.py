@@ -71,7 +71,7 @@ def test_a_whole_cluster_comes_back_on_a_new_server(
     for name in ("clu_shop", "clu/näme"):
         full.execute("DROP TABLE late", name)
     archives = ["db/clu%2Fnäme.dump", "db/clu_shop.dump", "db/clu_tmpl.dump", "db/postgres.dump"]
-    assert list(dump) == ["globals.sql", *archives]
+    assert list(dump) == ["accounts.sql", *archives]
     assert not any(b"too-late" in data for _, data in dump.values())
     assert held.plan.consistency.startswith("one transaction snapshot for each database, taken one after the other")
     assert len({spec.attributes["snapshot"] for spec in held.plan.streams[1:]}) == 4
@@ -197,7 +197,7 @@ def test_databases_are_chosen_by_name_or_glob(full: PostgresServer, source_of: M
         found(databases=["clu_shop", "shop"])
     with pytest.raises(SourceError, match="clu_closed cannot be dumped: it refuses connections"):
         found(databases=["clu_closed"])
-    with pytest.raises(SourceError, match="no database to dump"):
+    with pytest.raises(SourceError, match="nothing to dump"):
         found(databases=["clu_shop"], exclude_databases="clu*")
     full.execute("DROP ROLE IF EXISTS clu_other; CREATE ROLE clu_other LOGIN")
     try:
@@ -213,7 +213,7 @@ def test_an_inspection_tells_what_each_database_holds(full: PostgresServer, sour
     assert kinds.index(("database", "clu/näme")) < kinds.index(("database", "clu_shop"))
     assert ("table", "clu/näme.public.greetings") in kinds
     assert ("database left out", "clu_tmpl") in kinds
-    assert [spec.name for spec in found.streams] == ["globals.sql", "db/clu%2Fnäme.dump", "db/clu_shop.dump"]
+    assert [spec.name for spec in found.streams] == ["accounts.sql", "db/clu%2Fnäme.dump", "db/clu_shop.dump"]
     assert found.consistency.startswith("one transaction snapshot for each database")
     assert found.warnings == ("the database clu_tmpl is left out: it is a template (databases can name it)",)
 

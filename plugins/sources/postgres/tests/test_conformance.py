@@ -33,6 +33,7 @@ SELECT lo_from_bytea(0, 'a large object');
 
 class PostgresLab(SourceLab):
     secrets = (PASSWORD,)
+    change_command = NotApplicable("a change is made by the server, which is another process anyway")
     differences = Differences(512, "the archive's time of creation, and the random key in the roles' SQL")
 
     def __init__(self, server: PostgresServer, folder: Path, cleaning: ExitStack) -> None:
@@ -64,6 +65,9 @@ class PostgresLab(SourceLab):
 
     def unreachable(self) -> PostgresSource:
         return self._make(self.database, port=free_port())
+
+    def silent(self, host: str, port: int) -> PostgresSource:
+        return self._make(self.database, host=host, port=port, connect_timeout=1)
 
     def content(self) -> object:
         return self.server.as_text(self.database)

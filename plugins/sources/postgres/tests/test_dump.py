@@ -2,13 +2,13 @@ import os
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
 import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.processes import descendants, running
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import dump_all, read_all
 
@@ -16,9 +16,11 @@ from penstock.api import (
     ChildOutput,
     DumpFailed,
     DumpStalled,
+    Interrupted,
     InventoryItem,
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
 )
 from penstock_postgres import dumping, views
@@ -31,24 +33,11 @@ pytestmark = pytest.mark.server
 FILL = "CREATE TABLE filled AS SELECT i, repeat(md5(i::text), 20) AS filler FROM generate_series(1, 60000) AS i"
 
 
-def children(program: str) -> list[int]:
-    """Our own child processes that run `program`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            pid = int(folder.name)
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes().split(b"\0")[0]
-            if parent == os.getpid() and command.endswith(b"/" + program.encode()):
-                found.append(pid)
-    return found
-
-
-def test_a_plan_has_the_globals_first_and_the_database_after(postgres: PostgresServer, source_of: MakeSource) -> None:
+def test_a_plan_has_the_accounts_first_and_the_database_after(postgres: PostgresServer, source_of: MakeSource) -> None:
     with postgres.database("näme/with spaces") as name:
         dump = dump_all(source_of(postgres, name))
-    (globals_, sql), (archive, data) = dump.values()
-    assert (globals_.name, globals_.format, globals_.phase, globals_.optional) == ("globals.sql", "sql", 0, True)
+    (accounts, sql), (archive, data) = dump.values()
+    assert (accounts.name, accounts.format, accounts.phase, accounts.optional) == ("accounts.sql", "sql", 0, True)
     assert (archive.name, archive.format, archive.phase) == ("näme%2Fwith%20spaces.dump", "pg_dump-custom", 1)
     assert b"CREATE ROLE postgres" in sql
     assert data.startswith(b"PGDMP")
@@ -88,7 +77,7 @@ def open_elsewhere(settings: PostgresSettings, spec: StreamSpec) -> bytes:
 def test_another_process_may_open_a_stream_of_the_plan(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
     with newest_postgres.database("elsewhere") as name:
         newest_postgres.execute("CREATE TABLE t AS SELECT 'before' AS what", name)
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with (
             source.dump() as held,
             ProcessPoolExecutor(1, get_context("spawn")) as pool,
@@ -111,9 +100,7 @@ def test_no_secret_is_in_any_command_line_and_the_dump_has_the_password_all_the_
             for spec in held.plan.streams:
                 stream = held.open(spec)
                 stream.readinto(memoryview(bytearray(10)))
-                for folder in Path("/proc").iterdir():
-                    with suppress(OSError):
-                        seen.append((folder / "cmdline").read_bytes())
+                seen.extend(process.arguments for process in descendants())
                 stream.abort()
             assert PASSWORD not in repr(held.plan)
     assert any(b"pg_dump\0--format=custom" in command for command in seen)
@@ -123,24 +110,24 @@ def test_no_secret_is_in_any_command_line_and_the_dump_has_the_password_all_the_
 def test_a_killed_pg_dump_is_a_failed_dump(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
     with newest_postgres.database("killed") as name:
         newest_postgres.execute(FILL, name)
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held:
             stream = held.open(held.plan.streams[0])
             assert stream.readinto(memoryview(bytearray(1000))) == 1000
-            (pid,) = children("pg_dump")
+            (pid,) = running("pg_dump")
             os.kill(pid, signal.SIGKILL)
             buffer = memoryview(bytearray(1 << 20))
             while stream.readinto(buffer):
                 pass
             with pytest.raises(DumpFailed, match=r"pg_dump of killed was killed by SIGKILL"):
                 stream.close()
-    assert not children("pg_dump")
+    assert not running("pg_dump")
 
 
 def test_what_pg_dump_says_last_is_in_the_error(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
     with newest_postgres.database("cut off") as name:
         newest_postgres.execute(FILL, name)
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held:
             stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
@@ -155,16 +142,30 @@ def test_what_pg_dump_says_last_is_in_the_error(newest_postgres: PostgresServer,
     assert "pg_dump: error" in "\n".join(caught.value.details)
 
 
-def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
-    with newest_postgres.database("aborted") as name:
+def test_a_stopped_run_ends_pg_dump_and_its_stream(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("stopped") as name:
         newest_postgres.execute(FILL, name)
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
+        source.stop = StopToken()
         with source.dump() as held:
             stream = held.open(held.plan.streams[0])
             stream.readinto(memoryview(bytearray(1000)))
-            assert children("pg_dump")
+            source.stop.stop()
+            with pytest.raises(Interrupted):
+                read_all(stream)
+            assert not running("pg_dump")
+
+
+def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
+    with newest_postgres.database("aborted") as name:
+        newest_postgres.execute(FILL, name)
+        source = source_of(newest_postgres, name, accounts="no")
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
+            stream.readinto(memoryview(bytearray(1000)))
+            assert running("pg_dump")
             stream.abort()
-            assert not children("pg_dump")
+            assert not running("pg_dump")
         with pytest.raises(DumpFailed):
             read_all(held.open(held.plan.streams[0]))  # the snapshot is gone
 
@@ -174,7 +175,7 @@ def test_what_no_snapshot_protects_from_waits_until_the_dump_is_done(
 ) -> None:
     with newest_postgres.database("held") as name:
         newest_postgres.execute("CREATE TABLE t AS SELECT 'still-' || generate_series(1, 3) AS what", name)
-        source = source_of(newest_postgres, name, globals="no", row_counts="off")
+        source = source_of(newest_postgres, name, accounts="no", row_counts="off")
         with source.dump() as held, newest_postgres.connect(name) as other:
             other.execute("SET lock_timeout = 100")
             for statement in ("TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER what TYPE varchar(9)"):
@@ -199,7 +200,7 @@ class TestWithoutLocks:
     ) -> None:
         with newest_postgres.database("dropped") as name:
             newest_postgres.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE stays AS SELECT 2 AS i", name)
-            source = source_of(newest_postgres, name, globals="no")
+            source = source_of(newest_postgres, name, accounts="no")
             with source.dump() as held:
                 newest_postgres.execute(statement, name)
                 with pytest.raises(DumpFailed) as caught:
@@ -212,14 +213,14 @@ class TestWithoutLocks:
         with newest_postgres.database("blocked") as name:
             newest_postgres.execute("CREATE TABLE t (i integer)", name)
             for settings, error in (({"stall_timeout": 0.3}, DumpStalled), ({"lock_timeout": 0.3}, DumpFailed)):
-                source = source_of(newest_postgres, name, globals="no", row_counts="off", **settings)
+                source = source_of(newest_postgres, name, accounts="no", row_counts="off", **settings)
                 with source.dump() as held, newest_postgres.connect(name, autocommit=False) as holder:
                     holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
                     with pytest.raises(error):
                         read_all(held.open(held.plan.streams[0]))
 
 
-def test_globals_without_their_end_are_a_failed_dump(
+def test_accountswithout_their_end_are_a_failed_dump(
     newest_postgres: PostgresServer, source_of: MakeSource, tmp_path: Path
 ) -> None:
     assert newest_postgres.bin is not None
@@ -264,9 +265,9 @@ def test_roles_are_dumped_without_passwords_by_who_may_not_read_them(
             "CREATE ROLE keeper PASSWORD 'hidden'"
         )
         try:
-            weak = dump_all(source_of(newest_postgres, name, user="reader"))["globals.sql"][1]
-            strong = dump_all(source_of(newest_postgres, name))["globals.sql"][1]
-            assert "globals.sql" not in dump_all(source_of(newest_postgres, name, globals=False))
+            weak = dump_all(source_of(newest_postgres, name, user="reader"))["accounts.sql"][1]
+            strong = dump_all(source_of(newest_postgres, name))["accounts.sql"][1]
+            assert "accounts.sql" not in dump_all(source_of(newest_postgres, name, accounts=False))
         finally:
             newest_postgres.execute("DROP ROLE reader; DROP ROLE keeper")
     assert b"CREATE ROLE keeper" in weak

@@ -30,7 +30,7 @@ def test_more_tables_than_one_transaction_can_lock_are_dumped_and_restored(
         with pytest.raises(RestoreFailed) as caught:
             restore_all(source_of(spare, there), dump)
         assert "max_locks_per_transaction" in (caught.value.hint or "")
-        assert "database that is not there yet" in (caught.value.hint or "")
+        assert "database that does not exist yet" in (caught.value.hint or "")
         source_of(spare, there).check_target([spec for spec, _ in dump.values()], RestoreTarget())
         restore_all(source_of(spare, there), dump, RestoreTarget(options={"single_transaction": "no"}))
     spare.drop("made")
@@ -97,7 +97,7 @@ def test_the_rows_of_an_extensions_configuration_are_dumped(
             "WHERE extname = 'citext'",
             name,
         )
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held:
             data = read_all(held.open(held.plan.streams[0]))
     assert b"configured here" in data
@@ -112,7 +112,7 @@ def test_a_table_that_changes_while_it_is_dumped_is_as_it_was(
         newest_postgres.execute(
             "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 20) AS filler FROM generate_series(1, 30000) AS i", name
         )
-        source = source_of(newest_postgres, name, globals="no")
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held, newest_postgres.connect(name) as other:
             stream = held.open(held.plan.streams[0])
             start = bytearray(1000)

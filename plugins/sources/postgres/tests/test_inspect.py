@@ -192,12 +192,12 @@ def test_passwords_of_roles_are_left_out_or_insisted_on(newest_postgres: Postgre
         try:
             (warning,) = source_of(newest_postgres, name, user="weak").inspect().warnings
             assert "without their passwords" in warning
-            assert not source_of(newest_postgres, name, user="weak", globals="no").inspect().warnings
+            assert not source_of(newest_postgres, name, user="weak", accounts="no").inspect().warnings
             with pytest.raises(SourceDenied, match="passwords of roles"):
-                source_of(newest_postgres, name, user="weak", globals="yes").inspect()
+                source_of(newest_postgres, name, user="weak", accounts="yes").inspect()
             # Whoever may read everything may read these too.
             newest_postgres.execute("GRANT pg_read_all_data TO weak")
-            source_of(newest_postgres, name, user="weak", globals="yes").inspect()
+            source_of(newest_postgres, name, user="weak", accounts="yes").inspect()
         finally:
             newest_postgres.execute("DROP ROLE weak")
 
@@ -224,7 +224,7 @@ def test_time_limits_of_the_server_do_not_end_a_dump(newest_postgres: PostgresSe
             limits.append("transaction_timeout")
         for limit in limits:
             newest_postgres.execute(f"ALTER DATABASE {name} SET {limit} = '300ms'")
-        with source_of(newest_postgres, name, globals="no").dump() as held:
+        with source_of(newest_postgres, name, accounts="no").dump() as held:
             time.sleep(0.6)
             assert read_all(held.open(held.plan.streams[0])).startswith(b"PGDMP")
 

@@ -22,7 +22,6 @@ from penstock.api import (
     UsageError,
 )
 from penstock.testing.dumping import restore_one
-from penstock_postgres.database import replace_database
 
 pytestmark = pytest.mark.server
 
@@ -322,16 +321,6 @@ def test_the_encoding_and_locale_come_back(
         server.drop("made")
 
 
-def test_a_replacement_that_fails_gives_the_old_database_back(
-    newest_postgres: PostgresServer, source_of: MakeSource
-) -> None:
-    with newest_postgres.database("staying") as name:
-        with pytest.raises(RestoreFailed, match='"never made" does not exist'):
-            replace_database(source_of(newest_postgres, name).settings, name, "never made")
-        assert newest_postgres.query("SELECT 1", name) == [(1,)]
-        assert not leftovers(newest_postgres)
-
-
 @pytest.mark.parametrize("options", [{"nonsense": "yes"}, {"owners": "perhaps"}, {"create": "auto"}])
 def test_unknown_options_are_refused(
     newest_postgres: PostgresServer, source_of: MakeSource, small: Dump, options: dict[str, str]
@@ -413,25 +402,25 @@ class TestRoles:
         self, pair: tuple[PostgresServer, PostgresServer], source_of: MakeSource
     ) -> None:
         one, two = pair
-        dump = dump_all(source_of(one, "owned", globals="no"))
+        dump = dump_all(source_of(one, "owned", accounts="no"))
         with pytest.raises(SourceDenied, match="helper, keeper"):
             restore_all(source_of(two, "owned"), dump)
         assert not exists(two, "owned")
         restore_all(source_of(two, "owned"), dump, RestoreTarget(options={"owners": "no", "privileges": "no"}))
         assert two.query("SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'", "owned") == [("postgres",)]
 
-    def test_globals_can_be_left_out(self, pair: tuple[PostgresServer, PostgresServer], source_of: MakeSource) -> None:
+    def test_accountscan_be_left_out(self, pair: tuple[PostgresServer, PostgresServer], source_of: MakeSource) -> None:
         one, two = pair
         dump = dump_all(source_of(one, "owned"))
-        options = {"globals": "no", "owners": "no", "privileges": "no"}
+        options = {"accounts": "no", "owners": "no", "privileges": "no"}
         restore_all(source_of(two, "owned"), dump, RestoreTarget(options=options))
         assert two.query("SELECT FROM pg_roles WHERE rolname = 'keeper'") == []
 
-    def test_damage_at_the_end_of_the_globals_changes_nothing(
+    def test_damage_at_the_end_of_the_accountschanges_nothing(
         self, pair: tuple[PostgresServer, PostgresServer], source_of: MakeSource
     ) -> None:
         one, two = pair
-        spec, data = dump_all(source_of(one, "owned"))["globals.sql"]
+        spec, data = dump_all(source_of(one, "owned"))["accounts.sql"]
         with pytest.raises(DamagedObject):
             restore_one(source_of(two, "owned"), spec, damaged(data), RestoreTarget())
         with pytest.raises(RestoreFailed, match="CREATE ROLE keeper") as caught:
@@ -444,15 +433,15 @@ class TestRoles:
         assert "'x'" not in f"{caught.value} {caught.value.details} {caught.value.hint}"
         assert two.query("SELECT FROM pg_roles WHERE rolname IN ('keeper', 'helper')") == []
 
-    def test_only_a_superuser_restores_globals(
+    def test_only_a_superuser_restores_accounts(
         self, pair: tuple[PostgresServer, PostgresServer], source_of: MakeSource
     ) -> None:
         one, two = pair
         dump = dump_all(source_of(one, "owned"))
         two.execute("CREATE ROLE helper LOGIN CREATEDB PASSWORD 'help'; CREATE ROLE keeper; GRANT keeper TO helper")
         weak = source_of(PostgresServer(two.major, two.host, two.port, "helper", "help", two.bin), "owned")
-        with pytest.raises(SourceDenied, match="helper is no superuser"):
-            restore_all(weak, dump, RestoreTarget(options={"globals": "yes"}))
+        with pytest.raises(SourceDenied, match="helper may not restore roles"):
+            restore_all(weak, dump, RestoreTarget(options={"accounts": "yes"}))
         restore_all(weak, dump)
         assert two.query("SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'", "owned") == [("keeper",)]
 

@@ -20,11 +20,12 @@ from penstock_postgres.source import PostgresSource
         ),
         ("postgres:///shop?host=/run/postgresql", {"database": "shop", "host": "/run/postgresql"}),
         ("postgres://%2Frun%2FPG/shop", {"database": "shop", "host": "/run/PG"}),
-        ("postgres://db?dbname=x&globals=no", {"host": "db", "database": "x", "globals": "no"}),
-        ("postgres://db?sslmode=verify-full", {"host": "db", "sslmode": "verify-full"}),
+        ("postgres://db?dbname=x&accounts=no", {"host": "db", "database": "x", "accounts": "no"}),
+        ("postgres://db?tls=verify-full", {"host": "db", "tls": "verify-full"}),
+        ("postgres://db?sslmode=require&sslrootcert=/ca", {"host": "db", "tls": "require", "tls_ca": "/ca"}),
         ("postgres://db?databases=all", {"host": "db", "databases": "all"}),
-        ("postgres://db?databases=a*&databases=b", {"host": "db", "databases": ["a*", "b"]}),
-        ("postgres://db/x?tables=a.*&tables=b", {"host": "db", "database": "x", "tables": ["a.*", "b"]}),
+        ("postgres://db?databases=a*,b", {"host": "db", "databases": ["a*", "b"]}),
+        ("postgres://db/x?tables=a.*,b%2Cc", {"host": "db", "database": "x", "tables": ["a.*", "b,c"]}),
         ("postgres://db/x?stall_timeout=5", {"host": "db", "database": "x", "stall_timeout": "5"}),
     ],
 )
@@ -74,16 +75,16 @@ def test_a_location_is_a_url_without_a_password() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"hots": "x"}, {"port": 0}, {"password": "hunter2"}, {"sslmode": "x"}, {"globals": "maybe"}, {"stall_timeout": 0}],
+    [{"hots": "x"}, {"port": 0}, {"password": "hunter2"}, {"tls": "x"}, {"accounts": "maybe"}, {"stall_timeout": 0}],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=re.escape(next(iter(wrong)))):
         PostgresSettings.model_validate(wrong)
 
 
-def test_globals_may_be_a_boolean() -> None:
-    assert PostgresSettings.model_validate({"globals": False}).globals == "no"
-    assert PostgresSettings.model_validate({"globals": True}).globals == "yes"
+def test_accountsmay_be_a_boolean() -> None:
+    assert PostgresSettings.model_validate({"accounts": False}).accounts == "no"
+    assert PostgresSettings.model_validate({"accounts": True}).accounts == "yes"
 
 
 def test_databases_may_be_one_word_or_a_list() -> None:
@@ -91,7 +92,7 @@ def test_databases_may_be_one_word_or_a_list() -> None:
         return PostgresSettings.model_validate({"databases": value}).databases
 
     assert (chosen("all"), chosen("shop"), chosen(["all"]), chosen([])) == (("*",), ("shop",), ("all",), ())
-    for url in ("postgres://h/?databases=all", "postgres://h/?databases=a%2F*&databases=b"):
+    for url in ("postgres://h/?databases=all", "postgres://h/?databases=a%2F*,b"):
         settings = PostgresSettings.model_validate(PostgresSource.settings_from_url(url))
         assert settings.location == url
         assert settings.location_of("a/x") == "postgres://h/a%2Fx"

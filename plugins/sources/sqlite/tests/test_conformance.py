@@ -31,6 +31,14 @@ def _content(path: Path) -> list[str] | None:
         return list(database.iterdump())
 
 
+_PYTHON = sys.executable
+_WRITER = """
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as database:
+    database.execute("INSERT INTO orders (what, raw) VALUES ('later', zeroblob(100))")
+"""
+
+
 class SqliteLab(SourceLab):
     secrets = NotApplicable("a database file has no password")
     program = ChildProgram(Path(sys.executable), probes=())
@@ -72,6 +80,13 @@ class SqliteLab(SourceLab):
     def change(self) -> None:
         with closing(sqlite3.connect(self.path)) as database, database:
             database.execute("INSERT INTO orders (what, raw) VALUES ('late', zeroblob(100))")
+
+    @property
+    def change_command(self) -> tuple[str, ...]:
+        return (_PYTHON, "-c", _WRITER, str(self.path))
+
+    def silent(self, host: str, port: int) -> NotApplicable:
+        return NotApplicable("a database file has no server")
 
     def target(self) -> Target:
         self.targets += 1

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugins.sources.sqlite.tests.bank import make_bank, query, script
+from tests.soak import examples
 
 from penstock_sqlite import wal
 from penstock_sqlite.inventory import inventory
@@ -126,7 +127,7 @@ def test_a_log_that_is_not_what_its_index_says_is_refused(tmp_path: Path, offset
             wal.Overlay(log.fileno(), header)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=300))
 def test_the_overlay_has_the_last_version_of_each_page(
     tmp_path_factory: pytest.TempPathFactory, pages: list[int]

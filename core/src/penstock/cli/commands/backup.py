@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli import steady
-from penstock.cli.options import WORK, command
+from penstock.cli.invocation import command
+from penstock.cli.options import DATA
+from penstock.cli.own_process import steady
 
 if TYPE_CHECKING:
     from penstock.api import PenstockError
@@ -17,7 +18,12 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "backup", takes=WORK)
+    @command(
+        app,
+        "backup",
+        takes=("cache_dir", *DATA),
+        interrupted="Run it again: an interrupted backup leaves no snapshot, and the next run uses what was uploaded.",
+    )
     def backup(
         run: "Run",
         sources: Annotated[
@@ -26,63 +32,65 @@ def register(app: typer.Typer) -> None:
         ] = None,
         every: Annotated[bool, typer.Option("--all", help="All backups of the settings.")] = False,
         name: Annotated[
-            str | None, typer.Option("--name", metavar="NAME", help="What the backup is called; for a single source.")
+            str | None, typer.Option("--name", metavar="NAME", help="The name of the backup; for a single source.")
         ] = None,
     ) -> None:
         """Dump sources into a repository.
 
-        Each becomes one snapshot, or nothing. One that fails does not keep the others from being made, but the
-        command then fails.
+        Each becomes one snapshot, or nothing. When one fails, the others are still made, but the command fails.
         """
         from penstock.api import UsageError
 
         wanted = list(sources or [])
         if every:
             if wanted:
-                raise UsageError("--all is for all backups of the settings: name none, or leave it out")
-            wanted = list(run.settings.backups)
+                raise UsageError("--all is for all backups of the settings: give it without names")
+            wanted = list(run.workspace.settings.backups)
             if not wanted:
                 raise UsageError("--all: the settings have no backups")
         if not wanted:
-            raise UsageError("which source? a backup's name in the settings, or a URL, or --all")
+            raise UsageError("which source? give a backup's name in the settings, or a URL, or --all")
         if name is not None and len(wanted) > 1:
             raise UsageError("--name is for a single source")
         _back_up(run, wanted, name)
 
 
 def _back_up(run: "Run", wanted: list[str], name: str | None) -> None:
-    from penstock.api import PartialFailure, PenstockError
+    from penstock.api import Interrupted, PenstockError
     from penstock.cli.output import views
     from penstock.cli.output.console import error_json
-    from penstock.cli.run import is_url, name_of
+    from penstock.workspace.names import is_url, name_of
 
-    outcomes: list[dict[str, Any]] = []
     errors: list[tuple[str, PenstockError]] = []
     for text in wanted:
+        run.stop.check()
         try:
-            outcomes.append(_one(run, text, name))
+            outcome = _one(run, text, name)
+        except Interrupted:
+            raise
         except Exception as error:  # one backup's failure, of whatever kind, must not keep the others from being made
-            if len(wanted) == 1:
+            if len(wanted) == 1 or run.stop.stopped:
                 raise
             expected = error if isinstance(error, PenstockError) else _unexpected(error)
-            # Not the URL itself: that there is a password in it may be what is wrong.
+            # Not the URL itself: a password in it may be what is wrong.
             failed = name_of(text) if is_url(text) else text
             errors.append((failed, expected))
-            outcomes.append({"name": failed, "snapshot": None, "error": error_json(expected)})
-    run.output.result({"backups": outcomes}, views.backups)
+            outcome = {"name": failed, "snapshot": None, "error": error_json(expected)}
+        # At once: what has ended is told even if the next one is interrupted.
+        run.output.item("backups", outcome, views.backups)
     if errors:
-        details = tuple(line for text, error in errors for line in _lines(text, error))
-        if len(errors) < len(wanted):
-            raise PartialFailure(f"{len(errors)} of {len(wanted)} backups failed", details=details)
-        raise PenstockError(f"all {len(wanted)} backups failed", details=details)
+        raise _failure(errors, len(wanted))
 
 
 def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
-    from penstock.cli.unlock import Need
     from penstock.engine import backup
+    from penstock.workspace import Need
+    from penstock.workspace.sinks.metering import since
 
-    plan = run.plan(text, name)
-    repository = run.repository(Need.ANY, plan.repository)
+    workspace = run.workspace
+    plan = workspace.plan(text, name)
+    before = workspace.figures()
+    repository = workspace.repository(Need.ANY, plan.repository)
     steady()
     with run.listening() as listen:
         result = backup(
@@ -90,27 +98,38 @@ def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
             plan.source,
             name=plan.name,
             source_type=type(plan.source).name,
-            cache_dir=run.cache_dir,
-            memory=run.memory(plan.settings),
-            compression=run.compression(plan.settings),
+            cache_dir=workspace.cache_dir,
+            memory=workspace.memory(plan.settings),
+            compression=workspace.compression(plan.settings),
             listener=listen,
         )
     for warning in result.warnings:
-        run.output.warning(f"{plan.name}: {warning}")
+        if warning not in listen.warnings:
+            run.output.warning(f"{plan.name}: {warning}")
+    figures = since(before, workspace.figures())
     return {
-        "name": plan.name,
-        "snapshot": result.snapshot.hex(),
+        **result.to_json(),
         "repository": repository.id.hex(),
-        "source": result.catalogue.source,
-        "started": result.catalogue.started,
-        "finished": result.catalogue.finished,
-        "streams": result.catalogue.streams,
-        "read": result.read,
-        "stored": result.stored,
-        "seconds": round(result.seconds, 3),
-        "warnings": list(result.warnings),
+        "sink": {method: one.to_json() for method, one in figures.items()},
         "error": None,
     }
+
+
+def _failure(errors: "list[tuple[str, PenstockError]]", wanted: int) -> "PenstockError":
+    """One error for all: when every backup failed with the same code, an error of that kind."""
+    from copy import copy
+
+    from penstock.api import PartialFailure
+
+    details = tuple(line for text, error in errors for line in _lines(text, error))
+    if len(errors) < wanted:
+        return PartialFailure(f"{len(errors)} of {wanted} backups failed", details=details)
+    message = f"all {wanted} backups failed"
+    if len({error.exit_code for _, error in errors}) > 1:
+        return PartialFailure(f"{message}, for different reasons", details=details)
+    same = copy(errors[0][1])
+    same.message, same.hint, same.details = message, None, details
+    return same
 
 
 def _unexpected(error: Exception) -> "PenstockError":
@@ -118,7 +137,8 @@ def _unexpected(error: Exception) -> "PenstockError":
 
     # Not the error's own text, which may hold anything.
     return PenstockError(
-        f"unexpected {type(error).__name__}: a mistake in Penstock or in a plugin", hint="Alone, it tells more."
+        f"unexpected {type(error).__name__}: a mistake in Penstock or in a plugin",
+        hint="Make this backup alone to see more.",
     )
 
 

@@ -1,10 +1,11 @@
-"""penstock check: is everything there, and as it was written?"""
+"""penstock check: whether everything is there, and undamaged."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import DATA
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -15,7 +16,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "check", takes=(*REPOSITORY, "cache_dir"))
+    @command(app, "check", takes=("cache_dir", *DATA))
     def check(
         run: "Run",
         read_data: Annotated[
@@ -24,33 +25,27 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Check that everything is there and undamaged.
 
-        Signatures, seals, and that whatever is referred to is there; with --read-data every byte. Fails if any is not.
+        Verifies signatures and seals, and that nothing that is referred to is missing; with --read-data, every byte.
+        Fails if it finds damage.
         """
         from penstock import engine
         from penstock.api import CheckFailed
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
-        from penstock.format.trust import Role
+        from penstock.workspace import Need
 
-        repository = run.repository(Need.OWNER_OR_ANY if read_data else Need.ANY)
+        repository = run.workspace.repository(Need.OWNER_OR_ANY if read_data else Need.ANY)
         with run.listening() as listen:
-            report = engine.check(repository, read_data=read_data, cache_dir=run.cache_dir, listener=listen)
-        findings = [{"key": finding.key, "problem": finding.problem} for finding in report.findings]
-        checked = {
-            "snapshots": report.snapshots,
-            "packs": report.packs,
-            "segments": report.segments,
-            "sessions": report.sessions,
-            "index": report.index,
-            "keys": report.keys,
-            "read": report.read,
-            "read_data": report.data_read,
-            "opened": report.data_read and repository.access.role is Role.OWNER,
-        }
-        run.output.result({"findings": findings, "checked": checked}, views.check)
-        if findings:
+            report = engine.check(
+                repository,
+                read_data=read_data,
+                cache_dir=run.workspace.cache_dir,
+                memory=run.workspace.memory(),
+                listener=listen,
+            )
+        run.output.result({**report.to_json(), "sink": run.sink_figures()}, views.check)
+        if report.finding_count:
             raise CheckFailed(
-                f"damaged or missing objects: {len(findings)}",
-                hint="Snapshots that do not need them can still be restored: restore --despite-damage.",
-                details=tuple(f"{one['key']}: {one['problem']}" for one in findings) if run.output.json else (),
+                f"damaged or missing objects: {report.finding_count}",
+                hint="Restore what does not need them: damage to other objects is no obstacle.",
+                details=tuple(f"{one.key}: {one.problem}" for one in report.findings) if run.output.json else (),
             )

@@ -1,10 +1,11 @@
-"""penstock config: the settings file, checked, shown and described."""
+"""penstock config: check, show and describe the settings file."""
 
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from penstock.cli.options import BASIC, command
+from penstock.cli.invocation import command
+from penstock.cli.options import BASIC
 
 if TYPE_CHECKING:
     from penstock.api import Plugin, SecretRef
@@ -20,15 +21,15 @@ def register(app: typer.Typer) -> None:
 
     @command(group, "check", takes=BASIC)
     def check(run: "Run") -> None:
-        """Check the settings, with those of plugins; connects to nothing."""
+        """Check the settings, including those of plugins, without connecting to anything."""
         from penstock.cli.output import views
 
         _require_file(run)
-        settings = run.settings
-        settings.check_plugins(run.host)
+        settings = run.workspace.settings
+        settings.check_plugins(run.workspace.host)
         for name, repository in settings.repositories.items():
             if repository.key is not None and not repository.key.exists():
-                run.output.warning(f"the key file of repository {name} is not there: {repository.key}")
+                run.output.warning(f"the key file of repository {name} is missing: {repository.key}")
         document = {
             "file": str(settings.path),
             "repositories": list(settings.repositories),
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
     @command(group, "show", takes=BASIC)
     def show(run: "Run") -> None:
-        """Show what the settings come to, defaults included; no secret is looked up."""
+        """Show the effective settings, including defaults, without looking up secrets."""
         from penstock.cli.output import views
 
         run.output.result(_shown(run), views.config)
@@ -50,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
         from penstock.settings import settings_schema
 
-        text = json.dumps(settings_schema(run.host.plugins()), indent=2, ensure_ascii=False)
+        text = json.dumps(settings_schema(run.workspace.host.plugins()), indent=2, ensure_ascii=False)
         run.output.result({}, lambda _: text.splitlines())
 
     @command(group, "init", takes=("quiet",))
@@ -63,34 +64,35 @@ def register(app: typer.Typer) -> None:
 
 def _require_file(run: "Run") -> None:
     from penstock.api import SettingsError
-    from penstock.settings import places
 
-    if run.settings.path is None:
+    if run.workspace.settings.path is None:
         raise SettingsError(
-            "there is no settings file",
-            hint="penstock config init prints one to begin with.",
-            details=tuple(f"looked for {place}" for place in places()),
+            "no settings file was found",
+            hint="Write one: penstock config init prints one to begin with.",
+            details=tuple(f"looked for {place}" for place in run.workspace.folders.settings),
         )
 
 
 def _shown(run: "Run") -> dict[str, Any]:
-    settings = run.settings
+    workspace = run.workspace
+    settings = workspace.settings
     repositories = [
         {
             "name": name,
-            **_plugin(settings.make_sink(name, run.host)),
+            **_plugin(settings.make_sink(name, workspace.host)),
             "key": str(one.key) if one.key else None,
             "passphrase": _reference(one.passphrase),
+            **_limits(workspace.limits(one)),
         }
         for name, one in settings.repositories.items()
     ]
     backups = [
         {
             "name": name,
-            **_plugin(settings.make_source(name, run.host)),
+            **_plugin(settings.make_source(name, workspace.host)),
             "repository": settings.repository_of(name),
-            "memory": run.memory(one),
-            "compression": run.compression(one),
+            "memory": workspace.memory(one),
+            "compression": workspace.compression(one),
         }
         for name, one in settings.backups.items()
     ]
@@ -98,10 +100,16 @@ def _shown(run: "Run") -> dict[str, Any]:
         "file": str(settings.path) if settings.path else None,
         "repositories": repositories,
         "backups": backups,
-        "memory": run.memory(),
-        "compression": run.compression(),
-        "cache": str(run.cache_dir),
+        "memory": workspace.memory(),
+        "compression": workspace.compression(),
+        "cache": str(workspace.cache_dir),
+        **_limits(workspace.limits()),
     }
+
+
+def _limits(limits: "tuple[int | None, int | None]") -> dict[str, int | None]:
+    upload, download = limits
+    return {"limit_upload": upload, "limit_download": download}
 
 
 def _plugin(plugin: "Plugin") -> dict[str, str]:

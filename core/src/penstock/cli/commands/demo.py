@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import command
+from penstock.cli.invocation import command
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -15,7 +15,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "demo", takes=("json", "quiet"))
+    @command(app, "demo", takes=("json", "quiet"), interrupted="Run it again: it leaves nothing behind.")
     def demo(
         run: "Run",
         rows: Annotated[
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         """Back up and restore a sample database here and now.
 
         A SQLite database and a repository in a temporary folder: two backups with a change in between, both restored
-        and compared, and a flipped bit that the check must find. Fails when anything is not as claimed.
+        and compared, and a flipped bit that the check must find. Fails if any claim does not hold.
         """
         from pathlib import Path
         from tempfile import TemporaryDirectory
@@ -33,4 +33,4 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.demonstration import Demonstration
 
         with TemporaryDirectory(prefix="penstock-demo-") as folder:
-            Demonstration(run.host, run.output, Path(folder), rows).play()
+            Demonstration(run.workspace.host, run.output, Path(folder), rows).play()

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.api import Secret
-    from penstock.cli.run import Place, Run
-    from penstock.repository import Repository
+    from penstock.cli.run import Run
+    from penstock.workspace import Place
 
 __all__ = ["register"]
 
@@ -19,7 +20,12 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "init", takes=tuple(option for option in REPOSITORY if option != "key"))
+    @command(
+        app,
+        "init",
+        takes=tuple(option for option in REPOSITORY if option != "key"),
+        interrupted="Run penstock key list to see whether it was made. If not, empty the place and run it again.",
+    )
     def init(
         run: "Run",
         repository: Annotated[
@@ -41,19 +47,19 @@ def register(app: typer.Typer) -> None:
 
 def make(run: "Run", named: str | None, owner_key: Path | None, *, writer_key: bool) -> None:
     """Make the repository and its keys, and say what to keep where."""
-    from penstock.cli import files
     from penstock.cli.output import views
     from penstock.format.trust import Role
     from penstock.repository import Repository
     from penstock.repository.trust.keyring import add_key
+    from penstock.workspace import key_files
 
-    place = run.place(named)
+    place = run.workspace.place(named)
     if owner_key is not None:
-        files.writable_place(owner_key)
+        key_files.check_writable(owner_key)
     passphrase = _passphrase(run, place, required=owner_key is None)
     repository = Repository.create(place.sink, passphrase=passphrase)
     if owner_key is not None:
-        files.new_private_file(owner_key, repository.access.to_key_file())
+        key_files.new_private_file(owner_key, repository.access.to_key_file())
     document: dict[str, Any] = {
         "repository": repository.id.hex(),
         "location": place.sink.location,
@@ -62,31 +68,21 @@ def make(run: "Run", named: str | None, owner_key: Path | None, *, writer_key: b
         "writer_key": None,
     }
     if writer_key:
-        path = _writer_key_place(place, repository)
+        path = run.workspace.new_key_file(place, repository.id)
         access = add_key(repository, Role.WRITER, socket.gethostname())
-        files.new_private_file(path, access.to_key_file())
+        key_files.new_private_file(path, access.to_key_file())
         document["writer_key"] = str(path)
     run.output.result(document, views.made)
 
 
 def _passphrase(run: "Run", place: "Place", *, required: bool) -> "Secret | None":
     from penstock.api import KeyMissing
-    from penstock.cli.unlock import PASSPHRASE_VARIABLE, given_passphrase, new_passphrase
+    from penstock.workspace.unlock import PASSPHRASE_VARIABLE
 
-    passphrase = given_passphrase(run.options, place.settings) or new_passphrase(run.output, f"for {place.shown}")
+    passphrase = run.workspace.given_passphrase(place) or run.workspace.new_passphrase(f"for {place.shown}")
     if passphrase is None and required:
         raise KeyMissing(
-            "a repository that nobody can open is of no use: give it a passphrase, or write the owner's key to a file",
-            hint=f"--passphrase-file FILE, {PASSPHRASE_VARIABLE}, or --owner-key FILE; in a terminal it is asked for.",
+            "nobody could open the repository: it needs a passphrase, or a file for the owner's key",
+            hint=f"Give --passphrase-file FILE or --owner-key FILE, set {PASSPHRASE_VARIABLE}, or use a terminal.",
         )
     return passphrase
-
-
-def _writer_key_place(place: "Place", repository: "Repository") -> Path:
-    """Where this host's key will be looked for: the settings' place, or the default one."""
-    from penstock.cli import files
-
-    configured = place.settings.key if place.settings else None
-    if configured is not None and not configured.exists():
-        return configured
-    return files.default_key(repository.id)

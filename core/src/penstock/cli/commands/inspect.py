@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import BASIC, command
+from penstock.cli.invocation import command
+from penstock.cli.options import BASIC
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -22,14 +23,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Look at a source without dumping it.
 
-        Versions, the streams that a dump would have, an estimate, the inventory, and whatever would stand in the way of
-        a backup.
+        Shows versions, the streams that a dump would have, an estimate of its size, the inventory, and what would
+        prevent a backup.
         """
         from dataclasses import asdict
 
         from penstock.cli.output import views
 
-        plan = run.plan(source)
+        plan = run.workspace.plan(source)
         found = plan.source.inspect()
         document = {"source": type(plan.source).name, "location": plan.source.location, **asdict(found)}
         document["warnings"] = list(found.warnings)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_INTERRUPTED = "Run penstock key list to see whether it was done, and run it again if not."
 _OUT = typer.Option("--out", metavar="FILE", help="The new key file; it must not exist yet.")
 
 
@@ -35,13 +37,13 @@ def register(app: typer.Typer) -> None:
     def list_keys(run: "Run") -> None:
         """List keys and passphrases, the revoked ones too."""
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.repository.trust.keyring import entries
+        from penstock.workspace import Need
 
-        shown = [_entry_json(entry) for entry in entries(run.repository(Need.ANY))]
+        shown = [_entry_json(entry) for entry in entries(run.workspace.repository(Need.ANY))]
         run.output.result({"keys": shown}, views.keys)
 
-    @command(group, "add", takes=REPOSITORY)
+    @command(group, "add", takes=REPOSITORY, interrupted=_INTERRUPTED)
     def add(
         run: "Run",
         role: Annotated[
@@ -54,19 +56,18 @@ def register(app: typer.Typer) -> None:
 
         A writer makes backups and lists them; a maintainer lists and checks.
         """
-        from penstock.cli import files
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.format.trust import Role
         from penstock.repository.trust.keyring import add_key
+        from penstock.workspace import Need, key_files
 
-        files.writable_place(out)
-        access = add_key(run.repository(Need.OWNER), Role(role.value), label)
-        files.new_private_file(out, access.to_key_file())
+        key_files.check_writable(out)
+        access = add_key(run.workspace.repository(Need.OWNER), Role(role.value), label)
+        key_files.new_private_file(out, access.to_key_file())
         document = {"key": access.key.hex(), "role": role.value, "label": label, "file": str(out)}
         run.output.result(document, views.key_written)
 
-    @command(group, "add-passphrase", takes=REPOSITORY)
+    @command(group, "add-passphrase", takes=REPOSITORY, interrupted=_INTERRUPTED)
     def add_passphrase(
         run: "Run",
         label: Annotated[str, typer.Option("--label", metavar="TEXT", help="Whose it is, for people.")] = "passphrase",
@@ -78,22 +79,21 @@ def register(app: typer.Typer) -> None:
         """Let one more passphrase open the repository as its owner."""
         _add_passphrase(run, label, new_passphrase_file)
 
-    @command(group, "export", takes=REPOSITORY)
+    @command(group, "export", takes=REPOSITORY, interrupted="Delete the file if it was made, and run it again.")
     def export(run: "Run", out: Annotated[Path, _OUT]) -> None:
         """Write the owner's key to a file.
 
         Whoever has it reads every backup: keep it offline.
         """
-        from penstock.cli import files
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
+        from penstock.workspace import Need, key_files
 
-        access = run.repository(Need.OWNER).access
-        files.new_private_file(out, access.to_key_file())
+        access = run.workspace.repository(Need.OWNER).access
+        key_files.new_private_file(out, access.to_key_file())
         document = {"key": access.key.hex(), "role": access.role.value, "label": access.label, "file": str(out)}
         run.output.result(document, views.key_written)
 
-    @command(group, "revoke", takes=REPOSITORY)
+    @command(group, "revoke", takes=REPOSITORY, interrupted=_INTERRUPTED)
     def revoke(
         run: "Run",
         which: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or its beginning, as key list shows it.")],
@@ -103,10 +103,10 @@ def register(app: typer.Typer) -> None:
         Snapshots that it signed until now stay good; later ones are refused.
         """
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.repository.trust import keyring
+        from penstock.workspace import Need
 
-        repository = run.repository(Need.OWNER)
+        repository = run.workspace.repository(Need.OWNER)
         entry = _find(keyring.entries(repository), which)
         keyring.revoke(repository, entry.key)
         run.output.result(_entry_json(_find(keyring.entries(repository), entry.key.hex())), views.revoked)
@@ -116,13 +116,15 @@ def _add_passphrase(run: "Run", label: str, file: Path | None) -> None:
     from penstock.api import KeyMissing
     from penstock.api.secrets import SecretFile
     from penstock.cli.output import views
-    from penstock.cli.unlock import Need, new_passphrase
     from penstock.repository.trust.keyring import add_slot
+    from penstock.workspace import Need
 
-    repository = run.repository(Need.OWNER)
-    passphrase = SecretFile(file=file).resolve() if file else new_passphrase(run.output, "to add")
+    repository = run.workspace.repository(Need.OWNER)
+    passphrase = SecretFile(file=file).resolve() if file else run.workspace.new_passphrase("to add")
     if passphrase is None:
-        raise KeyMissing("no new passphrase was given", hint="--new-passphrase-file takes one from a file.")
+        raise KeyMissing(
+            "no new passphrase was given", hint="Give --new-passphrase-file FILE, or run it in a terminal."
+        )
     slot = add_slot(repository, passphrase, label)
     run.output.result({"key": slot.hex(), "role": "slot", "label": label, "file": None}, views.key_written)
 
@@ -132,8 +134,8 @@ def _find(entries: "list[KeyEntry]", text: str) -> "KeyEntry":
 
     found = [entry for entry in entries if entry.key.hex().startswith(text)] if text else []
     if len(found) != 1:
-        many = f"{len(found)} keys' ids begin" if found else "no key's id begins"
-        raise KeyMissing(f"{many} with {text!r}", hint="penstock key list shows them.")
+        many = f"the ids of {len(found)} keys begin" if found else "no key has an id that begins"
+        raise KeyMissing(f"{many} with {text!r}", hint="Run penstock key list to see them.")
     return found[0]
 
 

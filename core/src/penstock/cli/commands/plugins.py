@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.cli.options import command
+from penstock.cli.invocation import command
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -32,10 +32,10 @@ def register(app: typer.Typer) -> None:
                 "capabilities": sorted(capability.value for capability in one.capabilities),
                 "clashes": list(one.clashes),
             }
-            for one in run.host.plugins()
+            for one in run.workspace.host.plugins()
         ]
         broken = [
             {"name": one.name, "distribution": one.distribution, "version": one.version, "reason": one.reason}
-            for one in run.host.broken()
+            for one in run.workspace.host.broken()
         ]
         run.output.result({"plugins": usable, "broken": broken}, views.plugins)

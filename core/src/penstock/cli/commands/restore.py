@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.commands.show import SNAPSHOT
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import DATA
 
 if TYPE_CHECKING:
     from penstock.api import Source
@@ -17,7 +18,13 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "restore", takes=(*REPOSITORY, "cache_dir"))
+    @command(
+        app,
+        "restore",
+        takes=("cache_dir", *DATA),
+        interrupted="Look at the target before you use it: it is as it was, or holds a part of the snapshot. "
+        "Then restore again, with --clean if it is not empty.",
+    )
     def restore(
         run: "Run",
         snapshot: Annotated[str, SNAPSHOT],
@@ -25,7 +32,7 @@ def register(app: typer.Typer) -> None:
         to_backup: Annotated[
             str | None,
             typer.Option(
-                "--to-backup", metavar="NAME", help="Restore to where this backup of the settings comes from."
+                "--to-backup", metavar="NAME", help="Restore into the database that this backup of the settings dumps."
             ),
         ] = None,
         clean: Annotated[bool, typer.Option("--clean", help="Drop what is in the way first.")] = False,
@@ -37,26 +44,23 @@ def register(app: typer.Typer) -> None:
             typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the source; may be repeated."),
         ] = None,
         skip_verify: Annotated[
-            bool, typer.Option("--skip-verify", help="Do not read everything once before the target is touched.")
-        ] = False,
-        despite_damage: Annotated[
-            bool, typer.Option("--despite-damage", help="Restore although other objects are damaged.")
+            bool, typer.Option("--skip-verify", help="Do not read everything once before writing to the target.")
         ] = False,
     ) -> None:
         """Restore a snapshot into a database.
 
-        The target is not touched before it was looked at and every byte of the snapshot verified.
+        The target is checked, and every byte of the snapshot verified, before anything is written. Damage to
+        objects that the snapshot does not need is no obstacle.
         """
         from penstock import engine
         from penstock.api import RestoreTarget
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
-        from penstock.repository.snapshots import find_snapshot
+        from penstock.workspace import Need
 
         source = _target(run, to, to_backup)
         target = RestoreTarget(clean=clean, options=_pairs(options or []))
-        repository = run.repository(Need.OWNER)
-        entry = find_snapshot(repository, snapshot)
+        repository = run.workspace.repository(Need.OWNER)
+        entry = engine.find(repository, snapshot, cache_dir=run.workspace.cache_dir, warn=run.output.warning)
         _same_kind(entry.catalogue.source, source)
         with run.listening() as listen:
             result = engine.restore(
@@ -66,31 +70,24 @@ def register(app: typer.Typer) -> None:
                 target=target,
                 streams=streams or None,
                 verify_first=not skip_verify,
-                despite_damage=despite_damage,
-                cache_dir=run.cache_dir,
+                memory=run.workspace.memory(),
                 listener=listen,
             )
-        document = {
-            "snapshot": result.snapshot.hex(),
-            "backup": entry.catalogue.backup,
-            "target": source.location,
-            "streams": list(result.streams),
-            "written": result.written,
-            "verified_first": not skip_verify,
-            "seconds": round(result.seconds, 3),
-        }
-        run.output.result(document, views.restored)
+        for warning in result.warnings:
+            if warning not in listen.warnings:
+                run.output.warning(warning)
+        run.output.result({**result.to_json(), "sink": run.sink_figures()}, views.restored)
 
 
 def _target(run: "Run", url: str | None, backup: str | None) -> "Source":
     from penstock.api import UsageError
 
     if (url is None) == (backup is None):
-        raise UsageError("where to? give either --to URL or --to-backup NAME")
+        raise UsageError("restore where? give either --to URL or --to-backup NAME")
     if backup is not None:
-        return run.settings.make_source(backup, run.host)
+        return run.workspace.settings.make_source(backup, run.workspace.host)
     assert url is not None
-    return run.host.make_source_from_url(url)
+    return run.workspace.host.make_source_from_url(url)
 
 
 def _same_kind(dumped_by: str, source: "Source") -> None:
@@ -99,7 +96,7 @@ def _same_kind(dumped_by: str, source: "Source") -> None:
     if type(source).name != dumped_by:
         raise UsageError(
             f"this is a snapshot of {dumped_by}, and the target is {type(source).name}",
-            hint=f"give a target of {dumped_by}, or another snapshot: penstock snapshots lists them",
+            hint=f"Give a target of {dumped_by}, or choose another snapshot: penstock snapshots lists them.",
         )
 
 
@@ -110,6 +107,6 @@ def _pairs(options: list[str]) -> dict[str, str]:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals or not key or key in pairs:
-            raise UsageError("an option is given once, as KEY=VALUE", hint="For example: -o owners=no")
+            raise UsageError("an option is given once, as KEY=VALUE", hint="Write -o owners=no, for example.")
         pairs[key] = value
     return pairs

@@ -1,16 +1,16 @@
 """penstock snapshots: list them."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import REPOSITORY, command
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
-    from penstock.repository import SnapshotEntry
 
-__all__ = ["entry_json", "register"]
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,27 +25,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List the snapshots of a repository, oldest first."""
         from penstock.cli.output import views
-        from penstock.cli.unlock import Need
         from penstock.repository.snapshots import list_snapshots
+        from penstock.workspace import Need
 
-        entries = list_snapshots(run.repository(Need.ANY))
-        shown = [entry_json(entry) for entry in entries if backup in (None, entry.catalogue.backup)]
+        entries = list_snapshots(
+            run.workspace.repository(Need.ANY), on_damage=lambda error: run.output.warning(f"left out: {error}")
+        )
+        shown = [entry.to_json() for entry in entries if backup in (None, entry.catalogue.backup)]
         run.output.result({"snapshots": shown}, views.snapshots)
-
-
-def entry_json(entry: "SnapshotEntry") -> dict[str, Any]:
-    """What every role may know of a snapshot. Sizes in bytes; `stored` counts the snapshot object too."""
-    catalogue = entry.catalogue
-    return {
-        "id": entry.id.hex(),
-        "backup": catalogue.backup,
-        "source": catalogue.source,
-        "started": catalogue.started,
-        "finished": catalogue.finished,
-        "host": catalogue.host,
-        "program": catalogue.program,
-        "parent": catalogue.parent.hex() if catalogue.parent else None,
-        "streams": catalogue.streams,
-        "size": catalogue.size,
-        "stored": catalogue.stored + entry.object_size,
-    }

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from penstock.api.errors import PenstockError
-from penstock.api.events import Event
-from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, TerminalProgress
+from penstock.api.events import Event, EventKind
+from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, what
 from penstock.cli.output.units import printable
 
-__all__ = ["CLOSED_PIPE", "Output", "ReaderGone", "View", "error_json"]
+__all__ = ["CLOSED_PIPE", "Listener", "Output", "ReaderGone", "View", "error_json"]
 
-#: The exit code when whoever read stdout has gone: what a shell shows for a program that SIGPIPE ended.
+#: The exit code when the reader of stdout has gone: what a shell shows for a program that SIGPIPE ended.
 CLOSED_PIPE = 141
 
 Listener = Callable[[Event], None]
@@ -25,7 +25,7 @@ View = Callable[[Mapping[str, Any]], Iterable[str]]
 
 
 def error_json(error: PenstockError) -> dict[str, Any]:
-    """An error as it stands in JSON documents. A plugin's own kind of error goes by the name of the published one."""
+    """An error as it stands in JSON documents. A plugin's own class of error has the name of the published one."""
     return {
         "type": next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == PenstockError.__module__),
         "message": error.message,
@@ -49,10 +49,16 @@ class Output:
         self._progress: Progress | None = None
 
     def result(self, document: Mapping[str, Any], view: View) -> None:
-        """Give out a result: as `view` shows it, or, with `json`, as a part of the one document at the end."""
+        """Give out a result: as `view` shows it, or, with `json`, as part of the one document at the end."""
         self._document.update(document)
         if not self.json:
             self._write("".join(line + "\n" for line in view(document)))
+
+    def item(self, name: str, entry: Mapping[str, Any], view: View) -> None:
+        """Give out one of several results as soon as there is one; with `json`, `name` is a list of all of them."""
+        self._document.setdefault(name, []).append(entry)
+        if not self.json:
+            self._write("".join(line + "\n" for line in view({name: [entry]})))
 
     def raw(self, block: memoryview) -> None:
         """Write bytes to stdout, all of them."""
@@ -85,13 +91,23 @@ class Output:
         elif self.json:
             progress = JsonProgress(self._error_line)
         elif terminal:
+            from penstock.cli.output.terminal import TerminalProgress
+
             progress = TerminalProgress(notes=not bars_only)
         else:
             progress = PlainProgress(self._error_line)
+        told_as_events = isinstance(progress, JsonProgress)
+
+        def take(event: Event) -> None:
+            if event.kind is EventKind.WARNING and not told_as_events:
+                self.warning(f"{what(event)}: {event.message}")
+            else:
+                progress.take(event)
+
         self._progress = progress
         try:
             with progress:
-                yield progress.take
+                yield take
         finally:
             self._progress = None
 
@@ -114,20 +130,22 @@ class Output:
         if debug:
             # Frames with their source lines only: neither locals nor the error's text, which may quote a secret.
             details = tuple("".join(traceback.format_list(frames)).splitlines())
-        hint = "This is a mistake in Penstock or in a plugin. Please report it to its issue tracker" + (
-            ", with the lines above." if debug else "; PENSTOCK_DEBUG=1 shows where it happened."
+        hint = "Report it to the issue tracker of Penstock or of the plugin" + (
+            ", with the lines above." if debug else "; set PENSTOCK_DEBUG=1 to see where it happened."
         )
         shown = PenstockError(f"unexpected {type(error).__name__} in {place}", hint=hint, details=details)
         self._fail({**error_json(shown), "type": type(error).__name__})
 
     def abandon_stdout(self) -> None:
-        """Let nothing more be written to stdout, not even by the interpreter at its end."""
+        """Write nothing more to stdout, not even when the interpreter ends."""
         with suppress(OSError, ValueError):
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, sys.stdout.fileno())
             os.close(devnull)
 
     def _fail(self, error: Mapping[str, Any]) -> None:
+        if self._progress is not None:
+            self._progress.abandon()
         if self.json:
             self._write(jsonlib.dumps({**self._document, "error": error}, indent=2) + "\n")
             return
@@ -155,7 +173,7 @@ class Output:
             raise ReaderGone from None
 
     def _error_line(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # nobody is there to be told
+        with suppress(OSError, ValueError):  # nobody reads it
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 

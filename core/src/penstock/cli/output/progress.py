@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a line now and then elsewhere, or JSON lines; always on stderr."""
+"""Progress: bars on a terminal, a line now and then elsewhere, or JSON lines; always on stderr."""
 
 import json
 import re
@@ -8,25 +8,24 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from penstock.api.events import Event, EventKind
-from penstock.cli.output.units import amount, duration, printable
+from penstock.cli.output.pace import Pace, Phase
+from penstock.cli.output.units import duration, printable
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-__all__ = ["JsonProgress", "PlainProgress", "Progress", "SilentProgress", "TerminalProgress"]
+__all__ = ["JsonProgress", "PlainProgress", "Progress", "SilentProgress", "what"]
 
 _PLAIN_SECONDS = 10.0
 _JSON_SECONDS = 1.0
-#: An estimate of the remaining time that rests on less than this says nothing (seconds).
-_WARM_UP = 3.0
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Progress(ABC):
-    """Takes events from any thread and shows them, for the length of a `with` block."""
+    """Takes events from any thread and shows them, for the length of a `with` block.
+
+    Warnings are not shown here, except as JSON: the output says them like all others.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +37,7 @@ class Progress(ABC):
         return None
 
     def take(self, event: Event) -> None:
-        """Show `event`, or not, if the last one was shown a moment ago."""
+        """Show `event`, or not, if one like it was shown a moment ago."""
         with self._lock:
             self._take(event)
 
@@ -49,6 +48,10 @@ class Progress(ABC):
     def say(self, text: str) -> None:
         """Print lines in passing, without disturbing what is shown."""
 
+    def abandon(self) -> None:
+        """Leave the terminal usable: the process ends in the middle of the block."""
+        return
+
 
 class SilentProgress(Progress):
     """Shows nothing; what is said is said."""
@@ -58,28 +61,33 @@ class SilentProgress(Progress):
 
     def say(self, text: str) -> None:
         """Print it."""
-        _stderr_line(text)
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text + "\n")
 
 
 class JsonProgress(Progress):
-    """One line of JSON an event: `{"event": {…}}`; progress at most once a second for each thing that progresses."""
+    """One line of JSON an event: `{"event": {…}}`; progress at most once a second for each run."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
-        self._pace = _Pace(_JSON_SECONDS)
+        self._pace = Pace(_JSON_SECONDS)
 
     def _take(self, event: Event) -> None:
-        if event.kind is EventKind.PROGRESS and not event.message and not self._pace.due(_what(event)):
+        if event.kind is EventKind.PROGRESS and not self._pace.due(what(event)):
             return
         shown: dict[str, Any] = {
             "kind": event.kind.value,
             "operation": event.operation,
+            "run": event.run,
+            "time": event.time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "subject": event.subject,
+            "phase": event.phase,
             "stream": event.stream,
             "done": event.done,
             "total": event.total,
-            # Of a failure the command's own error tells, without what an unexpected one might quote.
+            "retries": event.retries,
+            # The command's own error tells why, without what an unexpected one might quote.
             "message": "" if event.kind is EventKind.FAILED else event.message,
             "figures": dict(event.figures),
         }
@@ -91,126 +99,57 @@ class JsonProgress(Progress):
 
 
 class PlainProgress(Progress):
-    """Lines for a log: the phases, and how far it is every ten seconds."""
+    """Lines for a log: what happens, the phases, and every ten seconds how far the phase is."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
-        self._pace = _Pace(_PLAIN_SECONDS)
+        self._pace = Pace(_PLAIN_SECONDS)
+        self._retries = Pace(_PLAIN_SECONDS)
         self._began: dict[str, float] = {}
+        self._phases: dict[str, Phase] = {}
 
     def _take(self, event: Event) -> None:
-        what = _what(event)
+        of = what(event)
         now = time.monotonic()
-        if event.kind is EventKind.STARTED:
-            self._began[what] = now
-        began = self._began.setdefault(what, now)
-        if event.kind is EventKind.PROGRESS and not event.message:
-            if now - began < _PLAIN_SECONDS or not self._pace.due(what):
-                return
-            self._write(f"{what}: {_how_far(event, now - began)}")
-        elif event.kind is EventKind.FAILED:
-            self._write(f"{what}: failed")  # why is the command's own error to tell
-        elif event.kind is EventKind.COMPLETED:
-            self._write(f"{what}: completed in {duration(now - began)}")
-        else:
-            self._write(f"{what}: {printable(event.message or event.kind.value)}")
+        began = self._began.setdefault(of, now)
+        if event.kind in (EventKind.STARTED, EventKind.PHASE):
+            self._phases[of] = Phase(event.phase, now)
+        match event.kind:
+            case EventKind.PROGRESS:
+                self._progress(of, event, now)
+            case EventKind.PHASE:
+                self._write(f"{of}: {printable(event.phase)}")
+            case EventKind.FAILED:
+                self._write(f"{of}: failed")  # why is for the command's own error to tell
+            case EventKind.COMPLETED:
+                self._write(f"{of}: completed in {duration(now - began)}")
+            case EventKind.RETRY:
+                if self._retries.due(of):
+                    self._write(f"{of}: tried again: {printable(event.message)} ({_times(event.retries)} so far)")
+            case kind:
+                self._write(f"{of}: {printable(event.message or kind.value)}")
+
+    def _progress(self, of: str, event: Event, now: float) -> None:
+        phase = self._phases.setdefault(of, Phase(event.phase, now))
+        if now - phase.began < _PLAIN_SECONDS or not self._pace.due(of):
+            return
+        parts = [phase.amounts(event)]
+        if (left := phase.left(event, now)) is not None:
+            parts.append(f"about {duration(left)} left")
+        name = f"{of}: {printable(phase.name)}".rstrip(": ")
+        self._write(f"{name}: {', '.join([parts[0], phase.rate(event, now), *parts[1:]])}")
 
     def say(self, text: str) -> None:
         """Print it."""
         self._write(text)
 
 
-class TerminalProgress(Progress):
-    """A bar for each thing that progresses, with rate and estimate; gone at the end."""
-
-    def __init__(self, *, notes: bool) -> None:
-        """`notes` prints the messages of events, which stay."""
-        super().__init__()
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        self._notes = notes
-        self._began: dict[str, float] = {}
-
-        self._bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[figures]}", markup=False),
-            TimeRemainingColumn(),
-            console=Console(stderr=True, highlight=False, markup=False, emoji=False),
-            transient=True,
-            refresh_per_second=5,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
-
-    def _take(self, event: Event) -> None:
-        what = _what(event)
-        if event.kind in (EventKind.COMPLETED, EventKind.FAILED):
-            if (task := self._tasks.pop(what, None)) is not None:
-                self._bars.remove_task(task)
-            return
-        if event.message and self._notes:
-            self.say(f"{what}: {printable(event.message)}")
-        if event.kind is EventKind.FINDING:
-            return
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=event.total, figures="")
-            self._began[what] = time.monotonic()
-        label = f"{what}: {printable(event.stream)}" if event.stream else what
-        # An estimate that turned out too small is none.
-        total = event.total if event.total is not None and event.total >= event.done else None
-        seconds = time.monotonic() - self._began[what]
-        figures = _so_far(event, seconds) if event.done else ""
-        self._bars.update(self._tasks[what], completed=event.done, total=total, description=label, figures=figures)
-
-    def say(self, text: str) -> None:
-        """Print it above the bars."""
-        self._bars.console.print(text, soft_wrap=True)
-
-
-class _Pace:
-    """Says when the next of many events is due."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._last: dict[str, float] = {}
-
-    def due(self, what: str) -> bool:
-        now = time.monotonic()
-        if now - self._last.get(what, float("-inf")) < self._seconds:
-            return False
-        self._last[what] = now
-        return True
-
-
-def _what(event: Event) -> str:
+def what(event: Event) -> str:
+    """What an event is about: the operation and its subject, ids in short."""
     subject = event.subject[:8] if _ID.fullmatch(event.subject) else printable(event.subject)
     return f"{event.operation} {subject}".rstrip()
 
 
-def _so_far(event: Event, seconds: float) -> str:
-    # An estimate that turned out too small is none.
-    known = event.total is not None and event.total >= event.done
-    rate = event.done / seconds if seconds > 0 else 0.0
-    return amount(event.done) + (f" of about {amount(event.total)}" if known else "") + f", {amount(rate)}/s"
-
-
-def _how_far(event: Event, seconds: float) -> str:
-    text = _so_far(event, seconds)
-    if event.total is not None and event.total >= event.done > 0 and seconds > _WARM_UP:
-        text += f", about {duration((event.total - event.done) * seconds / event.done)} left"
-    return text
-
-
-def _stderr_line(text: str) -> None:
-    with suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,6 +1,5 @@
 """Numbers and texts as people read them."""
 
-import unicodedata
 from collections.abc import Sequence
 
 __all__ = ["amount", "count", "duration", "moment", "printable", "table"]
@@ -9,7 +8,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def amount(size: float | None) -> str:
-    """Bytes: `0 B`, `4.2 MiB`; `?` where it is not known."""
+    """Bytes: `0 B`, `4.2 MiB`; `?` if unknown."""
     if size is None:
         return "?"
     for unit in _UNITS:
@@ -41,23 +40,25 @@ def moment(stamp: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without what would steer a terminal: names come from databases and repositories, which may be hostile."""
+    """`text` without control characters: names come from databases and repositories, which may be hostile."""
     return "".join(" " if char in "\t\n\r" else char if char.isprintable() else "?" for char in text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Lines of aligned columns; the columns `right` are right-aligned."""
-    cells = [list(head), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(_width(row[column]) for row in cells) for column in range(len(head))]
-    lines = []
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for column, name in enumerate(head):
+        made.add_column(Text(name), justify="right" if column in right else "left", no_wrap=True)
+    cells = [[printable(cell) for cell in row] for row in rows]
     for row in cells:
-        parts = []
-        for column, cell in enumerate(row):
-            space = " " * (widths[column] - _width(cell))
-            parts.append(space + cell if column in right else cell + space)
-        lines.append("  ".join(parts).rstrip())
-    return lines
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
+        made.add_row(*(Text(cell) for cell in row))
+    # As wide as it gets: what does not fit is for the terminal to wrap, and for a file to keep.
+    width = sum(max(cell_len(row[column]) for row in [list(head), *cells]) + 2 for column in range(len(head)))
+    console = Console(width=width, color_system=None, legacy_windows=False)
+    lines = console.render_lines(made, pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]

@@ -1,4 +1,4 @@
-"""Results as lines for people, each from the JSON document of its command: neither form knows more than the other."""
+"""Results as lines for people, each made from the JSON document of its command: neither form tells more."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def made(document: Document) -> Iterator[str]:
     yield f"Made repository {document['repository'][:_SHORT_ID]} in {printable(document['location'])}."
     yield ""
     if document["passphrase"]:
-        yield "The passphrase opens everything. Keep it where this host's loss cannot reach it: without it, and"
+        yield "The passphrase opens everything. Keep it where it survives the loss of this host: without it, and"
         yield "without an exported owner's key, no backup can ever be restored."
     if document["owner_key"]:
         yield f"Owner's key: {printable(document['owner_key'])}"
@@ -41,7 +41,7 @@ def made(document: Document) -> Iterator[str]:
 
 
 def backups(document: Document) -> Iterator[str]:
-    """`backup`: a line for each that was made."""
+    """`backup`: a line for each."""
     for one in document["backups"]:
         if one["error"] is not None:
             yield f"{printable(one['name'])}: failed: {printable(one['error']['message'])}"
@@ -97,7 +97,7 @@ def snapshot(document: Document) -> Iterator[str]:
         yield f"  {name + ':':<13}{printable(value)}"
     if content is None:
         yield ""
-        yield f"Its streams and inventory are for the owner to see: {document['content_hidden']}."
+        yield f"Only the owner sees its streams and inventory: {document['content_hidden']}."
         return
     yield ""
     yield from table(
@@ -171,7 +171,7 @@ def restored(document: Document) -> Iterator[str]:
 
 
 def check(document: Document) -> Iterator[str]:
-    """`check`: what was looked at, and every finding."""
+    """`check`: every finding, and what was checked."""
     for finding in document["findings"]:
         yield f"{printable(finding['key'])}: {printable(finding['problem'])}"
     counts = document["checked"]
@@ -189,9 +189,9 @@ def check(document: Document) -> Iterator[str]:
     elif counts["opened"]:
         yield f"Read {amount(counts['read'])} of packs, and opened every segment."
     else:
-        yield f"Read {amount(counts['read'])} of packs; this key can compare digests, but not open them."
-    if document["findings"]:
-        yield f"{count(len(document['findings']), 'object')} not as it should be."
+        yield f"Read {amount(counts['read'])} of packs and compared digests; this key cannot open segments."
+    if document["finding_count"]:
+        yield f"Damaged or missing: {count(document['finding_count'], 'object')}."
     else:
         yield "No damage found."
 
@@ -269,12 +269,20 @@ def config(document: Document) -> Iterator[str]:
     yield f"memory:       {amount(document['memory'])}"
     yield f"compression:  {document['compression']}"
     yield f"cache:        {printable(document['cache'])}"
+    yield from (f"{name + ':':<13} {limit}" for name, limit in _limits(document))
     if document["repositories"]:
         yield ""
         yield from table(
-            ("REPOSITORY", "TYPE", "LOCATION", "KEY", "PASSPHRASE"),
+            ("REPOSITORY", "TYPE", "LOCATION", "KEY", "PASSPHRASE", "LIMITS"),
             [
-                (one["name"], one["type"], one["location"], one["key"] or "", one["passphrase"] or "")
+                (
+                    one["name"],
+                    one["type"],
+                    one["location"],
+                    one["key"] or "",
+                    one["passphrase"] or "",
+                    ", ".join(f"{name} {limit}" for name, limit in _limits(one)),
+                )
                 for one in document["repositories"]
             ],
         )
@@ -294,3 +302,9 @@ def config(document: Document) -> Iterator[str]:
                 for one in document["backups"]
             ],
         )
+
+
+def _limits(document: Document) -> Iterator[tuple[str, str]]:
+    for direction in ("upload", "download"):
+        if (limit := document[f"limit_{direction}"]) is not None:
+            yield direction, f"{amount(limit)}/s"

@@ -1,5 +1,7 @@
 """Directories of packs, read from the repository."""
 
+from dataclasses import dataclass
+
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
 from penstock.format.encoding import Malformed
 from penstock.format.index import PackSummary, summarize
@@ -7,10 +9,21 @@ from penstock.format.pack import MAGIC, TRAILER_BYTES, Directory, decode_trailer
 from penstock.repository import layout
 from penstock.repository.repository import Repository
 
-__all__ = ["read_directory", "read_pack_end"]
+__all__ = ["TAIL", "PackEnd", "read_directory", "read_end", "read_pack_end"]
 
-#: The directory of a full pack fits into this almost always; if not, a second read follows.
-_TAIL = 768 * 1024
+#: The directory of a full pack fits into so many bytes almost always; if not, a second read follows.
+TAIL = 768 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PackEnd:
+    """A pack's directory, where it begins, and the bytes that were read to find it: those from `start` to the end."""
+
+    directory: Directory
+    offset: int
+    length: int
+    start: int
+    tail: memoryview
 
 
 def read_directory(repository: Repository, pack: bytes, offset: int, length: int) -> Directory:
@@ -26,12 +39,28 @@ def read_directory(repository: Repository, pack: bytes, offset: int, length: int
 
 
 def read_pack_end(repository: Repository, pack: bytes, size: int | None = None) -> tuple[Directory, PackSummary]:
-    """Find and read the directory from the pack's end; raises `DamagedObject`, `MissingObject`."""
+    """Find and read the directory from the pack's end; raises `DamagedObject`, `MissingObject`.
+
+    One request for a pack whose `size` in bytes is known, otherwise two.
+    """
+    if size is None:
+        key = layout.pack_key(pack)
+        try:
+            size = repository.sink.stat(key).size
+        except ObjectMissing:
+            raise MissingObject(key, "the pack is gone") from None
+    end = read_end(repository, pack, size, TAIL)
+    return end.directory, summarize(end.directory, size, end.offset, end.length)
+
+
+def read_end(repository: Repository, pack: bytes, size: int, most: int) -> PackEnd:
+    """Read the last `most` bytes of a pack of `size` bytes, or all of it, and open its directory.
+
+    Raises `DamagedObject`, `MissingObject`.
+    """
     key = layout.pack_key(pack)
     try:
-        if size is None:
-            size = repository.sink.stat(key).size
-        start = max(0, size - _TAIL)
+        start = max(0, size - most)
         tail = memoryview(repository.sink.get(key, start=start, length=size - start))
         if len(tail) != size - start or size < len(MAGIC) + TRAILER_BYTES:
             raise Malformed("it is truncated")
@@ -52,4 +81,4 @@ def read_pack_end(repository: Repository, pack: bytes, size: int | None = None) 
         raise MissingObject(key, "the pack is gone") from None
     except Malformed as error:
         raise DamagedObject(key, str(error)) from None
-    return directory, summarize(directory, size, offset, length)
+    return PackEnd(directory, offset, length, start, tail)

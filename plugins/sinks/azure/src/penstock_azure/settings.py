@@ -9,15 +9,15 @@ from penstock.api import ObjectStoreSettings, SecretRef, UsageError, settings_of
 
 __all__ = ["AzureSettings", "settings_from_url"]
 
-#: Not to be written in a URL, which everyone on the host can read.
+#: Never in a URL, which everyone on the host can read.
 _CREDENTIALS = ("account_key", "sas_token", "connection_string")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class AzureSettings(ObjectStoreSettings):
-    """Where the container is, who asks, and how objects are kept.
+    """The container, the credentials, and how objects are kept.
 
-    Without `account_key`, `sas_token` and `connection_string` the credentials are those that azure-identity finds:
+    Without `account_key`, `sas_token` and `connection_string`, azure-identity finds the credentials:
     environment variables, workload or managed identity, or the Azure CLI's login.
     """
 

@@ -1,4 +1,4 @@
-"""A container of Azure Blob Storage, or a part of one, as a sink: every object is one Put Blob."""
+"""A container of Azure Blob Storage, or a part of one, as a sink: each object is one Put Blob."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,16 +6,16 @@ from penstock.api import ObjectStoreSink
 from penstock_azure.settings import AzureSettings, settings_from_url
 
 if TYPE_CHECKING:
-    from penstock_azure.objects import Objects
+    from penstock_azure.store import AzureStore
 
 __all__ = ["AzureSink"]
 
 
-class AzureSink(ObjectStoreSink["Objects"]):
+class AzureSink(ObjectStoreSink["AzureStore"]):
     """Keeps each object under its key, below the prefix, in a container of Azure Blob Storage.
 
-    Nothing is imported, and no connection made, before the first call. One client serves all threads. Each call has
-    one total deadline over all its attempts. A put carries an MD5 that the service compares.
+    Nothing is imported, and no connection made, before the first call. One pool of connections serves all threads.
+    Each call has one total deadline over all its attempts. A put carries an MD5 that the service compares.
     """
 
     name = "azure"
@@ -29,8 +29,8 @@ class AzureSink(ObjectStoreSink["Objects"]):
         """`azure://account/container/prefix?endpoint=https://host` as settings. Raises `UsageError`."""
         return settings_from_url(url)
 
-    def connect(self) -> "Objects":
-        """Import the SDK."""
-        from penstock_azure.objects import Objects
+    def connect(self) -> "AzureStore":
+        """Import the libraries."""
+        from penstock_azure.store import AzureStore
 
-        return Objects(self.settings)
+        return AzureStore(self.settings)

@@ -1,4 +1,4 @@
-"""Files and folders that are still there after a power cut.
+"""Files and folders that survive a power cut.
 
 `fsync` of a file makes its bytes durable but not its name; that takes an `fsync` of the folder (fsync(2)).
 """
@@ -31,7 +31,7 @@ class DurableFolders:
         if self._root in folder.parents or not folder.is_dir():
             self.ensure(folder.parent)
             folder.mkdir(mode=0o700, exist_ok=True)
-        # Also when it existed: another writer may have made it this moment, and not have come to sync it yet.
+        # Also when it existed: another writer may have made it just now, and not have synced it yet.
         with suppress(PermissionError):  # a folder above the repository may be closed to us
             self.sync(folder.parent)
         self._durable.add(folder)
@@ -49,7 +49,7 @@ class DurableFolders:
 
 
 class Unfinished:
-    """The folder, below `root`, of files that are being written. Its name has a character that no key has."""
+    """The folder below `root` of files that are being written. Its name is not a valid key."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / ".unfinished~"
@@ -58,7 +58,7 @@ class Unfinished:
 
     @contextmanager
     def file(self, data: bytes | bytearray | memoryview) -> Iterator[Path]:
-        """A new file that holds `data` durably, under a passing name. It is gone after the block unless renamed."""
+        """A new file that holds `data` durably, under a temporary name; removed after the block unless renamed."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         path = self.folder / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
@@ -78,7 +78,7 @@ class Unfinished:
                 path.unlink()
 
     def _sweep(self, now: float) -> None:
-        """Remove, once, what killed processes left here. `now` is the storage's own clock, which need not be ours."""
+        """Remove, once, what killed processes left here. `now` is by the storage's own clock, which may differ."""
         with self._lock:
             if self._swept:
                 return

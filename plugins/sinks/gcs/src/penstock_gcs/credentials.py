@@ -1,4 +1,4 @@
-"""Who asks: the credentials of the settings or of the machine, and tokens made from them when one is due."""
+"""Credentials of the settings or of the machine, and the tokens made from them."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from google.auth.credentials import Credentials
 
-    from penstock_gcs.pools import Pools
+    from penstock.api.object_store.http import Pools
 
 __all__ = ["Authority"]
 
@@ -33,7 +33,7 @@ _HINT = (
 
 
 class Authority:
-    """Adds authorization to requests. One lock around all of it: credentials are not safe in threads."""
+    """Authorizes requests. One lock around all of it: google-auth's credentials are not safe in threads."""
 
     def __init__(self, settings: GcsSettings, pools: "Pools") -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class Authority:
         self._credentials: Credentials | None = None
 
     def headers(self, key: str, method: str, url: str, deadline: Deadline, *, anew: bool = False) -> dict[str, str]:
-        """What authorizes the request; with `anew`, by a token that was not used before. Raises `SinkError`."""
+        """The headers that authorize the request; with `anew`, by a new token. Raises `SinkError`."""
         if self._settings.sends_no_credentials:
             return {}
         headers: dict[str, str] = {}
@@ -62,7 +62,7 @@ class Authority:
             try:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"credentials_file: cannot read {path}: {type(error).__name__}") from None
+                raise SettingsError(f"credentials_file: {path} cannot be read: {type(error).__name__}") from None
             return _from_json(text, f"the file {path}", scopes, request)
         if self._settings.credentials_json is not None:
             text = self._settings.credentials_json.resolve().reveal()
@@ -86,10 +86,10 @@ def _from_json(text: str, origin: str, scopes: tuple[str, ...], request: Request
         if kind in _OTHER_KINDS:
             return _of_other_kind(info, scopes, request)
     except (ValueError, TypeError, KeyError, google.auth.exceptions.GoogleAuthError):
-        raise SettingsError(f"{origin} holds no credentials of Google that can be read", hint=_HINT) from None
+        raise SettingsError(f"{origin} holds credentials that cannot be parsed", hint=_HINT) from None
     raise SettingsError(
         f"{origin} holds credentials of an unknown kind",
-        hint="It must be the JSON of a service account, or that of workload identity federation.",
+        hint="Use the JSON of a service account, or of workload identity federation.",
     )
 
 
@@ -101,7 +101,7 @@ def _of_other_kind(info: Mapping[str, Any], scopes: tuple[str, ...], request: Re
 
 
 class _BoundedRequest(Request):
-    """How google-auth asks for tokens: on our connections, and not past the deadline of the call that needs one."""
+    """How google-auth asks for tokens: on our connections, within the deadline of the call that needs one."""
 
     def __init__(self, pools: "Pools", deadline: Deadline, longest: float) -> None:
         super().__init__(pools)  # type: ignore[no-untyped-call]
@@ -130,8 +130,8 @@ def _translated(key: str) -> "Iterator[None]":
         raise SinkDenied(key, "no credentials for Google Cloud were found", hint=_HINT) from error
     except google.auth.exceptions.GoogleAuthError as error:
         if error.retryable or isinstance(error, google.auth.exceptions.TransportError):
-            raise SinkUnreachable(key, "no token could be had for the credentials: no answer") from error
-        hint = "Was the key deleted, or the account disabled? Is this host's clock right?"
+            raise SinkUnreachable(key, "no token for the credentials: the token service does not answer") from error
+        hint = "Check that the key and the account still exist, and this host's clock."
         raise SinkDenied(key, f"the credentials were refused: {_refusal(error)}", hint=hint) from error
 
 

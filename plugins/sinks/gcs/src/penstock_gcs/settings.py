@@ -10,12 +10,12 @@ from penstock.api import ObjectStoreSettings, SecretRef, settings_of_query, spli
 
 __all__ = ["GcsSettings", "settings_from_url"]
 
-#: Not to be written in a URL, which everyone on the host can read.
+#: Never in a URL, which everyone on the host can read.
 _CREDENTIALS = ("credentials_json",)
 
 
 class GcsSettings(ObjectStoreSettings):
-    """Where the bucket is, who asks, and how objects are kept.
+    """The bucket, the credentials, and how objects are kept.
 
     Without `credentials_file` and `credentials_json` the application default credentials are used: those that
     GOOGLE_APPLICATION_CREDENTIALS names, those of `gcloud auth application-default login`, or the service account of
@@ -23,7 +23,7 @@ class GcsSettings(ObjectStoreSettings):
     """
 
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", description="the bucket's name; it must exist")
-    project: str | None = Field(None, min_length=1, description="whom to bill, which requester-pays buckets need")
+    project: str | None = Field(None, min_length=1, description="the project to bill, for requester-pays buckets")
 
     credentials_file: Path | None = Field(None, description="a JSON file: service account, or workload federation")
     credentials_json: SecretRef | None = Field(None, description="the same JSON, on one line, as a secret")

@@ -1,4 +1,4 @@
-"""A bucket of Google Cloud Storage, or a part of one, as a sink: every object is one request."""
+"""A bucket of Google Cloud Storage, or a part of one, as a sink: each object is one request."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,12 +6,12 @@ from penstock.api import ObjectStoreSink
 from penstock_gcs.settings import GcsSettings, settings_from_url
 
 if TYPE_CHECKING:
-    from penstock_gcs.objects import Objects
+    from penstock_gcs.store import GcsStore
 
 __all__ = ["GcsSink"]
 
 
-class GcsSink(ObjectStoreSink["Objects"]):
+class GcsSink(ObjectStoreSink["GcsStore"]):
     """Keeps each object under its key, below the prefix, in a bucket of Google Cloud Storage.
 
     Nothing is imported, and no connection made, before the first call. One pool of connections serves all threads.
@@ -29,8 +29,8 @@ class GcsSink(ObjectStoreSink["Objects"]):
         """`gs://bucket/prefix?endpoint=https://host&project=…` as settings. Raises `UsageError`."""
         return settings_from_url(url)
 
-    def connect(self) -> "Objects":
-        """Import the SDK."""
-        from penstock_gcs.objects import Objects
+    def connect(self) -> "GcsStore":
+        """Import the libraries."""
+        from penstock_gcs.store import GcsStore
 
-        return Objects(self.settings)
+        return GcsStore(self.settings)

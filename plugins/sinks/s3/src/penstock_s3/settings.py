@@ -9,14 +9,14 @@ from penstock.api import ObjectStoreSettings, SecretRef, settings_of_query, spli
 
 __all__ = ["S3Settings", "settings_from_url"]
 
-#: Not to be written in a URL, which everyone on the host can read.
+#: Never in a URL, which everyone on the host can read.
 _CREDENTIALS = ("access_key_id", "secret_access_key", "session_token")
-#: Such objects must be thawed before they can be read, which every backup does with some of them.
+#: Such objects must be restored before they can be read, and every backup reads some.
 _FROZEN = ("GLACIER", "DEEP_ARCHIVE")
 
 
 class S3Settings(ObjectStoreSettings):
-    """Where the bucket is, who asks, and how objects are kept.
+    """The bucket, the credentials, and how objects are kept.
 
     Without `access_key_id` the credentials are found as the AWS tools find them: environment variables, `profile` or
     the default one in `~/.aws`, single sign-on, web identity, or the role of the container or machine.
@@ -46,7 +46,7 @@ class S3Settings(ObjectStoreSettings):
         "auto", description="CRC32 as AWS does it (auto), or Content-MD5, which old services need (when_required)"
     )
     conditional_put: Literal["auto", "yes", "no"] = Field(
-        "auto", description="whether the service knows If-None-Match: find out (auto), or take it as said"
+        "auto", description="whether the service knows If-None-Match: find out (auto), or as set here"
     )
 
     @field_validator("storage_class")

@@ -1,4 +1,4 @@
-"""An S3 bucket, or a part of one, as a sink: every object is one PUT."""
+"""An S3 bucket, or a part of one, as a sink: each object is one PUT."""
 
 import threading
 from typing import TYPE_CHECKING, Any
@@ -7,19 +7,19 @@ from penstock.api import Capability, ObjectExists, ObjectMissing, ObjectStoreSin
 from penstock_s3.settings import S3Settings, settings_from_url
 
 if TYPE_CHECKING:
-    from penstock_s3.objects import Objects
+    from penstock_s3.store import S3Store
 
 __all__ = ["S3Sink"]
 
 
-class S3Sink(ObjectStoreSink["Objects"]):
+class S3Sink(ObjectStoreSink["S3Store"]):
     """Keeps each object under its key, below the prefix, in a bucket of S3 or of a service that speaks its protocol.
 
     Nothing is imported, and no connection made, before the first call. One client serves all threads. Each call has
     one total deadline over all its attempts.
 
     `CONDITIONAL_PUT` is declared when the service was seen to honour `If-None-Match`, or the settings say so: asking
-    for `capabilities` may therefore make two small requests, once. Without it, `put(if_absent=True)` looks before it
+    for `capabilities()` may therefore make two small requests, once. Without it, `put(if_absent=True)` looks before it
     writes, which decides between threads of this instance only.
     """
 
@@ -40,15 +40,15 @@ class S3Sink(ObjectStoreSink["Objects"]):
         """`s3://bucket/prefix?endpoint=https://host&region=…` as settings. Raises `UsageError`."""
         return settings_from_url(url)
 
-    def connect(self) -> "Objects":
+    def connect(self) -> "S3Store":
         """Import the SDK."""
-        from penstock_s3.objects import Objects
+        from penstock_s3.store import S3Store
 
-        return Objects(self.settings)
+        return S3Store(self.settings)
 
-    def found_capabilities(self) -> frozenset[Capability]:
-        """What `capabilities` gives: what this bucket can do. Asks the service once; raises `SinkError`."""
-        found = super().found_capabilities()
+    def capabilities(self) -> frozenset[Capability]:
+        """What this bucket can do. Asks the service once; raises `SinkError`."""
+        found = super().capabilities()
         return found if self._is_conditional() else found - {Capability.CONDITIONAL_PUT}
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
@@ -63,10 +63,10 @@ class S3Sink(ObjectStoreSink["Objects"]):
             except ObjectMissing:
                 self.store.put(key, data, if_absent=False)
                 return
-        raise ObjectExists(key, "an object is there already")
+        raise ObjectExists(key, "the object exists already")
 
     def _is_conditional(self) -> bool:
         with self._probing:
             if self._conditional is None:
-                self._conditional = self.store.knows_conditions()
+                self._conditional = self.store.call(self.store.store.knows_conditions)
             return self._conditional

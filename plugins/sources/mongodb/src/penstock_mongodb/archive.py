@@ -8,9 +8,12 @@ MongoDB's Database Tools.
 
 import re
 
-from penstock.api import ChildOutput, DumpFailed, DumpStream, SourceError
+from penstock.api import Advice, ChildOutput, DumpFailed, DumpStream, SourceError
 
-__all__ = ["Archive"]
+__all__ = ["ARCHIVE", "Archive"]
+
+#: The format of every stream: what `mongodump --archive` writes, not compressed.
+ARCHIVE = "mongodump-archive"
 
 _MAGIC = b"\x6d\xe2\x99\x81"
 #: {..., EOF: true, CRC: <64 bits>} and the terminator.
@@ -18,12 +21,14 @@ _END = re.compile(rb"\x08EOF\x00\x01\x12CRC\x00.{8}\x00\xff\xff\xff\xff\Z", re.D
 _OPLOG = b"\x02db\x00\x01\x00\x00\x00\x00\x02collection\x00\x06\x00\x00\x00oplog\x00"
 _TAIL_BYTES = 256
 
-_HINTS = {
-    r"oplog overflow": "the oplog was overwritten while the dump ran: give it more room (replSetResizeOplog), or dump "
-    "at a quieter time",
-    r"not authorized|Unauthorized": "the user needs the role backup in the database admin",
-    r"collection renames|renameCollection": "a collection was renamed while the dump ran: run it again",
-}
+_ADVICE = Advice(
+    {
+        r"oplog overflow": "Give the oplog more room (replSetResizeOplog), or dump at a quieter time: it was "
+        "overwritten while the dump ran.",
+        r"not authorized|Unauthorized": "Grant the user the role backup in the database admin.",
+        r"collection renames|renameCollection": "Run the dump again: a collection was renamed while it ran.",
+    }
+)
 
 
 class Archive(DumpStream):
@@ -54,15 +59,14 @@ class Archive(DumpStream):
         try:
             self._child.close()
         except SourceError as error:
-            said = "\n".join(error.details)
-            error.hint = error.hint or next((hint for words, hint in _HINTS.items() if re.search(words, said)), None)
+            _ADVICE.give(error)
             raise
         end = _END.search(self._tail)
         if self._start != _MAGIC or end is None or (self._oplog and not self._tail[: end.start()].endswith(_OPLOG)):
             raise DumpFailed(
                 f"mongodump exited with 0, but {self._name} does not begin and end as an archive "
                 f"{'with the oplog ' if self._oplog else ''}does",
-                hint="a database that was dropped meanwhile gives an empty archive: run the dump again",
+                hint="Run the dump again: a database that was dropped meanwhile gives an empty archive.",
             )
 
     def abort(self) -> None:

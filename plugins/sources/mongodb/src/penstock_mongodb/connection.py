@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from urllib.parse import quote
 import pymongo
 from pymongo import errors
 
-from penstock.api import Secret, SecretRef, SourceDenied, SourceError, SourceUnreachable
+from penstock.api import Secret, SecretRef, SourceDenied, SourceError, SourceUnreachable, piped
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = ["Connection", "connect", "tool_configuration", "translated"]
@@ -32,7 +31,7 @@ def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connecti
     Raises `SourceUnreachable`, `SourceDenied`, or `SourceError` for any other refusal.
     """
     password = _resolved(settings.password)
-    key_password = _resolved(settings.tls_certificate_key_password)
+    key_password = _resolved(settings.tls_key_password)
     options: dict[str, Any] = {
         "username": settings.user,
         "password": password.reveal() if password else None,
@@ -41,10 +40,10 @@ def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connecti
         "replicaSet": settings.replica_set,
         "directConnection": settings.direct or None,
         "tls": _tls(settings),
-        "tlsCAFile": str(settings.tls_ca_file) if settings.tls_ca_file else None,
-        "tlsCertificateKeyFile": str(settings.tls_certificate_key_file) if settings.tls_certificate_key_file else None,
+        "tlsCAFile": str(settings.tls_ca) if settings.tls_ca else None,
+        "tlsCertificateKeyFile": str(settings.tls_cert) if settings.tls_cert else None,
         "tlsCertificateKeyFilePassword": key_password.reveal() if key_password else None,
-        "tlsInsecure": settings.tls_insecure or None,
+        "tlsInsecure": settings.tls == "require" or None,
         "readPreference": settings.read_preference if read else None,
     }
     milliseconds = max(1, round(settings.connect_timeout * 1000))
@@ -75,7 +74,7 @@ def translated(doing: str, settings: MongoSettings, *hidden: Secret | None) -> I
         yield
     except errors.PyMongoError as error:
         raise _refusal(doing, error, settings, [secret for secret in hidden if secret]) from None
-    except (OSError, ValueError) as error:  # a file of TLS that is not there, or is none
+    except (OSError, ValueError) as error:  # a file of TLS that is missing or broken
         raise SourceError(f"{doing}: {error}") from error
 
 
@@ -90,28 +89,17 @@ def tool_configuration(settings: MongoSettings, *, read: bool) -> Iterator[tuple
     entries = {"uri": _connection_string(settings, read=read)}
     if secrets:
         entries["password"] = secrets[0].reveal()
-    if key_password := _resolved(settings.tls_certificate_key_password):
+    if key_password := _resolved(settings.tls_key_password):
         entries["sslPEMKeyPassword"] = key_password.reveal()
         secrets = (*secrets, key_password)
     # A text of JSON is one of YAML, too.
-    text = "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in entries.items()).encode()
-    reading, writing = os.pipe()
-    try:
-        try:
-            os.set_blocking(writing, False)  # longer than a pipe holds, it would wait for nobody
-            if os.write(writing, text) != len(text):
-                raise BlockingIOError
-        except BlockingIOError:
-            raise SourceError("the connection's settings are too long to be handed over") from None
-        finally:
-            os.close(writing)
-        # A server that is lost half way would be waited for without end. Not in the connection string, where the tools
-        # take the milliseconds for seconds.
-        seconds = max(1, math.ceil(settings.connect_timeout))
-        arguments = [f"--serverSelectionTimeout={seconds}", f"--dialTimeout={seconds}"]
-        yield [f"--config=/dev/fd/{reading}", *arguments], reading, secrets
-    finally:
-        os.close(reading)
+    text = "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in entries.items())
+    # A server that is lost half way would be waited for without end. Not in the connection string, where the tools
+    # take the milliseconds for seconds.
+    seconds = max(1, math.ceil(settings.connect_timeout))
+    arguments = [f"--serverSelectionTimeout={seconds}", f"--dialTimeout={seconds}"]
+    with piped(text) as descriptor:
+        yield [f"--config=/dev/fd/{descriptor}", *arguments], descriptor, secrets
 
 
 def _connection_string(settings: MongoSettings, *, read: bool) -> str:
@@ -121,9 +109,9 @@ def _connection_string(settings: MongoSettings, *, read: bool) -> str:
         "replicaSet": settings.replica_set,
         "directConnection": "true" if settings.direct else None,
         "tls": {True: "true", False: "false"}.get(_tls(settings)),  # type: ignore[arg-type]
-        "tlsCAFile": str(settings.tls_ca_file) if settings.tls_ca_file else None,
-        "tlsCertificateKeyFile": str(settings.tls_certificate_key_file) if settings.tls_certificate_key_file else None,
-        "tlsInsecure": "true" if settings.tls_insecure else None,
+        "tlsCAFile": str(settings.tls_ca) if settings.tls_ca else None,
+        "tlsCertificateKeyFile": str(settings.tls_cert) if settings.tls_cert else None,
+        "tlsInsecure": "true" if settings.tls == "require" else None,
         "readPreference": settings.read_preference if read and settings.read_preference != "primary" else None,
     }
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items() if value is not None)
@@ -139,9 +127,9 @@ def _auth_source(settings: MongoSettings) -> str | None:
 
 
 def _tls(settings: MongoSettings) -> bool | None:
-    if settings.tls is None and (settings.tls_ca_file or settings.tls_certificate_key_file or settings.tls_insecure):
-        return True
-    return settings.tls
+    if settings.tls is None:
+        return True if settings.tls_ca or settings.tls_cert else None
+    return settings.tls != "disable"
 
 
 def _resolved(reference: SecretRef | None) -> Secret | None:
@@ -159,21 +147,21 @@ def _refusal(doing: str, error: errors.PyMongoError, settings: MongoSettings, hi
             return SourceDenied(f"{doing}: {reason}", hint=_denied_hint(error.code, settings))
         return SourceError(f"{doing}: {reason}")
     if isinstance(error, errors.ConfigurationError):
-        return SourceError(f"{doing}: {reason}", hint="is that what the settings should say?")
+        return SourceError(f"{doing}: {reason}", hint="Check the settings.")
     if "certificate" in text or (_CERTIFICATE.search(text) and "handshake" in text):
-        return SourceError(f"{doing}: {reason}", hint="see the settings tls and tls_ca_file")
+        return SourceError(f"{doing}: {reason}", hint="Check the settings tls and tls_ca.")
     return SourceUnreachable(
         f"{doing}: {reason}",
-        hint="is the server running there, does a firewall let this host through, and does it want TLS? The members "
-        "of a replica set are looked for by the names that it gives them; direct = true speaks to one alone",
+        hint="Check that the server runs there, that no firewall is in between, and whether it wants TLS. The members "
+        "of a replica set are looked for by the names that it gives them: set direct = true to speak to one alone.",
     )
 
 
 def _denied_hint(code: int | None, settings: MongoSettings) -> str | None:
     if code == 13:
-        return "a dump needs the role backup, a restore the role restore, both in the database admin"
+        return "Grant the role backup for a dump, the role restore for a restore, both in the database admin."
     if settings.user and settings.password is None:
-        return 'give a password in the settings: password = { env = "NAME" }'
+        return 'Give a password in the settings: password = { env = "NAME" }.'
     if settings.user:
-        return f"the user is looked for in the database {_auth_source(settings) or 'admin'}: see auth_source"
+        return f"Check auth_source: the user is looked for in the database {_auth_source(settings) or 'admin'}."
     return None

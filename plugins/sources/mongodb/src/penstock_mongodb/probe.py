@@ -8,7 +8,7 @@ from typing import Any
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from penstock.api import InventoryItem, SourceDenied, SourceError
+from penstock.api import InventoryItem, SourceDenied, choose_databases
 from penstock_mongodb.client import newest_server, version_of
 from penstock_mongodb.connection import Connection
 from penstock_mongodb.settings import MongoSettings
@@ -17,6 +17,7 @@ __all__ = ["SYSTEM_DATABASES", "Deployment", "databases", "inventory", "look", "
 
 #: Of these, `admin` alone holds something to keep: users, roles, and what somebody put there.
 SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
+_NEVER = frozenset({"config", "local"})
 _BUCKETS = "system.buckets."
 
 
@@ -57,9 +58,13 @@ def databases(connection: Connection, settings: MongoSettings) -> tuple[str, ...
     """The names of the databases to dump, without the system's own.
 
     Raises `SourceDenied` when the user may not see all of them, unless they are named in the settings, and
-    `SourceError` when one of those is not there.
+    `SourceError` when one of those is missing.
     """
-    command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": bool(settings.databases)}
+    command = {
+        "listDatabases": 1,
+        "nameOnly": True,
+        "authorizedDatabases": bool(settings.database or settings.databases),
+    }
     try:
         # Without this word a user without the privilege is told of some databases, as if there were no others.
         told = connection.admin.command(command, read_preference=connection.read_preference)
@@ -68,14 +73,12 @@ def databases(connection: Connection, settings: MongoSettings) -> tuple[str, ...
             raise
         raise SourceDenied(
             f"the user {settings.user} may not list all databases",
-            hint="grant the role backup in the database admin, or name the databases in the settings",
+            hint="Grant the role backup in the database admin, or name the databases in the settings.",
         ) from None
-    found = {entry["name"] for entry in told["databases"]}
-    if settings.databases:
-        if missing := sorted(set(settings.databases) - found):
-            raise SourceError(f"there is no database {', '.join(missing)} that {settings.user or 'anybody'} may read")
-        return tuple(sorted(set(settings.databases) - {"local", "config"}))
-    return tuple(sorted(found - SYSTEM_DATABASES - set(settings.exclude_databases)))
+    found = [str(entry["name"]) for entry in told["databases"]]
+    if not settings.chosen and SYSTEM_DATABASES.issuperset(found):
+        return ()  # it may hold users and roles alone
+    return tuple(name for name in choose_databases(found, settings, special=SYSTEM_DATABASES) if name not in _NEVER)
 
 
 def collections(connection: Connection, name: str) -> list[dict[str, Any]]:
@@ -109,7 +112,7 @@ def check_oplog(connection: Connection) -> None:
             raise
         raise SourceDenied(
             "the user may not read the oplog, without which there is no point in time",
-            hint="grant the role backup in the database admin, or dump with oplog = no",
+            hint="Grant the role backup in the database admin, or dump with oplog = no.",
         ) from None
 
 
@@ -138,7 +141,7 @@ def inventory(connection: Connection, deployment: Deployment, counts: str) -> It
 
 
 def warnings(deployment: Deployment, client_version: str, settings: MongoSettings) -> Iterator[str]:
-    """What is no reason not to dump, and should be known."""
+    """What prevents no dump, but should be known."""
     if newest_server(client_version) < version_of(deployment.version):
         major, minor = newest_server(client_version)
         yield (
@@ -149,12 +152,10 @@ def warnings(deployment: Deployment, client_version: str, settings: MongoSetting
         yield f"MongoDB {deployment.version} is older than what the Database Tools support"
     if deployment.topology == "sharded cluster":
         yield "this is a sharded cluster: what is moved or written during the dump may be missing, or be there twice"
-    if deployment.has_oplog and settings.oplog == "auto" and (settings.databases or settings.exclude_databases):
+    if deployment.has_oplog and settings.oplog == "auto" and settings.chosen:
         yield "a choice of databases is dumped without the oplog, and not at one point in time"
     for name in deployment.broken_names:
         yield f"{name!r} has a line break in its name: mongorestore brings it back with the option replay=no alone"
-    if settings.tls_insecure:
-        yield "tls_insecure accepts any certificate"
 
 
 def _kind(one: dict[str, Any]) -> str | None:

@@ -1,93 +1,170 @@
-"""The restore of an archive by mongorestore."""
+"""A restore that is going on: each archive is given to mongorestore."""
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 
-from penstock.api import ChildInput, RestoreTarget, SourceError, StreamSpec, env_for_child
+from penstock.api import (
+    Advice,
+    ChildInput,
+    PenstockError,
+    Restore,
+    RestoreTarget,
+    SourceError,
+    StopToken,
+    StreamSpec,
+    UsageError,
+    env_for_child,
+    last_held_back,
+)
+from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
 from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.settings import MongoSettings
-from penstock_mongodb.target import (
-    broken_names,
-    is_left_out,
-    target_databases,
-    user_collections,
-)
+from penstock_mongodb.target import broken_names, renames_of, target_databases, user_collections
 
-__all__ = ["restore_archive"]
+__all__ = ["restoring"]
 
 #: What to do about what mongorestore says, in the order in which it is looked for.
-_HINTS = {
-    r"applying oplog.*(Unauthorized|not authorized)": (
-        "the oplog has a change of users, roles or other things of the system's own: grant who restores a role with "
-        "anyAction on anyResource for it, or give up the point in time with the option replay=no"
-    ),
-    r"requires authentication|not authorized|Unauthorized": (
-        "the user needs the role restore in the database admin; one that the archive holds, too, with another identity "
-        "may have lost its session: run it again"
-    ),
-    r"E11000|duplicate key": "something else writes into the target, or it was not empty",
-    r"applying oplog": "the option replay=no restores what was read, without the changes during the dump",
-}
+_ADVICE = Advice(
+    {
+        r"applying oplog.*(Unauthorized|not authorized)": (
+            "Grant who restores a role with anyAction on anyResource, or give up the point in time with the option "
+            "replay=no: the oplog has a change of users, roles or other things of the system's own."
+        ),
+        r"requires authentication|not authorized|Unauthorized": (
+            "Grant the user the role restore in the database admin. If the archive holds that user, too, with another "
+            "identity, it may have lost its session: run the restore again."
+        ),
+        r"E11000|duplicate key": "Stop whatever else writes into the target.",
+        r"applying oplog": "Restore what was read, without the changes during the dump, with the option replay=no.",
+    }
+)
 
 
-def restore_archive(
-    settings: MongoSettings, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget
-) -> None:
-    """Give the archive to mongorestore, which stops at the first error.
+@contextmanager
+def restoring(settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> Iterator[Restore]:
+    """One restore; when the block is left without `finish`, the databases that it wrote are dropped again.
 
-    With `target.clean`, the databases of the archive are dropped first, when its first block is here. mongorestore
-    gets its last bytes only when `blocks` has ended well, and refuses an archive without its end. MongoDB has no
-    transaction around it: after a failure, the databases that the restore was writing are dropped, unless the option
-    undo says no, and the error tells what is gone and what is left. Raises `RestoreFailed`.
+    MongoDB has no transaction around a restore. What a database held before is never dropped but with `clean`, and then
+    when the first block of the new one is here; the error tells what is gone and what is left. The option undo keeps
+    what was restored.
     """
-    options = RestoreOptions.of(target)
-    if is_left_out(spec, options):
-        return
-    client = find_client("mongorestore", settings.client_path)
-    rest = iter(blocks)
-    first = next((bytes(block) for block in rest if block), b"")
-    doing = f"cannot restore {spec.name} into {settings.location}"
-    names = target_databases(spec, options)
-    with connect(settings) as connection, translated(doing, settings):
-        if target.clean:
-            for name in names:
-                _empty(connection, name)
-        # Nobody's data but the restore's own is ever dropped after a failure.
-        ours = [name for name in names if not user_collections(connection, name)]
+    work = _Work(settings, target, stop)
+    try:
+        yield Restore(work.write, work.finish)
+    except BaseException as error:
+        left = work.undo()
+        if isinstance(error, PenstockError):
+            error.details += left
+        raise
+    work.undo()
+
+
+class _Work:
+    """What one restore has written to: names of databases, and whether all that is in them is its own."""
+
+    def __init__(self, settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._clean = target.clean
+        self._options = RestoreOptions.of(target)
+        self._touched: dict[str, bool] = {}
+        self._replaced: set[str] = set()
+
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+        """Give one archive to mongorestore, which stops at the first error.
+
+        It gets its last bytes only when `blocks` has ended well, and refuses an archive without its end.
+        """
+        if spec.format != ARCHIVE:
+            raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of MongoDB's")
+        names = target_databases(self._settings, spec, self._options)
+        if not names:  # the options leave nothing of it
+            for _ in blocks:
+                pass
+            return
+        client = find_client("mongorestore", self._settings.client_path, self._stop)
+        rest = iter(blocks)
+        first = next((bytes(block) for block in rest if block), b"")
+        doing = f"cannot restore {spec.name} into {self._settings.location}"
+        with connect(self._settings) as connection, translated(doing, self._settings):
+            if self._clean:
+                for name in names:
+                    if user_collections(connection, name):
+                        self._touched[name] = True
+                        self._replaced.add(name)
+                        _empty(connection, name)
+            # Nobody's data but the restore's own is ever dropped after a failure.
+            self._touched |= {name: not user_collections(connection, name) for name in names}
+            try:
+                _run(self._settings, spec, chain([memoryview(first)], rest), self._options, client, self._stop)
+            except SourceError as error:
+                _ADVICE.give(error)
+                error.details = tuple(map(_without_documents, error.details))
+                raise
+
+    def finish(self) -> None:
+        """Keep everything."""
+        self._touched.clear()
+
+    def undo(self) -> tuple[str, ...]:
+        """Drop what was written, and say what is gone and what is left; never raises."""
+        touched, self._touched = self._touched, {}
+        if not touched:
+            return ()
         try:
-            _run(settings, spec, chain([memoryview(first)], rest), options, client)
-        except BaseException as error:
-            details = tuple(_left(connection, settings, names, ours if options.undo == "yes" else []))
-            if isinstance(error, SourceError):
-                error.details = (*map(_without_documents, error.details), *details)
-                error.hint = error.hint or _hint("\n".join(error.details))
-            raise
+            with connect(self._settings) as connection:
+                lines = [self._undone(connection, name, ours=ours) for name, ours in touched.items()]
+        except SourceError as error:
+            return (f"the databases {', '.join(touched)} may be restored in part: {error.message}",)
+        if "admin" in touched:
+            lines.append("users and roles that were restored before the failure are left")
+        return tuple(line for line in lines if line)
+
+    def _undone(self, connection: Connection, name: str, *, ours: bool) -> str:
+        gone = f"; what {name} held before is gone" if name in self._replaced else ""
+        try:
+            with translated("cannot look at it", self._settings):
+                held = user_collections(connection, name)
+                if held and ours and self._options.undo == "yes":
+                    _empty(connection, name)
+                    return f"the database {name}, which was restored in part, was dropped again{gone}"
+                if held:
+                    return f"the database {name} is restored in part: {len(held)} collections and views{gone}"
+                return gone.removeprefix("; ")
+        except SourceError as error:
+            return f"the database {name} may be restored in part: {error.message}{gone}"
 
 
 def _run(
-    settings: MongoSettings, spec: StreamSpec, blocks: Iterable[memoryview], options: RestoreOptions, client: Client
+    settings: MongoSettings,
+    spec: StreamSpec,
+    blocks: Iterable[memoryview],
+    options: RestoreOptions,
+    client: Client,
+    stop: StopToken,
 ) -> None:
     with ExitStack() as stack:
         # No stall timeout: it may build one index for hours, and take nothing meanwhile.
         with tool_configuration(settings, read=False) as (arguments, descriptor, secrets):
             child = stack.enter_context(
                 ChildInput(
-                    [client.program, *arguments, *_arguments(spec, options)],
+                    [client.program, *arguments, *_arguments(settings, spec, options)],
                     name=f"mongorestore of {spec.name}",
                     env=env_for_child(),
                     pass_fds=[descriptor],
                     secrets=secrets,
+                    stop=stop,
                 )
             )
-        for block in _last_held_back(blocks):
+        for block in last_held_back(blocks):
             child.write(block)
 
 
-def _arguments(spec: StreamSpec, options: RestoreOptions) -> Iterator[str]:
+def _arguments(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> Iterator[str]:
     yield "--archive"
     # In the order in which they were, which is a property of capped collections, and stopping at the first error.
     yield "--maintainInsertionOrder"
@@ -96,7 +173,7 @@ def _arguments(spec: StreamSpec, options: RestoreOptions) -> Iterator[str]:
     if spec.attributes["oplog"] == "yes" and options.replay == "yes":
         yield "--oplogReplay"
         return
-    chosen, broken = options.chosen(), broken_names(spec, options)
+    chosen, broken = options.databases, broken_names(spec, options)
     if chosen:
         yield from (f"--nsInclude={_literal(name)}.*" for name in sorted(chosen))
     elif broken:
@@ -104,9 +181,9 @@ def _arguments(spec: StreamSpec, options: RestoreOptions) -> Iterator[str]:
     yield from (f"--nsInclude={_literal(name)}" for name in broken)
     if spec.attributes["oplog"] == "yes":
         yield "--nsExclude=config.*"
-    if options.users == "no":
+    if options.accounts == "no":
         yield from ("--nsExclude=admin.system.users", "--nsExclude=admin.system.roles")
-    for old, new in options.renames().items():
+    for old, new in renames_of(settings, spec, options).items():
         everything = "" if "." in old else ".*"
         yield f"--nsFrom={_literal(old, dollars=True)}{everything}"
         yield f"--nsTo={_literal(new, dollars=True)}{everything}"
@@ -124,41 +201,6 @@ def _empty(connection: Connection, name: str) -> None:
         connection[name].command("drop", collection)
 
 
-def _left(connection: Connection, settings: MongoSettings, names: list[str], ours: list[str]) -> Iterator[str]:
-    """Undo what was restored into `ours`, and say what is gone and what is left; never raises."""
-    for name in names:
-        try:
-            with translated("cannot look at it", settings):
-                held = user_collections(connection, name)
-                if held and name in ours:
-                    _empty(connection, name)
-                    yield f"the database {name}, which was restored in part, was dropped again"
-                elif held:
-                    yield f"the database {name} is restored in part: {len(held)} collections and views"
-        except SourceError as error:
-            yield f"the database {name} may be restored in part: {error.message}"
-    if "admin" in names:
-        yield "users and roles that were restored before the failure are left"
-
-
-def _last_held_back(blocks: Iterable[memoryview]) -> Iterator[bytes]:
-    """The blocks, each when the next has come, the last when `blocks` has ended.
-
-    mongorestore must not have the archive's end before everything was found good.
-    """
-    held = b""
-    for block in blocks:
-        if held:
-            yield held
-        held = bytes(block)
-    if held:
-        yield held
-
-
 def _without_documents(line: str) -> str:
     # What the server refuses it quotes, and that may be a user with the keys of a password.
     return re.sub(r"(execute command|applyOps:?) [{\[].*", r"\1 …", line)
-
-
-def _hint(text: str) -> str | None:
-    return next((hint for pattern, hint in _HINTS.items() if re.search(pattern, text)), None)

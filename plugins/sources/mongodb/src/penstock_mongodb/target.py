@@ -3,26 +3,38 @@
 import json
 from collections.abc import Sequence
 
-from penstock.api import ClientTooOld, RestoreTarget, SourceDenied, StreamSpec, TargetNotEmpty, UsageError
+from penstock.api import (
+    ClientTooOld,
+    RestoreTarget,
+    SourceDenied,
+    StopToken,
+    StreamSpec,
+    TargetNotEmpty,
+    UsageError,
+    check_destinations,
+)
 from penstock_mongodb.client import find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
 from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.probe import Deployment, look
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["broken_names", "check_target", "is_left_out", "target_databases", "user_collections"]
+__all__ = ["broken_names", "check_target", "renames_of", "target_databases", "user_collections"]
 
 
-def check_target(settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+def check_target(
+    settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
+) -> None:
     """What `Source.check_target` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
-    client = find_client("mongorestore", settings.client_path)
+    client = find_client("mongorestore", settings.client_path, stop)
     doing = f"cannot look at {settings.location}"
+    _check_destinations(settings, streams, options)
     with connect(settings) as connection, translated(doing, settings):
         deployment = look(connection)
         if not deployment.writable and deployment.topology != "sharded cluster":
             raise SourceDenied(
-                f"{settings.location} is a secondary: it takes no writes", hint="restore into the primary"
+                f"{settings.location} is a secondary, which takes no writes", hint="Restore into the primary."
             )
         for spec in streams:
             if options.older_client == "no" and version_of(client.version) < version_of(
@@ -31,22 +43,22 @@ def check_target(settings: MongoSettings, streams: Sequence[StreamSpec], target:
                 raise ClientTooOld(
                     f"{spec.name} was written by mongodump {spec.attributes['client_version']}, and the mongorestore "
                     f"here is {client.version}",
-                    hint="install newer Database Tools, or try it with the option older_client=yes",
+                    hint="Install newer Database Tools, or try it with the option older_client=yes.",
                 )
             _check_version(spec, deployment, options)
             if spec.attributes["oplog"] == "yes":
                 _check_replay(connection, spec, deployment, options)
-            _check_names(spec, options)
+            _check_names(settings, spec, options)
             if not target.clean:
-                _check_empty(connection, target_databases(spec, options))
+                _check_empty(connection, target_databases(settings, spec, options))
 
 
-def target_databases(spec: StreamSpec, options: RestoreOptions) -> list[str]:
+def target_databases(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> list[str]:
     """The databases that the restore of a stream writes to, under their new names."""
     found: set[str] = set()
-    renames = options.renames()
+    renames = renames_of(settings, spec, options)
     for name in json.loads(spec.attributes["databases"]):
-        if not options.chosen() or name in options.chosen():
+        if not options.databases or name in options.databases:
             found.add(renames.get(name, name))
             found |= {new.partition(".")[0] for old, new in renames.items() if old.startswith(f"{name}.")}
     return sorted(found)
@@ -55,12 +67,15 @@ def target_databases(spec: StreamSpec, options: RestoreOptions) -> list[str]:
 def broken_names(spec: StreamSpec, options: RestoreOptions) -> list[str]:
     """The collections to restore that have a line break in their name, as `database.collection`."""
     names: list[str] = json.loads(spec.attributes.get("broken_names", "[]"))
-    return [name for name in names if not options.chosen() or name.partition(".")[0] in options.chosen()]
+    return [name for name in names if not options.databases or name.partition(".")[0] in options.databases]
 
 
-def is_left_out(spec: StreamSpec, options: RestoreOptions) -> bool:
-    """Whether the options leave nothing of a stream to be restored."""
-    return not target_databases(spec, options)
+def renames_of(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> dict[str, str]:
+    """From what to what: the option has the first word, then the database that the target's settings name."""
+    renames = dict(options.rename)
+    if settings.database and spec.attributes["oplog"] == "no":
+        renames.setdefault(spec.attributes["database"], settings.database)
+    return {old: new for old, new in renames.items() if old != new}
 
 
 def user_collections(connection: Connection, database: str) -> list[str]:
@@ -69,28 +84,43 @@ def user_collections(connection: Connection, database: str) -> list[str]:
     return sorted(name for name in names if name == "system.js" or not name.startswith("system."))
 
 
+def _check_destinations(settings: MongoSettings, streams: Sequence[StreamSpec], options: RestoreOptions) -> None:
+    destinations: dict[str, str | None] = {}
+    for spec in streams:
+        recorded = spec.attributes.get("database")
+        if settings.database not in (None, recorded) and (recorded is None or "admin" in (recorded, settings.database)):
+            raise UsageError(
+                f"{spec.name} cannot be restored into the one database {settings.database}",
+                hint="Leave the database out of the target's URL; the one that holds the user is its authSource.",
+            )
+        renames = renames_of(settings, spec, options)
+        names = json.loads(spec.attributes["databases"])
+        destinations |= {name: renames.get(name, name) for name in names if name in (options.databases or names)}
+    check_destinations(destinations, {old.partition(".")[0]: new for old, new in options.rename.items()})
+
+
 def _check_version(spec: StreamSpec, deployment: Deployment, options: RestoreOptions) -> None:
     dumped = spec.attributes["server_version"]
     if version_of(deployment.version) < version_of(dumped) and options.older_server == "no":
         raise UsageError(
             f"{spec.name} was dumped from MongoDB {dumped}, and the target is {deployment.version}: an older server "
             "may not understand it",
-            hint="restore into a server that is as new, or try it with the option older_server=yes",
+            hint="Restore into a server that is as new, or try it with the option older_server=yes.",
         )
 
 
-def _check_names(spec: StreamSpec, options: RestoreOptions) -> None:
+def _check_names(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> None:
     """A pattern of mongorestore fits no line break: it passes over such collections without a word, and ends well."""
     for name in broken_names(spec, options):
         if spec.attributes["oplog"] == "yes" and options.replay == "yes":
             raise UsageError(
                 f"{spec.name} holds {name!r}: mongorestore would pass over a name with a line break",
-                hint="restore what was read, and not at one point in time, with the option replay=no",
+                hint="Restore what was read, and not at one point in time, with the option replay=no.",
             )
-        if options.renames().keys() & {name, name.partition(".")[0]}:
+        if renames_of(settings, spec, options).keys() & {name, name.partition(".")[0]}:
             raise UsageError(
                 f"{spec.name} holds {name!r}: mongorestore cannot rename what has a line break in its name",
-                hint="restore it under its own name, into another server if need be, and rename it there",
+                hint="Restore it under its own name, into another server if need be, and rename it there.",
             )
 
 
@@ -101,15 +131,17 @@ def _check_replay(connection: Connection, spec: StreamSpec, deployment: Deployme
         if getattr(options, name):
             raise UsageError(
                 f"{spec.name} is brought to one point in time by its oplog, which knows no option {name}",
-                hint="restore all of it; or, as it was read and not at one point in time, with the option replay=no",
+                hint="Restore all of it; or, as it was read and not at one point in time, with the option replay=no.",
             )
-    if options.users == "no":
+    if options.accounts == "no":
         raise UsageError(
             f"{spec.name} has users and roles in its oplog, too: they cannot be left out",
-            hint="restore them; or give up the point in time with the option replay=no",
+            hint="Restore them, or give up the point in time with the option replay=no.",
         )
     if deployment.topology == "sharded cluster":
-        raise UsageError("a sharded cluster takes no oplog", hint="give up the point in time with the option replay=no")
+        raise UsageError(
+            "a sharded cluster takes no oplog", hint="Give up the point in time with the option replay=no."
+        )
     told = connection.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
     if not told["authenticatedUsers"]:
         return
@@ -126,8 +158,8 @@ def _check_replay(connection: Connection, spec: StreamSpec, deployment: Deployme
         roles = "the roles restore and dbAdminAnyDatabase" if version == (5, 0) else "the role restore"
         raise SourceDenied(
             f"the user may not replay an oplog ({action})",
-            hint=f"grant {roles} in the database admin, and for users and roles that were changed during the dump a "
-            "role with anyAction on anyResource; or give up the point in time with the option replay=no",
+            hint=f"Grant {roles} in the database admin, and for users and roles that were changed during the dump a "
+            "role with anyAction on anyResource; or give up the point in time with the option replay=no.",
         )
 
 
@@ -137,6 +169,6 @@ def _check_empty(connection: Connection, names: Sequence[str]) -> None:
             what = "1 collection or view" if len(found) == 1 else f"{len(found)} collections and views"
             raise TargetNotEmpty(
                 f"the database {name} is not empty: it holds {what}, such as {found[0]}",
-                hint="restore under another name (option rename), into another deployment, or allow what is in the way "
-                "to be dropped first",
+                hint="Restore under another name with rename, into another deployment, or allow what is in the way to "
+                "be dropped first (--clean).",
             )

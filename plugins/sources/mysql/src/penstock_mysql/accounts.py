@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from pymysql import err
 
-from penstock.api import DumpFailed, RestoreFailed
+from penstock.api import DumpFailed, RestoreFailed, whole_text
 from penstock_mysql.connection import Connection, code_of, execute, rows, said_by
 
 __all__ = ["ACCOUNTS_END", "accounts_as_sql", "accounts_readable", "restore_accounts"]
@@ -49,12 +49,12 @@ def accounts_as_sql(connection: Connection) -> bytes:
             except err.Error as error:
                 if code_of(error) != 1133:
                     raise
-                # A server that looks up no names (skip_name_resolve) does not know those that are for a named host.
+                # A server that looks up no names (skip_name_resolve) does not know accounts of a named host.
                 make.append(f"-- unknown to the server as it runs: {name}")
                 continue
             statement = re.sub(r"^CREATE USER ", "CREATE USER IF NOT EXISTS ", str(created))
             if found := _DEFAULT_ROLE.search(statement):
-                # Before a role is there, and granted, it can be nobody's default.
+                # A role is made and granted before it is somebody's default.
                 statement = statement.replace(found[0], "", 1)
                 grant.append(f"SET DEFAULT ROLE {found['roles']} TO {name}")
             make.append(statement)
@@ -73,15 +73,11 @@ def accounts_as_sql(connection: Connection) -> bytes:
 
 
 def restore_accounts(connection: Connection, blocks: Iterable[memoryview], *, keep: str) -> None:
-    """Make the accounts that the server lacks, with their grants; those that it has stay as they are, as does `keep`.
+    """Make the accounts that the server lacks, with their grants; existing ones stay as they are, as does `keep`.
 
     Nothing is done before the last block was read and found good. Raises `RestoreFailed`.
     """
-    script = bytearray()
-    for block in blocks:
-        script += block
-        if len(script) > _LARGEST:
-            raise RestoreFailed(f"the definitions of accounts have more than {_LARGEST} bytes, which cannot be")
+    script = whole_text(blocks, "the definitions of accounts", max_bytes=_LARGEST)
     if not script.endswith(ACCOUNTS_END):
         raise RestoreFailed("the definitions of accounts do not end as they should")
     there = {(user, host) for user, host, _ in _accounts(connection)}
@@ -137,7 +133,7 @@ def _failure(line: str, error: err.Error) -> RestoreFailed:
     # Never the statement as a whole: it holds a hash of a password.
     made = _MADE.match(line)
     what = made[0] if made else re.sub(r" IDENTIFIED .*", "", line)
-    hint = "restore as an administrator, or with grants=no"
+    hint = "Restore as an administrator, or with accounts=no."
     if code_of(error) in (1049, 1146, 1305):
-        hint = "a grant on something that the server does not have: restore the databases first, or with grants=no"
+        hint = "Restore the databases first, or leave accounts out with accounts=no: a grant is on something missing."
     return RestoreFailed(f"{what}: {said_by(error)}", hint=hint)

@@ -1,12 +1,10 @@
 """The client programs: where they are, whose and how old they are, and which of them fits."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from penstock.api import ClientMissing, ClientTooOld, SourceError, run_child
+from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken, find_programs
 from penstock_mysql.dialect import DIALECTS, Dialect, Version, client_version
 
 __all__ = ["Client", "client_for_dump", "client_for_restore", "find_clients"]
@@ -22,7 +20,6 @@ _FOLDERS = (
     "/usr/local/opt/mysql*/bin",
     "/usr/local/opt/mariadb*/bin",
 )
-_VERSION_SECONDS = 30.0
 
 Task = Literal["dump", "restore"]
 
@@ -39,38 +36,31 @@ class Client:
         """What it understands."""
         return DIALECTS[self.version.vendor]
 
+    @property
+    def keeps_long_dumps(self) -> bool:
+        """Whether a dump of it lives on when nobody reads it for longer than the server's net_write_timeout."""
+        return self.version.numbers >= self.dialect.dump_session_since
 
-def find_clients(task: Task, client_path: Path | None = None) -> list[Client]:
+
+def find_clients(task: Task, client_path: Path | None = None, stop: StopToken = NEVER) -> list[Client]:
     """All programs for a task: those on PATH first, then those of the usual folders.
 
-    With `client_path` no other folder is looked at. Raises `ClientMissing` when there is none.
+    With `client_path` no other folder is searched. Raises `ClientMissing` when none is found.
     """
-    clients: dict[Path, Client] = {}
-    broken: list[str] = []
-    for folder in [client_path] if client_path else _candidates():
-        for name in _names(task):
-            path = folder / name
-            if not os.access(path, os.X_OK) or path.is_dir() or path.resolve() in clients:
-                continue
-            try:
-                answer = run_child([str(path), "--no-defaults", "--version"], name=str(path), timeout=_VERSION_SECONDS)
-            except SourceError as error:
-                broken.append(error.message)
-                continue
-            if version := client_version(answer.decode(errors="replace")):
-                clients[path.resolve()] = Client(path, version)
-    if not clients:
-        where = f"in {client_path}, which client_path names" if client_path else "on PATH or in the usual folders"
-        raise ClientMissing(
-            f"there is no {' or '.join(_names(task))} {where}",
-            hint="install the client programs of the server's own make, or let client_path name their folder",
-            details=tuple(broken),
-        )
-    return list(clients.values())
+    found = find_programs(
+        _names(task),
+        client_version,
+        folders=_FOLDERS,
+        client_path=client_path,
+        install="Install the client programs of the server's own make, or set client_path to their folder.",
+        arguments=("--no-defaults", "--version"),
+        stop=stop,
+    )
+    return [Client(one.path, one.version) for one in found]
 
 
 def client_for_dump(server: Version, clients: list[Client], *, older: bool = False) -> Client:
-    """The client that dumps a server: of its own make and as new as it, or the next newer one there is.
+    """The client that dumps a server: of its own make and as new as it, or the next newer one.
 
     The other make's client is never taken: MariaDB's writes dumps of MySQL that no server takes back, and exits with
     0; MySQL's does not know what only MariaDB has. `older` allows an older major. Raises `ClientMissing`,
@@ -106,7 +96,7 @@ def _nearest(
     if least is not None and best.version.numbers[: len(least)] < least:
         raise ClientTooOld(
             f"the server is {server}, but the newest client program here is {best.path} of {best.version}",
-            hint=f"{_how_to_install(dialect, task)}; or allow it with older_client = true and try a restore",
+            hint=f"{_how_to_install(dialect, task)} Or allow it with older_client = true, and try a restore.",
         )
     return best
 
@@ -116,15 +106,9 @@ def _names(task: Task) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in found for name in names))
 
 
-def _candidates() -> Iterator[Path]:
-    yield from (Path(folder) for folder in os.get_exec_path())
-    for pattern in _FOLDERS:
-        yield from sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
-
-
 def _how_to_install(dialect: Dialect, task: Task) -> str:
     program = (dialect.dump_programs if task == "dump" else dialect.client_programs)[0]
     return (
-        f"install {dialect.title}'s {program} (package {dialect.packages}), as new as the server, "
-        "or let the setting client_path name its folder"
+        f"Install {dialect.title}'s {program} (package {dialect.packages}), as new as the server, "
+        "or set client_path to its folder."
     )

@@ -1,7 +1,7 @@
 """Connections to a server: how they are made, what their errors mean, and how child processes get the same ones."""
 
 import getpass
-import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,9 @@ from typing import Any
 import pymysql
 from pymysql import err
 
-from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable
-from penstock_mysql.dialect import Dialect, Version, server_version
+from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable, piped
+from penstock_mysql.client import Client
+from penstock_mysql.dialect import Version, server_version
 from penstock_mysql.settings import MySQLSettings
 
 __all__ = [
@@ -71,7 +72,7 @@ def connect(settings: MySQLSettings) -> Connection:
         tls = {"ssl": _tls_context(settings)} if settings.tls != "prefer" or settings.tls_cert else {}
     try:
         if path:
-            # The driver would leave its socket open when there is nobody at the other end.
+            # The driver would leave its socket open when nobody answers.
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(settings.connect_timeout)
                 probe.connect(str(path))
@@ -94,7 +95,7 @@ def connect(settings: MySQLSettings) -> Connection:
     except (err.Error, OSError, RuntimeError) as error:
         raise _refusal(error, settings, password) from None  # the cause may quote parameters
     # From here on it takes as long as it takes: to count rows, or to get a lock.
-    driver._read_timeout = None  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way
+    driver._read_timeout = None  # type: ignore[attr-defined]  # noqa: SLF001 - the only way
     connection = Connection(driver, server_version("0"), user)
     try:
         with translated(f"cannot set up a session on {settings.location}"):
@@ -136,7 +137,7 @@ def translated(doing: str, otherwise: type[SourceError] = SourceError) -> Iterat
     except err.Error as error:
         code = code_of(error)
         kind = SourceDenied if code in _DENIED else SourceUnreachable if code in _UNREACHABLE else otherwise
-        hint = "a longer lock_timeout waits for longer" if code == 1205 else None
+        hint = "Raise lock_timeout, or try again later." if code == 1205 else None
         raise kind(f"{doing}: {said_by(error)}", hint=hint) from error
 
 
@@ -154,7 +155,7 @@ def global_read_lock(connection: Connection, timeout: float) -> Iterator[None]:
 
 
 def code_of(error: Exception) -> int:
-    """The server's or the driver's number of an error; 0 where there is none."""
+    """The server's or the driver's number of an error; 0 if it has none."""
     return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 
@@ -166,24 +167,29 @@ def said_by(error: Exception) -> str:
 
 @contextmanager
 def option_file(
-    settings: MySQLSettings, dialect: Dialect, *lines: str
+    settings: MySQLSettings, client: Client, *lines: str, session: str = ""
 ) -> Iterator[tuple[str, tuple[int, ...], tuple[Secret, ...]]]:
     """An option file for a client program, in a pipe that it inherits: nothing touches the disk.
 
     Gives the first argument of the program, the descriptors that it inherits, and the secrets in the file. The pipe's
-    end here is closed when the block is left, that of the program lives as long as it does.
+    end here is closed when the block is left, that of the program lives as long as it does. `session` is a statement
+    that MariaDB's library runs when it has connected, in programs that have no option for one: `host` may be a whole
+    connection string (since Connector/C 3.3).
     """
     password = settings.password.resolve() if settings.password else None
     path = settings.unix_socket
     content = ["[client]", f"user={_option(settings.user or getpass.getuser())}", *lines]
     content.append(f"password={_option(password.reveal())}" if password else "skip-password")
+    host = "localhost" if path else settings.tcp_host
+    if session and re.fullmatch(r"[\w.:%-]+", host):
+        host = f"host={host};init-command={{{session}}}"
     if path:
-        content += ["protocol=socket", f"socket={_option(str(path))}"]
+        content += ["protocol=socket", f"socket={_option(str(path))}", f"host={_option(host)}"]
         # A socket is as good as the operating system: no client needs to be told to encrypt it.
-        content += [line for line in dialect.tls["disable"] if settings.tls in ("disable", "prefer", "require")]
+        content += [line for line in client.dialect.tls["disable"] if settings.tls in ("disable", "prefer", "require")]
     else:
-        content += ["protocol=tcp", f"host={_option(settings.tcp_host)}", f"port={settings.port or 3306}"]
-        content += dialect.tls[settings.tls]
+        content += ["protocol=tcp", f"host={_option(host)}", f"port={settings.port or 3306}"]
+        content += client.dialect.tls[settings.tls]
         for name, file in (
             ("ssl-ca", settings.tls_ca or _system_authorities(settings)),
             ("ssl-cert", settings.tls_cert),
@@ -191,16 +197,8 @@ def option_file(
         ):
             if file and settings.tls != "disable":
                 content.append(f"{name}={_option(str(file))}")
-    read, write = os.pipe()
-    try:
-        try:
-            # Shorter than a pipe's buffer, so that nobody has to read it yet.
-            os.write(write, "\n".join([*content, ""]).encode())
-        finally:
-            os.close(write)
-        yield f"--defaults-file=/dev/fd/{read}", (read,), (password,) if password else ()
-    finally:
-        os.close(read)
+    with piped("\n".join([*content, ""])) as descriptor:
+        yield f"--defaults-file=/dev/fd/{descriptor}", (descriptor,), (password,) if password else ()
 
 
 def _option(value: str) -> str:
@@ -234,12 +232,12 @@ def _refusal(error: Exception, settings: MySQLSettings, password: Secret | None)
     if code in _DENIED:
         hint = None
         if password is None and code in (1045, 1698):
-            hint = 'give a password in the settings: password = { env = "NAME" }'
+            hint = 'Give a password in the settings: password = { env = "NAME" }.'
         return SourceDenied(f"{where}: {reason}", hint=hint)
     if code == 2026 or "SSL" in reason or "certificate" in reason:
-        return SourceError(f"{where}: {reason}", hint="the settings tls and tls_ca say what is asked of the server")
+        return SourceError(f"{where}: {reason}", hint="Check the settings tls and tls_ca: what is asked of the server.")
     if code in _UNREACHABLE or isinstance(error, OSError):
         return SourceUnreachable(
-            f"{where}: {reason}", hint="is the server running there, and does a firewall let this host through?"
+            f"{where}: {reason}", hint="Check that the server runs there, and that no firewall is in between."
         )
     return SourceError(f"{where}: {reason}")

@@ -65,6 +65,10 @@ class Dialect:
     tls: Mapping[str, tuple[str, ...]]
     #: In every session of a restore.
     restore_session: str
+    #: In every session of a dump, where the dump program does not do so by itself; with the first version of it that
+    #: can be made to.
+    dump_session: str
+    dump_session_since: tuple[int, ...]
     #: Without it the bodies of others' routines are hidden.
     routine_privileges: tuple[str, ...]
     packages: str
@@ -76,7 +80,8 @@ MYSQL = Dialect(
     ("mysqldump",),
     ("mysql",),
     # `loose`: histograms and their option came with 8.0, and a restore has the server make them anew.
-    ("--set-gtid-purged=OFF", "--loose-column-statistics=0"),
+    # `network-timeout` raises net_write_timeout: nobody may read the dump for a while.
+    ("--set-gtid-purged=OFF", "--loose-column-statistics=0", "--loose-network-timeout"),
     (),
     {
         "disable": ("ssl-mode=DISABLED", "get-server-public-key"),
@@ -86,6 +91,8 @@ MYSQL = Dialect(
         "verify-full": ("ssl-mode=VERIFY_IDENTITY",),
     },
     "SET SESSION wait_timeout=604800, net_read_timeout=3600, net_write_timeout=3600",
+    "",
+    (),
     ("SELECT", "SHOW_ROUTINE"),
     "mysql-client (MySQL's own)",
 )
@@ -106,6 +113,9 @@ MARIADB = Dialect(
         "verify-full": ("ssl", "ssl-verify-server-cert"),
     },
     "SET SESSION wait_timeout=604800, net_read_timeout=3600, net_write_timeout=3600, max_statement_time=0",
+    # As long as the stall of a sink may take, or the turn of a dump that was started together with others.
+    "SET SESSION net_write_timeout=604800",
+    (10, 9),
     ("SELECT", "SHOW CREATE ROUTINE"),
     "mariadb-client",
 )
@@ -123,7 +133,7 @@ def server_version(text: str) -> Version:
 
 
 def client_version(text: str) -> Version | None:
-    """Of what a client program says to `--version`; None for what is neither family's.
+    """Of what a client program says to `--version`; None for any other program.
 
     `Ver 10.19 Distrib 10.11.6-MariaDB`, `from 11.4.2-MariaDB, client 15.2`, `Ver 8.0.36-28 for Linux`,
     `Ver 14.14 Distrib 5.7.44, for Linux`.

@@ -1,14 +1,13 @@
 """The dump program on one database: how it is called."""
 
-import re
-
-from penstock.api import ChildOutput, StreamSpec, env_for_child
+from penstock.api import ChildOutput, StopToken, StreamSpec, env_for_child
 from penstock_mysql.client import Client
+from penstock_mysql.connection import option_file
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.streams import ChildStream
 
-__all__ = ["path_like", "start_dump"]
+__all__ = ["start_dump"]
 
 _END_MARKER = b"-- Dump completed"
 #: An INSERT holds as many rows as fit. Larger ones deduplicate better, for their beginnings move when rows change,
@@ -16,11 +15,10 @@ _END_MARKER = b"-- Dump completed"
 _INSERT_BYTES = 4_000_000
 
 
-def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client) -> ChildStream:
+def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client, stop: StopToken) -> ChildStream:
     """Start to dump the database of `spec`; raises `ClientMissing`, `DumpFailed`."""
-    from penstock_mysql.connection import option_file
-
-    with option_file(settings, client.dialect) as (option, inherited, secrets):
+    session = client.dialect.dump_session if client.keeps_long_dumps else ""
+    with option_file(settings, client, session=session) as (option, inherited, secrets):
         child = ChildOutput(
             [str(client.path), option, *_options(spec, client, settings)],
             name=f"{client.path.name} of {spec.attributes['database']}",
@@ -29,14 +27,9 @@ def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client) -> Chi
             pass_fds=inherited,
             end_marker=_END_MARKER,
             secrets=secrets,
+            stop=stop,
         )
     return ChildStream(child)
-
-
-def path_like(name: str) -> str:
-    """A database's name as a part of a stream's name."""
-    # Letters of any language stay as they are; what a path or a terminal could misread is percent-encoded.
-    return re.sub(r"[^\w.\-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
 
 
 def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[str]:
@@ -49,7 +42,7 @@ def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[
         "--hex-blob",
         "--tz-utc",
         "--default-character-set=utf8mb4",
-        # Asking for tablespaces takes a privilege (PROCESS), and hardly anybody has any.
+        # Asking for tablespaces takes a privilege (PROCESS), and hardly anybody uses them.
         "--no-tablespaces",
         # Two dumps of the same content are the same.
         "--skip-dump-date",
@@ -60,7 +53,7 @@ def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[
         *client.dialect.dump_options,
         *(
             f"--ignore-table={name}"
-            for name in settings.skip_tables
+            for name in settings.exclude_tables
             if name.startswith(f"{spec.attributes['database']}.")
         ),
         "--",

@@ -6,14 +6,14 @@ from typing import Any
 
 from pymysql import err
 
-from penstock.api import InventoryItem, SourceDenied, SourceError
+from penstock.api import InventoryItem, SourceDenied, SourceError, choose_databases, listed
 from penstock_mysql.connection import Connection, code_of, quoted, rows, said_by
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
 __all__ = [
     "Database", "Table", "check_readable", "check_views", "collations", "count_rows", "databases", "hidden_routines",
-    "inventory", "listed", "routines_readable", "tables", "warnings",
+    "inventory", "routines_readable", "tables", "warnings",
 ]  # fmt: skip
 
 _NAMES_SHOWN = 10
@@ -48,26 +48,14 @@ class Table:
 
 
 def databases(connection: Connection, settings: MySQLSettings) -> list[Database]:
-    """The databases to dump, in the order of their names. Raises `SourceError` for one that is not there."""
+    """The databases to dump, in the order of their names. Raises `SourceError` for one that is missing."""
     comment = "SCHEMA_COMMENT" if connection.is_mariadb and connection.version.numbers >= (10, 5) else "''"
     query = (
         f"SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment} "  # noqa: S608
         "FROM information_schema.SCHEMATA"
     )
     found = {name: Database(name, *others) for name, *others in rows(connection, query) if name not in SYSTEM_DATABASES}
-    if missing := [name for name in settings.databases if name not in found]:
-        raise SourceError(
-            f"{settings.location}: there is no {', no '.join(f'database {name}' for name in missing)}, "
-            "or the account may not see it",
-            hint=f"it shows: {', '.join(found) or 'none'}",
-        )
-    wanted = settings.databases or [name for name in found if name not in settings.exclude]
-    if not wanted:
-        raise SourceError(
-            f"{settings.location} has no database to dump",
-            hint="create one, or let the account see those that there are",
-        )
-    return [found[name] for name in sorted(wanted)]
+    return [found[name] for name in choose_databases(found, settings)]
 
 
 def tables(connection: Connection, names: Iterable[str]) -> list[Table]:
@@ -101,7 +89,7 @@ def check_readable(connection: Connection, found: list[Database], allowed: Privi
     if problems:
         raise SourceDenied(
             f"the account {connection.user} lacks privileges: {'; '.join(problems)}",
-            hint=f"as an administrator: {'; '.join(grants[:3])}{'; …' if len(grants) > 3 else ''}",
+            hint=f"As an administrator, run {'; '.join(grants[:3])}{'; …' if len(grants) > 3 else ''}.",
         )
 
 
@@ -137,7 +125,7 @@ def check_views(connection: Connection, found: list[Table], settings: MySQLSetti
     """Raises `SourceError`, which names the views that the engine's dump program would fail on, after hours perhaps."""
     broken = []
     for view in found:
-        if view.kind == "view" and view.title not in settings.skip_tables:
+        if view.kind == "view" and view.title not in settings.exclude_tables:
             try:
                 rows(connection, f"SHOW FIELDS FROM {quoted(view.database, view.name)}")
                 rows(connection, f"SHOW CREATE VIEW {quoted(view.database, view.name)}")
@@ -149,7 +137,8 @@ def check_views(connection: Connection, found: list[Table], settings: MySQLSetti
         many = "a view" if len(broken) == 1 else f"{len(broken)} views"
         raise SourceError(
             f"{many} cannot be dumped: {'; '.join(broken[:_NAMES_SHOWN])}",
-            hint="repair or drop what is broken (a missing table, no EXECUTE on a function), or name it in skip_tables",
+            hint="Repair or drop what is broken (a missing table, no EXECUTE on a function), or name it in "
+            "exclude_tables.",
         )
 
 
@@ -157,7 +146,7 @@ def count_rows(connection: Connection, found: list[Table], settings: MySQLSettin
     """The rows of every table, counted one by one."""
     counts = {}
     for table in found:
-        if table.kind in ("table", "versioned table") and table.title not in settings.skip_tables:
+        if table.kind in ("table", "versioned table") and table.title not in settings.exclude_tables:
             ((counts[table.title],),) = rows(
                 connection,
                 f"SELECT COUNT(*) FROM {quoted(table.database, table.name)}",  # noqa: S608 - quoted
@@ -176,7 +165,7 @@ def inventory(
 ) -> Iterator[InventoryItem]:
     """What people want to read: tables with their rows, the rest in figures; `exact` says what `counts` are worth."""
     for table in found:
-        if table.title in settings.skip_tables:
+        if table.title in settings.exclude_tables:
             continue
         known = counts.get(table.title, table.rows) if settings.row_counts != "off" else None
         if table.kind in ("view", "sequence"):
@@ -198,12 +187,12 @@ def warnings(
 ) -> Iterator[str]:
     """What a dump does not hold, or holds differently from what people expect, though it will not fail."""
     names = [tuple(database.name for database in databases_)]
-    dumped = [table for table in found if table.title not in settings.skip_tables]
+    dumped = [table for table in found if table.title not in settings.exclude_tables]
     transactional = {
         str(engine)
         for (engine,) in rows(connection, "SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")
     }
-    if not settings.databases and not allowed.anywhere("SHOW DATABASES", "SELECT"):
+    if not (settings.database or settings.databases) and not allowed.anywhere("SHOW DATABASES", "SELECT"):
         yield "databases that the account may not see are not in the dump: it lacks SHOW DATABASES"
     loose = [t.title for t in dumped if t.kind != "view" and t.engine and t.engine not in transactional]
     if loose:
@@ -260,7 +249,7 @@ def _about_definers(connection: Connection, names: list[Any]) -> Iterator[str]:
     except err.Error as error:
         if code_of(error) in (2006, 2013):
             raise
-        return  # the account may not know who there is
+        return  # the account may not read the accounts
     found = rows(connection, query, [*names, *names, *names, *names])
     # A role, which has no host, may be a definer too.
     orphans = sorted(f"{a}.{b} ({who})" for a, b, who in found if who not in known and f"{who}@" not in known)
@@ -269,12 +258,3 @@ def _about_definers(connection: Connection, names: list[Any]) -> Iterator[str]:
             f"the definer of {listed(orphans, 'view or program', 'views or programs')} does not exist: "
             "it does not work there, nor where it is restored"
         )
-
-
-def listed(names: list[str], one: str, many: str) -> str:
-    """`the table a.b`, or `3 tables: a.b, a.c, a.d`."""
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    if len(names) == 1:
-        return f"the {one} {shown}"
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{len(names)} {many}: {shown}{more}"

@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 
-from penstock.api import RestoreTarget, SourceDenied, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
+from penstock.api import (
+    RestoreTarget,
+    SourceDenied,
+    StopToken,
+    StreamSpec,
+    TargetMissing,
+    TargetNotEmpty,
+    UsageError,
+    check_destinations,
+    listed,
+)
 from penstock_mysql.client import Client, client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.privileges import Privileges, granted
-from penstock_mysql.probe import listed
 from penstock_mysql.settings import MySQLSettings
 
 __all__ = ["check_target", "database_exists", "may_make_accounts", "restoring_client", "target_name"]
@@ -20,15 +29,14 @@ _NEEDED = (
 
 
 def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptions) -> str:
-    """The name that a database gets: by the option, by the settings if they name just one, or its own."""
-    if options.database:
-        return options.database
-    return settings.databases[0] if len(settings.databases) == 1 else spec.attributes["database"]
+    """The name that a database gets: by the option rename, by the settings if they name one, or its own."""
+    recorded = spec.attributes["database"]
+    return options.rename.get(recorded) or settings.database or recorded
 
 
-def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec) -> Client:
+def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec, stop: StopToken) -> Client:
     """The program that writes to the target; raises `ClientMissing`."""
-    clients = find_clients("restore", settings.client_path)
+    clients = find_clients("restore", settings.client_path, stop)
     return client_for_restore(connection.version, clients, server_version(spec.attributes["server_version"]))
 
 
@@ -42,40 +50,39 @@ def may_make_accounts(allowed: Privileges) -> bool:
     return allowed.anywhere("CREATE USER") and allowed.anywhere("INSERT")
 
 
-def check_target(settings: MySQLSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+def check_target(
+    settings: MySQLSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
+) -> None:
     """What `Source.check_target` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
     databases = [spec for spec in streams if "database" in spec.attributes]
-    named = options.database or (settings.databases[0] if len(settings.databases) == 1 else None)
-    if named and len(databases) > 1:
-        raise UsageError(
-            f"{len(databases)} databases cannot all be restored as {named}",
-            hint="choose one stream, or leave the database out of the URL and the options",
-        )
+    names = {spec.attributes["database"]: target_name(settings, spec, options) for spec in databases}
+    check_destinations(names, options.rename)
     with connect(settings) as connection, translated(f"cannot look at {settings.location}"):
         allowed = granted(connection)
         _check_writable(connection, allowed, settings)
         for spec in streams:
             _check_server(connection, spec, options)
             if "database" not in spec.attributes:
-                if options.grants == "yes" and not may_make_accounts(allowed):
+                if options.accounts == "yes" and not may_make_accounts(allowed):
                     raise SourceDenied(
                         f"the account {connection.user} may not make accounts",
-                        hint="restore as an administrator, or with grants=no",
+                        hint="Restore as an administrator, or with accounts=no.",
                     )
                 continue
-            restoring_client(settings, connection, spec)
+            restoring_client(settings, connection, spec, stop)
             name = target_name(settings, spec, options)
             _check_collations(connection, spec)
             if missing := allowed.missing(name, *_NEEDED):
                 raise SourceDenied(
                     f"the account {connection.user} lacks privileges to restore {name}: {', '.join(missing)}",
-                    hint="restore as an administrator, or grant it all of them on the database",
+                    hint="Restore as an administrator, or grant it all of them on the database.",
                 )
             if not database_exists(connection, name):
                 if options.create == "no":
                     raise TargetMissing(
-                        f"the server has no database {name}", hint="create it, or let the restore do it with create=yes"
+                        f"the server has no database {name}",
+                        hint="Create it, or let the restore do it with create=yes.",
                     )
             elif not target.clean:
                 _check_empty(connection, name)
@@ -88,7 +95,7 @@ def _check_writable(connection: Connection, allowed: Privileges, settings: MySQL
     is_on = str(read_only).upper() not in ("0", "OFF")
     exempt = allowed.anywhere("SUPER", "CONNECTION_ADMIN", "READ_ONLY ADMIN", "READ ONLY ADMIN", "ALL PRIVILEGES")
     if int(super_read_only) or (is_on and not exempt):
-        raise SourceDenied(f"{settings.location} is read-only: a replica, perhaps", hint="restore into its primary")
+        raise SourceDenied(f"{settings.location} is read-only: a replica, perhaps", hint="Restore into its primary.")
 
 
 def _check_server(connection: Connection, spec: StreamSpec, options: RestoreOptions) -> None:
@@ -96,19 +103,19 @@ def _check_server(connection: Connection, spec: StreamSpec, options: RestoreOpti
     if dumped.vendor != server.vendor:
         what = f"{spec.name} was dumped from {dumped}, and the target is {server}"
         if "database" not in spec.attributes:
-            if options.grants != "no":
+            if options.accounts != "no":
                 raise UsageError(
-                    f"{what}: accounts of the one mean nothing to the other", hint="restore with grants=no"
+                    f"{what}: accounts of the one mean nothing to the other", hint="Restore with accounts=no."
                 )
         elif options.other_engine == "no":
             raise UsageError(
                 f"{what}: their SQL is not the same",
-                hint=f"restore into {DIALECTS[dumped.vendor].title}, or try it with the option other_engine=yes",
+                hint=f"Restore into {DIALECTS[dumped.vendor].title}, or try it with the option other_engine=yes.",
             )
     elif server.series < dumped.series and options.older_server == "no":
         raise UsageError(
             f"{spec.name} was dumped from {dumped}, and the target is {server}: an older server may not understand it",
-            hint="restore into a server that is as new, or try it with the option older_server=yes",
+            hint="Restore into a server that is as new, or try it with the option older_server=yes.",
         )
 
 
@@ -123,7 +130,7 @@ def _check_collations(connection: Connection, spec: StreamSpec) -> None:
     if missing:
         raise UsageError(
             f"{connection.version} does not have {listed(missing, 'collation', 'collations')}, which {spec.name} needs",
-            hint="restore into the engine and version that was dumped, or a newer one",
+            hint="Restore into the engine and version that was dumped, or a newer one.",
         )
 
 
@@ -141,5 +148,5 @@ def _check_empty(connection: Connection, name: str) -> None:
     if found:
         raise TargetNotEmpty(
             f"the database {name} is not empty: it holds {', '.join(found)}",
-            hint="restore under another name with the option database=…; or allow the database to be dropped first",
+            hint="Restore under another name with rename, or allow the database to be dropped first (--clean).",
         )

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.api import SourceError
 from penstock_postgres.connection import Connection, rows
 from penstock_postgres.patterns import regular_expressions
+from penstock_postgres.relations import Relation
 from penstock_postgres.settings import PostgresSettings
-
-if TYPE_CHECKING:
-    from penstock_postgres.probe import Relation
 
 __all__ = ["Choice", "choose"]
 
@@ -35,7 +33,7 @@ class Choice:
         """Whether only what is named is dumped, and not the database with what is in no schema."""
         return self.tables is not None or self.schemas is not None
 
-    def of(self, found: "Sequence[Relation]") -> "Iterator[Relation]":
+    def of(self, found: Sequence[Relation]) -> Iterator[Relation]:
         """Those of all relations that pg_dump takes, as `selectDumpableTable` and `getOwnedSeqs` of its sources do."""
         taken = {relation.oid for relation in found if self._takes(relation)}
         for relation in found:
@@ -50,7 +48,7 @@ class Choice:
         """Whether what is in a schema is dumped, as far as the choice of schemas goes."""
         return (self.schemas is None or oid in self.schemas) and oid not in self.without_schemas
 
-    def _takes(self, relation: "Relation") -> bool:
+    def _takes(self, relation: Relation) -> bool:
         named = self.has_schema(relation.schema_oid) if self.tables is None else relation.oid in self.tables
         return named and relation.oid not in self.without_tables
 
@@ -79,7 +77,7 @@ def choose(connection: Connection, settings: PostgresSettings) -> Choice:
         for pattern in (pattern for patterns in named.values() for pattern in patterns if not pattern.isascii()):
             raise SourceError(
                 f"the pattern {pattern} cannot be written in the encoding of the database {connection.info.dbname}",
-                hint="write ? for each letter that is not ASCII",
+                hint="Write ? for each letter that is not ASCII.",
             )
     idle: list[str] = []
     found = {name: _matches(connection, name, patterns, idle) for name, patterns in named.items()}
@@ -108,14 +106,14 @@ def _matches(connection: Connection, name: str, patterns: Sequence[str], idle: l
             idle += [] if matched else [f"{name} = {pattern}"]
         elif own := [title for _, system, title in of_system if system]:
             raise SourceError(
-                f"{name} = {pattern} matches what is PostgreSQL's own in the database {connection.info.dbname}, such "
+                f"{name} = {pattern} matches PostgreSQL's own in the database {connection.info.dbname}, such "
                 f"as {own[0]}: it could not be restored",
-                hint="name schemas of your own: tables = public.*, schemas = shop*",
+                hint="Name schemas of your own: tables = public.*, schemas = shop*.",
             )
         elif not matched:
             raise SourceError(
                 f"{name} = {pattern} matches nothing in the database {connection.info.dbname}",
-                hint="a pattern is lower-case, unless in double quotes, and without a schema it means the search path",
+                hint="Write names with capitals in double quotes, and the schema of what is not on the search path.",
             )
         together |= matched
     return frozenset(together)

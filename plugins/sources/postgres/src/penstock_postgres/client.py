@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api import ClientMissing, ClientTooOld, SourceError, run_child
+from penstock.api import NEVER, ClientMissing, ClientTooOld, StopToken, find_programs
 
 __all__ = ["Client", "client_for_dump", "client_for_restore", "find_clients"]
 
@@ -19,7 +19,6 @@ _FOLDERS = (
     "/usr/local/opt/postgresql@*/bin",
     "/usr/local/pgsql/bin",
 )
-_VERSION_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +40,22 @@ class Client:
         return str(self.folder / name)
 
 
-def find_clients(program: str, client_path: Path | None = None) -> list[Client]:
+def find_clients(program: str, client_path: Path | None = None, stop: StopToken = NEVER) -> list[Client]:
     """All installations that have `program`: those on PATH first, then those of the usual folders.
 
-    With `client_path` no other folder is looked at. Raises `ClientMissing` when there is none.
+    With `client_path` no other folder is searched. Raises `ClientMissing` when none is found.
     """
-    clients: dict[Path, Client] = {}
-    broken: list[str] = []
-    for folder in [client_path] if client_path else _candidates():
-        path = folder / program
+    found = find_programs(
+        [program],
+        _version,
+        folders=_FOLDERS,
+        client_path=client_path,
+        install=_how_to_install(None),
+        stop=stop,
         # Debian's wrapper on PATH chooses a version by rules of its own; what it chooses from is found anyway.
-        if not os.access(path, os.X_OK) or path.is_dir() or path.resolve().name == "pg_wrapper":
-            continue
-        real = path.resolve().parent
-        if real in clients:
-            continue
-        try:
-            client = _client(folder, program)
-        except SourceError as error:
-            broken.append(error.message)
-            continue
-        clients[real] = client
-    if not clients:
-        where = f"in {client_path}, which client_path names" if client_path else "on PATH or in the usual folders"
-        raise ClientMissing(f"there is no {program} {where}", hint=_how_to_install(None), details=tuple(broken))
-    return list(clients.values())
+        skip=lambda path: path.resolve().name == "pg_wrapper",
+    )
+    return [Client(one.path.parent, one.version, major_of(one.version)) for one in found]
 
 
 def client_for_dump(server: str, clients: Iterable[Client]) -> Client:
@@ -103,7 +93,7 @@ def client_for_restore(dumped_by: str, target: str, clients: Iterable[Client]) -
 
 
 def major_of(version: str) -> int:
-    """The major of `17.9`, `18beta1` or `15.20 (Debian 15.20-0+deb12u1)`; 0 for what is no version."""
+    """The major of `17.9`, `18beta1` or `15.20 (Debian 15.20-0+deb12u1)`; 0 if there is none."""
     found = re.match(r"\d+", version)
     return int(found[0]) if found else 0
 
@@ -123,24 +113,15 @@ def _minor(version: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _client(folder: Path, program: str) -> Client:
-    answer = run_child([str(folder / program), "--version"], name=f"{folder / program}", timeout=_VERSION_SECONDS)
-    found = re.search(r"\(PostgreSQL\) (\S+)", answer.decode(errors="replace"))
-    if found is None:
-        raise SourceError(f"{folder / program} --version says nothing of PostgreSQL")
-    return Client(folder, found[1], major_of(found[1]))
-
-
-def _candidates() -> Iterator[Path]:
-    yield from (Path(folder) for folder in os.get_exec_path())
-    for pattern in _FOLDERS:
-        yield from sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
+def _version(answer: str) -> str | None:
+    found = re.search(r"\(PostgreSQL\) (\S+)", answer)
+    return found[1] if found else None
 
 
 def _how_to_install(major: int | None) -> str:
     number = str(major) if major else "<major>"
     return (
-        f"install the client programs of PostgreSQL {number} or newer (Debian and Ubuntu: postgresql-client-{number}, "
+        f"Install the client programs of PostgreSQL {number} or newer (Debian and Ubuntu: postgresql-client-{number}, "
         f"RPM systems: postgresql{number}; both from the PostgreSQL project's own package repository), "
-        "or let the setting client_path name their folder"
+        "or set client_path to their folder."
     )

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
-from penstock.api import InventoryItem, SourceDenied, SourceError
+from penstock.api import InventoryItem, SourceDenied, SourceError, choose_databases
 from penstock_postgres.connection import Connection, rows
 from penstock_postgres.settings import PostgresSettings
 
@@ -18,7 +17,7 @@ _INVALID = -2
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """The databases to dump, in the order of their names, and those that match but cannot be, with the reason."""
+    """The databases to dump, in the order of their names, and what matches but cannot be dumped, with the reason."""
 
     names: tuple[str, ...]
     left_out: Mapping[str, str]
@@ -38,7 +37,7 @@ class Databases:
 def find_databases(connection: Connection, settings: PostgresSettings) -> Databases:
     """What `databases` and `exclude_databases` of the settings mean on the server at hand.
 
-    A name stands for itself, and is insisted on; a glob means no template, and nothing that refuses connections.
+    A name stands for itself, and must be possible to dump; a glob passes over templates and what refuses connections.
     Raises `SourceError` where nothing matches, and `SourceDenied` where the role may not connect.
     """
     query = """
@@ -47,13 +46,7 @@ def find_databases(connection: Connection, settings: PostgresSettings) -> Databa
     """
     found = rows(connection, query)
     everywhere = [name for name, *_ in found]
-    for pattern in settings.databases:
-        if not _matching(everywhere, (pattern,)):
-            raise SourceError(
-                f"databases = {pattern} matches no database of {settings.location}",
-                hint=f"there are: {', '.join(everywhere)}",
-            )
-    chosen = _matching(everywhere, settings.databases) - _matching(everywhere, settings.exclude_databases)
+    chosen = choose_databases(everywhere, settings)
     names, left_out, denied = [], {}, []
     for name, template, open_, limit, allowed in found:
         if name not in chosen:
@@ -73,16 +66,12 @@ def find_databases(connection: Connection, settings: PostgresSettings) -> Databa
     if denied:
         raise SourceDenied(
             f"the role {connection.info.user} may not connect to {', '.join(denied)}",
-            hint=f'GRANT CONNECT ON DATABASE … TO "{connection.info.user}", or name them in exclude_databases',
+            hint=f'Run GRANT CONNECT ON DATABASE … TO "{connection.info.user}", or name them in exclude_databases.',
         )
     if not names:
         raise SourceError(
-            f"there is no database to dump on {settings.location}",
-            hint="databases and exclude_databases leave nothing",
+            f"nothing to dump on {settings.location}: no database is left",
+            hint="Check databases and exclude_databases.",
             details=tuple(f"{name}: {reason}" for name, reason in left_out.items()),
         )
     return Databases(tuple(names), left_out)
-
-
-def _matching(names: list[str], patterns: tuple[str, ...]) -> set[str]:
-    return {name for name in names if name in patterns or any(fnmatchcase(name, pattern) for pattern in patterns)}

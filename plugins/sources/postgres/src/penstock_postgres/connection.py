@@ -1,5 +1,6 @@
 """Connections to a server: how they are made, what their errors mean, and how child processes get the same ones."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
@@ -48,7 +49,7 @@ _NOT_FOR_CHILDREN = {
 
 
 class _Lenient(Loader):
-    """Names in a database without an encoding (SQL_ASCII) may be no UTF-8: replaced in part, never an error."""
+    """Names in a database without an encoding (SQL_ASCII) may not be UTF-8: replaced in part, never an error."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode(errors="replace")
@@ -69,17 +70,17 @@ def connect(settings: PostgresSettings, *, database: str | None = None) -> Conne
         "password": password.reveal() if password else None,
         "passfile": settings.passfile,
         "service": settings.service,
-        "sslmode": settings.sslmode,
-        "sslrootcert": settings.sslrootcert,
-        "sslcert": settings.sslcert,
-        "sslkey": settings.sslkey,
-        "sslcrl": settings.sslcrl,
+        "sslmode": settings.tls,
+        "sslrootcert": settings.tls_ca,
+        "sslcert": settings.tls_cert,
+        "sslkey": settings.tls_key,
+        "sslcrl": settings.tls_crl,
     }
     chosen = {name: str(value) for name, value in chosen.items() if value is not None}
     try:
         connection = psycopg.connect(
             **chosen,
-            connect_timeout=settings.connect_timeout,
+            connect_timeout=math.ceil(settings.connect_timeout),
             application_name="penstock",
             client_encoding="UTF8",
             autocommit=True,
@@ -108,12 +109,12 @@ def connect_beside(settings: PostgresSettings, name: str) -> Connection:
         if beside and beside != name:
             with suppress(MissingDatabase):
                 return connect(settings, database=beside)
-    raise MissingDatabase(f"{settings.location}: there is no database postgres or template1 to create others from")
+    raise MissingDatabase(f"{settings.location}: neither postgres nor template1 exists to connect to")
 
 
 @contextmanager
 def connect_anywhere(settings: PostgresSettings, name: str | None = None) -> Iterator[tuple[Connection, str, bool]]:
-    """A connection for the block, the name of a database, and whether it is there; if not, to another database.
+    """A connection for the block, the name of a database, and whether it exists; if not, it is to another one.
 
     None stands for the database of the settings.
     """
@@ -143,7 +144,7 @@ def translated(doing: str, otherwise: type[SourceError] = SourceError) -> Iterat
         raise SourceDenied(f"{doing}: {said_by(error)}") from error
     except errors.LockNotAvailable as error:
         raise otherwise(
-            f"{doing}: {said_by(error)}", hint="somebody holds a lock on it; a longer lock_timeout waits for longer"
+            f"{doing}: {said_by(error)}", hint="Somebody holds a lock on it: raise lock_timeout, or try again later."
         ) from error
     except psycopg.OperationalError as error:
         # Without a SQLSTATE nobody answered; 08 is "connection exception", 57P "shutdown" and the like.

@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,11 +20,7 @@ __all__ = [
     "is_as_initialised",
     "name_beside",
     "recorded_properties",
-    "replace_database",
 ]
-
-#: How long the others may take to leave a database that is replaced (seconds).
-_DISCONNECT_SECONDS = 10.0
 
 
 def recorded_properties(spec: StreamSpec) -> dict[str, Any]:
@@ -47,9 +42,9 @@ def create_database(connection: Connection, name: str, recorded: dict[str, Any],
             connection.execute(statement)
     except RestoreFailed as error:
         if "locale" in error.message.lower() or "lc_c" in error.message.lower():
-            error.hint = "the option locale=C.UTF-8, or another that this server has, replaces the recorded one"
+            error.hint = "Replace the recorded one with the option locale=C.UTF-8, or another that this server has."
         elif "tablespace" in error.message.lower():
-            error.hint = "make the tablespace first, or restore with tablespaces=no"
+            error.hint = "Make the tablespace first, or restore with tablespaces=no."
         raise
 
 
@@ -85,38 +80,9 @@ def drop_database(settings: PostgresSettings, name: str) -> str | None:
     return None
 
 
-def replace_database(settings: PostgresSettings, name: str, successor: str) -> None:
-    """Let the database `successor` take the name and place of `name`, which is dropped.
-
-    Whoever is connected to the old one loses the connection. Raises `RestoreFailed`, and both are as they were.
-    """
-    old, new, aside = sql.Identifier(name), sql.Identifier(successor), sql.Identifier(name_beside(name))
-    with (
-        connect_beside(settings, name) as connection,
-        translated(f"cannot put the restored database in the place of {name}", RestoreFailed),
-    ):
-        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
-        try:
-            _disconnect(connection, name)
-            with connection.transaction():
-                connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, aside))
-                connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(new, old))
-        except BaseException:
-            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(old))
-            raise
-        connection.execute(sql.SQL("DROP DATABASE {}").format(aside))
-
-
 def name_beside(name: str) -> str:
     """A name that no database has, and that shows which one it belongs to; at most 63 bytes."""
     return f"{name.encode()[:40].decode(errors='ignore')}_penstock_{secrets.token_hex(4)}"
-
-
-def _disconnect(connection: Connection, name: str) -> None:
-    until = time.monotonic() + _DISCONNECT_SECONDS
-    query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = %(name)s"
-    while rows(connection, query, {"name": name}) and time.monotonic() < until:
-        time.sleep(0.05)
 
 
 def _locale(recorded: dict[str, Any], override: str | None, server: int) -> Iterator[sql.Composable]:

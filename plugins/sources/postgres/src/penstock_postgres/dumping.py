@@ -1,21 +1,20 @@
 """The client programs that dump: how they are called, and how their output ends well."""
 
-import re
 from collections.abc import Callable
 
-from penstock.api import ChildOutput, DumpFailed, DumpStream, StreamSpec
+from penstock.api import ChildOutput, DumpFailed, DumpStream, StopToken, StreamSpec
 from penstock_postgres.client import Client
 from penstock_postgres.connection import Connection, child_environment, connection_string
 from penstock_postgres.settings import PostgresSettings
 
-__all__ = ["ARCHIVE", "GLOBALS", "path_like", "start_dump"]
+__all__ = ["ACCOUNTS", "ARCHIVE", "start_dump"]
 
 #: The formats of the two kinds of streams: pg_dump's own archive, and SQL as pg_dumpall writes it.
 ARCHIVE = "pg_dump-custom"
-GLOBALS = "sql"
+ACCOUNTS = "sql"
 
 _ARCHIVE_MAGIC = b"PGDMP"
-_GLOBALS_END = b"-- PostgreSQL database cluster dump complete"
+_ACCOUNTS_END = b"-- PostgreSQL database cluster dump complete"
 
 
 def start_dump(
@@ -23,28 +22,26 @@ def start_dump(
     spec: StreamSpec,
     client: Client,
     connection: Connection,
+    *,
+    stop: StopToken,
     confirm: Callable[[], None] | None = None,
 ) -> DumpStream:
     """Start pg_dump, or pg_dumpall, on one stream, against the server of `connection`.
 
-    `confirm` is called when an archive has ended well, and raises `DumpFailed` if it is none all the same.
+    `confirm` is called when an archive has ended well; it raises `DumpFailed` where that is not enough.
     """
     archive = spec.format == ARCHIVE
     environment, secrets = child_environment(connection)
     child = ChildOutput(
-        _dump_command(spec, client, settings) if archive else _globals_command(spec, client),
+        _dump_command(spec, client, settings) if archive else _accounts_command(spec, client),
         name=f"{'pg_dump' if archive else 'pg_dumpall'} of {spec.attributes['database']}",
         env=environment,
         stall_timeout=settings.stall_timeout,
-        end_marker=None if archive else _GLOBALS_END,
+        end_marker=None if archive else _ACCOUNTS_END,
         secrets=secrets,
+        stop=stop,
     )
     return _Archive(child, spec.name, confirm) if archive else child
-
-
-def path_like(name: str) -> str:
-    """A database's name within a stream's: letters of any language stay, what a path could misread is encoded."""
-    return re.sub(r"[^\w.\-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
 
 
 class _Archive(DumpStream):
@@ -103,7 +100,7 @@ def _choice(settings: PostgresSettings) -> list[str]:
     return chosen
 
 
-def _globals_command(spec: StreamSpec, client: Client) -> list[str]:
+def _accounts_command(spec: StreamSpec, client: Client) -> list[str]:
     # No --restrict-key: the random one keeps a hostile name in the dump from becoming a command of psql, for whoever
     # feeds it to psql by hand. That few bytes differ in every dump is little to pay.
     command = [client.program("pg_dumpall"), "--globals-only", "--no-password", "--encoding=UTF8"]

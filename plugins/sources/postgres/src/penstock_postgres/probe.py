@@ -2,23 +2,21 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import LiteralString
 
 from psycopg import sql
 
-from penstock.api import InventoryItem, SourceDenied
+from penstock.api import InventoryItem, SourceDenied, listed
 from penstock_postgres.choice import Choice
 from penstock_postgres.connection import Connection, rows
+from penstock_postgres.relations import Relation
 
 __all__ = [
-    "Relation",
     "check_readable",
     "inventory",
     "is_standby",
     "large_objects",
     "may_read_passwords",
-    "relations",
     "room_for_locks",
     "server_warnings",
     "size_estimate",
@@ -29,80 +27,8 @@ __all__ = [
 _COUNTED_BELOW = 1 << 30
 #: No table is counted after that, unless asked for: a dump should start (seconds).
 _COUNTING_SECONDS = 120.0
-_NAMES_SHOWN = 10
 
 _KINDS = {"r": "table", "p": "partitioned table", "m": "materialized view", "f": "foreign table", "S": "sequence"}
-
-_RELATIONS = """
-SELECT c.oid, n.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relispartition, c.relispopulated,
-    c.reltuples::float8,
-    CASE WHEN c.relkind IN ('r', 'm') THEN
-        coalesce(pg_catalog.pg_relation_size(c.oid), 0) + CASE WHEN c.reltoastrelid <> 0
-            THEN coalesce(pg_catalog.pg_relation_size(c.reltoastrelid), 0) ELSE 0 END
-    END,
-    coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND CASE WHEN c.relkind = 'S'
-        THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
-        ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true),
-    c.relkind IN ('r', 'p') AND pg_catalog.row_security_active(c.oid),
-    e.oid IS NOT NULL, coalesce(c.oid = ANY (e.extconfig), false), o.refobjid, coalesce(o.deptype = 'i', false),
-    c.relfilenode
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
-        AND d.objsubid = 0 AND d.deptype = 'e'
-    LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
-    LEFT JOIN pg_catalog.pg_depend o ON c.relkind = 'S' AND o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-        AND o.objid = c.oid AND o.objsubid = 0 AND o.refclassid = o.classid AND o.refobjsubid <> 0
-        AND o.deptype IN ('a', 'i')
-WHERE c.relkind IN ('r', 'p', 'm', 'f', 'S', 'v') AND c.relpersistence <> 't'
-    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-ORDER BY n.nspname, c.relname
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """One table, partition, view, foreign table or sequence; `size` is that of its heap and TOAST.
-
-    `owner` is the table that a sequence belongs to; `filenode` is another one after a TRUNCATE or a rewrite.
-    """
-
-    oid: int
-    schema_oid: int
-    schema: str
-    name: str
-    relkind: str
-    persistence: str
-    is_partition: bool
-    populated: bool
-    row_estimate: float
-    size: int | None
-    readable: bool
-    policed: bool
-    of_extension: bool
-    configures_extension: bool
-    owner: int | None
-    is_identity: bool
-    filenode: int
-
-    @property
-    def title(self) -> str:
-        """`schema.name`, unquoted, for people."""
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def estimated_rows(self) -> int | None:
-        """What the statistics say; -1 there (0 before PostgreSQL 14) means that nobody has looked yet."""
-        return round(self.row_estimate) if self.row_estimate > 0 else None
-
-    @property
-    def dumped(self) -> bool:
-        """Whether pg_dump reads it: an extension's own tables it leaves to CREATE EXTENSION."""
-        return self.relkind in ("r", "p", "S") and (self.configures_extension or not self.of_extension)
-
-
-def relations(connection: Connection) -> list[Relation]:
-    """Every table, view and sequence of the database, in the order of the names."""
-    return [Relation(*row) for row in rows(connection, _RELATIONS)]
 
 
 def large_objects(connection: Connection) -> tuple[int, int]:
@@ -122,15 +48,15 @@ def check_readable(connection: Connection, found: list[Relation], choice: Choice
     role, superuser = rows(connection, query)[0]
     if unreadable:
         raise SourceDenied(
-            f"the role {role} may not read {_listed(unreadable, 'table or sequence', 'tables and sequences')}",
-            hint=f'as a superuser: GRANT pg_read_all_data TO "{role}"  (before PostgreSQL 14: GRANT SELECT on each)',
+            f"the role {role} may not read {listed(unreadable, 'table or sequence', 'tables and sequences')}",
+            hint=f'As a superuser, run GRANT pg_read_all_data TO "{role}" (before 14: GRANT SELECT on each).',
         )
     with_rows = [relation for relation in found if relation.dumped and relation.oid not in choice.without_rows]
     policed = [relation.title for relation in with_rows if relation.policed]
     if policed:
         raise SourceDenied(
-            f"row-level security may hide rows of {_listed(policed, 'table', 'tables')} from the role {role}",
-            hint=f'as a superuser: ALTER ROLE "{role}" BYPASSRLS',
+            f"row-level security may hide rows of {listed(policed, 'table', 'tables')} from the role {role}",
+            hint=f'As a superuser, run ALTER ROLE "{role}" BYPASSRLS.',
         )
     if superuser or not choice.large_objects or rows(connection, "SHOW lo_compat_privileges") == [("on",)]:
         return
@@ -142,8 +68,8 @@ def check_readable(connection: Connection, found: list[Relation], choice: Choice
     """
     if unreadable := [oid for (oid,) in rows(connection, query)]:
         raise SourceDenied(
-            f"the role {role} may not read {_listed(unreadable, 'large object', 'large objects')}",
-            hint="grant it SELECT on each, let it own them, or dump as a superuser",
+            f"the role {role} may not read {listed(unreadable, 'large object', 'large objects')}",
+            hint="Grant it SELECT on each, let it own them, or dump as a superuser.",
         )
 
 
@@ -208,12 +134,12 @@ def warnings(connection: Connection, found: list[Relation], choice: Choice) -> I
     yield from _warnings_of_choice(connection, found, choice)
     unlogged = [r.title for r in found if r.persistence == "u" and r.relkind == "r"]
     if unlogged and is_standby(connection):
-        yield f"a standby has no rows of {_listed(unlogged, 'unlogged table', 'unlogged tables')}"
+        yield f"a standby has no rows of {listed(unlogged, 'unlogged table', 'unlogged tables')}"
     if foreign := [r.title for r in found if r.relkind == "f"]:
-        yield f"the rows of {_listed(foreign, 'foreign table', 'foreign tables')} are elsewhere, and not in the dump"
+        yield f"the rows of {listed(foreign, 'foreign table', 'foreign tables')} are elsewhere, and not in the dump"
     left = [r.title for r in found if r.relkind == "r" and r.of_extension and not r.configures_extension]
     if left:
-        yield f"the rows of {_listed(left, 'table', 'tables')} belong to extensions, and are not in the dump"
+        yield f"the rows of {listed(left, 'table', 'tables')} belong to extensions, and are not in the dump"
     query = "SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
     if prepared := rows(connection, query)[0][0]:
         yield (
@@ -253,7 +179,7 @@ def _warnings_of_choice(connection: Connection, found: list[Relation], choice: C
     """
     partly = {parent for parent, partition in rows(connection, query) if partition not in taken}
     if titles := [relation.title for relation in found if relation.oid in partly]:
-        yield f"{_listed(titles, 'partitioned table', 'partitioned tables')} is chosen without all of its partitions"
+        yield f"{listed(titles, 'partitioned table', 'partitioned tables')} is chosen without all of its partitions"
 
 
 def room_for_locks(connection: Connection) -> int:
@@ -277,11 +203,3 @@ def is_standby(connection: Connection) -> bool:
     """Whether the server replays what another one writes."""
     standby: bool = rows(connection, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]
     return standby
-
-
-def _listed(names: list[str], one: str, many: str) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    if len(names) == 1:
-        return f"the {one} {shown}"
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{len(names)} {many}: {shown}{more}"

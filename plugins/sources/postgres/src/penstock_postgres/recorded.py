@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock_postgres.choice import Choice
 from penstock_postgres.connection import Connection, rows
-from penstock_postgres.probe import Relation
+from penstock_postgres.relations import Relation
 
 __all__ = ["archive_attributes"]
 
@@ -41,7 +41,7 @@ def _objects(connection: Connection) -> int:
 
 
 def _chosen_schemas(connection: Connection, found: list[Relation], choice: Choice) -> Iterator[str]:
-    """The chosen schemas, or, where tables are chosen, those that they are in."""
+    """The chosen schemas, or, where tables are chosen, the schemas of these."""
     if choice.tables is not None:
         yield from {relation.schema for relation in found}
         return

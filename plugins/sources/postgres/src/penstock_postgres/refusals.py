@@ -5,7 +5,7 @@ import re
 
 import psycopg
 
-from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable
+from penstock.api import Advice, Secret, SourceDenied, SourceError, SourceUnreachable
 from penstock_postgres.settings import PostgresSettings
 
 __all__ = ["MissingDatabase", "check_files", "refusal"]
@@ -18,18 +18,20 @@ _BUSY = re.compile(
     r"too many (clients|connections)|remaining connection slots|starting up|shutting down|in recovery mode"
 )
 #: What is wrong with TLS, or with the files that the settings name, and what to do about it.
-_NOT_AS_SET = {
-    "certificate verify failed": "the server's certificate is signed by none of the authorities that sslrootcert names",
-    "does not match host name": "connect by a name that the certificate has, or check no more than who signed it: "
-    "sslmode = verify-ca",
-    "alert unknown ca|alert certificate": "the server does not accept the certificate that sslcert names",
-    "does not support SSL": "switch TLS on in the server, or leave sslmode out",
-    "private key file": "sslkey names the key of the certificate in sslcert; nobody but its owner may read the file",
-    "root certificate|client certificate|certificate": None,
-    "SSL error|SSL SYSCALL": None,
-    "definition of service|service file": "service names a section of PGSERVICEFILE, ~/.pg_service.conf or the "
-    "system's pg_service.conf",
-}
+_NOT_AS_SET = Advice(
+    {
+        "certificate verify failed": "Let tls_ca name the authority that signed the server's certificate.",
+        "does not match host name": "Connect by a name that the certificate has, or check only who signed it: "
+        "tls = verify-ca.",
+        "alert unknown ca|alert certificate": "Let tls_cert name a certificate that the server accepts.",
+        "does not support SSL": "Switch TLS on in the server, or remove the setting tls.",
+        "private key file": "Let tls_key name the key of the certificate in tls_cert, which only its owner may read.",
+        "root certificate|client certificate|certificate": "Check the files that tls_ca, tls_cert and tls_key name.",
+        "SSL error|SSL SYSCALL": "Check the setting tls, and what the server offers.",
+        "definition of service|service file": "Let service name a section of PGSERVICEFILE, ~/.pg_service.conf "
+        "or the system's pg_service.conf.",
+    }
+)
 _NO_DATABASE = re.compile(r'database ".*" does not exist', re.DOTALL)
 
 
@@ -41,18 +43,18 @@ class MissingDatabase(SourceError):
 
 def check_files(settings: PostgresSettings) -> None:
     """Raises `SourceError` for what libpq would pass over in silence, or with a line that nobody reads."""
-    for name, path in (("sslcrl", settings.sslcrl), ("passfile", settings.passfile)):
+    for name, path in (("tls_crl", settings.tls_crl), ("passfile", settings.passfile)):
         if path is not None and not os.access(path, os.R_OK):
-            raise SourceError(f"{name} names {path}, which is not there, or cannot be read")
+            raise SourceError(f"{name} names {path}, which cannot be read")
     if settings.passfile is not None and settings.passfile.stat().st_mode & 0o077:
         raise SourceError(
-            f"passfile names {settings.passfile}, which others may read: libpq does not use it",
-            hint=f"chmod 600 {settings.passfile}",
+            f"passfile names {settings.passfile}, which others may read: libpq ignores it",
+            hint=f"Run chmod 600 {settings.passfile}.",
         )
 
 
 def refusal(error: psycopg.Error, settings: PostgresSettings, location: str, password: Secret | None) -> SourceError:
-    """What libpq said when there was no connection to `location`, without the password, as an error of ours."""
+    """What libpq said when it could not connect to `location`, without the password, as an error of ours."""
     text = str(error)
     if password:
         text = text.replace(password.reveal(), "***")
@@ -66,30 +68,29 @@ def refusal(error: psycopg.Error, settings: PostgresSettings, location: str, pas
     connection = error.pgconn
     asked = bool(connection and (connection.needs_password or connection.used_password))
     if _NO_DATABASE.search(text):
-        missing = MissingDatabase(f"{where}: {reason}", hint="name the database in the settings or in the URL")
+        missing = MissingDatabase(f"{where}: {reason}", hint="Name the database in the settings or in the URL.")
         missing.database = connection.db.decode() if connection else settings.database or ""
         return missing
     if _BUSY.search(text):
         return SourceUnreachable(f"{where}: {reason}", details=others)
     # By what was tried first: with sslmode = prefer, libpq goes on without TLS, and is told something else.
-    for pattern, advice in _NOT_AS_SET.items():
-        if re.search(pattern, reason) and not _DENIED.search(reason):
-            return SourceError(f"{where}: {reason.removeprefix('connection is bad: ')}", hint=advice, details=others)
+    if (hint := _NOT_AS_SET.find(reason)) and not _DENIED.search(reason):
+        return SourceError(f"{where}: {reason.removeprefix('connection is bad: ')}", hint=hint, details=others)
     # In a server that speaks another language than English, that a password was asked for says enough.
     if _DENIED.search(text) or (asked and "FATAL" in text):
         hint = _password_hint(reason, asked and password is None)
         return SourceDenied(f"{where}: {reason}", hint=hint, details=others)
     if "FATAL" in text:
         return SourceError(f"{where}: {reason}", details=others)
-    hint = "is the server running there, and does a firewall let this host through?"
+    hint = "Check that the server runs there, and that no firewall is in between."
     return SourceUnreachable(f"{where}: {reason}", hint=hint, details=others)
 
 
 def _password_hint(reason: str, without: bool) -> str | None:
     if "pg_hba.conf" in reason:
-        return "the server's pg_hba.conf decides who may connect from where, and with which encryption"
+        return "Check the server's pg_hba.conf: who may connect from where, and with which encryption."
     if "requires a valid client certificate" in reason:
-        return "name one that the server accepts with sslcert and sslkey"
+        return "Name one that the server accepts with tls_cert and tls_key."
     if without or "no password supplied" in reason:
-        return 'give a password with PGPASSWORD, with a password file, or in the settings: password = { env = "NAME" }'
+        return 'Give a password with PGPASSWORD, with a password file, or in the settings: password = { env = "NAME" }.'
     return None

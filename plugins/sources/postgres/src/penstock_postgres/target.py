@@ -8,10 +8,12 @@ from typing import Any
 from penstock.api import (
     RestoreTarget,
     SourceDenied,
+    StopToken,
     StreamSpec,
     TargetMissing,
     TargetNotEmpty,
     UsageError,
+    check_destinations,
 )
 from penstock_postgres.client import client_for_restore, find_clients, major_of
 from penstock_postgres.connection import Connection, connect_anywhere, rows, translated
@@ -21,39 +23,46 @@ from penstock_postgres.settings import PostgresSettings
 __all__ = ["check_target", "destination", "is_superuser", "obstacle_to_replacing", "replaces"]
 
 
-def check_target(settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+def check_target(
+    settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
+) -> None:
     """What `Source.check_target` promises, for the streams of one dump: every database is looked at."""
     options = RestoreOptions.of(target)
     archives = [spec for spec in streams if "properties" in spec.attributes]
-    _check_names(settings, archives, options)
+    destinations = {spec.attributes["database"]: destination(settings, spec, options) for spec in archives}
+    check_destinations(destinations, options.rename)
     with (
         connect_anywhere(settings, destination(settings, archives[0], options) if archives else None) as (there, _, _),
         translated(f"cannot look at {settings.location}"),
     ):
         if rows(there, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]:
-            raise SourceDenied(f"{settings.location} is a standby: it takes no writes", hint="restore into its primary")
-        superuser = is_superuser(there)
-        with_globals = options.globals != "no" and len(archives) < len(streams)
-        if with_globals and options.globals == "yes" and not superuser:
             raise SourceDenied(
-                f"the role {there.info.user} is no superuser, and may not restore roles and tablespaces",
-                hint="restore as a superuser, or with globals=no",
+                f"{settings.location} is a standby: it takes no writes", hint="Restore into its primary."
+            )
+        superuser = is_superuser(there)
+        with_accounts = options.accounts != "no" and len(archives) < len(streams)
+        if with_accounts and options.accounts == "yes" and not superuser:
+            raise SourceDenied(
+                f"the role {there.info.user} may not restore roles and tablespaces: it is not a superuser",
+                hint="Restore as a superuser, or with accounts=no.",
             )
     for spec in archives:
         with (
             connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists),
             translated(f"cannot look at {settings.location_of(name)}"),
         ):
-            _check_versions(settings, connection, spec, options)
+            _check_versions(settings, connection, spec, options, stop)
             if options.owners == "yes" or options.privileges == "yes":
                 made = not exists or (target.clean and replaces(connection, spec, options))
-                _check_roles(connection, spec, options, coming=with_globals and superuser, made=made)
+                _check_roles(connection, spec, options, coming=with_accounts and superuser, made=made)
             if not exists:
                 _check_creation(connection, name, options)
             elif not target.clean:
                 _check_empty(connection, spec)
             elif options.replace == "yes" and (obstacle := obstacle_to_replacing(connection)):
-                raise SourceDenied(f"the database {name} cannot be replaced: {obstacle}", hint="use replace=no")
+                raise SourceDenied(
+                    f"the database {name} cannot be replaced: {obstacle}", hint="Restore with replace=no."
+                )
 
 
 def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOptions) -> str | None:
@@ -80,7 +89,7 @@ def replaces(connection: Connection, spec: StreamSpec, options: RestoreOptions) 
 
 
 def is_superuser(connection: Connection) -> bool:
-    """Whether the role that connected is one."""
+    """Whether the role that connected is a superuser."""
     superuser: bool = rows(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0][0]
     return superuser
 
@@ -103,16 +112,18 @@ def obstacle_to_replacing(connection: Connection) -> str | None:
 
 
 def _check_versions(
-    settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions
+    settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions, stop: StopToken
 ) -> None:
     server = connection.info.parameter_status("server_version") or "unknown"
     dumped = spec.attributes["server_version"]
-    client_for_restore(spec.attributes["client_version"], server, find_clients("pg_restore", settings.client_path))
+    client_for_restore(
+        spec.attributes["client_version"], server, find_clients("pg_restore", settings.client_path, stop)
+    )
     if major_of(server) < major_of(dumped) and options.older_server == "no":
         raise UsageError(
             f"{spec.name} was dumped from PostgreSQL {dumped}, and the target is {server}: an older server may not "
             "understand it",
-            hint="restore into a server that is as new, or try it with the option older_server=yes",
+            hint="Restore into a server that is as new, or try it with the option older_server=yes.",
         )
 
 
@@ -129,36 +140,20 @@ def _check_roles(
     if missing and not coming:
         raise SourceDenied(
             f"{spec.name} needs roles that the server does not have: {', '.join(sorted(missing))}",
-            hint="restore the roles too, as a superuser; or make them; or leave owners and grants out with the "
-            "options owners=no and privileges=no",
-        )
-
-
-def _check_names(settings: PostgresSettings, archives: Sequence[StreamSpec], options: RestoreOptions) -> None:
-    databases = [spec.attributes["database"] for spec in archives]
-    if unknown := sorted(options.rename.keys() - set(databases)):
-        raise UsageError(
-            f"rename names {', '.join(unknown)}, which the restore does not have",
-            hint=f"there are: {', '.join(databases)}",
-        )
-    targets = [destination(settings, spec, options) for spec in archives]
-    if len(set(targets)) < len(targets):
-        raise UsageError(
-            f"{len(targets)} databases cannot be restored into one: {', '.join(databases)}",
-            hint="leave the database out of the target's URL; choose one with --stream; or give them names with rename "
-            "(a database to connect to first is named beside databases=all)",
+            hint="Restore the roles too, as a superuser; or make them; or leave owners and grants out with the "
+            "options owners=no and privileges=no.",
         )
 
 
 def _check_creation(connection: Connection, name: str, options: RestoreOptions) -> None:
     what = f"the server has no database {name}"
     if options.create == "no":
-        raise TargetMissing(what, hint="create it, or let the restore do it with create=yes")
+        raise TargetMissing(what, hint="Create it, or let the restore do it with create=yes.")
     query = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
     if not rows(connection, query)[0][0]:
         raise TargetMissing(
             f"{what}, and the role {connection.info.user} may not create it",
-            hint="create it, or restore as a superuser",
+            hint="Create it, or restore as a superuser.",
         )
 
 
@@ -204,7 +199,7 @@ def _check_empty(connection: Connection, spec: StreamSpec) -> None:
         listed = ", ".join(f"{count} {one if count == 1 else many} ({name})" for one, many, count, name in found)
         raise TargetNotEmpty(
             f"the database {connection.info.dbname} is not empty: it holds {listed.replace(' (', ' (such as ')}",
-            hint="restore into a new database, by another name; or allow what the dump replaces to be dropped first",
+            hint="Restore into a new database, or allow what the dump replaces to be dropped first (--clean).",
         )
 
 

@@ -9,7 +9,8 @@ from psycopg import sql
 
 from penstock.api import DumpFailed
 from penstock_postgres.connection import Connection, connect, rows, translated
-from penstock_postgres.probe import Relation, room_for_locks
+from penstock_postgres.probe import room_for_locks
+from penstock_postgres.relations import Relation
 from penstock_postgres.settings import PostgresSettings
 
 __all__ = ["View", "check_unchanged", "hold_tables", "open_views"]
@@ -94,5 +95,5 @@ def check_unchanged(settings: PostgresSettings, database: str, found: Sequence[R
         raise DumpFailed(
             f"{database}: {', '.join(changed[:_NAMES_SHOWN])}{more}: truncated, rewritten or dropped after the "
             "dump began, which no snapshot protects from",
-            hint="run the backup again, at another time than what did it",
+            hint="Run the backup again, at another time than what did it.",
         )

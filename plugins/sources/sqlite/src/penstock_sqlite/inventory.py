@@ -60,7 +60,7 @@ def examine(view: View, *, full: bool, on_wait: Callable[[], None]) -> None:
         view.connection.set_progress_handler(None, 0)
     lines = tuple(str(row[0]) for row in found)
     if lines != ("ok",):
-        raise ViewError("broken", f"{view.path} is damaged", "`sqlite3 FILE .recover` may save a part of it", lines)
+        raise ViewError("broken", f"{view.path} is damaged", "Save what `sqlite3 FILE .recover` finds.", lines)
 
 
 def _objects(view: View) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def _rows(view: View, name: str, warnings: list[str]) -> int | None:
 
 
 def _sizes(view: View) -> dict[str, int]:
-    """Bytes by table; nothing where this SQLite has no `dbstat`, or there is no time for it."""
+    """Bytes by table; empty where this SQLite has no `dbstat`, or when time is up."""
     try:
         return dict(
             view.connection.execute(

@@ -14,6 +14,7 @@ from penstock.api import (
     SourceDenied,
     SourceError,
     SourceUnreachable,
+    StopToken,
 )
 from penstock_sqlite.settings import SqliteSettings
 
@@ -38,7 +39,7 @@ class Reader:
     its process has on it: also those of connections that belong to somebody else.
     """
 
-    def __init__(self, settings: SqliteSettings) -> None:
+    def __init__(self, settings: SqliteSettings, stop: StopToken) -> None:
         self.path = str(settings.path)
         self._request = {
             "path": os.path.abspath(settings.path),  # noqa: PTH100 - resolves no symbolic links, and keeps any bytes
@@ -54,6 +55,7 @@ class Reader:
                 name=f"the reader of {self.path}",
                 stall_timeout=settings.stall_timeout + settings.busy_timeout,
                 pass_fds=[commands],
+                stop=stop,
             )
         except BaseException:
             os.close(self._commands)

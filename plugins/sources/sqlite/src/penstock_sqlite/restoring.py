@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 import tempfile
@@ -13,19 +12,21 @@ from urllib.parse import quote
 
 from penstock.api import (
     Interrupted,
+    Report,
+    Restore,
     RestoreFailed,
     SourceDenied,
     SourceError,
+    StopToken,
     StreamSpec,
     TargetMissing,
     TargetNotEmpty,
     UsageError,
 )
-from penstock_sqlite.options import Check
+from penstock_sqlite.options import Check, RestoreOptions
 
-__all__ = ["check_place", "write_database"]
+__all__ = ["check_place", "restoring"]
 
-_log = logging.getLogger(__name__)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _PRAGMAS: dict[str, str] = {"quick": "PRAGMA quick_check(20)", "full": "PRAGMA integrity_check(20)"}
 _STEPS_BETWEEN_CALLS = 100_000
@@ -38,7 +39,7 @@ def check_place(path: Path, *, clean: bool) -> None:
     """Raises what `Source.check_target` raises about the file that is to be written; changes nothing."""
     place = Path(os.path.realpath(path))
     if not place.parent.is_dir():
-        raise TargetMissing(f"there is no folder {place.parent}", hint="make it first")
+        raise TargetMissing(f"the folder {place.parent} does not exist", hint="Make it first.")
     if not os.access(place.parent, os.W_OK | os.X_OK):
         raise SourceDenied(f"cannot write to the folder {place.parent}")
     with suppress(FileNotFoundError):
@@ -51,30 +52,105 @@ def check_place(path: Path, *, clean: bool) -> None:
         pass
 
 
-def write_database(path: Path, spec: StreamSpec, blocks: Iterable[memoryview], *, clean: bool, check: Check) -> None:
-    """Write the image to `path`, with the mode and owner of the file that it replaces, or the mode it was dumped with.
-
-    On any error the target is as it was, and nothing is left beside it.
-    """
-    place = Path(os.path.realpath(path))
-    with _told(place):
-        descriptor, name = tempfile.mkstemp(prefix=".penstock-", suffix=".restoring", dir=place.parent)
-    beside = Path(name)
+@contextmanager
+def restoring(
+    path: Path, options: RestoreOptions, *, clean: bool, stop: StopToken, report: Report
+) -> Iterator[Restore]:
+    """One restore of the database file at `path`; without `finish`, nothing is left beside it."""
+    work = _Work(Path(os.path.realpath(path)), options.check, clean, stop, report)
     try:
+        yield Restore(work.write, work.finish)
+    finally:
+        work.forget()
+
+
+class _Work:
+    """A new database file beside the place that it is for, until it is moved there."""
+
+    def __init__(self, place: Path, check: Check, clean: bool, stop: StopToken, report: Report) -> None:
+        self._place = place
+        self._check = check
+        self._clean = clean
+        self._stop = stop
+        self._report = report
+        self._beside: Path | None = None
+
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+        """Write the image beside its place and have it checked.
+
+        It gets the mode and owner of the file that it will replace, or the mode that it was dumped with.
+        """
+        place = self._place
+        with _told(place):
+            descriptor, name = tempfile.mkstemp(prefix=".penstock-", suffix=".restoring", dir=place.parent)
+        self._beside = Path(name)
         try:
             size = _write(descriptor, place, blocks)
             _refuse_other_size(place, spec, size)
-            if check != "off":
-                _check(beside, place, check)
+            if self._check != "off":
+                _examine(self._beside, place, self._check, self._stop, self._report)
             with _told(place):
                 _dress(descriptor, place, spec)
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _move(beside, place, clean=clean)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+
+    def finish(self) -> None:
+        """Move the new database into its place; until then, the old one is as it was."""
+        if self._beside is None:
+            return
+        with _told(self._place), _locked(self._place):
+            if not self._clean:
+                _refuse_remains(self._place)
+            if self._clean and _has_changes_beside(self._place):
+                self._switch(self._beside)
+            else:
+                _remove_side_files(self._place)
+                self._beside.rename(self._place)
+                self._beside = None
+                _sync_folder(self._place.parent)
+
+    def forget(self) -> None:
+        """Remove what is beside the place."""
+        if self._beside is not None:
+            self._beside.unlink(missing_ok=True)
+
+    def _switch(self, beside: Path) -> None:
+        """Replace a database that has changes in a journal or log beside it.
+
+        Without these it is not what it was, and with them the new one would not be what it is: SQLite applies to a
+        database whatever has its name. Both have to go at one moment. SQLite names these files after the file behind a
+        symbolic link; so a link to the new database takes the place first, in one step, then the old side files go, and
+        at last the new file takes the place of the link. Each of the three states is a whole database. Nobody gets into
+        the new one meanwhile: it is locked.
+        """
+        place = self._place
+        link = beside.with_suffix(".link")
+        with _locked(beside):
+            try:
+                link.symlink_to(beside.name)
+            except OSError as error:
+                raise RestoreFailed(
+                    f"{place} has changes in files beside it, and cannot be replaced at one moment: {error.strerror}",
+                    hint=f"Remove {place.name}-wal and {place.name}-journal first, if the old database is not needed.",
+                ) from error
+            try:
+                link.rename(place)
+            except BaseException:
+                link.unlink(missing_ok=True)
+                raise
+            self._beside = None
+            try:
+                _sync_folder(place.parent)
+                _remove_side_files(place)
+                _sync_folder(place.parent)
+                beside.rename(place)
+                _sync_folder(place.parent)
+            except OSError as error:
+                raise RestoreFailed(
+                    f"{place} is restored, but it is a symbolic link to {beside.name}: {error.strerror}",
+                    hint=f"Remove its old -wal, -shm and -journal files, then move {beside.name} over {place.name}.",
+                ) from error
 
 
 def _write(descriptor: int, place: Path, blocks: Iterable[memoryview]) -> int:
@@ -96,11 +172,11 @@ def _refuse_other_size(place: Path, spec: StreamSpec, size: int) -> None:
             raise RestoreFailed(f"{place}: {spec.name} has {size} bytes instead of {expected}")
 
 
-def _check(beside: Path, place: Path, check: Check) -> None:
+def _examine(beside: Path, place: Path, check: Check, stop: StopToken, report: Report) -> None:
     """Raises `RestoreFailed` unless SQLite finds the database sound.
 
     A database may need collations or modules that only its application brings. What cannot be checked for that reason
-    is let through with a warning in the log: that the bytes are those of the dump is proven elsewhere.
+    is let through with a warning: that the bytes are those of the dump is proven elsewhere.
     """
     import sqlite3  # the command line starts without it
 
@@ -108,7 +184,7 @@ def _check(beside: Path, place: Path, check: Check) -> None:
     connection = sqlite3.connect(f"file:{quote(os.fsencode(beside))}?mode=ro&immutable=1", uri=True)
     connection.text_factory = lambda data: data.decode(errors="replace")
     # Python looks for signals when it runs; without a call now and then, Ctrl-C would wait for the end of the check.
-    connection.set_progress_handler(lambda: False, _STEPS_BETWEEN_CALLS)
+    connection.set_progress_handler(lambda: stop.stopped, _STEPS_BETWEEN_CALLS)
     try:
         lines = tuple(str(row[0]) for row in connection.execute(_PRAGMAS[check]))
     except sqlite3.Error as error:
@@ -116,7 +192,7 @@ def _check(beside: Path, place: Path, check: Check) -> None:
         if code == sqlite3.SQLITE_INTERRUPT:
             raise Interrupted("interrupted") from error
         if code == sqlite3.SQLITE_ERROR:
-            _log.warning("%s: restored, but its structure could not be checked here: %s", place, error)
+            report.warn(f"{place} is restored, but its structure could not be checked here: {error}")
             return
         lines = (str(error),)
     finally:
@@ -124,7 +200,7 @@ def _check(beside: Path, place: Path, check: Check) -> None:
     if lines != ("ok",):
         raise RestoreFailed(
             f"{place}: the restored database is damaged, and was not put in place",
-            hint="it was damaged when it was dumped: restore an older snapshot, or as it is with the option check=off",
+            hint="Restore an older snapshot, or this one as it is with the option check=off: it was dumped like that.",
             details=lines,
         )
 
@@ -140,17 +216,17 @@ def _dress(descriptor: int, place: Path, spec: StreamSpec) -> None:
     os.fchmod(descriptor, old.st_mode & 0o777)
 
 
-def _move(beside: Path, place: Path, *, clean: bool) -> None:
-    with _told(place), _locked(place):
-        if clean:
-            # Before the move: a journal or log that is left over would be applied to the new database, and ruin it.
-            for suffix in _SIDE_FILES:
-                Path(f"{place}{suffix}").unlink(missing_ok=True)
-            _sync_folder(place.parent)
-        else:
-            _refuse_remains(place)
-        beside.rename(place)
-        _sync_folder(place.parent)
+def _has_changes_beside(place: Path) -> bool:
+    sizes = []
+    for suffix in ("-journal", "-wal"):
+        with suppress(FileNotFoundError):
+            sizes.append(Path(f"{place}{suffix}").stat().st_size)
+    return any(sizes)
+
+
+def _remove_side_files(place: Path) -> None:
+    for suffix in _SIDE_FILES:
+        Path(f"{place}{suffix}").unlink(missing_ok=True)
 
 
 def _refuse_remains(place: Path) -> None:
@@ -158,12 +234,14 @@ def _refuse_remains(place: Path) -> None:
         remains = Path(f"{place}{suffix}")
         with suppress(FileNotFoundError):
             if remains.stat().st_size > 0:
-                raise TargetNotEmpty(f"{remains} exists", hint="restore elsewhere, or allow it to be replaced (clean)")
+                raise TargetNotEmpty(
+                    f"{remains} exists", hint="Restore elsewhere, or allow it to be replaced (--clean)."
+                )
 
 
 @contextmanager
 def _locked(place: Path) -> Iterator[None]:
-    """Keep other processes from the old database, if there is one; raises `TargetNotEmpty` when one has it open.
+    """Keep other processes from a database, if it exists; raises `TargetNotEmpty` when one has it open.
 
     That notices every connection in WAL mode, and those within a transaction in rollback-journal mode.
     """
@@ -178,7 +256,7 @@ def _locked(place: Path) -> Iterator[None]:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCK_LENGTH, _LOCK_START)
         except OSError as error:
-            raise TargetNotEmpty(f"{place} is in use by another process", hint="stop its application first") from error
+            raise TargetNotEmpty(f"{place} is in use by another process", hint="Stop its application first.") from error
         yield
     finally:
         os.close(descriptor)
@@ -203,7 +281,7 @@ def _told(place: Path) -> Iterator[None]:
 
 def _translated(place: Path, error: OSError) -> SourceError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return RestoreFailed(f"{place}: no space left on its file system", hint="nothing was left behind: make room")
+        return RestoreFailed(f"{place}: no space left on its file system", hint="Make room: nothing was left behind.")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return SourceDenied(f"cannot write {place}: {error.strerror}")
     return RestoreFailed(f"cannot write {place}: {error.strerror}")

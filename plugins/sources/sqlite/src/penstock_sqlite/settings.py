@@ -51,20 +51,22 @@ def settings_from_url(url: str) -> dict[str, Any]:
     rest = url.split(":", 1)[1] if ":" in url else ""
     parts = urlsplit("sqlite:" + rest)
     if parts.netloc:  # it may hold a password: it is not repeated
-        raise UsageError("a sqlite URL names no host", hint="three slashes for an absolute path: sqlite:///srv/app.db")
+        raise UsageError(
+            "a SQLite URL has no host", hint="Write an absolute path with three slashes: sqlite:///srv/app.db."
+        )
     if "?" in rest or "#" in rest:
         raise UsageError(
-            f"sqlite:{parts.path}: a sqlite URL has no query and no fragment",
-            hint="write a ? or # in a file name as %3F or %23",
+            f"sqlite:{parts.path}: a SQLite URL has no query and no fragment",
+            hint="Write a ? or # in a file name as %3F or %23.",
         )
     if _BAD_ESCAPE.search(parts.path):
         raise UsageError(
             f"sqlite:{parts.path}: a % is not followed by two hexadecimal digits",
-            hint="write a % in a file name as %25",
+            hint="Write a % in a file name as %25.",
         )
     path = os.fsdecode(unquote_to_bytes(parts.path))
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
     if not path or path.endswith("/") or path == ":memory:" or "\0" in path:
-        raise UsageError(f"{url!r} names no database file", hint="for example: sqlite:///srv/app.db")
+        raise UsageError(f"{url!r} names no database file", hint="Write it like sqlite:///srv/app.db.")
     return {"path": path}

@@ -1,7 +1,7 @@
 """The source: one SQLite database file, as one stream."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from penstock.api import (
 )
 from penstock_sqlite.options import RestoreOptions
 from penstock_sqlite.process import Reader
-from penstock_sqlite.restoring import check_place, write_database
+from penstock_sqlite.restoring import check_place, restoring
 from penstock_sqlite.settings import SqliteSettings, settings_from_url
 
 __all__ = ["FORMAT", "SqliteSource"]
@@ -66,7 +66,7 @@ class SqliteSource(Source):
 
     def inspect(self) -> Inspection:
         """As the contract says; makes no copy, whatever `copy_to` says."""
-        reader = Reader(self.settings.model_copy(update={"copy_to": None}))
+        reader = Reader(self.settings.model_copy(update={"copy_to": None}), self.stop)
         try:
             answer = reader.answer()
             found = _inspection(answer, copied=self.settings.copy_to is not None)
@@ -77,7 +77,7 @@ class SqliteSource(Source):
     @contextmanager
     def dump(self) -> Iterator[Dump]:
         """As the contract says; the view belongs to a child process, which gives out the one stream."""
-        reader = Reader(self.settings)
+        reader = Reader(self.settings, self.stop)
         try:
             answer = reader.answer()
             plan = DumpPlan(
@@ -103,14 +103,11 @@ class SqliteSource(Source):
         RestoreOptions.of(target)
         check_place(self.settings.path, clean=target.clean)
 
-    @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
         """As the contract says: the database appears whole and checked, or not at all."""
         del streams
-        check = RestoreOptions.of(target).check
-        yield Restore(
-            lambda spec, blocks: write_database(self.settings.path, spec, blocks, clean=target.clean, check=check)
-        )
+        options = RestoreOptions.of(target)
+        return restoring(self.settings.path, options, clean=target.clean, stop=self.stop, report=self.report)
 
 
 def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:

@@ -23,8 +23,8 @@ BLOCK = 1 << 20
 _MAGIC = b"SQLite format 3\0"
 _HEADER_FIELDS = {"freelist_count": 36, "schema_version": 40, "user_version": 60, "application_id": 68}
 _WAL_HINT = (
-    "run the backup as the database's owner: in WAL mode it needs write access to the folder and to the -shm file, "
-    "though it never writes to the database"
+    "Run the backup as the database's owner: in WAL mode it needs write access to the folder and to the -shm file, "
+    "though it never writes to the database."
 )
 
 
@@ -68,7 +68,7 @@ class View:
             self.page_count = int(self.pragma("page_count"))
         now = Path(self.path).stat()
         if (now.st_dev, now.st_ino) != (self.stat.st_dev, self.stat.st_ino):
-            raise ViewError("unreachable", f"{self.path} was replaced by another file just now", "try again")
+            raise ViewError("unreachable", f"{self.path} was replaced by another file just now", "Try again.")
         #: The first 100 bytes of the image: the database header (fileformat2, section 1.3).
         self.header = self._checked_header()
 
@@ -117,12 +117,12 @@ class View:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise ViewError("unreachable", f"there is no file {path}") from None
+            raise ViewError("unreachable", f"the file {path} does not exist") from None
         except OSError as error:
             raise ViewError(
                 "denied",
                 f"cannot read {path}: {error.strerror}",
-                "a backup needs to read the database file, its folder, and its -wal and -shm files",
+                "Let the user who runs the backup read the database file, its folder, and its -wal and -shm files.",
             ) from error
         self._descriptors.append(descriptor)
         return descriptor
@@ -240,17 +240,17 @@ def _from_sqlite(path: str, error: sqlite3.Error) -> ViewError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     primary = code & 0xFF
     if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}:
-        return ViewError("unreachable", f"{path} stayed locked by another process", "raise busy_timeout, or try again")
+        return ViewError("unreachable", f"{path} stayed locked by another process", "Raise busy_timeout, or try again.")
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
         return ViewError(
             "broken",
-            f"{path} was left in the middle of a transaction by a writer that died",
-            "its application, or `sqlite3 FILE .schema`, repairs it by opening it once",
+            f"{path} was left in the middle of a transaction by a writer that was killed",
+            "Open it once with its application, or with `sqlite3 FILE .schema`, which repairs it.",
         )
     if primary in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         return ViewError("denied", f"cannot open {path}: {error}", _WAL_HINT)
     if primary == sqlite3.SQLITE_NOTADB:
         return ViewError("broken", f"{path} is not an SQLite database, or is encrypted")
     if primary == sqlite3.SQLITE_CORRUPT:
-        return ViewError("broken", f"{path} is damaged: {error}", "`sqlite3 FILE .recover` may save a part of it")
+        return ViewError("broken", f"{path} is damaged: {error}", "Save what `sqlite3 FILE .recover` finds.")
     return ViewError("broken", f"{path}: {error}")

@@ -1,0 +1,37 @@
+"""What all sinks over a network share, so that a sink of a new service is a store that makes single attempts.
+
+    settings    connections, timeouts and the deadline; endpoint, prefix and locks of object stores
+    urls        settings from `scheme://place?name=value`
+    store       what a service must be asked for: one attempt each, bounded by a deadline
+    retrying    a store whose calls are tried again until the deadline, and lost answers decided
+    sink        the contract's `Sink` over such a store
+    ranges      ranges of bytes, and whether an answer is the range that was asked for
+    refusals    what a service refuses, as one table of each sink
+    http        requests over pooled connections (needs urllib3, so it is imported on its own)
+
+Nothing obliges a sink to use any of it: the contract is `Sink`.
+"""
+
+from penstock.api.object_store.ranges import ByteRange
+from penstock.api.object_store.refusals import Refusal, Refused, Service, one_line
+from penstock.api.object_store.retrying import RetryingStore
+from penstock.api.object_store.settings import ConnectionSettings, ObjectStoreSettings
+from penstock.api.object_store.sink import ObjectStoreSink
+from penstock.api.object_store.store import ObjectStore, Page
+from penstock.api.object_store.urls import settings_of_query, split_url
+
+__all__ = [
+    "ByteRange",
+    "ConnectionSettings",
+    "ObjectStore",
+    "ObjectStoreSettings",
+    "ObjectStoreSink",
+    "Page",
+    "Refusal",
+    "Refused",
+    "RetryingStore",
+    "Service",
+    "one_line",
+    "settings_of_query",
+    "split_url",
+]

@@ -1,0 +1,50 @@
+"""What all sources of database servers share, so that one thing has one word and one form in each of them.
+
+- Settings: `ServerSettings` with the words that every server has, the types `Wish`, `Names`, `Databases`, `Tls`.
+- URLs: `ServerUrls` turns a URL into settings, `server_location` turns settings into a URL. Neither holds a password.
+- Options of a restore: `ServerRestoreOptions`, with `Renames`.
+- Databases: `choose_databases` says what the settings mean on a server, `path_like` makes a name a part of a stream's.
+- Client programs: `find_programs` looks for them, `piped` hands them a text that nobody else can read.
+- Errors: `Advice` finds the hint for what an engine says, `settle` decides a wish.
+"""
+
+from penstock.api.servers.advice import Advice, listed, settle
+from penstock.api.servers.clients import Program, find_programs, piped
+from penstock.api.servers.databases import check_destinations, choose_databases, path_like
+from penstock.api.servers.settings import (
+    Databases,
+    Names,
+    Renames,
+    ServerRestoreOptions,
+    ServerSettings,
+    Tls,
+    Wish,
+    YesNo,
+)
+from penstock.api.servers.streams import TextStream, last_held_back, whole_text
+from penstock.api.servers.urls import ServerUrls, server_location
+
+__all__ = [
+    "Advice",
+    "Databases",
+    "Names",
+    "Program",
+    "Renames",
+    "ServerRestoreOptions",
+    "ServerSettings",
+    "ServerUrls",
+    "TextStream",
+    "Tls",
+    "Wish",
+    "YesNo",
+    "check_destinations",
+    "choose_databases",
+    "find_programs",
+    "last_held_back",
+    "listed",
+    "path_like",
+    "piped",
+    "server_location",
+    "settle",
+    "whole_text",
+]

@@ -1,0 +1,53 @@
+"""Key files: read, and written so that nobody else can read them."""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from penstock.api.errors import KeyMissing, PenstockError, UsageError
+
+__all__ = ["check_writable", "is_private", "new_private_file", "read_key_file"]
+
+_LARGEST_KEY_FILE = 64 * 1024
+
+
+def new_private_file(path: Path, data: bytes) -> None:
+    """Write a new file that only this user can read, durably. Raises `UsageError` if the file exists."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", hint="Choose another file: keys are never overwritten.") from None
+    except OSError as error:
+        raise PenstockError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise what `new_private_file` would raise, before the work that needs the file begins; leaves no file behind."""
+    new_private_file(path, b"")
+    with suppress(OSError):
+        path.unlink()
+
+
+def read_key_file(path: Path) -> bytes:
+    """The content of a key file; raises `KeyMissing`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST_KEY_FILE)
+    except OSError as error:
+        raise KeyMissing(
+            f"cannot read the key file {path}: {error.strerror}",
+            hint="Name a file that this user can read, or make a key with penstock key add and the owner's passphrase.",
+        ) from error
+
+
+def is_private(path: Path) -> bool:
+    """Whether only the owner of the file can read it."""
+    try:
+        return not path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    except OSError:
+        return True

@@ -1,0 +1,1 @@
+"""Decorators around any sink, each in a module of its own."""

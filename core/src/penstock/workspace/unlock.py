@@ -1,0 +1,125 @@
+"""Which key or passphrase opens a repository.
+
+A key file is named by the caller, by the settings, or found in the default place by the repository's id; a passphrase
+is handed in, or comes from a file that the caller names, from PENSTOCK_PASSPHRASE, from the settings, or from a prompt.
+What needs the owner takes the passphrase when the key that was found has another role; a key that the caller names is
+the only one tried.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from penstock.api.errors import KeyMissing, RoleForbids
+from penstock.api.secrets import Secret, SecretEnv, SecretFile
+from penstock.api.sink import Sink
+from penstock.format.trust import Role
+from penstock.repository import Access, Repository
+from penstock.repository.repository import repository_id
+from penstock.settings import RepositorySettings
+from penstock.workspace import key_files
+from penstock.workspace.folders import Folders
+
+__all__ = ["PASSPHRASE_VARIABLE", "Credentials", "Need", "Prompts", "Unlocker"]
+
+PASSPHRASE_VARIABLE = "PENSTOCK_PASSPHRASE"  # noqa: S105 - its name
+_WAYS = f"Give --key FILE or --passphrase-file FILE, set {PASSPHRASE_VARIABLE}, or run it in a terminal."
+
+
+class Need(Enum):
+    """What an operation needs of the role that opens a repository."""
+
+    ANY = "any role"
+    OWNER = "the owner"
+    #: The owner if possible, otherwise whichever role there is.
+    OWNER_OR_ANY = "preferably the owner"
+
+
+class Prompts(Protocol):
+    """Somebody who can be asked for a passphrase."""
+
+    def passphrase(self, repository: str, *, optional: bool) -> Secret | None:
+        """The passphrase of a repository; None if none was given, which `optional` allows."""
+
+    def new_passphrase(self, purpose: str) -> Secret:
+        """A new passphrase, entered twice. Raises `UsageError` if it is empty, or the two differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the caller hands in: a key file or a passphrase, or a file whose first line is one."""
+
+    key_file: Path | None = None
+    passphrase_file: Path | None = None
+    passphrase: Secret | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocker:
+    """Opens repositories with the credentials at hand. `warn` takes one sentence; without `prompts` nobody is asked."""
+
+    credentials: Credentials
+    environ: Mapping[str, str] = field(repr=False)
+    folders: Folders
+    prompts: Prompts | None
+    warn: Callable[[str], object]
+
+    def unlock(self, sink: Sink, shown: str, settings: RepositorySettings | None, need: Need) -> Repository:
+        """Open the repository in `sink`, which is called `shown`.
+
+        Raises `KeyMissing`, `RoleForbids`, `SecretUnavailable`, and what `Repository.open` raises.
+        """
+        if self.credentials.key_file is not None:
+            access = self._access(self.credentials.key_file)
+            if need is Need.OWNER and access.role is not Role.OWNER:
+                raise RoleForbids(
+                    f"this needs the owner, and {self.credentials.key_file} is a {access.role} key",
+                    hint="Leave --key out to use the passphrase.",
+                )
+            return Repository.open(sink, access)
+        found, missing = self._found_key(sink, settings)
+        if found is not None and (need is Need.ANY or found.role is Role.OWNER):
+            return Repository.open(sink, found)
+        passphrase = self.given_passphrase(settings)
+        if passphrase is None and self.prompts is not None:
+            optional = found is not None and need is Need.OWNER_OR_ANY
+            passphrase = self.prompts.passphrase(shown, optional=optional)
+            if passphrase is None and not optional:
+                raise KeyMissing("no passphrase was given", hint=_WAYS)
+        if passphrase is not None:
+            return Repository.open(sink, passphrase)
+        if found is None:
+            raise missing or KeyMissing(f"no key and no passphrase for {shown}", hint=_WAYS)
+        if need is Need.OWNER:
+            raise RoleForbids(f"this needs the owner, and the key at hand is a {found.role} key", hint=_WAYS)
+        return Repository.open(sink, found)
+
+    def given_passphrase(self, settings: RepositorySettings | None) -> Secret | None:
+        """The passphrase that is known without asking, or None. Raises `SecretUnavailable`."""
+        if self.credentials.passphrase is not None:
+            return self.credentials.passphrase
+        if self.credentials.passphrase_file is not None:
+            return SecretFile(file=self.credentials.passphrase_file).resolve(self.environ)
+        if self.environ.get(PASSPHRASE_VARIABLE):
+            return SecretEnv(env=PASSPHRASE_VARIABLE).resolve(self.environ)
+        if settings is not None and settings.passphrase is not None:
+            return settings.passphrase.resolve(self.environ)
+        return None
+
+    def _found_key(self, sink: Sink, settings: RepositorySettings | None) -> tuple[Access | None, KeyMissing | None]:
+        """The key of the settings or of the default place; and the error for a configured one that is missing."""
+        if settings is not None and settings.key is not None:
+            try:
+                return self._access(settings.key), None
+            except KeyMissing as missing:
+                return None, missing
+        default = self.folders.default_key(repository_id(sink))
+        return (self._access(default), None) if default.exists() else (None, None)
+
+    def _access(self, path: Path) -> Access:
+        access = Access.from_key_file(key_files.read_key_file(path), str(path))
+        if not key_files.is_private(path):
+            self.warn(f"others can read the key file {path}: chmod 600 it")
+        return access

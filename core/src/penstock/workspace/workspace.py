@@ -1,0 +1,215 @@
+"""One run's settings, plugins, sinks and repositories, each made when it is first asked for."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from penstock.api import NEVER, Secret, Sink, Source, StopToken, UsageError
+from penstock.plugins import PluginHost
+from penstock.repository import Repository
+from penstock.settings import BackupSettings, RepositorySettings, Settings, find_settings
+from penstock.workspace.folders import Folders
+from penstock.workspace.names import is_url, name_of
+from penstock.workspace.sinks.limiting import LimitingSink
+from penstock.workspace.sinks.metering import Figures, MeteringSink
+from penstock.workspace.unlock import Credentials, Need, Prompts, Unlocker
+
+__all__ = ["DEFAULT_MEMORY", "REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Workspace"]
+
+DEFAULT_MEMORY = 128 * 1024 * 1024
+REPOSITORY_VARIABLE = "PENSTOCK_REPOSITORY"
+#: How long the sinks of a stopped run may take to close (seconds); one of them may hang.
+_CLOSING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the caller wants other than the settings and the environment say. Sizes in bytes, limits per second."""
+
+    settings_file: Path | None = None
+    repository: str | None = None
+    cache: Path | None = None
+    memory: int | None = None
+    limit_upload: int | None = None
+    limit_download: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a repository is, and what the settings say about it.
+
+    `shown` names it for people. `sink` is the plugin's, metered and limited; `meter` counts what goes through it.
+    """
+
+    shown: str
+    sink: Sink
+    meter: MeteringSink
+    settings: RepositorySettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One backup to be made: its name, its source, and what the settings say about it."""
+
+    name: str
+    source: Source
+    repository: str | None
+    settings: BackupSettings | None = None
+
+
+class Workspace:
+    """Assembles what an operation works with. Use as a context manager: it closes every sink at its end.
+
+    `environ` stands for the environment: PENSTOCK_REPOSITORY, PENSTOCK_PASSPHRASE and the variables that the settings
+    of repositories refer to are looked up in it. (Plugins resolve the secrets in their own settings.) `stop` stops all
+    sources and sinks; a `host` that is handed in must have been made with it. `warn` takes one sentence that deserves
+    attention. For one thread.
+    """
+
+    def __init__(
+        self,
+        folders: Folders,
+        *,
+        environ: Mapping[str, str] | None = None,
+        credentials: Credentials | None = None,
+        prompts: Prompts | None = None,
+        overrides: Overrides | None = None,
+        host: PluginHost | None = None,
+        stop: StopToken = NEVER,
+        warn: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.folders = folders
+        self.overrides = overrides or Overrides()
+        self.host = host or PluginHost(stop=stop)
+        self._stop = stop
+        self._environ = dict(environ or {})
+        self._unlocker = Unlocker(credentials or Credentials(), self._environ, folders, prompts, warn)
+        self._places: dict[str, Place] = {}
+        self._open: dict[tuple[str, Need], Repository] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all sinks. After a stop it waits a second for them at most: requests may hang."""
+        places = list(self._places.values())
+        self._places.clear()
+        self._open.clear()
+        if not self._stop.stopped:
+            _close(places)
+            return
+        closing = threading.Thread(target=_close_quietly, args=(places,), name="penstock-closing", daemon=True)
+        closing.start()
+        closing.join(_CLOSING_SECONDS)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """penstock.toml, or nothing but defaults. Raises `SettingsError`."""
+        return find_settings(self.overrides.settings_file, self.folders.settings)
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder of the local cache."""
+        return self.overrides.cache or self.settings.defaults.cache or self.folders.cache
+
+    def memory(self, backup: BackupSettings | None = None) -> int:
+        """How much memory buffers may take, in bytes: the caller's word, the backup's, the default's, or 128 MiB."""
+        own = backup.memory if backup else None
+        return self.overrides.memory or own or self.settings.defaults.memory or DEFAULT_MEMORY
+
+    def compression(self, backup: BackupSettings | None = None) -> Literal["auto"] | int:
+        """The level of compression: the backup's own, the default's, or `auto`."""
+        own = backup.compression if backup else None
+        return own or self.settings.defaults.compression or "auto"
+
+    def limits(self, repository: RepositorySettings | None = None) -> tuple[int | None, int | None]:
+        """Bytes per second of uploads and of downloads: the caller's word, the repository's, the default's, or None."""
+        said = [one for one in (self.overrides, repository, self.settings.defaults) if one is not None]
+        upload = next((one.limit_upload for one in said if one.limit_upload), None)
+        return upload, next((one.limit_download for one in said if one.limit_download), None)
+
+    def place(self, named: str | None = None) -> Place:
+        """The repository that is named: here, by the caller, in the environment, or as the only one of the settings.
+
+        Raises `UsageError` if there is none or a choice, and what the settings and the plugin raise.
+        """
+        name = named or self.overrides.repository or self._environ.get(REPOSITORY_VARIABLE) or self._only_repository()
+        if name not in self._places:
+            if is_url(name):
+                sink, settings = self.host.make_sink_from_url(name), None
+            else:
+                sink, settings = self.settings.make_sink(name, self.host), self.settings.repository(name)
+            upload, download = self.limits(settings)
+            meter = MeteringSink(sink)
+            limited = LimitingSink(meter, upload=upload, download=download) if upload or download else meter
+            self._places[name] = Place(sink.location if settings is None else name, limited, meter, settings)
+        return self._places[name]
+
+    def repository(self, need: Need, named: str | None = None) -> Repository:
+        """Open it with the key or passphrase at hand. Raises what `Unlocker.unlock` and `place` raise."""
+        place = self.place(named)
+        key = (str(id(place)), need)
+        if key not in self._open:
+            self._open[key] = self._unlocker.unlock(place.sink, place.shown, place.settings, need)
+        return self._open[key]
+
+    def given_passphrase(self, place: Place) -> Secret | None:
+        """The passphrase of a repository that is known without asking, or None. Raises `SecretUnavailable`."""
+        return self._unlocker.given_passphrase(place.settings)
+
+    def new_passphrase(self, purpose: str) -> Secret | None:
+        """A new passphrase, if somebody can be asked for one. Raises `UsageError`."""
+        prompts = self._unlocker.prompts
+        return None if prompts is None else prompts.new_passphrase(purpose)
+
+    def new_key_file(self, place: Place, repository: bytes) -> Path:
+        """Where a key of this host is to be written, to be found later: the settings' place, or the default one."""
+        configured = place.settings.key if place.settings else None
+        if configured is not None and not configured.exists():
+            return configured
+        return self.folders.default_key(repository)
+
+    def plan(self, text: str, name: str | None = None) -> Plan:
+        """What `text` means as a backup: a name in the settings, or the URL of a source."""
+        if is_url(text):
+            return Plan(name or name_of(text), self.host.make_source_from_url(text), self.overrides.repository)
+        source = self.settings.make_source(text, self.host)
+        repository = self.overrides.repository or self.settings.repository_of(text)
+        return Plan(name or text, source, repository, self.settings.backup(text))
+
+    def requesting(self) -> frozenset[int]:
+        """The idents of the threads that are in the middle of a request to a sink; for any thread to ask."""
+        return frozenset(thread for place in list(self._places.values()) for thread in place.meter.requesting)
+
+    def figures(self) -> dict[str, Figures]:
+        """What went through all sinks so far, by method."""
+        total: dict[str, Figures] = {}
+        for place in self._places.values():
+            for method, figures in place.meter.figures.items():
+                total[method] = total.get(method, Figures()) + figures
+        return total
+
+    def _only_repository(self) -> str:
+        names = list(self.settings.repositories)
+        if len(names) == 1:
+            return names[0]
+        there = f"the settings have {', '.join(names)}" if names else "no settings file names one"
+        raise UsageError(f"which repository? {there}", hint="Give --repo with a name in the settings, or a URL.")
+
+
+def _close(places: list[Place]) -> None:
+    with ExitStack() as stack:
+        for place in places:
+            stack.callback(place.sink.close)
+
+
+def _close_quietly(places: list[Place]) -> None:
+    with suppress(Exception):  # the run has been stopped, and says so
+        _close(places)

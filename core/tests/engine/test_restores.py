@@ -1,0 +1,322 @@
+"""What a restore looks at before it touches the target, what it does without, and when it counts as done."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from core.tests.repository.lab import KIB, MIB, BytesSource, Lab, noise
+
+from penstock.api import (
+    DamagedObject,
+    EventKind,
+    MissingObject,
+    Restore,
+    RestoreFailed,
+    RestoreTarget,
+    SnapshotNotFound,
+    StreamSpec,
+)
+from penstock.engine import cat
+from penstock.repository import layout
+from penstock.repository.snapshots import find_snapshot
+from penstock.testing import FaultySink, MemorySink
+
+
+def keys(lab: Lab, prefix: str) -> set[str]:
+    return {info.key for info in lab.sink.list(prefix)}
+
+
+def damage(lab: Lab, key: str) -> None:
+    data = bytearray(lab.sink.get(key))
+    data[len(data) // 2] ^= 1
+    lab.sink.put(key, bytes(data))
+
+
+@pytest.fixture
+def two(lab: Lab) -> Lab:
+    """A repository with the backups `wiki`, then `shop`, which share nothing."""
+    lab.backup({"d": noise(300 * KIB, 1)}, name="wiki")
+    lab.backup({"d": noise(300 * KIB, 2)}, name="shop")
+    return lab
+
+
+# before the target is touched
+
+
+@pytest.mark.parametrize("verify_first", [True, False])
+@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS])
+def test_what_is_gone_is_noticed_before_the_target_is_touched(lab: Lab, prefix: str, verify_first: bool) -> None:
+    lab.backup({"d": noise(MIB)})
+    (key,) = keys(lab, prefix)
+    lab.sink.delete(key)
+    target = BytesSource({})
+    with pytest.raises(MissingObject, match=key) as raised:
+        lab.restore(into=target, verify_first=verify_first)
+    assert raised.value.exit_code == 14
+    assert target.touched == []
+
+
+def test_all_packs_that_are_gone_are_named(lab: Lab) -> None:
+    lab.backup({"d": noise(40 * MIB)})
+    gone = sorted(keys(lab, layout.PACKS))[:2]
+    for key in gone:
+        lab.sink.delete(key)
+    with pytest.raises(MissingObject) as raised:
+        lab.restore(verify_first=False)
+    assert (raised.value.key, raised.value.details) == (gone[0], (f"{gone[1]}: the pack is gone",))
+
+
+@pytest.mark.parametrize("nights", [1, 12])
+def test_packs_are_looked_for_in_few_requests(lab: Lab, nights: int) -> None:
+    assert isinstance(lab.sink, MemorySink)
+    content = b""
+    for night in range(nights):
+        content += noise(100 * KIB, night)
+        lab.backup({"d": content})
+    sink = FaultySink(lab.sink)
+    repository = lab.open(sink=sink)
+    entry = find_snapshot(repository, "latest")
+    packs = {segment.pack for segment in entry.catalogue.segments}
+    assert len(packs) == nights
+    sink.calls.clear()
+    lab.restore(entry, by=repository, verify_first=False)
+    looks = [call for call in sink.calls if call[0] in ("stat", "list")]
+    assert looks == ([("list", layout.PACKS)] if nights > sink.connections else [("stat", layout.pack_key(*packs))])
+    # Each pack's directory and its only range.
+    assert sum(call[1].startswith(layout.PACKS) for call in sink.calls if call[0] == "get") == 2 * nights
+
+
+# what it does without
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS, layout.INDEX, layout.SNAPSHOTS])
+def test_what_another_backup_needs_is_no_obstacle(lab: Lab, prefix: str, harm: str) -> None:
+    lab.backup({"d": noise(300 * KIB, 1)}, name="wiki")
+    others = keys(lab, prefix)
+    lab.backup({"d": noise(300 * KIB, 2)}, name="shop")
+    for key in others:
+        if harm == "gone":
+            lab.sink.delete(key)
+        else:
+            damage(lab, key)
+    for name in ("latest", "latest:shop"):
+        assert lab.restored(name) == {"d": noise(300 * KIB, 2)}
+
+
+def test_a_pack_that_the_next_backup_has_healed_is_no_obstacle(lab: Lab) -> None:
+    lab.backup({"d": noise(300 * KIB)})
+    (pack,) = keys(lab, layout.PACKS)
+    lab.sink.delete(pack)
+    lab.backup({"d": noise(300 * KIB)})
+    assert lab.restored() == {"d": noise(300 * KIB)}
+
+
+def test_a_restore_reads_nothing_of_other_backups(two: Lab) -> None:
+    assert isinstance(two.sink, MemorySink)
+    sink = FaultySink(two.sink)
+    entry = two.find("latest:shop")
+    needed = {
+        layout.snapshot_key(entry.id),
+        *(layout.session_key(session) for session in entry.catalogue.sessions),
+        *(layout.pack_key(segment.pack) for segment in entry.catalogue.segments),
+    }
+    repository = two.open(sink=sink)
+    sink.calls.clear()
+    two.restore(entry.id.hex(), by=repository)
+    assert {key for method, key in sink.calls if method in ("get", "stat")} == needed
+
+
+@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS])
+@pytest.mark.parametrize("verify_first", [True, False])
+def test_a_loss_that_only_another_stream_suffers_is_no_obstacle(lab: Lab, prefix: str, verify_first: bool) -> None:
+    a, b = noise(2 * MIB, 1), noise(2 * MIB, 2)
+    lab.backup({"a": a})
+    lost = keys(lab, prefix)
+    lab.backup({"a": a, "b": b})
+    for key in lost:
+        lab.sink.delete(key)
+    target = BytesSource({})
+    lab.restore(into=target, streams=["b"], verify_first=verify_first)
+    assert target.restored == {"b": b}
+    other = BytesSource({})
+    with pytest.raises(MissingObject):
+        lab.restore(into=other, streams=["a"], verify_first=verify_first)
+    assert other.touched == []
+
+
+def test_a_restore_leaves_the_cache_as_it_is(lab: Lab, tmp_path: Path) -> None:
+    lab.backup({"d": b"1"})
+    lab.restore(cache=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    files = {path: path.read_bytes() for path in lab.cache.rglob("*") if path.is_file()}
+    lab.restore(cache=lab.cache)
+    assert files == {path: path.read_bytes() for path in lab.cache.rglob("*") if path.is_file()}
+    for path in files:
+        path.write_bytes(b"no database")
+    lab.restore(cache=lab.cache)
+    assert lab.warnings == []
+
+
+# latest
+
+
+def garbage(lab: Lab, key: str) -> None:
+    lab.sink.put(key, b"something else")
+
+
+def unsigned(lab: Lab, key: str) -> None:
+    data = lab.sink.get(key)
+    lab.sink.put(key, data[:-64] + bytes(64))
+
+
+@pytest.mark.parametrize("harm", [damage, garbage, unsigned])
+@pytest.mark.parametrize("name", ["latest", "latest:shop"])
+def test_latest_passes_over_damaged_snapshots_and_names_them(lab: Lab, harm: object, name: str) -> None:
+    lab.backup({"d": b"1"})
+    made = [layout.snapshot_key(lab.backup({"d": b"%d" % night}).snapshot) for night in (2, 3)]
+    assert callable(harm)
+    for key in made:
+        harm(lab, key)
+    garbage(lab, "snapshots/no-id")
+    assert lab.restored(name) == {"d": b"1"}
+    assert len(lab.warnings) == 3
+    assert all(any(key in warning for warning in lab.warnings) for key in (*made, "snapshots/no-id"))
+
+
+def test_without_an_undamaged_snapshot_there_is_no_latest(lab: Lab) -> None:
+    key = layout.snapshot_key(lab.backup({"d": b"1"}).snapshot)
+    damage(lab, key)
+    with pytest.raises(SnapshotNotFound, match="no undamaged snapshot of this repository"):
+        lab.restore()
+    assert key in lab.warnings[0]
+    with pytest.raises(DamagedObject, match=key):
+        lab.restore(key.removeprefix(layout.SNAPSHOTS))
+
+
+def test_a_snapshot_that_this_host_has_seen_and_that_is_gone_is_named_by_latest(lab: Lab) -> None:
+    made = [lab.backup({"d": b"%d" % night}).snapshot for night in range(4)]
+    # The second is older than the third, which names it; the last may be a later one.
+    for gone in (made[1], made[3]):
+        lab.sink.delete(layout.snapshot_key(gone))
+    target = BytesSource({})
+    lab.restore(into=target, cache=lab.cache)
+    assert target.restored == {"d": b"2"}
+    (warning,) = lab.warnings
+    assert layout.snapshot_key(made[3]) in warning
+    lab.restore(made[0].hex(), cache=lab.cache)
+    assert lab.warnings == []
+
+
+def test_a_host_that_has_seen_the_only_snapshot_says_so_when_there_is_none(lab: Lab) -> None:
+    key = layout.snapshot_key(lab.backup({"d": b"1"}).snapshot)
+    lab.sink.delete(key)
+    with pytest.raises(SnapshotNotFound):
+        lab.find("latest", cache=lab.cache)
+    assert key in lab.warnings[0]
+
+
+# when it is done
+
+
+class Careless(BytesSource):
+    """Stops reading after the first block; `finished` says whether it was told that all is well."""
+
+    finished = False
+
+    def finish(self) -> None:
+        self.finished = True
+
+    @contextmanager
+    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+        yield Restore(self.take_back, self.finish)
+
+    def take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+        self.touched.append(spec.name)
+        next(iter(blocks))
+
+
+class Deaf(Careless):
+    """Takes an error of the blocks for their end."""
+
+    def take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+        try:
+            super(Careless, self).take_back(spec, blocks)
+        except DamagedObject:
+            self.touched.append("went on")
+
+
+@pytest.mark.parametrize("verify_first", [True, False])
+def test_a_source_that_stops_reading_early_has_not_restored(lab: Lab, verify_first: bool) -> None:
+    lab.backup({"d": noise(3 * MIB)})
+    target = Careless({})
+    with pytest.raises(RestoreFailed, match="d was not restored") as raised:
+        lab.restore(into=target, verify_first=verify_first)
+    assert raised.value.exit_code == 49
+    assert not target.finished
+    assert lab.events[-1].kind is EventKind.FAILED
+
+
+def test_a_source_that_reads_all_but_the_end_has_restored(lab: Lab) -> None:
+    """A stream of one block: nothing is left when the source stops."""
+    lab.backup({"d": b"little"})
+    target = Careless({})
+    lab.restore(into=target)
+    assert target.finished
+
+
+def test_a_source_that_goes_on_after_a_stream_broke_off_has_not_restored(lab: Lab) -> None:
+    lab.backup({"d": noise(3 * MIB)})
+    (pack,) = keys(lab, layout.PACKS)
+    damage(lab, pack)
+    target = Deaf({})
+    with pytest.raises(DamagedObject, match=pack):
+        lab.restore(into=target, verify_first=False)
+    assert target.touched == ["d", "went on"]
+    assert not target.finished
+
+
+def test_a_stream_that_is_named_twice_is_restored_once(lab: Lab) -> None:
+    lab.backup({"a": b"1", "b": b"2"})
+    target = BytesSource({})
+    result = lab.restore(into=target, streams=["b", "a", "b"])
+    assert sorted(target.touched) == sorted(result.streams) == ["a", "b"]
+    assert result.written == 2
+
+
+# what it tells
+
+
+def test_verifying_and_restoring_are_phases_from_nothing_to_their_size(lab: Lab) -> None:
+    streams = {"a": noise(5 * MIB, 1), "b": noise(MIB, 2)}
+    size = sum(map(len, streams.values()))
+    lab.backup(streams)
+    lab.events.clear()
+    lab.restore()
+    phases = [event.phase for event in lab.events if event.kind is EventKind.PHASE]
+    assert phases == ["preparing", "verifying", "restoring"]
+    for phase in ("verifying", "restoring"):
+        done = [event.done for event in lab.events if event.phase == phase]
+        assert done[0] == 0
+        assert done == sorted(done)
+        assert done[-1] == size
+        assert {event.total for event in lab.events if event.phase == phase} == {size}
+
+
+def test_results_are_documents(lab: Lab) -> None:
+    lab.backup({"a": b"1", "b": b"22"})
+    result = lab.restore(streams=["b"])
+    document = result.to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert set(document) == {
+        "snapshot", "backup", "target", "streams", "written", "verified_first", "seconds", "warnings"
+    }  # fmt: skip
+    assert (document["backup"], document["streams"], document["written"]) == ("shop", ["b"], 2)
+    repository = lab.open()
+    out = bytearray()
+    given = cat(repository, find_snapshot(repository, "latest"), "b", out=out.extend, listener=lab.events.append)
+    assert given.to_json() | {"seconds": 0} == {
+        "snapshot": result.snapshot.hex(), "stream": "b", "written": 2, "seconds": 0
+    }  # fmt: skip

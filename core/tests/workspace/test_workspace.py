@@ -1,0 +1,168 @@
+"""The workspace without a command line: no prompt, no environment, nothing printed."""
+
+from pathlib import Path
+
+import pytest
+from core.tests.cli.running import database, rows_of
+from core.tests.repository.lab import CHEAP, PASSPHRASE
+
+from penstock.api import KeyMissing, RestoreTarget, RoleForbids, Secret, StopToken, UsageError
+from penstock.engine import backup, restore
+from penstock.format.trust import Role
+from penstock.repository import Repository
+from penstock.repository.snapshots import find_snapshot
+from penstock.repository.trust.keyring import add_key
+from penstock.workspace import Credentials, Folders, Need, Overrides, Workspace, key_files
+
+SETTINGS = """
+[repositories.main]
+type = "filesystem"
+path = "repository"
+limit_upload = "10MiB"
+
+[backups.shop]
+url = "sqlite:shop.db"
+memory = "64MiB"
+
+[defaults]
+limit_upload = "1MiB"
+limit_download = "1GiB"
+"""
+
+
+class Prompts:
+    """Somebody who answers, and notes what they were asked."""
+
+    def __init__(self, answer: Secret | None) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, bool]] = []
+
+    def passphrase(self, repository: str, *, optional: bool) -> Secret | None:
+        self.asked.append((repository, optional))
+        return self.answer
+
+    def new_passphrase(self, purpose: str) -> Secret:
+        del purpose
+        raise AssertionError("nobody needs a new one")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """Those of a user of whom nobody else knows."""
+    (tmp_path / "penstock.toml").write_text(SETTINGS, encoding="utf-8")
+    return Folders(tmp_path / "config", tmp_path / "cache", (tmp_path / "penstock.toml",))
+
+
+@pytest.fixture
+def made(folders: Folders, tmp_path: Path) -> Repository:
+    """The repository of the settings, and this host's writer key in its default place."""
+    database(tmp_path / "shop.db")
+    with Workspace(folders) as workspace:
+        owner = Repository.create(workspace.place().sink, passphrase=PASSPHRASE, cost=CHEAP)
+        writer = add_key(owner, Role.WRITER, "host").to_key_file()
+        key_files.new_private_file(workspace.new_key_file(workspace.place(), owner.id), writer)
+    return owner
+
+
+@pytest.mark.usefixtures("made")
+def test_settings_and_a_passphrase_make_a_backup_and_a_restore(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PASSPHRASE", "another one: it must not be read")
+    monkeypatch.setenv("PENSTOCK_REPOSITORY", "file:///nowhere")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nowhere")
+    with Workspace(folders, credentials=Credentials(passphrase=PASSPHRASE)) as workspace:
+        plan = workspace.plan("shop")
+        result = backup(
+            workspace.repository(Need.ANY, plan.repository),
+            plan.source,
+            name=plan.name,
+            source_type=type(plan.source).name,
+            cache_dir=workspace.cache_dir,
+            memory=workspace.memory(plan.settings),
+            compression=workspace.compression(plan.settings),
+            listener=lambda _: None,
+        )
+        owner = workspace.repository(Need.OWNER)
+        restore(
+            owner,
+            find_snapshot(owner, result.snapshot.hex()),
+            workspace.host.make_source_from_url(f"sqlite:{tmp_path / 'restored.db'}"),
+            target=RestoreTarget(),
+            streams=None,
+            verify_first=True,
+            listener=lambda _: None,
+        )
+        assert workspace.memory(plan.settings) == 64 << 20
+        assert workspace.figures()["put"].bytes > 0
+    assert rows_of(tmp_path / "restored.db") == rows_of(tmp_path / "shop.db")
+    assert (tmp_path / "cache").is_dir()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("made")
+def test_the_owner_is_asked_for_only_where_a_writer_key_does_not_do(folders: Folders) -> None:
+    prompts = Prompts(PASSPHRASE)
+    with Workspace(folders, prompts=prompts) as workspace:
+        assert workspace.repository(Need.ANY).access.role is Role.WRITER
+        assert prompts.asked == []
+        assert workspace.repository(Need.OWNER).access.role is Role.OWNER
+        assert prompts.asked == [("main", False)]
+    declining = Prompts(None)
+    with Workspace(folders, prompts=declining) as workspace:
+        assert workspace.repository(Need.OWNER_OR_ANY).access.role is Role.WRITER
+        with pytest.raises(KeyMissing, match="no passphrase was given"):
+            workspace.repository(Need.OWNER)
+        assert declining.asked == [("main", True), ("main", False)]
+
+
+@pytest.mark.usefixtures("made")
+def test_without_anybody_to_ask_the_owner_is_refused(folders: Folders) -> None:
+    with Workspace(folders) as workspace, pytest.raises(RoleForbids):
+        workspace.repository(Need.OWNER)
+    nobody = Folders(folders.config / "none", folders.cache, folders.settings)
+    with Workspace(nobody) as workspace, pytest.raises(KeyMissing, match="no key and no passphrase for main"):
+        workspace.repository(Need.ANY)
+
+
+def test_the_environment_is_the_one_that_was_handed_in(made: Repository, folders: Folders, tmp_path: Path) -> None:
+    environ = {
+        "PENSTOCK_REPOSITORY": f"file://{tmp_path / 'repository'}",
+        "PENSTOCK_PASSPHRASE": PASSPHRASE.reveal(),
+    }
+    bare = Folders(tmp_path / "none", tmp_path / "cache")
+    with Workspace(bare, environ=environ) as workspace:
+        assert workspace.repository(Need.OWNER).id == made.id
+    with Workspace(bare) as workspace, pytest.raises(UsageError, match="which repository"):
+        workspace.place()
+
+
+@pytest.mark.usefixtures("made")
+def test_a_key_file_that_others_can_read_is_warned_of(folders: Folders) -> None:
+    (key,) = (folders.config / "keys").iterdir()
+    key.chmod(0o644)
+    warned: list[str] = []
+    with Workspace(folders, warn=warned.append) as workspace:
+        workspace.repository(Need.ANY)
+    assert warned == [f"others can read the key file {key}: chmod 600 it"]
+
+
+def test_limits_come_from_the_caller_the_repository_or_the_defaults(folders: Folders) -> None:
+    with Workspace(folders) as workspace:
+        assert workspace.limits(workspace.settings.repository("main")) == (10 << 20, 1 << 30)
+        assert workspace.limits() == (1 << 20, 1 << 30)
+    with Workspace(folders, overrides=Overrides(limit_upload=7)) as workspace:
+        assert workspace.limits(workspace.settings.repository("main")) == (7, 1 << 30)
+
+
+def test_one_token_stops_every_source_and_sink(folders: Folders) -> None:
+    stop = StopToken()
+    with Workspace(folders, stop=stop) as workspace:
+        assert workspace.place().sink.stop is stop
+        assert workspace.plan("shop").source.stop is stop
+
+
+def test_no_secret_shows_in_what_is_handed_in(folders: Folders) -> None:
+    assert PASSPHRASE.reveal() not in repr(Credentials(passphrase=PASSPHRASE))
+    with Workspace(folders, environ={"PENSTOCK_PASSPHRASE": PASSPHRASE.reveal()}) as workspace:
+        assert PASSPHRASE.reveal() not in repr(workspace.place()) + repr(vars(workspace)["_unlocker"])

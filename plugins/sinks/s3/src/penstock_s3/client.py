@@ -1,0 +1,114 @@
+"""The one client of a sink: made on first use, for all threads, without retries of its own."""
+
+import base64
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import boto3.session
+from botocore.config import Config
+
+from penstock.api import Deadline, SettingsError
+from penstock_s3.refusals import Failures
+from penstock_s3.settings import S3Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["ClientOfAll"]
+
+#: What services other than AWS are told when nothing else is: most take any region, and this one is their default.
+_USUAL_REGION = "us-east-1"
+
+
+class ClientOfAll:
+    """Hands out the client, with a deadline over all that a thread does with it."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.failures = Failures(settings)
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: S3Client | None = None
+        self._running = threading.local()
+
+    @contextmanager
+    def within(self, key: str, deadline: Deadline) -> Iterator["S3Client"]:
+        """The client for one attempt of this thread. Errors are translated to those that carry `key`."""
+        with self.failures.translated(key):
+            with self._lock:  # making a session is not safe in threads, using a client is
+                if self._client is None:
+                    self._client = self._connect()
+                client = self._client
+            self._running.deadline = deadline
+            yield client
+
+    def close(self) -> None:
+        """Close the idle connections. Takes no lock: making the client may ask a service for credentials, and hang."""
+        if self._client is not None:
+            self._client.close()
+
+    def _connect(self) -> "S3Client":
+        settings = self._settings
+        _keep_secrets_out_of_logs()
+        ca = settings.trusted()
+        session = boto3.session.Session(profile_name=settings.profile)
+        credentials: dict[str, Any] = {}
+        if settings.access_key_id is not None and settings.secret_access_key is not None:
+            credentials["aws_access_key_id"] = settings.access_key_id
+            credentials["aws_secret_access_key"] = settings.secret_access_key.resolve().reveal()
+        if settings.session_token is not None:
+            credentials["aws_session_token"] = settings.session_token.resolve().reveal()
+        try:
+            client: S3Client = session.client(
+                "s3",
+                region_name=settings.region or session.region_name or (_USUAL_REGION if settings.endpoint else None),
+                endpoint_url=settings.endpoint,
+                verify=None if ca is None else str(ca),
+                config=_config(settings),
+                **credentials,
+            )
+        except ValueError as error:  # the SDK's own idea of a host name
+            raise SettingsError(f"endpoint, or the AWS settings of this host: {error}") from error
+        client.meta.events.register("before-send.s3", self._limit_wait)
+        if settings.checksums == "when_required":
+            client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
+        return client
+
+    def _limit_wait(self, request: Any, **_: Any) -> None:
+        """Let no answer be waited for past the deadline of the call that this thread makes."""
+        # Before botocore had this, the read timeout alone limits the last attempt.
+        context = getattr(request, "context", None)
+        deadline: Deadline | None = getattr(self._running, "deadline", None)
+        if isinstance(context, dict) and deadline is not None:
+            context["read_timeout"] = deadline.limit(self._settings.read_timeout)
+
+
+def _config(settings: S3Settings) -> Config:
+    checksums: Literal["when_required"] | None = "when_required" if settings.checksums == "when_required" else None
+    return Config(
+        connect_timeout=min(settings.connect_timeout, settings.deadline),
+        read_timeout=min(settings.read_timeout, settings.deadline),
+        retries={"mode": "standard", "total_max_attempts": 1},  # they know no total deadline
+        max_pool_connections=settings.connections,
+        tcp_keepalive=True,
+        s3={"addressing_style": settings.addressing},
+        user_agent_extra="penstock",
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+    )
+
+
+def _add_md5(request: Any, **_: Any) -> None:
+    """The checksum of a batch of deletes that services want which do not know CRC32."""
+    digest = hashlib.md5(request.body or b"", usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+def _keep_secrets_out_of_logs() -> None:
+    # At DEBUG the SDK logs whole requests, session tokens included. Whoever wants that all the same sets its level.
+    log = logging.getLogger("botocore")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)

@@ -1,0 +1,116 @@
+"""The server's own client program on one database: how it is called, and what it is given."""
+
+from collections.abc import Iterable, Iterator
+
+from penstock.api import Advice, ChildInput, RestoreFailed, StopToken, StreamSpec, env_for_child
+from penstock_mysql.connection import Connection, option_file, quoted
+from penstock_mysql.dialect import CHILD_ENVIRONMENT
+from penstock_mysql.settings import MySQLSettings
+from penstock_mysql.target import restoring_client
+
+__all__ = ["adapted", "feed_database"]
+
+_END_MARKER = b"-- Dump completed"
+_SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
+#: The end marker is within this many bytes of the end.
+_TAIL_BYTES = 4096
+
+_CLIENT_OPTIONS = (
+    # No commands of the client but DELIMITER, and every byte as it stands.
+    "--binary-mode",
+    # What is between /* and */ is part of a routine.
+    "--comments",
+    "--batch",
+    "--skip-reconnect",
+    "--skip-auto-rehash",
+    "--local-infile=0",
+    "--default-character-set=utf8mb4",
+    "--max-allowed-packet=1G",
+)
+
+#: What to do about what the client says, in the order in which it is looked for.
+_ADVICE = Advice(
+    {
+        r"max_allowed_packet|ERROR 1153|ERROR 2006|gone away": (
+            "Raise max_allowed_packet on the server for the restore (SET GLOBAL max_allowed_packet = 1073741824): "
+            "a row is larger, and binary data takes twice its size."
+        ),
+        r"ERROR (1227|4006|1449|1419|6160)|SUPER|SET_USER_ID|SET USER|DEFINER|log_bin_trust": (
+            "Restore as an administrator: only they may name the accounts (DEFINER) that views, triggers, routines and "
+            "events belong to. On a server with a binary log, functions may need log_bin_trust_function_creators = 1."
+        ),
+        r"ERROR (1273|1115)|[Uu]nknown (collation|character set)": (
+            "Restore into a server of the same make that is as new: other_engine and older_server do not always work."
+        ),
+        r"ERROR (1118|1031|1005|1478|1286)|innodb_strict_mode": (
+            "Compare innodb_strict_mode, innodb_page_size and the installed engines with those of the server that was "
+            "dumped: this one has no such storage engine, or stricter rules."
+        ),
+        r"ERROR (1114|1021|3)\b|No space left|is full": "Make room on the server's disk.",
+    }
+)
+
+
+def feed_database(
+    settings: MySQLSettings,
+    connection: Connection,
+    spec: StreamSpec,
+    blocks: Iterable[memoryview],
+    name: str,
+    stop: StopToken,
+) -> None:
+    """Give a dump to the client program, which runs it in the database `name`; raises `RestoreFailed`."""
+    client = restoring_client(settings, connection, spec, stop)
+    session = f'init-command="{client.dialect.restore_session}"'
+    tail = b""
+    with option_file(settings, client, session) as (option, inherited, secrets):
+        # No stall timeout: it may rebuild one table for hours, and take nothing meanwhile.
+        child = ChildInput(
+            [str(client.path), option, *_CLIENT_OPTIONS, *client.dialect.client_options, "--", name],
+            name=f"{client.path.name} into {name}",
+            env=env_for_child(CHILD_ENVIRONMENT),
+            pass_fds=inherited,
+            secrets=secrets,
+            stop=stop,
+        )
+    try:
+        with child:
+            for block in adapted(blocks, spec.attributes["database"], name):
+                child.write(block)
+                tail = (tail + block[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            if _END_MARKER not in tail:
+                raise RestoreFailed(f"{spec.name} does not end as a whole dump does")
+    except RestoreFailed as error:
+        _ADVICE.give(error)
+        raise
+
+
+def adapted(blocks: Iterable[memoryview], dumped: str, restored: str) -> Iterator[bytes]:
+    """The blocks of a dump, made ready for any client and for the database's new name.
+
+    MariaDB's dumps begin with a line that forbids the client to run commands of the shell, which others than its newer
+    clients take for an error; our clients run in binary mode, where such commands do not exist. Where the collation
+    of a database was changed, a dump names it around triggers, routines and events made before.
+    """
+    # Data has no line breaks in it: what begins a line is a statement.
+    old = f"\nALTER DATABASE {quoted(dumped)} CHARACTER SET ".encode()
+    new = f"\nALTER DATABASE {quoted(restored)} CHARACTER SET ".encode()
+    held = b""
+    first = True
+    for block in blocks:
+        held += block
+        if first:
+            if len(held) < len(_SANDBOX) + 2 and _SANDBOX.startswith(held[: len(_SANDBOX)]):
+                continue
+            if held.startswith(_SANDBOX):
+                held = held[len(_SANDBOX) :].lstrip(b" ").removeprefix(b"\n")
+            first = False
+        if dumped != restored:
+            held = held.replace(old, new)
+        # What may be the beginning of it stays until the next block has come.
+        cut = len(held) - len(old) + 1 if dumped != restored else len(held)
+        if cut > 0:
+            yield held[:cut]
+            held = held[cut:]
+    if held:
+        yield held

@@ -1,0 +1,137 @@
+"""What a dump would hold, and what would make it fail: one look at the server, and the plan that follows from it."""
+
+from dataclasses import dataclass, replace
+
+from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec, path_like, settle
+from penstock_mysql import probe
+from penstock_mysql.accounts import accounts_readable
+from penstock_mysql.client import Client, client_for_dump
+from penstock_mysql.connection import Connection, rows
+from penstock_mysql.privileges import Privileges, granted
+from penstock_mysql.settings import MySQLSettings
+
+__all__ = ["ACCOUNTS", "DATABASE", "Survey", "look_at"]
+
+#: The formats of the streams: what mysqldump writes, and SQL of our own.
+DATABASE = "mysqldump"
+ACCOUNTS = "sql"
+
+#: With less patience of the server, a client that cannot ask for more is warned of (seconds).
+_PATIENCE_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that was found: which client dumps, and what."""
+
+    inspection: Inspection
+    client: Client
+    databases: list[probe.Database]
+    tables: list[probe.Table]
+    with_accounts: bool
+    with_routines: bool
+
+    def plan(self, connection: Connection, settings: MySQLSettings) -> DumpPlan:
+        """The plan of a dump."""
+        common = {
+            "engine": connection.version.vendor,
+            "server_version": str(connection.version),
+            "client_version": str(self.client.version),
+        }
+        streams = []
+        for database in self.databases:
+            attributes = common | {
+                "database": database.name,
+                "character_set": database.character_set,
+                "collation": database.collation,
+                "comment": database.comment,
+                "collations": "\n".join(probe.collations(connection, database)),
+                "routines": "yes" if self.with_routines else "no",
+            }
+            size = sum(table.size or 0 for table in self.tables if table.database == database.name)
+            streams.append(StreamSpec(f"db/{path_like(database.name)}.sql", DATABASE, 1, size, False, attributes))
+        if self.with_accounts:
+            streams.append(StreamSpec("accounts.sql", ACCOUNTS, 2, None, True, common))
+        consistency = "one transaction" if len(self.databases) == 1 else "one transaction for each database"
+        if settings.consistency == "server":
+            consistency = "one moment for all databases"
+        consistency += ", as far as tables have transactions"
+        return DumpPlan(
+            self.inspection, tuple(streams), consistency + ("; accounts beside it" if self.with_accounts else "")
+        )
+
+    def counted(self, connection: Connection, settings: MySQLSettings, plan: DumpPlan, *, exact: bool) -> DumpPlan:
+        """The plan with the rows of every table counted now; `exact` says whether that is what the dump holds."""
+        counts = probe.count_rows(connection, self.tables, settings)
+        items = probe.inventory(connection, self.tables, self.databases, counts, settings, exact=exact)
+        return replace(plan, inspection=replace(plan.inspection, inventory=tuple(items)))
+
+
+def look_at(connection: Connection, settings: MySQLSettings, clients: list[Client]) -> Survey:
+    """Look at the server; raises `SourceDenied` and the like for what would make a dump fail."""
+    client = client_for_dump(connection.version, clients, older=settings.older_client)
+    databases = probe.databases(connection, settings)
+    allowed = granted(connection)
+    probe.check_readable(connection, databases, allowed)
+    tables = probe.tables(connection, [database.name for database in databases])
+    probe.check_views(connection, tables, settings)
+    if settings.consistency == "server" and not allowed.anywhere("RELOAD", "FLUSH_TABLES"):
+        raise SourceDenied(
+            f"the account {connection.user} may not hold the global read lock that consistency = server needs",
+            hint="Grant it RELOAD on *.*, or dump with consistency = database.",
+        )
+    warnings = list(probe.warnings(connection, tables, databases, settings, allowed))
+    warnings += _about_patience(connection, client)
+    with_routines = _routines(connection, settings, databases, allowed, warnings)
+    with_accounts = settle(
+        settings.accounts,
+        possible=accounts_readable(connection),
+        refusal=SourceDenied(
+            f"the account {connection.user} may not read the other accounts",
+            hint="Grant it SELECT on mysql.*, or let accounts = auto leave them out.",
+        ),
+        warning="accounts and their grants are left out: that takes SELECT on mysql.*",
+        warnings=warnings,
+    )
+    size = sum(table.size or 0 for table in tables)
+    items = tuple(probe.inventory(connection, tables, databases, {}, settings, exact=False))
+    inspection = Inspection(
+        connection.version.vendor, connection.version.text, client.version.text, size, items, tuple(warnings)
+    )
+    return Survey(inspection, client, databases, tables, with_accounts, with_routines)
+
+
+def _routines(
+    connection: Connection,
+    settings: MySQLSettings,
+    databases: list[probe.Database],
+    allowed: Privileges,
+    warnings: list[str],
+) -> bool:
+    """Whether procedures and functions are dumped: all, or those whose bodies the account can see."""
+    what = "the bodies of all procedures and functions"
+    every = settle(
+        settings.routines,
+        possible=probe.routines_readable(connection, allowed),
+        refusal=SourceDenied(
+            f"the account {connection.user} may not read {what}",
+            hint="Grant it SELECT on *.*, or let routines = auto leave out what it cannot see.",
+        ),
+        warning=f"the account may not read {what}: those of other definers are left out",
+        warnings=warnings,
+    )
+    return every or (settings.routines != "no" and not probe.hidden_routines(connection, databases))
+
+
+def _about_patience(connection: Connection, client: Client) -> list[str]:
+    if client.keeps_long_dumps:
+        return []
+    ((seconds,),) = rows(connection, "SELECT @@GLOBAL.net_write_timeout")
+    if int(seconds) >= _PATIENCE_SECONDS:
+        return []
+    warning = (
+        f"the server ends a dump that is not read for {seconds} seconds, as when the sink stalls, and "
+        f"{client.path.name} {client.version.text} cannot raise that: raise net_write_timeout on the server, "
+        "or install a newer client"
+    )
+    return [warning]

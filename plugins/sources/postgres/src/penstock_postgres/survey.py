@@ -1,0 +1,176 @@
+"""What a dump would hold, and what would make it fail: one look at each database, and what follows from it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from penstock.api import ClientMissing, DumpPlan, Inspection, InventoryItem, SourceDenied, StreamSpec, path_like, settle
+from penstock_postgres import probe
+from penstock_postgres.choice import Choice, choose
+from penstock_postgres.client import Client
+from penstock_postgres.cluster import Databases, find_databases
+from penstock_postgres.connection import Connection, connect_anywhere, translated
+from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
+from penstock_postgres.recorded import archive_attributes
+from penstock_postgres.relations import Relation, relations
+from penstock_postgres.settings import PostgresSettings
+from penstock_postgres.views import View
+
+__all__ = ["Chosen", "Look", "Survey", "about_server", "chosen_databases", "chosen_relations", "look_at", "version_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the settings choose of one database, and which relations these are."""
+
+    choice: Choice
+    relations: list[Relation]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at one database gave; `size` is what its archive will have, in bytes."""
+
+    database: str
+    chosen: Chosen
+    size: int
+    inventory: tuple[InventoryItem, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that was found: `warnings` are those of the server as a whole, `databases` is None where one is dumped."""
+
+    server: str
+    client: Client
+    with_accounts: bool
+    databases: Databases | None
+    looks: tuple[Look, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def inspection(self) -> Inspection:
+        """For the contract: everything but the streams."""
+        left_out = self.databases
+        return Inspection(
+            "postgres",
+            self.server,
+            self.client.version,
+            sum(look.size for look in self.looks),
+            (*self._inventory(), *(left_out.inventory() if left_out else ())),
+            (
+                *self.warnings,
+                *(left_out.warnings() if left_out else ()),
+                *(warning for look in self.looks for warning in look.warnings),
+            ),
+        )
+
+    @property
+    def streams(self) -> tuple[StreamSpec, ...]:
+        """The streams of a dump, still without attributes: the accounts, then an archive for each look."""
+        folder = "db/" if self.databases else ""
+        return (
+            *([StreamSpec("accounts.sql", ACCOUNTS, 0, None, True)] if self.with_accounts else []),
+            *(StreamSpec(f"{folder}{path_like(one.database)}.dump", ARCHIVE, 1, one.size) for one in self.looks),
+        )
+
+    @property
+    def consistency(self) -> str:
+        """How the streams belong together, for people."""
+        words = "one transaction snapshot"
+        if self.databases:
+            words += " for each database, taken one after the other"
+        if choice := self.looks[0].chosen.choice.text:
+            words += f", of a choice ({choice})"
+        return words + ("; roles and tablespaces beside it" if self.with_accounts else "")
+
+    def plan(self, views: Sequence[View]) -> DumpPlan:
+        """The plan of a dump that holds `views`, one for each look."""
+        common = {"server_version": self.server, "client_version": self.client.version}
+        if self.databases:
+            common["cluster"] = "yes"
+        archives = self.streams[-len(self.looks) :]
+        planned = []
+        if self.with_accounts:
+            passwords = "yes" if probe.may_read_passwords(views[0].connection) else "no"
+            attributes = {"database": views[0].database, **common, "passwords": passwords}
+            planned.append(replace(self.streams[0], attributes=attributes))
+        for spec, view, look in zip(archives, views, self.looks, strict=True):
+            recorded = archive_attributes(view.connection, look.chosen.relations, look.chosen.choice)
+            attributes = {"database": view.database, **common, "snapshot": view.snapshot, **recorded}
+            planned.append(replace(spec, attributes=attributes))
+        return DumpPlan(self.inspection, tuple(planned), self.consistency)
+
+    def _inventory(self) -> Iterator[InventoryItem]:
+        for look in self.looks:
+            if self.databases:
+                yield InventoryItem("database", look.database, None, look.size)
+            yield from look.inventory
+
+
+def version_of(connection: Connection) -> str:
+    """The version of the server."""
+    return connection.info.parameter_status("server_version") or "unknown"
+
+
+def chosen_databases(settings: PostgresSettings) -> Databases | None:
+    """The databases to dump, or None where the settings are about one."""
+    if not settings.databases:
+        return None
+    with (
+        connect_anywhere(settings) as (connection, _, _),
+        translated(f"cannot look for the databases of {settings.location}"),
+    ):
+        return find_databases(connection, settings)
+
+
+def chosen_relations(connection: Connection, settings: PostgresSettings) -> Chosen:
+    """What to dump of the database at hand; raises `SourceDenied` if the role may not read all of it."""
+    choice = choose(connection, settings)
+    found = list(choice.of(relations(connection)))
+    probe.check_readable(connection, found, choice)
+    return Chosen(choice, found)
+
+
+def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen, *, count: bool) -> Look:
+    """Look at the database at hand; with `count`, rows are counted as the settings say."""
+    several = bool(settings.databases)
+    database = connection.info.dbname
+    items = probe.inventory(
+        connection,
+        chosen.relations,
+        chosen.choice,
+        settings.row_counts,
+        count=count,
+        prefix=f"{database}." if several else "",
+    )
+    size = probe.size_estimate(connection, chosen.relations, chosen.choice)
+    warnings = probe.warnings(connection, chosen.relations, chosen.choice)
+    return Look(
+        database, chosen, size, tuple(items), tuple(f"{database}: {one}" if several else one for one in warnings)
+    )
+
+
+def about_server(connection: Connection, settings: PostgresSettings, client: Client) -> tuple[bool, tuple[str, ...]]:
+    """Whether roles and tablespaces are dumped, and warnings about the server as a whole."""
+    warnings = list(probe.server_warnings(connection))
+    settle(
+        settings.accounts,
+        possible=probe.may_read_passwords(connection),
+        refusal=SourceDenied(
+            f"the role {connection.info.user} may not read the passwords of roles",
+            hint="Dump as a superuser, or let accounts = auto leave the passwords out.",
+        ),
+        warning="roles are dumped without their passwords: only a superuser can read them",
+        warnings=warnings,
+    )
+    with_accounts = settle(
+        settings.accounts,
+        possible=client.has("pg_dumpall"),
+        refusal=ClientMissing(
+            f"{client.folder} has no pg_dumpall", hint="Install it, or leave roles out with accounts = no."
+        ),
+        warning=f"roles and tablespaces are left out: {client.folder} has no pg_dumpall",
+        warnings=warnings,
+    )
+    return with_accounts, tuple(warnings)

@@ -1,0 +1,247 @@
+"""The end of a clean restore: the restored database takes the place of the old one, and something is in the way."""
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Self
+
+import pytest
+from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.servers.postgres import PostgresServer, PostgresServers
+from tests.servers.streams import Dump, blocks_of, dump_all, read_all, restore_all
+
+from penstock.api import Interrupted, Restore, RestoreFailed, RestoreTarget, StopToken
+from penstock_postgres.source import PostgresSource
+
+pytestmark = pytest.mark.server
+
+CLEAN = RestoreTarget(clean=True)
+
+
+class Said:
+    """A report that remembers."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Nothing."""
+
+    def warn(self, message: str) -> None:
+        """Remember it."""
+        self.warnings.append(message)
+
+    def retry(self, message: str) -> None:
+        """Nothing."""
+
+
+class AnswerLost:
+    """A way to a server on which, once armed, the answer to COMMIT is lost; `for_good` lets nobody through again."""
+
+    def __init__(self, server: PostgresServer, *, for_good: bool = False) -> None:
+        self._target = (server.host, server.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ended = threading.Event()
+        self.port: int = self._listener.getsockname()[1]
+        self._armed = False
+        self._for_good = for_good
+        self.lost = 0
+
+    def __enter__(self) -> Self:
+        self._listener.settimeout(0.05)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(10)
+        self._listener.close()
+
+    def arm(self) -> None:
+        """The next one."""
+        self._armed = True
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                client, _ = self._listener.accept()
+                if self.lost and self._for_good:
+                    client.close()
+                else:
+                    threading.Thread(target=partial(self._carry, client), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server, contextlib.suppress(OSError):
+            while not self._ended.is_set():
+                for end in select.select([client, server], [], [], 0.05)[0]:
+                    if not (block := end.recv(65536)):
+                        return
+                    (server if end is client else client).sendall(block)
+                    if end is client and self._armed and b"COMMIT" in block:
+                        server.recv(65536)  # it is done by then
+                        self.lost += 1
+                        self._armed = False
+                        return
+
+
+@pytest.fixture(scope="module")
+def server(postgres_servers: PostgresServers) -> PostgresServer:
+    """A server that knows prepared transactions: they keep a database from being renamed."""
+    return postgres_servers.private(settings=("max_prepared_transactions=5",))
+
+
+@pytest.fixture
+def name(server: PostgresServer) -> Iterator[str]:
+    """A database with something old in it."""
+    with server.database('old "näme"') as made:
+        server.execute("CREATE TABLE t AS SELECT 'old' AS what", made)
+        yield made
+        for (left,) in server.query("SELECT datname FROM pg_database WHERE datname LIKE '%penstock%'"):
+            server.execute(f'ALTER DATABASE "{left.replace(chr(34), chr(34) * 2)}" IS_TEMPLATE false')
+            server.drop(left)
+
+
+@pytest.fixture
+def dump(server: PostgresServer, source_of: MakeSource) -> Dump:
+    """Something new to restore."""
+    with server.database("dumped") as made:
+        server.execute("CREATE TABLE t AS SELECT 'new' AS what", made)
+        return dump_all(source_of(server, made, accounts="no"))
+
+
+def content(server: PostgresServer, name: str) -> str:
+    return str(server.query("SELECT what FROM t", name)[0][0])
+
+
+def beside(server: PostgresServer) -> list[str]:
+    return [str(name) for (name,) in server.query("SELECT datname FROM pg_database WHERE datname LIKE '%penstock%'")]
+
+
+def write_all(restoring: Restore, dump: Dump) -> None:
+    for spec, data in dump.values():
+        restoring.write(spec, blocks_of(data))
+
+
+def restore(source: PostgresSource, dump: Dump, before_the_end: Callable[[], object]) -> None:
+    """Restore it all, and do something between the last byte and the end."""
+    with source.restore([], CLEAN) as restoring:
+        write_all(restoring, dump)
+        before_the_end()
+        restoring.finish()
+
+
+def test_nothing_old_is_touched_before_everything_is_restored(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    with source_of(server, name).restore([], CLEAN) as restoring:
+        write_all(restoring, dump)
+        assert content(server, name) == "old"
+        restoring.finish()
+    assert content(server, name) == "new"
+    assert beside(server) == []
+
+
+def test_a_restore_that_is_left_before_its_end_leaves_nothing(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    with source_of(server, name).restore([], CLEAN) as restoring:
+        write_all(restoring, dump)
+    assert (content(server, name), beside(server)) == ("old", [])
+
+
+def test_a_restore_is_kept_when_only_its_last_step_failed(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    with server.connect(name) as holding:
+        holding.execute("BEGIN; INSERT INTO t VALUES ('pending'); PREPARE TRANSACTION 'holding'")
+    try:
+        with pytest.raises(RestoreFailed, match="cannot put the restored database in the place") as caught:
+            restore_all(source_of(server, name), dump, CLEAN)
+        (kept,) = beside(server)
+        assert f"kept as {kept}" in "\n".join(caught.value.details)
+        assert (content(server, name), content(server, kept)) == ("old", "new")
+    finally:
+        with server.connect(name) as holding:
+            holding.execute("ROLLBACK PREPARED 'holding'")
+    statements = (caught.value.hint or "").split(", run ")[1]
+    for statement in filter(None, map(str.strip, statements.split(";"))):
+        server.execute(statement)
+    assert content(server, name) == "new"
+
+
+def test_an_interruption_before_the_last_step_keeps_both_databases(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    source = source_of(server, name)
+    source.report = said = Said()
+    source.stop = StopToken()
+    with server.connect(name), pytest.raises(Interrupted):
+        restore(source, dump, source.stop.stop)
+    (kept,) = beside(server)
+    assert kept in said.warnings[0]
+    assert (content(server, name), content(server, kept)) == ("old", "new")
+
+
+def test_an_old_database_that_cannot_be_dropped_fails_no_restore(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    source = source_of(server, name)
+    source.report = said = Said()
+    restore(source, dump, lambda: server.execute('ALTER DATABASE "old ""näme""" IS_TEMPLATE true'))
+    (old,) = beside(server)
+    (warning,) = said.warnings
+    assert old in warning
+    assert "cannot drop a template database" in warning
+    assert content(server, name) == "new"
+
+
+def test_a_swap_whose_answer_was_lost_has_happened(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    with AnswerLost(server) as way:
+        restore(source_of(server, name, port=way.port, tls="disable"), dump, way.arm)
+        assert way.lost == 1
+    assert (content(server, name), beside(server)) == ("new", [])
+
+
+def test_what_nobody_can_know_is_not_claimed(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    with AnswerLost(server, for_good=True) as way:
+        source = source_of(server, name, port=way.port, tls="disable")
+        with pytest.raises(RestoreFailed) as caught:
+            restore(source, dump, way.arm)
+    assert "or it has taken the place" in "\n".join(caught.value.details)
+    assert content(server, name) == "new"
+    assert len(beside(server)) == 1
+
+
+def test_databases_of_one_restore_take_their_places_together(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    ((spec, data),) = dump.values()
+    with server.database("dumped"), server.database("second") as second:
+        server.execute("CREATE TABLE t AS SELECT 'old' AS what", second)
+        target = RestoreTarget(clean=True, options={"rename": "dumped=second"})
+        with source_of(server, "postgres", databases="all").restore([spec], target) as restoring:
+            restoring.write(spec, blocks_of(data))
+            with pytest.raises(RestoreFailed):
+                restoring.write(spec, blocks_of(data[: len(data) // 2]))
+        assert (content(server, second), beside(server)) == ("old", [])
+
+
+def test_two_dumps_of_one_source_are_independent(server: PostgresServer, source_of: MakeSource, name: str) -> None:
+    source = source_of(server, name, accounts="no", row_counts="exact")
+    with source.dump() as first:
+        server.execute("INSERT INTO t VALUES ('more')", name)
+        with source.dump() as second:
+            (one,), (two,) = first.plan.streams, second.plan.streams
+            assert one.attributes["snapshot"] != two.attributes["snapshot"]
+            streams = second.open(two), first.open(one)
+            rows = [item.rows for dump in (first, second) for item in dump.plan.inspection.inventory[:1]]
+            assert rows == [1, 2]
+            assert [b"more" in read_all(stream) for stream in streams] == [True, False]
