@@ -21,7 +21,7 @@ def table() -> list[str]:
 
 def _rows() -> Iterator[tuple[int, int, str, str]]:
     yield 0, 0, "", "Everything that was asked for was done."
-    yield CLOSED_PIPE, 0, "", "Whoever read the output went away, as `head` does; nothing was damaged."
+    yield CLOSED_PIPE, 0, "", "The reader of the output exited, as `head` does; nothing was damaged."
     for name in errors.__all__:
         error: type[PenstockError] = getattr(errors, name)
         meaning = " ".join((inspect.getdoc(error) or "").split("\n\n", maxsplit=1)[0].split())

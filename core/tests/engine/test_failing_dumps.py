@@ -175,7 +175,7 @@ def test_a_plan_with_two_streams_of_one_name_is_refused(lab: Lab) -> None:
                 yield replace(dump, plan=replace(dump.plan, streams=dump.plan.streams * 2))
 
     source = Doubles({"d": b"1"})
-    with pytest.raises(SourceError, match="two of one name"):
+    with pytest.raises(SourceError, match="two with the same name"):
         lab.backup(source)
     assert source.opened == []
     assert_nothing_happened(lab, source)

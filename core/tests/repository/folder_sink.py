@@ -20,7 +20,7 @@ class FolderSink(Sink):
     """One file per object, put in place by a rename.
 
     `bytes_a_second` slows puts down; 0 drops the content of packs, as if the disk were infinitely fast.
-    After `puts_to_live` puts the process kills itself in the middle of the next: the same moment on every machine.
+    After `puts_to_live` puts, the process kills itself in the middle of the next: the same moment on every machine.
     """
 
     name = "folder"

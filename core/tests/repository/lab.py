@@ -182,7 +182,7 @@ class Lab:
         )
 
     def find(self, snapshot: str, *, by: Repository | None = None, cache: Path | None = None) -> SnapshotEntry:
-        """The snapshot of that name; what makes it doubtful that it is the one is in `warnings` afterwards."""
+        """The snapshot with that name; `warnings` then holds the reasons to doubt that it is the right one."""
         self.warnings = []
         return find(by or self.open(), snapshot, cache_dir=cache, warn=self.warnings.append)
 
@@ -200,7 +200,7 @@ class Lab:
         cache: Path | None = None,
         memory: int = 64 * MIB,
     ) -> CheckReport:
-        """Check the repository; as on a fresh host unless `cache` is given."""
+        """Check the repository, as on a fresh host unless `cache` is given."""
         return check(
             by or self.open(), read_data=read_data, cache_dir=cache, memory=memory, listener=self.events.append
         )

@@ -78,7 +78,7 @@ def test_a_reader_waits_for_a_range_already_being_fetched(sink: CountingSink) ->
     assert len(set(sink.asked)) == len(sink.asked)
 
 
-def test_a_failure_is_not_cached(sink: CountingSink) -> None:
+def test_a_failure_is_not_kept(sink: CountingSink) -> None:
     ranges = Ranges(sink, 8)
     sink.failing = True
     with pytest.raises(SinkUnreachable):

@@ -35,7 +35,7 @@ class BackupResult:
     retries: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in JSON documents: sizes in bytes, times in seconds or as ISO 8601 in UTC."""
+        """The form used in JSON documents: sizes in bytes, times in seconds or as ISO 8601 in UTC."""
         return {
             "name": self.catalogue.backup,
             "snapshot": self.snapshot.hex(),
