@@ -92,7 +92,7 @@ def test_a_repository_without_passphrases_opens_only_with_a_key() -> None:
 
 
 def test_no_second_repository_is_created_in_the_same_place(lab: Lab) -> None:
-    with pytest.raises(RepositoryExists, match="already holds"):
+    with pytest.raises(RepositoryExists, match="already holds a repository"):
         Repository.create(lab.sink, passphrase=PASSPHRASE, cost=CHEAP)
     stray = MemorySink()
     stray.put("x", b"")

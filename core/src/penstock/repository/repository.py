@@ -75,8 +75,8 @@ class Repository:
         penstock.json is written last: without it, no repository exists. Without a passphrase, the owner's access must
         be saved as a key file, or everything is lost. Raises `RepositoryExists` if the place is not empty.
         """
-        for info in sink.list():
-            what = "a repository" if info.key == layout.CONFIG else "objects"
+        if next(iter(sink.list()), None) is not None:
+            what = "a repository" if _has_config(sink) else "objects"
             raise RepositoryExists(f"{sink.location} already holds {what}", hint="Choose another place, or empty it.")
         identifier = new_id()
         parameters = chunker or ChunkerParameters()
@@ -184,6 +184,14 @@ class Repository:
                 f"{name}: somebody else changed the keys at the same time", hint="Try again."
             ) from error
         return self.grants.append(document)
+
+
+def _has_config(sink: Sink) -> bool:
+    try:
+        sink.stat(layout.CONFIG)
+    except ObjectMissing:
+        return False
+    return True
 
 
 def repository_id(sink: Sink) -> bytes:

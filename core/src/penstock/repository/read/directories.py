@@ -65,7 +65,7 @@ def read_end(repository: Repository, pack: bytes, size: int, most: int) -> PackE
         if len(tail) != size - start or size < len(MAGIC) + TRAILER_BYTES:
             raise Malformed("it is truncated")
         if not start and tail[: len(MAGIC)] != MAGIC:
-            raise Malformed("it does not begin like a pack")
+            raise Malformed("not a pack: wrong magic bytes")
         length = decode_trailer(tail[-TRAILER_BYTES:], size)
         offset = size - TRAILER_BYTES - length
         sealed: bytes | memoryview

@@ -32,7 +32,7 @@ def verify_pack(repository: Repository, pack: bytes, size: int, sealer: Callable
     first = 0
     try:
         if content.read(0, len(MAGIC)) != MAGIC:
-            raise Malformed("it does not begin like a pack")
+            raise Malformed("not a pack: wrong magic bytes")
         for place in directory.segments:
             if place.sealed_length > PACK_CAPACITY:
                 raise Malformed(f"segment {place.id.ordinal} is larger than any may be")
