@@ -224,7 +224,7 @@ class SnapshotReader:
         self._note_read(number)
         try:
             if read[:margin] != MAGIC[:margin]:
-                raise Malformed("the pack does not begin like one")
+                raise Malformed("not a pack: wrong magic bytes")
             data = open_segment(read[margin:], self._sealers(place.session), self._repository.id, segment)
             if len(data) != place.plain_length:
                 raise Malformed("it has another length than its directory says")
