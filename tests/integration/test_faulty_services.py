@@ -8,7 +8,7 @@ but the time until the next one.
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,9 @@ class Site:
 
         def look() -> bool:
             nonlocal peak
-            found = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-            peak = int(found[0].split()[1]) * 1024 if found else peak  # a zombie has none
+            with suppress(FileNotFoundError, ProcessLookupError):  # it may end at any moment
+                found = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+                peak = int(found[0].split()[1]) * 1024 if found else peak  # a zombie has none
             return False
 
         assert not run.wait_until(look)

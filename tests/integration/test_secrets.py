@@ -193,6 +193,6 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(
 ) -> None:
     url = url_of(server, "postgres").replace("@", f":{server.password}@")
     for arguments in (("backup", url), ("backup", url, "sqlite:x.db"), ("restore", "latest", "--to", url)):
-        code = 1 if len(arguments) == 3 and arguments[0] == "backup" else 2
+        code = 50 if len(arguments) == 3 and arguments[0] == "backup" else 2
         host(*arguments, code=code)
         host.json(*arguments, code=code)

@@ -367,7 +367,7 @@ def test_a_file_in_the_place_of_the_folder_fails_the_preflight(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "kind", "says"),
     [
-        ({"f_bavail": 10}, SinkFull, "MiB left"),
+        ({"f_bavail": 10}, SinkFull, "KiB left"),
         ({"f_favail": 0}, SinkFull, "no inodes left"),
         ({"f_flag": os.ST_RDONLY}, SinkDenied, "mounted read-only"),
     ],

@@ -1,3 +1,4 @@
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class MongoLab(SourceLab):
 
     def change(self) -> None:
         with self.server.connected() as client:
-            client.shop.orders.insert_one({"what": "late"})
+            client.shop.orders.insert_one({"what": f"late {uuid.uuid4()}"})
 
     def target(self) -> Target:
         self.empty.wipe()

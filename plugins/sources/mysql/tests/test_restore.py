@@ -182,7 +182,7 @@ def test_a_missing_database_is_only_made_where_that_is_allowed(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"nonsense": "1"}, "no option nonsense"),
+        ({"nonsense": "1"}, "unknown option nonsense"),
         ({"create": "perhaps"}, "create cannot be 'perhaps'"),
         ({"rename": "a=mysql"}, "no database can be restored as mysql"),
         ({"rename": ""}, "rename cannot be"),

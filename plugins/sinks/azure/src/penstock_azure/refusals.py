@@ -1,20 +1,14 @@
 """What Blob Storage refuses, by its own codes (https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes)."""
 
 import re
-from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError
-
-from penstock.api import SinkDenied, SinkError, SinkUnreachable
+from penstock.api import SinkDenied, SinkError
 from penstock.api.object_store import Refusal, Refused, Service
 from penstock.api.object_store.http import Answer, refused_by
 from penstock.api.object_store.refusals import DAMAGED, EXISTS, FULL, MISSING, Table
 from penstock_azure.settings import AzureSettings
 
-if TYPE_CHECKING:
-    from penstock_azure.transport import Call
-
-__all__ = ["API", "failed", "refused", "service_of"]
+__all__ = ["API", "refused", "service_of"]
 
 API = "the API of Azure Blob Storage"
 
@@ -76,20 +70,3 @@ def service_of(settings: AzureSettings) -> Service:
     """The service that the settings name, and what it refuses."""
     names = {"container": settings.container}
     return Service(settings.address, _TABLE, names=names, connect_timeout=settings.connect_timeout)
-
-
-def failed(call: "Call", error: AzureError | ValueError, service: Service, settings: AzureSettings) -> SinkError:
-    """The error for one of the SDK's own: no credentials, or an answer that it does not understand."""
-    key, is_answered = call.key, call.answer is not None
-    if is_answered and type(error) is AzureError:
-        return SinkUnreachable(key, "the transfer was damaged: its MD5 is not that of the answer")
-    if is_answered:
-        return service.unreadable(key, API)
-    if not isinstance(error, AzureError):
-        return SinkError(key, "the request cannot be made: a setting is not valid")
-    if settings.account_key is not None or settings.connection_string is not None:
-        return SinkDenied(key, "the account key is not base64", hint="Copy it whole from the account.")
-    if isinstance(error, ClientAuthenticationError):  # its words name all that was tried, line by line
-        hint = "Set account_key, sas_token or connection_string, or log in: `az login`, or a managed identity."
-        return SinkDenied(key, "azure-identity found no credentials that work", hint=hint)
-    return SinkUnreachable(key, "no token for the credentials: the token service does not answer")

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.storage.blob import BlobProperties, ContainerClient, ContentSettings, ImmutabilityPolicy, StandardBlobTier
 
-from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkError, SinkUnreachable
-from penstock.api.object_store import ByteRange, Page, Refused
+from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkDenied, SinkError, SinkUnreachable
+from penstock.api.object_store import ByteRange, Page, Refused, Service
 from penstock.api.object_store.http import Answer, Buffer, Http
 from penstock_azure.credentials import client_of
-from penstock_azure.refusals import API, failed, refused, service_of
+from penstock_azure.refusals import API, refused, service_of
 from penstock_azure.settings import AzureSettings
 from penstock_azure.transport import Call, SharedTransport
 
@@ -165,7 +165,7 @@ class AzureStore:
                 if call.answer is not None and not call.answer.is_success:  # to a token, and there is no other one
                     told = refused(action, call.answer)
                     raise self._service.refused(key, told) from told
-                raise failed(call, error, self._service, self._settings) from error
+                raise _failed(call, error, self._service, self._settings) from error
 
     def _connected(self) -> ContainerClient:
         with self._lock:  # not taken by `close`: a secret may come from a command that hangs
@@ -210,3 +210,20 @@ def _md5(data: bytes) -> str:
 def _info(key: str, found: BlobProperties) -> ObjectInfo:
     modified: datetime | None = found.last_modified
     return ObjectInfo(key, found.size, None if modified is None else modified.astimezone(UTC))
+
+
+def _failed(call: Call, error: AzureError | ValueError, service: Service, settings: AzureSettings) -> SinkError:
+    """The error for one of the SDK's own: no credentials, or an answer that it does not understand."""
+    key, is_answered = call.key, call.answer is not None
+    if is_answered and type(error) is AzureError:
+        return SinkUnreachable(key, "the transfer was damaged: its MD5 is not that of the answer")
+    if is_answered:
+        return service.unreadable(key, API)
+    if not isinstance(error, AzureError):
+        return SinkError(key, "the request cannot be made: a setting is not valid")
+    if settings.account_key is not None or settings.connection_string is not None:
+        return SinkDenied(key, "the account key is not base64", hint="Copy it whole from the account.")
+    if isinstance(error, ClientAuthenticationError):  # its words name all that was tried, line by line
+        hint = "Set account_key, sas_token or connection_string, or log in: `az login`, or a managed identity."
+        return SinkDenied(key, "azure-identity found no credentials that work", hint=hint)
+    return SinkUnreachable(key, "no token for the credentials: the token service does not answer")

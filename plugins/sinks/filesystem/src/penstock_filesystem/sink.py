@@ -29,8 +29,9 @@ from penstock_filesystem.refusals import translated
 
 __all__ = ["FilesystemSettings", "FilesystemSink"]
 
-#: A backup needs at least this much space, for a few packs, an index and a snapshot.
-_LEAST_FREE_BYTES = 64 * 2**20
+#: Without this much space not even a backup that finds everything known can succeed. How much more it takes, only the
+#: backup itself finds out: most nights store little.
+_LEAST_FREE_BYTES = 2**20
 
 
 class FilesystemSettings(PluginSettings):
@@ -120,7 +121,7 @@ class FilesystemSink(Sink):
                 raise OSError(errno.EROFS, f"{folder} is on a file system that is mounted read-only")
             free = found.f_bavail * found.f_frsize
             if found.f_blocks and free < _LEAST_FREE_BYTES:
-                raise OSError(errno.ENOSPC, f"{folder} has {free / 2**20:.0f} MiB left")
+                raise OSError(errno.ENOSPC, f"{folder} has {free // 1024} KiB left")
             if found.f_files and not found.f_favail:
                 raise OSError(errno.ENOSPC, f"{folder} has no inodes left")
 
