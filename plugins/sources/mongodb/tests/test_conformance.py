@@ -61,6 +61,10 @@ class MongoLab(SourceLab):
     def content(self) -> object:
         return _content(self.server)
 
+    def rows(self) -> dict[str, int]:
+        with self.server.connected() as client:
+            return {"shop.orders": client.shop.orders.count_documents({})}
+
     def change(self) -> None:
         with self.server.connected() as client:
             client.shop.orders.insert_one({"what": f"late {uuid.uuid4()}"})
@@ -75,7 +79,7 @@ class MongoLab(SourceLab):
             "replica_set": server.replica_set,
             "user": server.user,
         }
-        chosen |= {"client_path": find_tools(), "password": {"file": self._password}}
+        chosen |= {"client_path": find_tools(), "password": {"file": self._password}, "row_counts": "exact"}
         return MongoSource(MongoSettings.model_validate(chosen | more))
 
 

@@ -72,6 +72,10 @@ class PostgresLab(SourceLab):
     def content(self) -> object:
         return self.server.as_text(self.database)
 
+    def rows(self) -> dict[str, int]:
+        ((count,),) = self.server.query("SELECT count(*) FROM shop.orders", self.database)
+        return {"shop.orders": int(count)}
+
     def change(self) -> None:
         # Not by the sequence: its steps are in no transaction, and so in no snapshot.
         self.changes += 1
@@ -87,7 +91,7 @@ class PostgresLab(SourceLab):
     def _make(self, database: str, **more: Any) -> PostgresSource:
         server = self.server
         chosen = {"host": server.host, "port": server.port, "user": server.user, "database": database}
-        chosen |= {"client_path": server.bin, "password": {"file": self._password}, "row_counts": "off"}
+        chosen |= {"client_path": server.bin, "password": {"file": self._password}}
         return PostgresSource(PostgresSettings.model_validate(chosen | more))
 
     def _content_of(self, name: str) -> str | None:

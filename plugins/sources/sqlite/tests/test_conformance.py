@@ -77,6 +77,11 @@ class SqliteLab(SourceLab):
     def content(self) -> object:
         return _content(self.path)
 
+    def rows(self) -> dict[str, int]:
+        with closing(sqlite3.connect(self.path)) as database:
+            ((count,),) = database.execute("SELECT count(*) FROM orders")
+        return {"orders": count}
+
     def change(self) -> None:
         with closing(sqlite3.connect(self.path)) as database, database:
             database.execute("INSERT INTO orders (what, raw) VALUES ('late', zeroblob(100))")

@@ -116,7 +116,7 @@ class Http:
 
         try:
             content = drain(lambda: response.read(_BLOCK), bound=bound, timeout=self._read_timeout, deadline=deadline)
-        except BaseException:
+        except BaseException:  # a connection with an answer half read, after an interrupt too, is of no use to anybody
             response.close()
             raise
         response.release_conn()

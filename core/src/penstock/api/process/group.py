@@ -46,11 +46,11 @@ class Group:
                     pass_fds=tuple(pass_fds),
                 )
             except Exception:
-                # Not after an interrupt: the child may be there then, known to nobody else.
+                # Whatever kept it from starting. Not after an interrupt: it may be there then, known to nobody else.
                 GUARDIAN.give_up(tag)
                 raise
             GUARDIAN.watch(self.process.pid, tag)
-        except BaseException:
+        except BaseException:  # an interrupt, too, leaves no descriptor behind
             os.close(read)
             raise
         finally:

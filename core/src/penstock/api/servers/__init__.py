@@ -4,6 +4,7 @@
 - URLs: `ServerUrls` turns a URL into settings, `server_location` turns settings into a URL. Neither holds a password.
 - Options of a restore: `ServerRestoreOptions`, with `Renames`.
 - Databases: `choose_databases` says what the settings mean on a server, `path_like` makes a name a part of a stream's.
+- Restores: `undone_unless_finished` is the frame of one that can undo what it wrote.
 - Client programs: `find_programs` looks for them, `piped` hands them a text that nobody else can read.
 - Errors: `Advice` finds the hint for what an engine says, `settle` decides a wish.
 """
@@ -22,6 +23,7 @@ from penstock.api.servers.settings import (
     YesNo,
 )
 from penstock.api.servers.streams import TextStream, last_held_back, whole_text
+from penstock.api.servers.undoing import UndoableRestore, undone_unless_finished
 from penstock.api.servers.urls import ServerUrls, server_location
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "ServerUrls",
     "TextStream",
     "Tls",
+    "UndoableRestore",
     "Wish",
     "YesNo",
     "check_destinations",
@@ -46,5 +49,6 @@ __all__ = [
     "piped",
     "server_location",
     "settle",
+    "undone_unless_finished",
     "whole_text",
 ]

@@ -7,7 +7,6 @@ from itertools import chain
 
 from penstock.api import (
     ChildInput,
-    PenstockError,
     Restore,
     RestoreTarget,
     SourceError,
@@ -16,7 +15,7 @@ from penstock.api import (
     UsageError,
     env_for_child,
 )
-from penstock.api.servers import Advice, last_held_back
+from penstock.api.servers import Advice, last_held_back, undone_unless_finished
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
@@ -51,15 +50,8 @@ def restoring(settings: MongoSettings, target: RestoreTarget, stop: StopToken) -
     when the first block of the new one is here; the error tells what is gone and what is left. The option undo keeps
     what was restored.
     """
-    work = _Work(settings, target, stop)
-    try:
-        yield Restore(work.write, work.finish)
-    except BaseException as error:
-        left = work.undo()
-        if isinstance(error, PenstockError):
-            error.details += left
-        raise
-    work.undo()
+    with undone_unless_finished(_Work(settings, target, stop)) as restore:
+        yield restore
 
 
 class _Work:

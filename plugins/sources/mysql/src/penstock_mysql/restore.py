@@ -7,7 +7,6 @@ from itertools import chain
 from pymysql import err
 
 from penstock.api import (
-    PenstockError,
     Restore,
     RestoreFailed,
     RestoreTarget,
@@ -16,6 +15,7 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
+from penstock.api.servers import undone_unless_finished
 from penstock_mysql.accounts import restore_accounts
 from penstock_mysql.connection import Connection, connect, execute, quoted, rows, said_by, translated
 from penstock_mysql.feeding import feed_database
@@ -37,15 +37,8 @@ def restoring(settings: MySQLSettings, target: RestoreTarget, stop: StopToken) -
     The engine cannot undo what changes tables: of a database that was there and empty, the error says what is left in
     it; and with `clean`, what a database held before was dropped when the first bytes of the new one came.
     """
-    work = _Work(settings, target, stop)
-    try:
-        yield Restore(work.write, work.finish)
-    except BaseException as error:
-        left = work.undo()
-        if isinstance(error, PenstockError):
-            error.details += left
-        raise
-    work.undo()
+    with undone_unless_finished(_Work(settings, target, stop)) as restore:
+        yield restore
 
 
 class _Work:

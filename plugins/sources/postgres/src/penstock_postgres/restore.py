@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from penstock.api import (
-    PenstockError,
     Report,
     Restore,
     RestoreFailed,
@@ -13,6 +12,7 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
+from penstock.api.servers import undone_unless_finished
 from penstock_postgres.accounts import restore_accounts
 from penstock_postgres.archives import restore_archive
 from penstock_postgres.connection import connect_anywhere, connect_beside
@@ -39,15 +39,8 @@ def restoring(
     settings: PostgresSettings, target: RestoreTarget, *, stop: StopToken, report: Report
 ) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it had made are dropped again."""
-    work = _Work(settings, target, stop, report)
-    try:
-        yield Restore(work.write, work.finish)
-    except BaseException as error:
-        left = work.undo()
-        if isinstance(error, PenstockError):
-            error.details += left
-        raise
-    work.undo()
+    with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
+        yield restore
 
 
 @contextmanager
