@@ -16,6 +16,7 @@ from core.tests.testing.shelf import IN_PROCESS, ShelfSettings, ShelfSource
 from pydantic import ConfigDict
 
 from penstock.api import (
+    NEVER,
     ChildOutput,
     Dump,
     DumpFailed,
@@ -237,6 +238,11 @@ class _KillsOnlyWhenClosed(_Wrapped):
 class AbortsNothing(ShelfSource):
     def attach(self, spec: StreamSpec) -> DumpStream:
         return _KillsOnlyWhenClosed(self._child(spec))
+
+
+class HearsNoStop(ShelfSource):
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        return self._child(spec, stop=NEVER)
 
 
 class _AbortsOnce(_Wrapped):

@@ -142,6 +142,7 @@ class ShelfSource(Source):
             "stall_timeout": self.settings.stall_timeout,
             "end_marker": END,
             "secrets": [secret],
+            "stop": self.stop,
         }
         child = ChildOutput(self._command(spec), **(chosen | more))
         self.children.append(child)

@@ -81,6 +81,7 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.WaitsForEver, {"test_a_child_that_stalls_fails_the_dump_in_time"}),
     (broken.DoesNotTellAStall, {"test_a_child_that_stalls_fails_the_dump_in_time"}),
     (broken.AbortsNothing, {"test_abort_frees_a_thread_that_waits"}),
+    (broken.HearsNoStop, {"test_a_stop_ends_a_wait_for_the_next_byte"}),
     (broken.AbortsOnce, {"test_abort_never_raises_and_may_be_repeated"}),
     (broken.LeavesAProcess, _LEFT),
     (broken.LeavesADescriptor, _LEFT),

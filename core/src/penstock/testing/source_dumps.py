@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.api import DumpFailed, DumpPlan, DumpStalled, DumpStream
+from penstock.api import DumpFailed, DumpPlan, DumpStalled, DumpStream, Interrupted, StopToken
 from penstock.testing import stand_ins
 from penstock.testing.dumping import dump_all, novel_bytes, read_all, read_quietly, within
 from penstock.testing.kit import applicable, essential, must_raise, must_work
@@ -154,6 +154,28 @@ class DumpTests(SourceTests):
             assert not reading.is_alive(), "the thread still waits for bytes after abort()"
             stream.abort()
         traces.check("an aborted stream")
+
+    def test_a_stop_ends_a_wait_for_the_next_byte(self, lab: SourceLab, tmp_path: Path) -> None:
+        program = applicable(lab.program)
+        source = lab.variant(program=stand_ins.stalls(tmp_path / "stopped", program, CUT))
+        source.stop = token = StopToken()
+        traces = Traces()
+        streams: list[DumpStream] = []
+        waiting = threading.Timer(0.5, token.stop)  # it waits by then, most likely; it may be stopped before, too
+
+        def dump() -> None:
+            with source.dump() as held:
+                streams.append(held.open(main_stream(held.plan)))
+                read_all(streams[0])
+
+        waiting.start()
+        try:
+            with must_raise(Interrupted, "a dump whose token `stop` stops"):
+                doing = "a dump whose token `stop` stops while it waits for a byte"
+                within(self.patience, doing, dump, rescue=lambda: [stream.abort() for stream in streams])
+        finally:
+            waiting.join()
+        traces.check("a dump that was stopped")
 
     def test_abort_never_raises_and_may_be_repeated(self, lab: SourceLab) -> None:
         for size in (0, 1, CUT):
