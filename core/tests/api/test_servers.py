@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from penstock.api import ClientMissing, DumpFailed, RestoreFailed, RestoreTarget, SourceDenied, SourceError, UsageError
+from penstock.api import (
+    ClientMissing,
+    DumpFailed,
+    RestoreFailed,
+    RestoreTarget,
+    SourceDenied,
+    SourceError,
+    StreamSpec,
+    UsageError,
+)
 from penstock.api.servers import (
     Advice,
     Names,
@@ -28,6 +38,7 @@ from penstock.api.servers import (
     piped,
     server_location,
     settle,
+    undone_unless_finished,
     whole_text,
 )
 
@@ -301,7 +312,7 @@ def test_many_names_are_counted_and_not_all_shown() -> None:
 def test_the_last_block_comes_only_after_the_end() -> None:
     taken: list[bytes] = []
     with pytest.raises(RestoreFailed):
-        taken.extend(last_held_back(failing(b"a", b"b")))
+        taken.extend(last_held_back(failing(b"a", b"b", b"")))
     assert taken == [b"a"]
     assert list(last_held_back(iter([memoryview(b"a"), memoryview(b"b")]))) == [b"a", b"b"]
 
@@ -317,12 +328,43 @@ def test_a_text_that_is_too_long_is_not_kept() -> None:
         whole_text(iter([memoryview(b"ab"), memoryview(b"c")]), "the accounts", max_bytes=2)
 
 
+class HalfDone:
+    """A restore that was begun: it says what it leaves."""
+
+    def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def undo(self) -> tuple[str, ...]:
+        """One thing is left."""
+        return ("the database shop still exists",)
+
+
+def test_what_a_restore_leaves_is_said_however_it_ends() -> None:
+    with pytest.raises(RestoreFailed) as failed, undone_unless_finished(HalfDone()):
+        raise RestoreFailed("it broke off", details=("line 7",))
+    assert failed.value.details == ("line 7", "the database shop still exists")
+    with pytest.raises(KeyboardInterrupt) as interrupted, undone_unless_finished(HalfDone()):
+        raise KeyboardInterrupt
+    assert interrupted.value.__notes__ == ["the database shop still exists"]
+
+
 def test_a_text_is_a_stream_like_any_other() -> None:
     stream = TextStream("accounts.sql", b"abc")
     buffer = bytearray(2)
     assert (stream.readinto(memoryview(buffer)), bytes(buffer)) == (2, b"ab")
     with pytest.raises(DumpFailed, match=r"accounts\.sql was closed before its end"):
         stream.close()
+    stream.close()
+    stream = TextStream("accounts.sql", b"abc")
+    stream.abort()
+    with pytest.raises(DumpFailed, match=r"accounts\.sql was aborted"):
+        stream.readinto(memoryview(buffer))
+    with pytest.raises(DumpFailed, match=r"accounts\.sql was aborted"):
+        stream.close()
+    stream.close()
     stream = TextStream("accounts.sql", b"")
     assert stream.readinto(memoryview(buffer)) == 0
     stream.close()

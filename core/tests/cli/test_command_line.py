@@ -124,6 +124,22 @@ def test_signals_end_it_with_130(penstock: Penstock, number: signal.Signals) -> 
     assert "Traceback" not in err
 
 
+def test_an_interruption_tells_what_the_work_leaves(penstock: Penstock) -> None:
+    signalled = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(600)"
+    interrupt = f"try: {signalled}\n    except KeyboardInterrupt as error: error.add_note('shop still exists'); raise"
+    failure = f"try: {signalled}\n    except KeyboardInterrupt: raise RestoreFailed('it broke off', hint='Drop shop.')"
+    interrupted = f"try: {signalled}\n    except KeyboardInterrupt: raise Interrupted('it', details=('shop exists',))"
+    for body, lines in (
+        (interrupt, ["  shop still exists"]),
+        (failure, ["  it broke off", "  Drop shop."]),
+        (interrupted, ["  shop exists"]),
+    ):
+        process = guarded(penstock, body)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert said.splitlines() == ["penstock: error: interrupted by SIGTERM", *lines, "hint: Try again."]
+
+
 def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock, tmp_path: Path) -> None:
     sent = tmp_path / "the second signal is sent"
     body = (

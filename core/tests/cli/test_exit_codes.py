@@ -26,7 +26,7 @@ def _rows() -> Iterator[tuple[int, int, str, str]]:
         error: type[PenstockError] = getattr(errors, name)
         meaning = " ".join((inspect.getdoc(error) or "").split("\n\n", maxsplit=1)[0].split())
         if error is PenstockError:
-            meaning = "Something that has no code of its own, or a mistake in Penstock or in a plugin."
+            meaning = "Something that has no code of its own, or a bug in Penstock or in a plugin."
         retry = " A retry can help." if error.retryable else ""
         yield error.exit_code, len(error.__mro__), f"`{name}`", meaning + retry
 

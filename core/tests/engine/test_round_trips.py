@@ -182,7 +182,7 @@ def test_cat_gives_one_stream(lab: Lab) -> None:
     assert (result.stream, result.written) == ("a", len(out))
     with pytest.raises(SnapshotNotFound, match="no stream 'c'") as refusal:
         cat(repository, find_snapshot(repository, "latest"), "c", out=out.extend, listener=lab.events.append)
-    assert refusal.value.hint == "It has a, b."
+    assert refusal.value.hint == "Choose one of: a, b."
 
 
 def test_scattered_changes_over_many_nights_come_back(lab: Lab) -> None:

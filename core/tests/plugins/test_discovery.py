@@ -150,7 +150,7 @@ def test_a_plugin_that_is_wanted_but_broken_is_explained(install: Install) -> No
     with pytest.raises(PluginNotFound) as caught:
         PluginHost().sink("s3")
     assert caught.value.hint is not None
-    assert "penstock-s3 1.2.3, which is installed but broken: ModuleNotFoundError" in caught.value.hint
+    assert "penstock-s3 1.2.3: it is broken: ModuleNotFoundError" in caught.value.hint
 
 
 def test_a_clash_names_both_distributions_and_fails_only_on_use(install: Install) -> None:
@@ -187,8 +187,8 @@ def test_a_source_and_a_sink_may_share_a_name_and_a_scheme(install: Install) -> 
         ("sink", "s3", "Run pip install 'penstock[s3]'."),
         ("sink", "gcs", "Run pip install 'penstock[gcs]'."),
         ("sink", "azure", "Run pip install 'penstock[azure]'."),
-        ("source", "postgers", "Did you mean postgres?"),
-        ("sink", "celar", "Did you mean cellar?"),
+        ("source", "postgers", "Try postgres instead."),
+        ("sink", "celar", "Try cellar instead."),
         ("sink", "zzz", "Run penstock plugins to list them; install other plugins as distributions of their own."),
     ],
 )

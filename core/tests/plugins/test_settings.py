@@ -88,7 +88,7 @@ def test_a_wrong_reference_to_a_secret_is_one_problem_that_shows_the_forms(key: 
 def test_the_hint_lists_what_there_is() -> None:
     with pytest.raises(SettingsError) as caught:
         validated("source", _Plugin, {})
-    assert caught.value.hint == "Its settings are host (required), port, password, token, tls, tables, size."
+    assert caught.value.hint == "Use only these settings: host (required), port, password, token, tls, tables, size."
 
 
 @given(st.text("abcdefgh0123456789!?/:", min_size=12, max_size=20), st.sampled_from([*_Settings.model_fields, "pass"]))

@@ -51,11 +51,20 @@ def test_anything_but_a_key_file_is_refused_by_name(data: bytes) -> None:
     refused(data)
 
 
+def test_a_key_file_of_a_later_version_asks_for_an_update() -> None:
+    content = json.loads(FILE) | {"penstock_key": 2}
+    with pytest.raises(KeyProblem, match=r"^host\.key was written by a later version of Penstock$") as raised:
+        Access.from_key_file(
+            json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(), "host.key"
+        )
+    assert raised.value.hint == "Update Penstock."
+
+
 CHANGES: list[tuple[str, Any]] = [
     ("role", "admin"),
     ("role", None),
     ("role", "slot"),
-    ("penstock_key", 2),
+    ("penstock_key", 0),
     ("penstock_key", True),
     ("repository", "0" * 31),
     ("key", "Z" * 32),

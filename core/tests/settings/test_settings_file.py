@@ -189,7 +189,7 @@ row_countz = "off"
         plugins=True,
     )
     assert "repositories.main: no plugin provides the sink 'filesytem'" in said
-    assert "Did you mean filesystem?" in said
+    assert "Try filesystem instead." in said
     assert "repositories.second: path is missing" in said
     assert "did you mean path?" in said
     assert "backups.shop" in said

@@ -17,7 +17,7 @@ __all__ = ["Guard"]
 
 
 class Guard:
-    """Runs the work of one command, which signals stop by `stop`.
+    """Runs the work of one command; signals stop it through `stop`.
 
     `hint` is what an interrupted command says about the state it leaves. `requesting` gives the idents of the threads
     that are in the middle of a request to a sink.
@@ -39,7 +39,10 @@ class Guard:
         self._reporting = threading.Lock()
 
     def run(self, work: Callable[[], None]) -> int:
-        """Do `work`, show how it ended, and return the exit code. Only `SystemExit` gets out."""
+        """Do `work`, show how it ended, and return the exit code.
+
+        Raises `SystemExit`, or `KeyboardInterrupt` for a signal that comes during the report.
+        """
         code = self._run(work)
         self._last_resort.code = code
         return code
@@ -51,15 +54,15 @@ class Guard:
                     work()
                     self._output.finish()
             except KeyboardInterrupt as interrupt:
-                return self._report(self._interrupted(str(interrupt) or "Ctrl-C"))
+                left = getattr(interrupt, "__notes__", ())  # what the work says of the state that it leaves
+                return self._report(self._interrupted(str(interrupt) or "Ctrl-C", *left))
             except ReaderGone:
                 self._output.abandon_stdout()
                 return CLOSED_PIPE
             except PenstockError as error:
                 if self._stop.stopped:
                     # Whatever it is, it came of the stop: a child that was ended, a wait that was cut short.
-                    details = () if isinstance(error, Interrupted) else (error.message,)
-                    return self._report(self._interrupted(self._signals.name, *details))
+                    return self._report(self._interrupted(self._signals.name, *_lines(error)))
                 return self._report(error)
             except Exception as error:  # noqa: BLE001 - this is the last stop: a short message instead of a traceback
                 if self._stop.stopped:
@@ -97,9 +100,16 @@ class Guard:
         return Interrupted.exit_code
 
     def _claim(self) -> None:
-        """Be the only one who reports; the process ends where another did."""
+        """Take the right to report. If the last resort has it, wait here: it ends the process."""
         while not self._reporting.acquire(blocking=False):
             time.sleep(1)
+
+
+def _lines(error: PenstockError) -> tuple[str, ...]:
+    """What an error that a stop caused says of the state that it leaves."""
+    if isinstance(error, Interrupted):
+        return error.details
+    return (error.message, *error.details, *([error.hint] if error.hint else []))
 
 
 class _Warnings(logging.Handler):

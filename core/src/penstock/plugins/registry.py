@@ -90,10 +90,10 @@ class Registry(Generic[P]):
         hint = "Run penstock plugins to list them; install other plugins as distributions of their own."
         for broken in self._broken:
             if word == broken.name or broken.distribution == f"penstock-{extra or word}":
-                hint = f"Repair {broken.distribution} {broken.version}, which is installed but broken: {broken.reason}"
+                hint = f"Reinstall {broken.distribution} {broken.version}: it is broken: {broken.reason.rstrip('.')}."
                 return PluginNotFound(message, hint=hint)
         if extra is not None:
             hint = f"Run pip install 'penstock[{extra}]'." if extra else "Run pip install penstock."
         elif close := get_close_matches(word, {*words, *_EXTRAS[self.kind]}, n=1):
-            hint = f"Did you mean {close[0]}?"
+            hint = f"Try {close[0]} instead."
         return PluginNotFound(message, hint=hint)

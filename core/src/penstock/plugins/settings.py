@@ -29,7 +29,7 @@ def validated(kind: str, plugin: type[Plugin], values: Mapping[str, Any]) -> Plu
         problems = list(dict.fromkeys(_problem(plugin.Settings, one, values) for one in error.errors()))
     # Not chained: pydantic's own error quotes the values.
     message = f"the settings of the {kind} plugin {plugin.name!r} are not valid"
-    hint = f"Its settings are {_overview(plugin.Settings)}."
+    hint = f"Use only these settings: {_overview(plugin.Settings)}."
     if len(problems) == 1:
         raise SettingsError(f"{message}: {problems[0]}", hint=hint)
     raise SettingsError(message, hint=hint, details=tuple(problems))

@@ -122,7 +122,7 @@ class Repository:
             raise WrongKey(
                 f"the key belongs to another repository ({access.repository.hex()[:8]}) "
                 f"than {sink.location} ({config.repository.hex()[:8]})",
-                hint="Use the key file made for this repository; without --key, this host's own is found.",
+                hint="Use this repository's own key file, or leave --key out to use the one of this host.",
             )
         try:
             document.verified(access.owner.signing)
@@ -141,11 +141,11 @@ class Repository:
 
     def add_slot(self, passphrase: Secret, label: str, cost: PassphraseCost | None = None) -> bytes:
         """Add a passphrase that opens the repository as its owner; returns the slot's id."""
+        signing, _ = self.access.require_owner("a new passphrase")
         slot = new_id()
         content = seal_slot(
             self.access.owner_secret, _as_text(passphrase), cost or PassphraseCost(), self.config.repository, slot
         )
-        signing, _ = self.access.require_owner("a new passphrase")
         # The slot comes first: a grant promises that it exists.
         self.sink.put(layout.slot_key(slot), encode_document(layout.slot_key(slot), content, signing))
         self.append_grant(role=Role.SLOT, key=slot, label=label)

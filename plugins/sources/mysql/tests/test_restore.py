@@ -184,7 +184,7 @@ def test_a_missing_database_is_only_made_where_that_is_allowed(
     [
         ({"nonsense": "1"}, "unknown option nonsense"),
         ({"create": "perhaps"}, "create cannot be 'perhaps'"),
-        ({"rename": "a=mysql"}, "no database can be restored as mysql"),
+        ({"rename": "a=mysql"}, "cannot restore into mysql: it is a system database"),
         ({"rename": ""}, "rename cannot be"),
     ],
 )

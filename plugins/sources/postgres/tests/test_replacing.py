@@ -4,9 +4,10 @@ import contextlib
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
@@ -14,6 +15,7 @@ from tests.servers.postgres import PostgresServer, PostgresServers
 from tests.servers.streams import Dump, blocks_of, dump_all, read_all, restore_all
 
 from penstock.api import Interrupted, Restore, RestoreFailed, RestoreTarget, StopToken
+from penstock_postgres import replacing
 from penstock_postgres.source import PostgresSource
 
 pytestmark = pytest.mark.server
@@ -90,8 +92,9 @@ class AnswerLost:
 
 @pytest.fixture(scope="module")
 def server(postgres_servers: PostgresServers) -> PostgresServer:
-    """A server that knows prepared transactions: they keep a database from being renamed."""
-    return postgres_servers.private(settings=("max_prepared_transactions=5",))
+    """A server with autovacuum, and with prepared transactions: they keep a database from being renamed."""
+    settings = ("max_prepared_transactions=5", "autovacuum=on", "autovacuum_naptime=1")
+    return postgres_servers.private(settings=settings)
 
 
 @pytest.fixture
@@ -124,6 +127,14 @@ def beside(server: PostgresServer) -> list[str]:
 def write_all(restoring: Restore, dump: Dump) -> None:
     for spec, data in dump.values():
         restoring.write(spec, blocks_of(data))
+
+
+def wait_for_autovacuum(server: PostgresServer, name: str) -> None:
+    query = "SELECT datname FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+    until = time.monotonic() + 60
+    while (name,) not in server.query(query):
+        assert time.monotonic() < until, "autovacuum does not come"
+        time.sleep(0.05)
 
 
 def restore(source: PostgresSource, dump: Dump, before_the_end: Callable[[], object]) -> None:
@@ -167,7 +178,7 @@ def test_a_restore_is_kept_when_only_its_last_step_failed(
     finally:
         with server.connect(name) as holding:
             holding.execute("ROLLBACK PREPARED 'holding'")
-    statements = (caught.value.hint or "").split(", run ")[1]
+    statements = (caught.value.hint or "").split(": ", 1)[1]
     for statement in filter(None, map(str.strip, statements.split(";"))):
         server.execute(statement)
     assert content(server, name) == "new"
@@ -184,6 +195,49 @@ def test_an_interruption_before_the_last_step_keeps_both_databases(
     (kept,) = beside(server)
     assert kept in said.warnings[0]
     assert (content(server, name), content(server, kept)) == ("old", "new")
+
+
+def test_an_interruption_after_the_swap_names_the_old_database(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap = replacing._swap
+
+    def interrupted(*arguments: Any) -> None:
+        swap(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replacing, "_swap", interrupted)
+    source = source_of(server, name)
+    source.report = said = Said()
+    with pytest.raises(KeyboardInterrupt):
+        restore(source, dump, lambda: None)
+    (old,) = beside(server)
+    assert f"the old database is left as {old}" in said.warnings[0]
+    assert content(server, name) == "new"
+
+
+def test_a_role_without_rights_on_autovacuum_may_replace_its_database(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
+) -> None:
+    vacuumed = "(autovacuum_vacuum_threshold = 1, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+    server.execute("CREATE ROLE modest LOGIN CREATEDB")
+    try:
+        server.execute(f'ALTER DATABASE "{name.replace(chr(34), chr(34) * 2)}" OWNER TO modest')
+        server.execute(
+            f"CREATE TABLE busy WITH {vacuumed} AS SELECT repeat('x', 500) FROM generate_series(1, 20000)", name
+        )
+        server.execute("ALTER TABLE t OWNER TO modest; DELETE FROM busy", name)
+        wait_for_autovacuum(server, name)
+        source = source_of(server, name, user="modest", accounts="no")
+        target = RestoreTarget(clean=True, options={"properties": "no", "owners": "no"})
+        with source.restore([], target) as restoring:
+            write_all(restoring, dump)
+            wait_for_autovacuum(server, name)
+            restoring.finish()
+        assert content(server, name) == "new"
+    finally:
+        server.execute("REASSIGN OWNED BY modest TO CURRENT_USER", name)
+        server.execute("DROP ROLE modest")
 
 
 def test_an_old_database_that_cannot_be_dropped_fails_no_restore(
@@ -215,7 +269,7 @@ def test_what_nobody_can_know_is_not_claimed(
         source = source_of(server, name, port=way.port, tls="disable")
         with pytest.raises(RestoreFailed) as caught:
             restore(source, dump, way.arm)
-    assert "or it has taken the place" in "\n".join(caught.value.details)
+    assert "or already in the place" in "\n".join(caught.value.details)
     assert content(server, name) == "new"
     assert len(beside(server)) == 1
 

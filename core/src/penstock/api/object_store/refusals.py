@@ -93,7 +93,7 @@ class Service:
 
     def untrusted(self, key: str) -> SinkError:
         """Its certificate is not trusted."""
-        hint = "Set tls_ca to a file that holds the authority which signed it."
+        hint = "Set tls_ca to the certificate of the authority that signed it."
         return SinkError(key, f"the certificate of {self.where} is not trusted", hint=hint)
 
     def without_tls(self, key: str) -> SinkError:

@@ -82,7 +82,7 @@ class RetryingStore(Generic[Store]):
             if page.following is None:
                 return
             if page.following in {"", token}:
-                raise SinkError(prefix, "the service says that its listing goes on, but not from where")
+                raise SinkError(prefix, "the service returned a partial listing without a new continuation token")
             token = page.following
 
     def delete(self, keys: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ def check_destinations(destinations: Mapping[str, str | None], renames: Mapping[
     if unknown := sorted(renames.keys() - destinations.keys()):
         raise UsageError(
             f"rename names {', '.join(unknown)}, which the restore does not have",
-            hint=f"It has: {', '.join(destinations)}.",
+            hint=f"Use one of: {', '.join(destinations)}.",
         )
     if len(set(destinations.values())) < len(destinations):
         raise UsageError(
@@ -72,5 +72,5 @@ def _matching(names: Iterable[str], pattern: str) -> set[str]:
 
 
 def _unknown(what: str, settings: ServerSettings, found: Collection[str]) -> SourceError:
-    shown = ", ".join(sorted(found)) or "no database"
-    return SourceError(f"{what} on {settings.location} that the user may see", hint=f"The server shows: {shown}.")
+    hint = f"Choose from: {', '.join(sorted(found))}." if found else "Check which databases the user may see."
+    return SourceError(f"{what} on {settings.location} that the user may see", hint=hint)

@@ -79,7 +79,7 @@ class ServerSettings(PluginSettings):
     @model_validator(mode="after")
     def _one_database_or_several(self) -> Self:
         if self.database and (self.databases or self.exclude_databases) and not self.connects_to_database:
-            raise ValueError("database is the only one to dump: remove it, or databases and exclude_databases")
+            raise ValueError("database cannot be combined with databases or exclude_databases")
         return self
 
     @property

@@ -14,39 +14,44 @@ class TextStream(DumpStream):
     def __init__(self, name: str, text: bytes) -> None:
         self._name = name
         self._left = memoryview(text)
-        self._ended: str | None = None
+        self._aborted = self._closed = False
 
     def readinto(self, buffer: memoryview, /) -> int:
         """The next part of the text."""
-        if self._ended:
-            raise DumpFailed(f"{self._name} was {self._ended}")
+        if self._aborted or self._closed:
+            raise DumpFailed(f"{self._name} was {'aborted' if self._aborted else 'closed'}")
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
 
     def close(self) -> None:
-        """Raises `DumpFailed` before the end."""
-        if self._ended == "closed":
+        """End the stream. Raises `DumpFailed` if it was aborted or not read to its end; a second call does nothing."""
+        if self._closed:
             return
-        early = bool(self._left) or self._ended is not None
-        self._ended = self._ended or "closed"
-        if early:
-            raise DumpFailed(f"{self._name} was {self._ended} before its end")
+        self._closed = True
+        if self._aborted:
+            raise DumpFailed(f"{self._name} was aborted")
+        if self._left:
+            raise DumpFailed(f"{self._name} was closed before its end")
 
     def abort(self) -> None:
-        """Forget the text."""
-        self._ended = self._ended or "aborted"
+        """End the stream early, and forget the text. After `close` it does nothing."""
+        if not self._closed:
+            self._aborted = True
+            self._left = memoryview(b"")
 
 
 def last_held_back(blocks: Iterable[memoryview]) -> Iterator[bytes]:
-    """The blocks, each when the next has come, and the last when `blocks` has ended.
+    """The blocks, one behind: the last comes only when `blocks` has ended without an error.
 
     For a restore program that completes its work as soon as it has read everything: it must not have the last bytes
     before `blocks` has ended without an error.
     """
     held = b""
     for block in blocks:
+        if not block:
+            continue
         if held:
             yield held
         held = bytes(block)
@@ -55,10 +60,10 @@ def last_held_back(blocks: Iterable[memoryview]) -> Iterator[bytes]:
 
 
 def whole_text(blocks: Iterable[memoryview], what: str, *, max_bytes: int) -> bytes:
-    """All blocks as one text; raises `RestoreFailed` for more than `max_bytes`, and says that `what` has them."""
+    """All blocks as one text; raises `RestoreFailed` if they exceed `max_bytes`. `what`, a plural, names them then."""
     text = bytearray()
     for block in blocks:
         text += block
         if len(text) > max_bytes:
-            raise RestoreFailed(f"{what} exceed {max_bytes} bytes: the stream is damaged, or something else")
+            raise RestoreFailed(f"{what} exceed {max_bytes} bytes: the stream is damaged, or holds other data")
     return bytes(text)

@@ -28,7 +28,8 @@ class UndoableRestore(Protocol):
 def undone_unless_finished(work: UndoableRestore) -> Iterator[Restore]:
     """The `with` block of `Source.restore`: `work` is undone when the block is left before `finish` kept it.
 
-    A `PenstockError` that leaves the block gets what is left or gone as its last details.
+    A `PenstockError` that leaves the block gets what is left or gone as its last details, any other exception (that of
+    an interrupt, say) as its notes.
     """
     try:
         yield Restore(work.write, work.finish)
@@ -36,5 +37,8 @@ def undone_unless_finished(work: UndoableRestore) -> Iterator[Restore]:
         left = work.undo()
         if isinstance(error, PenstockError):
             error.details += left
+        else:
+            for line in left:
+                error.add_note(line)
         raise
     work.undo()

@@ -87,7 +87,9 @@ class ServerUrls:
             name = self.words.get(word.lower(), word)
             if name not in self.settings.model_fields:
                 allowed = ", ".join(sorted(self.settings.model_fields.keys() - self.secret))
-                raise UsageError(f"unknown parameter {word} in the URL of {self.server}", hint=f"Known are: {allowed}.")
+                raise UsageError(
+                    f"unknown parameter {word} in the URL of {self.server}", hint=f"Use one of: {allowed}."
+                )
             several = get_origin(self.settings.model_fields[name].annotation) is tuple
             yield name, [unquote(item) for item in value.split(",")] if several and value != "all" else unquote(value)
 

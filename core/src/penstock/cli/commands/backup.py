@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         wanted = list(sources or [])
         if every:
             if wanted:
-                raise UsageError("--all is for all backups of the settings: give it without names")
+                raise UsageError("--all cannot be combined with names: it backs up everything in the settings")
             wanted = list(run.workspace.settings.backups)
             if not wanted:
                 raise UsageError("--all: the settings have no backups")
@@ -137,8 +137,8 @@ def _unexpected(error: Exception) -> "PenstockError":
 
     # Not the error's own text, which may hold anything.
     return PenstockError(
-        f"unexpected {type(error).__name__}: a mistake in Penstock or in a plugin",
-        hint="Make this backup alone to see more.",
+        f"unexpected {type(error).__name__}: a bug in Penstock or in a plugin",
+        hint="Run this backup alone to see more.",
     )
 
 

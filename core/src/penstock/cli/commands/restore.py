@@ -107,6 +107,8 @@ def _pairs(options: list[str]) -> dict[str, str]:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals or not key or key in pairs:
-            raise UsageError("an option is given once, as KEY=VALUE", hint="Write -o owners=no, for example.")
+            raise UsageError(
+                f"-o {key or option}: must be KEY=VALUE, and given once", hint="Write -o owners=no, for example."
+            )
         pairs[key] = value
     return pairs

@@ -85,7 +85,7 @@ class SnapshotReader:
             if record.name == name:
                 return record
         known = ", ".join(record.name for record in self.manifest.streams)
-        raise SnapshotNotFound(f"the snapshot has no stream {name!r}", hint=f"It has {known}.")
+        raise SnapshotNotFound(f"the snapshot has no stream {name!r}", hint=f"Choose one of: {known}.")
 
     def require(self, records: Sequence[StreamRecord]) -> None:
         """See that what these streams need is there: their packs, and the sessions with the keys of their segments.

@@ -46,7 +46,7 @@ class Access:
     @property
     def owner_secret(self) -> OwnerSecret:
         """The owner's secret; raises `RoleForbids` for any other role."""
-        signing, recipient = self.require_owner("this")
+        signing, recipient = self.require_owner("the owner's secret")
         return OwnerSecret(signing, recipient, self.index.secret)
 
     def require_owner(self, what: str) -> tuple[SigningKey, DecapsulationKey]:
@@ -83,14 +83,16 @@ class Access:
         """Parse a key file; raises `KeyProblem`, which names `origin` and quotes no content."""
         try:
             content = decode_json(data.strip())
-            if integer(content, "penstock_key") != _KEY_FILE_VERSION:
-                raise Malformed("written by a later version")
-            role = Role(text(content, "role"))
+            version = integer(content, "penstock_key")
+            if version > _KEY_FILE_VERSION:
+                raise KeyProblem(f"{origin} was written by a later version of Penstock", hint="Update Penstock.")
+            if version < _KEY_FILE_VERSION:
+                raise Malformed(f"unknown version {version}")
+            role = _role(text(content, "role"))
             signing, recipient = content.get("ed25519"), content.get("recipient")
-            if role is Role.SLOT or (signing is None) is not (role is Role.MAINTAINER):
-                raise Malformed(f"its content does not match a {role} key")
-            if (recipient is None) is (role is Role.OWNER):
-                raise Malformed(f"its content does not match a {role} key")
+            signs, opens = role is not Role.MAINTAINER, role is Role.OWNER
+            if role is Role.SLOT or (signing is not None) != signs or (recipient is not None) != opens:
+                raise Malformed(f"its content does not match the role {role}")
             repository = id_from_hex(content.get("repository"))
             found = cls(
                 role=role,
@@ -106,6 +108,12 @@ class Access:
             if {**dict.fromkeys(found._content()), **content} != found._content():
                 raise Malformed("it holds unknown entries")
             return found
-        except ValueError as error:
-            reason = str(error) if isinstance(error, Malformed) else "unknown role"
-            raise KeyProblem(f"{origin} is not a Penstock key file: {reason}") from None
+        except Malformed as error:
+            raise KeyProblem(f"{origin} is not a Penstock key file: {error}") from None
+
+
+def _role(word: str) -> Role:
+    try:
+        return Role(word)
+    except ValueError:
+        raise Malformed("unknown role") from None

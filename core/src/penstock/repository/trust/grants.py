@@ -92,7 +92,7 @@ class GrantLog:
         if grantee is None or grantee.grant.role is not role:
             raise WrongKey(
                 "the owner of this repository never granted this key",
-                hint="If it was granted, the end of the log of grants is missing: run penstock check with another key.",
+                hint="Run penstock check with another key: if this one was granted, the end of the log is missing.",
             )
         if not grantee.active:
             raise WrongKey(

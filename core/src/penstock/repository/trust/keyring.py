@@ -30,7 +30,8 @@ def add_key(repository: Repository, role: Role, label: str) -> Access:
     """Create and grant a writer or maintainer key. The result exists nowhere else: keep it in a key file."""
     if role not in (Role.WRITER, Role.MAINTAINER):
         raise UsageError(
-            f"a {role} key cannot be created", hint="Choose writer or maintainer, or export the owner's key."
+            f"a key with the role {role} cannot be created",
+            hint="Choose writer or maintainer, or export the owner's key.",
         )
     signing = SigningKey.generate() if role is Role.WRITER else None
     key = new_id()

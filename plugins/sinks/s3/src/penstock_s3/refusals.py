@@ -78,7 +78,9 @@ _TABLE: Table = {
     **dict.fromkeys(("MissingContentLength", "411"), _OLD_SERVICE),
     ("put", 501): _OLD_SERVICE,
     "InvalidObjectState": Refusal(
-        SinkError, "the object was archived: {said}", "Restore it from the archive, and spare it from life-cycle rules."
+        SinkError,
+        "the object was archived: {said}",
+        "Restore it from the archive, and exclude it from life-cycle rules.",
     ),
     "ObjectLockConfigurationNotFoundError": Refusal(
         SinkError, "the bucket {bucket} keeps no objects locked: {said}", _NO_LOCKS

@@ -8,7 +8,7 @@ __all__ = ["Upload"]
 
 
 class Upload(io.RawIOBase):
-    """A seekable reader of the caller's buffer, which is copied block by block and let go of by `close`.
+    """A seekable reader of the caller's buffer. Reads return copies; `close` releases the buffer.
 
     A view of it would be quicker still, but nobody may hold on to the buffer after the call, and the SDK's frames do.
     """
@@ -23,11 +23,11 @@ class Upload(io.RawIOBase):
         return len(self._view)
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Yes: the SDK reads it once for the checksum and once to send it."""
+        """Always true: the SDK reads it once for the checksum and once to send it."""
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -36,7 +36,7 @@ class Upload(io.RawIOBase):
             raise TimeoutError("the deadline has passed")
         end = len(self._view) if size is None or size < 0 else min(self._at + size, len(self._view))
         block = bytes(self._view[self._at : end])
-        self._at = max(self._at, end)
+        self._at = end
         return block
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -50,6 +50,6 @@ class Upload(io.RawIOBase):
         return self._at
 
     def close(self) -> None:
-        """Let the caller's buffer go."""
+        """Release the caller's buffer."""
         self._view.release()
         super().close()

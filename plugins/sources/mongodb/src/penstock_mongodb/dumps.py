@@ -1,4 +1,4 @@
-"""A dump: mongodump on each of its streams. MongoDB has no view to hold; an archive with the oplog has its own."""
+"""Starts mongodump on one stream. MongoDB has no snapshot to share: only an archive with the oplog is consistent."""
 
 from penstock.api import ChildOutput, DumpStream, StopToken, StreamSpec, env_for_child
 from penstock_mongodb.archive import Archive
@@ -10,12 +10,12 @@ __all__ = ["start_dump"]
 
 
 def start_dump(settings: MongoSettings, spec: StreamSpec, stop: StopToken) -> DumpStream:
-    """Start mongodump on one stream; the plain data of `spec` is all that it takes."""
+    """Start mongodump on one stream; `spec` is plain data, so any process may call it."""
     client = find_client("mongodump", settings.client_path, stop)
     oplog = spec.attributes["oplog"] == "yes"
     with tool_configuration(settings, read=True) as (arguments, descriptor, secrets):
         child = ChildOutput(
-            _command(spec, client, arguments),
+            _command(client, arguments, None if oplog else spec.attributes["database"]),
             name=f"mongodump of {'everything' if oplog else spec.attributes['database']}",
             env=env_for_child(),
             stall_timeout=settings.stall_timeout,
@@ -26,8 +26,8 @@ def start_dump(settings: MongoSettings, spec: StreamSpec, stop: StopToken) -> Du
     return Archive(child, spec.name, oplog=oplog)
 
 
-def _command(spec: StreamSpec, client: Client, configuration: list[str]) -> list[str]:
-    # One collection after the other, or two dumps of the same data would mix their documents differently; and not
-    # compressed. Neither would deduplicate.
-    command = [client.program, *configuration, "--archive", "--numParallelCollections=1"]
-    return [*command, "--oplog" if spec.attributes["oplog"] == "yes" else f"--db={spec.attributes['database']}"]
+def _command(client: Client, arguments: list[str], database: str | None) -> list[str]:
+    # One collection at a time, or two dumps of the same data would interleave them differently; and uncompressed:
+    # either would prevent deduplication.
+    command = [client.program, *arguments, "--archive", "--numParallelCollections=1"]
+    return [*command, "--oplog" if database is None else f"--db={database}"]

@@ -1,4 +1,4 @@
-"""What an operator may say of a restore."""
+"""The options of a restore."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ __all__ = ["RestoreOptions"]
 
 
 class RestoreOptions(ServerRestoreOptions):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said.
+    """The options in `RestoreTarget.options`, and their defaults.
 
     `rename` takes collections, too: `shop.orders=shop.old_orders`.
     """
@@ -36,7 +36,7 @@ class RestoreOptions(ServerRestoreOptions):
 
     @classmethod
     def of(cls, target: RestoreTarget) -> Self:
-        """The options of a target; raises `UsageError` for what they cannot be."""
+        """The options of a target; raises `UsageError` for an invalid one."""
         options = super().of(target)
         for old, new in options.rename.items():
             if ("." in old) != ("." in new):

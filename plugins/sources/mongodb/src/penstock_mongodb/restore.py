@@ -29,8 +29,8 @@ __all__ = ["restoring"]
 _ADVICE = Advice(
     {
         r"applying oplog.*(Unauthorized|not authorized)": (
-            "Grant who restores a role with anyAction on anyResource, or give up the point in time with the option "
-            "replay=no: the oplog has a change of users, roles or other things of the system's own."
+            "Grant the restoring user a role with anyAction on anyResource, or give up the point in time with the "
+            "option replay=no: the oplog changes users, roles or other system data."
         ),
         r"requires authentication|not authorized|Unauthorized": (
             "Grant the user the role restore in the database admin. If the archive holds that user, too, with another "

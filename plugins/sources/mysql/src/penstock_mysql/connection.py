@@ -236,7 +236,7 @@ def _refusal(error: Exception, settings: MySQLSettings, password: Secret | None)
             hint = 'Give a password in the settings: password = { env = "NAME" }.'
         return SourceDenied(f"{where}: {reason}", hint=hint)
     if code == 2026 or "SSL" in reason or "certificate" in reason:
-        return SourceError(f"{where}: {reason}", hint="Check the settings tls and tls_ca: what is asked of the server.")
+        return SourceError(f"{where}: {reason}", hint="Check the settings tls and tls_ca.")
     if code in _UNREACHABLE or isinstance(error, OSError):
         return SourceUnreachable(
             f"{where}: {reason}", hint="Check that the server runs there, and that no firewall is in between."

@@ -1,4 +1,4 @@
-"""What an operator may say of a restore."""
+"""The options of a restore."""
 
 from typing import Literal, Self
 
@@ -8,9 +8,11 @@ from penstock_mysql.settings import SYSTEM_DATABASES
 
 __all__ = ["RestoreOptions"]
 
+_HINT = "Choose another name with rename."
+
 
 class RestoreOptions(ServerRestoreOptions):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
+    """The options in `RestoreTarget.options`, and their defaults."""
 
     engine = "MySQL or MariaDB"
 
@@ -18,14 +20,16 @@ class RestoreOptions(ServerRestoreOptions):
     create: YesNo = "yes"
     #: Accounts that the server lacks; `auto` makes them where the user may, and leaves them out elsewhere.
     accounts: Literal["auto", "yes", "no"] = "auto"
-    #: Restore MySQL's dump into MariaDB, or the reverse, which may or may not work.
+    #: Restore a dump of MySQL into MariaDB, or the reverse; this may not work.
     other_engine: YesNo = "no"
 
     @classmethod
     def of(cls, target: RestoreTarget) -> Self:
-        """The options of a target; raises `UsageError` for what they cannot be."""
+        """The options of a target; raises `UsageError` for an invalid one."""
         options = super().of(target)
         for name in options.rename.values():
-            if name.lower() in SYSTEM_DATABASES or len(name) > 64:
-                raise UsageError(f"no database can be restored as {name}", hint="Choose another name with rename.")
+            if name.lower() in SYSTEM_DATABASES:
+                raise UsageError(f"cannot restore into {name}: it is a system database", hint=_HINT)
+            if len(name) > 64:
+                raise UsageError(f"cannot restore into {name}: the name is longer than 64 characters", hint=_HINT)
         return options

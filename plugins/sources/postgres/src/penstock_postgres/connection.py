@@ -144,7 +144,7 @@ def translated(doing: str, otherwise: type[SourceError] = SourceError) -> Iterat
         raise SourceDenied(f"{doing}: {said_by(error)}") from error
     except errors.LockNotAvailable as error:
         raise otherwise(
-            f"{doing}: {said_by(error)}", hint="Somebody holds a lock on it: raise lock_timeout, or try again later."
+            f"{doing}: {said_by(error)}", hint="Raise lock_timeout, or try again later: another session holds a lock."
         ) from error
     except psycopg.OperationalError as error:
         # Without a SQLSTATE nobody answered; 08 is "connection exception", 57P "shutdown" and the like.

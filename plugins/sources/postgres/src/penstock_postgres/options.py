@@ -1,4 +1,4 @@
-"""What an operator may say of a restore."""
+"""The options of a restore."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ __all__ = ["RestoreOptions"]
 
 
 class RestoreOptions(ServerRestoreOptions):
-    """The words of `RestoreTarget.options`, with what they mean when they are not said."""
+    """The options in `RestoreTarget.options`, and their defaults."""
 
     engine = "PostgreSQL"
 

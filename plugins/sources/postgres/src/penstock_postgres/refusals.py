@@ -21,15 +21,15 @@ _BUSY = re.compile(
 #: What is wrong with TLS, or with the files that the settings name, and what to do about it.
 _NOT_AS_SET = Advice(
     {
-        "certificate verify failed": "Let tls_ca name the authority that signed the server's certificate.",
+        "certificate verify failed": "Set tls_ca to the certificate of the authority that signed the server's.",
         "does not match host name": "Connect by a name that the certificate has, or check only who signed it: "
         "tls = verify-ca.",
-        "alert unknown ca|alert certificate": "Let tls_cert name a certificate that the server accepts.",
+        "alert unknown ca|alert certificate": "Set tls_cert to a certificate that the server accepts.",
         "does not support SSL": "Switch TLS on in the server, or remove the setting tls.",
-        "private key file": "Let tls_key name the key of the certificate in tls_cert, which only its owner may read.",
+        "private key file": "Set tls_key to the key of the certificate in tls_cert, readable only by its owner.",
         "root certificate|client certificate|certificate": "Check the files that tls_ca, tls_cert and tls_key name.",
         "SSL error|SSL SYSCALL": "Check the setting tls, and what the server offers.",
-        "definition of service|service file": "Let service name a section of PGSERVICEFILE, ~/.pg_service.conf "
+        "definition of service|service file": "Set service to a section of PGSERVICEFILE, ~/.pg_service.conf "
         "or the system's pg_service.conf.",
     }
 )

@@ -18,7 +18,7 @@ _LOOK_AGAIN_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """The name of the old database, that of the restored one until then, and that of the old one from then on."""
+    """The names of a swap: of the old database, of the restored one before it, and of the old one after it."""
 
     name: str
     restored: str
@@ -26,7 +26,7 @@ class Replacement:
 
     @property
     def statements(self) -> str:
-        """What does by hand what could not be done."""
+        """The SQL that finishes the swap by hand."""
         old, new, aside = (_quoted(name) for name in (self.name, self.restored, self.aside))
         return f"ALTER DATABASE {old} RENAME TO {aside}; ALTER DATABASE {new} RENAME TO {old};"
 
@@ -35,9 +35,9 @@ def put_in_place(settings: PostgresSettings, replacement: Replacement, *, stop: 
     """Let the restored database take the place of the old one, which is dropped.
 
     Whoever is connected to the old one loses the connection. When that fails, the old database is as it was and open
-    to connections, and the restored one is kept: `RestoreFailed` names it, with the statements that finish the work. It
-    says so where nobody can tell whether it failed. An old database that cannot be dropped is reported, no more: the
-    restore is complete.
+    to connections, and the restored one is kept: `RestoreFailed` names it, with the statements that finish the work. If
+    nobody can tell whether the swap happened, the error says so. An old database that is not dropped is reported, no
+    more: the restore is complete.
     """
     try:
         _swap(settings, replacement, stop)
@@ -46,13 +46,15 @@ def put_in_place(settings: PostgresSettings, replacement: Replacement, *, stop: 
         if lines and isinstance(error, SourceError):
             raise RestoreFailed(
                 error.message,
-                hint=f"When nobody is connected to {replacement.name}, run {replacement.statements}",
+                hint=f"Run this when nobody is connected to {replacement.name}: {replacement.statements}",
                 details=(*error.details, *lines),
             ) from error
         if lines:
-            report.warn(f"{'; '.join(lines)}; it takes its place with {replacement.statements}")
-        if not isinstance(error, SourceError):
-            raise  # an interruption
+            report.warn(f"{'; '.join(lines)}; to put it in place, run {replacement.statements}")
+        if not isinstance(error, SourceError):  # an interruption
+            if not lines:
+                report.warn(_old_is_left(replacement, "interrupted"))
+            raise
     _drop_old(settings, replacement, report)
 
 
@@ -71,8 +73,8 @@ def _after_failure(settings: PostgresSettings, replacement: Replacement) -> tupl
             connection.execute(statement)
     except SourceError as error:
         return (
-            f"the restored database is complete: it is {restored}, or it has taken the place of {name} unseen",
-            f"{name} refuses connections until ALTER DATABASE {_quoted(name)} ALLOW_CONNECTIONS true",
+            f"the restored database is complete: it is still {restored}, or already in the place of {name}",
+            f"if {name} refuses connections, run ALTER DATABASE {_quoted(name)} ALLOW_CONNECTIONS true",
             error.message,
         )
     return (f"the restored database is complete, and kept as {restored}",)
@@ -96,18 +98,25 @@ def _drop_old(settings: PostgresSettings, replacement: Replacement, report: Repo
         with connect_beside(settings, replacement.name) as connection, translated("cannot drop it"):
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(replacement.aside)))
     except SourceError as error:
-        report.warn(
-            f"{replacement.name} is restored, but the old database is left as {replacement.aside}: {error.message}; "
-            "drop it by hand"
-        )
+        report.warn(_old_is_left(replacement, error.message))
+
+
+def _old_is_left(replacement: Replacement, why: str) -> str:
+    return (
+        f"{replacement.name} is restored, but the old database is left as {replacement.aside}: {why}; drop it by hand"
+    )
 
 
 def _disconnect(connection: Connection, name: str, stop: StopToken) -> None:
     until = time.monotonic() + _DISCONNECT_SECONDS
-    query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = %(name)s"
+    # Not autovacuum, which has no user: only a superuser may end it, and RENAME does it for anybody.
+    query = (
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+        "WHERE datname = %(name)s AND usesysid IS NOT NULL"
+    )
     while rows(connection, query, {"name": name}) and time.monotonic() < until:
         stop.wait(_LOOK_AGAIN_SECONDS)
 
 
 def _quoted(name: str) -> str:
-    return '"{}"'.format(name.replace('"', '""'))
+    return sql.Identifier(name).as_string(None)

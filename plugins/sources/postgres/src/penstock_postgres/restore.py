@@ -88,7 +88,7 @@ class _Work:
                     apply_properties(connection, name, recorded_properties(spec), self._options)
         finally:
             for one in waiting:  # after an interruption
-                self._report.warn(f"{one.name} is restored as {one.restored}; it takes its place with {one.statements}")
+                self._report.warn(f"{one.name} is restored as {one.restored}; to put it in place, run {one.statements}")
         if failures:
             first, *others = failures
             for other in others:

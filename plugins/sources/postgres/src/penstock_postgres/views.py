@@ -94,6 +94,6 @@ def check_unchanged(settings: PostgresSettings, database: str, found: Sequence[R
         more = f" and {len(changed) - _NAMES_SHOWN} more" if len(changed) > _NAMES_SHOWN else ""
         raise DumpFailed(
             f"{database}: {', '.join(changed[:_NAMES_SHOWN])}{more}: truncated, rewritten or dropped after the "
-            "dump began, which no snapshot protects from",
-            hint="Run the backup again, at another time than what did it.",
+            "dump began, which a snapshot does not protect against",
+            hint="Run the backup again when nothing truncates, rewrites or drops these tables.",
         )

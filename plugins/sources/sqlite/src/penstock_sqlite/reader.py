@@ -107,7 +107,7 @@ def _copied(view: View, folder: str, alive: "_Pulse") -> Iterator[BinaryIO]:
 
 def _no_copy(view: View, folder: str, error: OSError) -> ViewError:
     message = f"cannot copy {view.path} into {folder}: {error.strerror}"
-    return ViewError("broken", message, "Let copy_to name a folder with room for the whole database.")
+    return ViewError("broken", message, "Set copy_to to a folder with room for the whole database.")
 
 
 def _spooled(spool: BinaryIO) -> Iterator[memoryview]:

@@ -178,7 +178,11 @@ class View:
                 break
             self.connection.execute("ROLLBACK")
             if time.monotonic() > deadline:
-                raise ViewError("unreachable", f"{self.path} is committed to faster than it can be looked at")
+                raise ViewError(
+                    "unreachable",
+                    f"{self.path} is written to too often to be read consistently",
+                    "Run the backup at a quieter time.",
+                )
             time.sleep(0.000_1)
         if after.version != wal.INDEX_VERSION:
             raise ViewError("broken", f"{self.path}: unknown version {after.version} of the write-ahead log's index")
