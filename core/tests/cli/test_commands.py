@@ -127,6 +127,7 @@ def test_a_named_backup_goes_where_the_settings_say_unless_the_command_line_says
 
 def test_backup_all_takes_those_of_the_settings(shop: Penstock) -> None:
     assert [one["name"] for one in shop.json("backup", "--all")["backups"]] == ["shop"]
+    assert [one["name"] for one in shop.json("backup", "shop", "shop")["backups"]] == ["shop"], "once, if named twice"
     shop("backup", "--all", "shop", code=2)
     shop("backup", code=2)
 

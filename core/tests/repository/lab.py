@@ -1,6 +1,7 @@
 """A repository in memory, a source whose bytes the test chooses, and the engine's verbs with short names."""
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,12 +126,19 @@ class Lab:
     """One repository, opened by its owner, and one host's cache in `folder`."""
 
     def __init__(self, folder: Path, sink: Sink | None = None) -> None:
+        self._threads = set(threading.enumerate())
         self.cache = folder
         self.sink = sink or MemorySink()
         self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
         self.owner = self.repository.access
         self.events: list[Event] = []
         self.warnings: list[str] = []
+
+    @property
+    def threads(self) -> list[str]:
+        """The names of our threads that were started since the lab was made, and still run."""
+        started = set(threading.enumerate()) - self._threads
+        return [thread.name for thread in started if thread.name.startswith("penstock")]
 
     def open(self, access: Access | Secret | None = None, sink: Sink | None = None) -> Repository:
         """Open the repository again: by default as its owner, through the lab's own sink."""

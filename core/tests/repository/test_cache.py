@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import threading
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -194,7 +195,7 @@ def test_two_places_of_one_repository_have_separate_caches(tmp_path: Path) -> No
     with cache("s3://one") as one, cache("gs://two") as two:
         one.saw(["snapshots/00"])
         one.add_locks(["packs/00"], until)
-        assert two.seen() == set()
+        assert list(two.seen()) == []
         assert two.locks() == {}
         assert one.locks() == {"packs/00": until}
 
@@ -203,6 +204,25 @@ def test_forgetting_a_pack_touches_only_its_own_hooks(tmp_path: Path) -> None:
     with cache_in(tmp_path) as cache:
         plan = cache._rows("EXPLAIN QUERY PLAN DELETE FROM hooks WHERE number = 7")
     assert "USING COVERING INDEX hooks_of_pack" in str(plan) or "USING INDEX hooks_of_pack" in str(plan)
+
+
+def test_what_was_seen_is_read_in_pages_and_by_prefix(tmp_path: Path) -> None:
+    keys = sorted([f"packs/{number:06}" for number in range(25_000)] + ["index/a", "index/b", "indexes", "sessions/a"])
+    with cache_in(tmp_path) as cache:
+        cache.saw(keys)
+        assert list(cache.seen()) == keys
+        assert list(cache.seen("index/")) == ["index/a", "index/b"]
+        tracemalloc.start()
+        assert sum(1 for _ in cache.seen("packs/")) == 25_000
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 10_000 * 300, "less than all of them take"
+
+
+def test_packs_of_a_bad_session_are_found_by_an_index(tmp_path: Path) -> None:
+    with cache_in(tmp_path) as cache:
+        plan = cache._rows("EXPLAIN QUERY PLAN SELECT number FROM pack_sessions WHERE session = x'00'")
+    assert "INDEX packs_of_session" in str(plan)
 
 
 def test_the_whole_file_is_checked_only_once_in_a_while(tmp_path: Path) -> None:
@@ -248,4 +268,4 @@ def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:
         thread.join()
     assert errors == []
     with cache_in(tmp_path) as cache:
-        assert len(cache.seen()) == 80
+        assert len(list(cache.seen())) == 80

@@ -44,6 +44,7 @@ def needed_by_the_latest(lab: Lab) -> set[str]:
         *(info.key for info in lab.sink.list(layout.SLOTS)),
         *(layout.session_key(session) for session in entry.catalogue.sessions),
         *(layout.pack_key(segment.pack) for segment in entry.catalogue.segments),
+        *map(layout.index_key, entry.catalogue.index),
         layout.snapshot_key(entry.id),
     }
 
@@ -66,7 +67,7 @@ def test_locks_of_unneeded_objects_are_not_extended(locking: Lab, sink: LockingS
     sink.age(20)
     locking.backup({"d": noise(2 * MIB, seed=2)})
     left = first - needed_by_the_latest(locking)
-    assert {key.partition("/")[0] for key in left} == {"packs", "sessions", "snapshots"}
+    assert {key.partition("/")[0] for key in left} == {"packs", "sessions", "snapshots", "index"}
     assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS / 2) for key in left)
 
 
@@ -79,7 +80,7 @@ def test_a_host_extends_a_lock_again_only_when_due(tmp_path: Path, sink: Locking
         lab.backup({"d": OLD})
         return {key.partition("/")[0] for method, key in faulty.calls[before:] if method == "retain"}
 
-    assert lengthened() == {"penstock.json", "grants", "slots", "packs", "sessions"}
+    assert lengthened() == {"penstock.json", "grants", "slots", "packs", "sessions", "index"}
     assert lengthened() == {"sessions"}, "its own"
 
 

@@ -1,14 +1,17 @@
 """The sparse index holds the packs that a batch's hooks point at, likeliest first, and never too many."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from core.tests.repository.lab import MIB, Lab, noise
 
+from penstock.api import NEVER
 from penstock.format.ids import hooks
 from penstock.format.index import PackSummary
 from penstock.repository.known.cache import Cache
 from penstock.repository.known.sparse_index import KnownPack, SparseIndex
+from penstock.repository.pool import Workers
 from penstock.repository.read.directories import read_pack_end
 from penstock.repository.repository import Repository
 
@@ -36,9 +39,15 @@ def stored(tmp_path: Path, cache: Cache) -> tuple[Repository, list[PackSummary],
     return repository, summaries, ids
 
 
-def index_of(repository: Repository, cache: Cache, room: int) -> SparseIndex:
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    with Workers(1, "penstock-test", NEVER) as made:
+        yield made
+
+
+def index_of(repository: Repository, cache: Cache, workers: Workers, room: int) -> SparseIndex:
     return SparseIndex(
-        repository, cache, directory_chunks=room, unusable=(), on_damage=lambda error: pytest.fail(str(error))
+        repository, cache, workers, directory_chunks=room, unusable=(), on_damage=lambda error: pytest.fail(str(error))
     )
 
 
@@ -47,11 +56,11 @@ def held(packs: list[KnownPack]) -> int:
 
 
 def test_no_more_packs_are_loaded_than_fit(
-    cache: Cache, stored: tuple[Repository, list[PackSummary], list[bytes]]
+    cache: Cache, workers: Workers, stored: tuple[Repository, list[PackSummary], list[bytes]]
 ) -> None:
     repository, summaries, ids = stored
     room = max(summary.chunks for summary in summaries) * 3
-    index = index_of(repository, cache, room)
+    index = index_of(repository, cache, workers, room)
     for _ in range(3):
         packs = index.packs_for([hook for one in ids for hook in hooks(one)])
         assert 2 <= len(packs) <= 4
@@ -59,10 +68,10 @@ def test_no_more_packs_are_loaded_than_fit(
 
 
 def test_the_pack_that_most_hooks_point_at_is_kept_and_comes_first(
-    cache: Cache, stored: tuple[Repository, list[PackSummary], list[bytes]]
+    cache: Cache, workers: Workers, stored: tuple[Repository, list[PackSummary], list[bytes]]
 ) -> None:
     repository, summaries, ids = stored
-    index = index_of(repository, cache, max(summary.chunks for summary in summaries) * 3)
+    index = index_of(repository, cache, workers, max(summary.chunks for summary in summaries) * 3)
     wanted = [hooks(one) for one in ids]
     best, second = 0, PACKS - 1
     batch = [*wanted[best], *wanted[second][: len(wanted[second]) // 2]]
@@ -74,10 +83,10 @@ def test_the_pack_that_most_hooks_point_at_is_kept_and_comes_first(
 
 
 def test_packs_that_a_batch_hits_are_not_dropped_for_those_it_loads(
-    cache: Cache, stored: tuple[Repository, list[PackSummary], list[bytes]]
+    cache: Cache, workers: Workers, stored: tuple[Repository, list[PackSummary], list[bytes]]
 ) -> None:
     repository, summaries, ids = stored
-    index = index_of(repository, cache, max(summary.chunks for summary in summaries) * 2)
+    index = index_of(repository, cache, workers, max(summary.chunks for summary in summaries) * 2)
     first, second, third = (hooks(one) for one in ids[:3])
     index.packs_for(first)
     index.packs_for(second)
@@ -87,10 +96,10 @@ def test_packs_that_a_batch_hits_are_not_dropped_for_those_it_loads(
 
 
 def test_the_latest_packs_are_loaded_first_into_half_of_the_room(
-    cache: Cache, stored: tuple[Repository, list[PackSummary], list[bytes]]
+    cache: Cache, workers: Workers, stored: tuple[Repository, list[PackSummary], list[bytes]]
 ) -> None:
     repository, summaries, ids = stored
-    index = index_of(repository, cache, max(summary.chunks for summary in summaries) * 4)
+    index = index_of(repository, cache, workers, max(summary.chunks for summary in summaries) * 4)
     index.warm_up()
     packs = index.packs_for([])
     assert 1 <= len(packs) <= 2

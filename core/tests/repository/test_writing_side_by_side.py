@@ -1,6 +1,7 @@
 """Streams of one dump are written side by side, by threads and by processes, and committed together."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
@@ -10,7 +11,7 @@ import pytest
 from core.tests.repository.folder_sink import FolderSink
 from core.tests.repository.lab import MIB, PASSPHRASE, BytesSource, BytesStream, Lab, noise
 
-from penstock.api import Interrupted, Sink, StopToken, StreamSpec
+from penstock.api import Capability, Interrupted, ObjectInfo, Sink, StopToken, StreamSpec
 from penstock.repository import Access, Repository
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.write.session import Session
@@ -97,12 +98,20 @@ def test_writers_share_the_memory_of_their_session(tmp_path: Path) -> None:
 
 
 class OrderedSink(MemorySink):
-    """Records the order of events, and holds every read of an index object until several are pending."""
+    """Records the order of reads and questions, and holds every read of an index object until several are pending."""
 
     def __init__(self) -> None:
         super().__init__()
         self.log: list[str] = []
         self.together = threading.Barrier(2)
+
+    def capabilities(self) -> frozenset[Capability]:
+        self.log.append("capabilities")
+        return super().capabilities()
+
+    def preflight(self) -> None:
+        self.log.append("preflight")
+        super().preflight()
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         self.log.append(f"get {key}")
@@ -129,27 +138,82 @@ def test_the_repository_is_synchronized_in_parallel_before_the_databases_view_op
     at = sink.log.index("view")
     assert sum(call.startswith("get index/") for call in sink.log[:at]) == 4
     assert any(call.startswith("get packs/") for call in sink.log[:at]), "the index is warm"
+    assert {"capabilities", "preflight"} <= set(sink.log[:at]), "what may fail is asked before the dump"
     assert [call for call in sink.log[at:] if not call.startswith("get packs/")] == ["view"]
 
 
 class HangingSink(MemorySink):
-    """Hangs in every PUT of a pack until released."""
+    """Hangs in every call of one kind until released."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: str = "") -> None:
         super().__init__()
+        self.call = call
         self.hangs = threading.Event()
         self.let_go = threading.Event()
+        self.heard = True
+
+    def _hang(self, call: str) -> None:
+        if self.call and call.startswith(self.call):
+            self.hangs.set()
+            self.heard = self.let_go.wait(60)
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
-        if key.startswith("packs/"):
-            self.hangs.set()
-            self.let_go.wait(600)
+        self._hang(f"put {key}")
         super().put(key, data, if_absent=if_absent)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self._hang(f"get {key}")
+        return super().get(key, start=start, length=length)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self._hang(f"list {prefix}")
+        return super().list(prefix)
+
+    def capabilities(self) -> frozenset[Capability]:
+        self._hang("capabilities")
+        return super().capabilities()
+
+    def preflight(self) -> None:
+        self._hang("preflight")
+        super().preflight()
+
+
+def stop_when_it_hangs(sink: HangingSink) -> None:
+    token = sink.stop = StopToken()
+
+    def stop() -> None:
+        sink.hangs.wait(600)
+        token.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+
+
+CALLS = [
+    "capabilities", "preflight", "list tombstones/", "list index/", "list packs/", "list sessions/", "list snapshots/",
+    "get index/", "get sessions/", "get packs/", "get snapshots/", "put sessions/", "put index/", "put snapshots/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_stop_ends_a_backup_that_hangs_in_any_call(tmp_path: Path, call: str) -> None:
+    sink = HangingSink()
+    lab = Lab(tmp_path / "cache", sink)
+    lab.backup({"d": noise(MIB, 1)})
+    repository = lab.open()
+    sink.call = call
+    stop_when_it_hangs(sink)
+    try:
+        with pytest.raises(Interrupted) as caught:
+            lab.backup({"d": noise(MIB, 1) + noise(MIB, 2)}, cache=tmp_path / "another", by=repository)
+        assert sink.heard, "the call was waited for"
+    finally:
+        sink.let_go.set()
+    assert ("about to be committed" in str(caught.value.details)) == (call == "put snapshots/")
 
 
 @pytest.mark.parametrize("size", [MIB, 80 * MIB])
 def test_a_stop_ends_a_backup_whose_sink_hangs(tmp_path: Path, size: int) -> None:
-    sink = HangingSink()
+    sink = HangingSink("put packs/")
     lab = Lab(tmp_path / "cache", sink)
     token = sink.stop = StopToken()
 
@@ -168,13 +232,14 @@ def test_a_stop_ends_a_backup_whose_sink_hangs(tmp_path: Path, size: int) -> Non
 
 
 class Hangs(BytesStream):
-    """Gives no data, and cannot be woken."""
+    """Gives no data, and is woken by the test alone."""
 
     reading = threading.Event()
+    woken = threading.Event()
 
     def readinto(self, buffer: memoryview, /) -> int:
         self.reading.set()
-        threading.Event().wait(600)
+        self.woken.wait(600)
         return 0
 
 
@@ -189,6 +254,9 @@ def test_a_stop_ends_a_backup_whose_source_hangs_and_ignores_its_end(tmp_path: P
 
     threading.Thread(target=stop, daemon=True).start()
     source = BytesSource({"d": b""}, opener=Hangs)
-    with pytest.raises(Interrupted):
-        lab.backup(source)
+    try:
+        with pytest.raises(Interrupted):
+            lab.backup(source)
+    finally:
+        Hangs.woken.set()  # or its thread would outlive the test
     assert [stream.aborts for stream in source.opened if isinstance(stream, Hangs)] == [1]

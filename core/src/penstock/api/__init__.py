@@ -10,6 +10,7 @@ tells what it promises; all names are here, with the first sentence of each:
 from penstock.api import errors
 from penstock.api._index import index as _index
 from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
+from penstock.api.errors import say_more
 from penstock.api.events import Event, EventKind, Report
 from penstock.api.hooks import hookimpl
 from penstock.api.models import DumpPlan, Inspection, InventoryItem, ObjectInfo, RestoreTarget, StreamSpec
@@ -57,6 +58,7 @@ __all__ = [
     "retry_after",
     "retrying",
     "run_child",
+    "say_more",
     "validate_key",
     "validate_prefix",
 ]

@@ -111,6 +111,18 @@ def _without_init(kind: type[PenstockError], args: tuple[object, ...]) -> Pensto
     return kind.__new__(kind, *args)
 
 
+def say_more(error: BaseException, *lines: str) -> None:
+    """Let an error that passes by tell more: in its `details`, or in the notes of one that is not a `PenstockError`.
+
+    For what is left behind, or gone. The notes of an interrupt are shown to the operator, as details are.
+    """
+    if isinstance(error, PenstockError):
+        error.details += lines
+        return
+    for line in lines:
+        error.add_note(line)
+
+
 class UsageError(PenstockError):
     """The command line or a call is invalid."""
 

@@ -87,7 +87,6 @@ def backup(
             on_trouble=reporter.warn,
         )
         reporter.phase("preparing")
-        repository.sink.preflight()
         with session, session.writer() as writer:
             parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
             with source.dump() as dump:

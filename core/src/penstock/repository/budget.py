@@ -51,7 +51,7 @@ class Budget:
         """
         if memory < _SMALLEST:
             raise UsageError(f"memory must be at least {_SMALLEST // MIB} MiB")
-        processors = os.cpu_count() or 1
+        processors = _processors()
         batches = 2
         least = batches * BATCH + 2 * PACK_CAPACITY + 2 * _SEGMENT_COST
         directories = min(memory // 4, memory - least)
@@ -66,6 +66,11 @@ class Budget:
             sealers=min(processors, sealing),
             uploads=max(1, min(connections, packs - 1)),
         )
+
+
+def _processors() -> int:
+    """Those that this process may use, which a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def new_buffer(size: int) -> mmap.mmap:

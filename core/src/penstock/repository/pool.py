@@ -76,6 +76,10 @@ class Workers:
         self._await(future)
         return future.result()
 
+    def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call in a thread and wait for it. Raises `Interrupted` if the run is stopped first."""
+        return self.result(self.submit(call, *args, **kwargs))
+
     def map(self, call: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
         """The result of `call` for each of `items`, in order; at most two calls per thread are pending at a time."""
         waiting: deque[Future[T]] = deque()

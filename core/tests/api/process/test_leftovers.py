@@ -55,12 +55,13 @@ def test_the_exit_status_is_told_before_what_was_left_behind(strays: list[int]) 
 
 
 def test_a_daemon_that_holds_stderr_does_not_spoil_a_success(strays: list[int]) -> None:
+    before = set(threading.enumerate())
     code = FORK.format(role="os.setsid(); os.close(1)") + "print(pid)"
     stream = ChildOutput(python(code), name=NAME)
     strays.append(int(read_all(stream)))
     stream.close()
     assert is_alive(strays[0])
-    assert not [thread for thread in threading.enumerate() if "drain" in thread.name]
+    assert not [thread for thread in set(threading.enumerate()) - before if "drain" in thread.name]
 
 
 def test_a_daemon_that_holds_the_input_does_not_hang_the_writer(strays: list[int]) -> None:

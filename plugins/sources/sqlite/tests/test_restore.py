@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -60,13 +61,21 @@ def contents(place: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in place.parent.iterdir()}
 
 
+def kept_beside(error: PenstockError) -> Path:
+    """Where a restore is kept that could not be put in its place: hours of work are not thrown away."""
+    found = re.fullmatch("the restored database is complete, and kept as (.*); move it to .*", error.details[-1])
+    assert found is not None
+    return Path(found[1])
+
+
 def test_a_database_in_the_way_stays_unless_clean(bank: tuple[bytes, StreamSpec], place: Path) -> None:
     script(place, "CREATE TABLE mine(a)")
     before = contents(place)
     with pytest.raises(TargetNotEmpty):
         restored(*bank, place)
-    with pytest.raises(TargetNotEmpty):
+    with pytest.raises(TargetNotEmpty) as caught:
         restore_one(source(place), bank[1], iter([memoryview(bank[0])]), RestoreTarget())
+    kept_beside(caught.value).unlink()
     assert contents(place) == before
     restored(*bank, place, clean=True)
     assert_bank_is_sound(place)
@@ -111,10 +120,13 @@ def test_clean_refuses_a_database_that_is_in_use(bank: tuple[bytes, StreamSpec],
     try:
         with pytest.raises(TargetNotEmpty, match="in use"):
             restored(*bank, place, clean=True)
-        with pytest.raises(TargetNotEmpty, match="in use"):
+        with pytest.raises(TargetNotEmpty, match="in use") as caught:
             restore_one(source(place), bank[1], iter([memoryview(bank[0])]), RestoreTarget(clean=True))
     finally:
         user.communicate(b"\n")
+    kept = kept_beside(caught.value)
+    assert_bank_is_sound(kept)
+    kept.unlink()
     assert query(place, "SELECT * FROM mine") == []
     assert sorted(contents(place)) == ["app.db"]
     restored(*bank, place, clean=True)

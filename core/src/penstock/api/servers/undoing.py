@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from penstock.api.errors import PenstockError
+from penstock.api.errors import say_more
 from penstock.api.models import StreamSpec
 from penstock.api.source import Restore
 
@@ -28,17 +28,11 @@ class UndoableRestore(Protocol):
 def undone_unless_finished(work: UndoableRestore) -> Iterator[Restore]:
     """The `with` block of `Source.restore`: `work` is undone when the block is left before `finish` kept it.
 
-    A `PenstockError` that leaves the block gets what is left or gone as its last details, any other exception (that of
-    an interrupt, say) as its notes.
+    What is left or gone is told by whatever exception leaves the block: see `say_more`.
     """
     try:
         yield Restore(work.write, work.finish)
     except BaseException as error:
-        left = work.undo()
-        if isinstance(error, PenstockError):
-            error.details += left
-        else:
-            for line in left:
-                error.add_note(line)
+        say_more(error, *work.undo())
         raise
     work.undo()

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         """
         from penstock.api import UsageError
 
-        wanted = list(sources or [])
+        wanted = list(dict.fromkeys(sources or []))
         if every:
             if wanted:
                 raise UsageError("--all cannot be combined with names: it backs up everything in the settings")

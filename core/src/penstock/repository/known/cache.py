@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS pack_sessions (number INTEGER NOT NULL, session BLOB 
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hooks (hook BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (hook, number))
     WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS packs_of_session ON pack_sessions (session);
 CREATE INDEX IF NOT EXISTS hooks_of_pack ON hooks (number);
 CREATE TABLE IF NOT EXISTS sessions (session BLOB PRIMARY KEY, writer BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -42,6 +43,8 @@ CREATE TABLE IF NOT EXISTS locks (key TEXT PRIMARY KEY, until REAL NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS upkeep (what TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID;
 """
 _VARIABLES = 500
+#: Rows that are in memory at once.
+_PAGE = 10_000
 _BUSY_SECONDS = 60.0
 #: How often the whole file is checked for damage: 0.2 s for a million hooks, which cover some 128 GiB.
 _INTEGRITY_SECONDS = 7 * 86400.0
@@ -217,9 +220,14 @@ class Cache:
 
     # what this host has seen
 
-    def seen(self) -> set[str]:
-        """Keys of all objects ever seen."""
-        return {key for (key,) in self._rows("SELECT key FROM seen")}
+    def seen(self, prefix: str = "") -> Iterator[str]:
+        """Keys of the objects ever seen below `prefix`, in order; a page of them is in memory at a time."""
+        query = "SELECT key FROM seen WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
+        last = prefix
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\U0010ffff"
+        while page := self._rows(query, (last, end, _PAGE)):
+            yield from (key for (key,) in page)
+            ((last,),) = page[-1:]
 
     def saw(self, keys: Iterable[str]) -> None:
         """Record that these objects exist."""

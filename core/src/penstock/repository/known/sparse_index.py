@@ -14,6 +14,7 @@ from penstock.format.encoding import ID_BYTES
 from penstock.format.pack import Directory, SegmentId
 from penstock.repository.budget import PACK_CHUNKS
 from penstock.repository.known.cache import Cache
+from penstock.repository.pool import Workers
 from penstock.repository.read.directories import read_directory
 from penstock.repository.repository import Repository
 
@@ -75,6 +76,7 @@ class KnownPack:
 class SparseIndex:
     """Finds the packs that may hold a batch's chunks. Not thread-safe; holds at most `directory_chunks` chunks.
 
+    `workers` make its requests, so that a stop ends its waits.
     `unusable` are the numbers of packs that must not be deduplicated against. `on_damage` is told of packs that turn
     out to be unusable.
     """
@@ -83,6 +85,7 @@ class SparseIndex:
         self,
         repository: Repository,
         cache: Cache,
+        workers: Workers,
         *,
         directory_chunks: int,
         unusable: Container[int],
@@ -90,6 +93,7 @@ class SparseIndex:
     ) -> None:
         self._repository = repository
         self._cache = cache
+        self._workers = workers
         self._limit = directory_chunks
         self._unusable = unusable
         self._on_damage = on_damage
@@ -163,7 +167,8 @@ class SparseIndex:
         if place is None or place.pack in self._loaded or not self._make_room(place.chunks, keep):
             return None
         try:
-            directory = read_directory(self._repository, place.pack, place.directory_offset, place.directory_length)
+            offset, length = place.directory_offset, place.directory_length
+            directory = self._workers.call(read_directory, self._repository, place.pack, offset, length)
         except (DamagedObject, MissingObject) as error:
             # Its chunks are stored again: damage must not spread to new snapshots.
             self._bad.add(number)

@@ -11,6 +11,7 @@ from penstock.repository import layout
 from penstock.repository.known.cache import Cache
 from penstock.repository.pool import Workers
 from penstock.repository.read.directories import read_pack_end
+from penstock.repository.read.listing import listed
 from penstock.repository.repository import Repository
 from penstock.repository.sessions import read_session
 
@@ -25,7 +26,7 @@ def synchronize(repository: Repository, cache: Cache, workers: Workers, on_damag
     Returns the numbers of packs that must not be deduplicated against, because their session is gone or its writer
     was revoked. Raises `UnsupportedFormat` if a later version has begun to prune.
     """
-    if any(True for _ in repository.sink.list(layout.TOMBSTONES)):
+    if any(True for _ in listed(workers, repository.sink, layout.TOMBSTONES)):
         raise UnsupportedFormat(
             f"{repository.sink.location} is being pruned by a later version", hint="Update Penstock."
         )
@@ -45,8 +46,8 @@ def _read_new_indexes(repository: Repository, cache: Cache, workers: Workers, on
         except Malformed as error:
             return DamagedObject(info.key, str(error))
 
-    known = cache.seen()
-    new = [info for info in repository.sink.list(layout.INDEX) if info.key not in known]
+    known = set(cache.seen(layout.INDEX))
+    new = [info for info in listed(workers, repository.sink, layout.INDEX) if info.key not in known]
     for info, packs in zip(new, workers.map(read, new), strict=True):
         if isinstance(packs, RepositoryError):
             on_damage(packs)
@@ -65,7 +66,7 @@ def _read_unindexed_packs(repository: Repository, cache: Cache, workers: Workers
     known = cache.packs()
     gone = set(known)
     there, new = [], []
-    for info in repository.sink.list(layout.PACKS):
+    for info in listed(workers, repository.sink, layout.PACKS):
         try:
             pack = layout.id_of(info.key)
         except Malformed as error:
@@ -89,7 +90,7 @@ def _good_sessions(repository: Repository, cache: Cache, workers: Workers, on_da
     """Verified sessions whose writers are not revoked."""
     known = cache.sessions()
     good, new = [], []
-    for info in repository.sink.list(layout.SESSIONS):
+    for info in listed(workers, repository.sink, layout.SESSIONS):
         try:
             session = layout.id_of(info.key)
         except Malformed as error:

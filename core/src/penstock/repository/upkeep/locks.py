@@ -14,6 +14,8 @@ __all__ = ["foundations", "prolong_locks"]
 
 #: Locks are extended by this fraction more than needed, so that not every night has to extend them again.
 _AHEAD = 8
+#: A lock must be this fraction longer than needed, for the time until the snapshot itself is put.
+_SLACK = 64
 
 
 def foundations(repository: Repository) -> list[str]:
@@ -34,7 +36,7 @@ def prolong_locks(repository: Repository, cache: Cache, keys: Iterable[str], wor
         return []
     now = datetime.now(UTC)
     known = cache.locks()
-    short = [key for key in keys if known.get(key, now) < now + retention]
+    short = [key for key in keys if known.get(key, now) < now + retention + retention / _SLACK]
     until = now + retention + retention / _AHEAD
 
     def prolong(key: str) -> bool:

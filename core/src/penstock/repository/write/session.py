@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from penstock import __version__
-from penstock.api.errors import MissingObject, RepositoryError
+from penstock.api.errors import Interrupted, MissingObject, RepositoryError, say_more
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
@@ -22,6 +23,8 @@ from penstock.repository.budget import Budget
 from penstock.repository.known.cache import Cache
 from penstock.repository.known.synchronizing import synchronize
 from penstock.repository.pool import Workers
+from penstock.repository.read.budget import ReadBudget
+from penstock.repository.read.listing import listed
 from penstock.repository.repository import Repository, now
 from penstock.repository.upkeep.locks import foundations, prolong_locks
 from penstock.repository.write.merging import merged
@@ -42,10 +45,11 @@ class Committed:
 class Session:
     """One writer's run, as a context manager: leaving without `commit` leaves no snapshot behind.
 
-    Entering brings the local cache in step with the repository and registers the session there, so that none of this
-    happens while a database holds a view. `memory` (bytes) is shared by all writers; up to `writers` of them may be
-    open at once, each in its own thread. `on_damage` is told of objects found damaged in the search for duplicates,
-    `on_trouble` of an unusable cache; both may be called from any writer's thread, and the backup continues.
+    Entering asks whether the sink can be written, brings the local cache in step with the repository and registers the
+    session there, so that none of this happens while a database holds a view. `memory` (bytes) is shared by all
+    writers; up to `writers` of them may be open at once, each in its own thread. `on_damage` is told of objects found
+    damaged in the search for duplicates, `on_trouble` of an unusable cache; both may be called from any writer's
+    thread, and the backup continues.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class Session:
         self._on_damage = on_damage
         self._id = new_id()
         self._unusable: Collection[int] = ()
-        self._connections = connections
+        self._threads = ReadBudget.of(memory, connections).requests
         self._cache_folder = cache_folder
         self._on_trouble = on_trouble
         self._started = now()
@@ -80,20 +84,24 @@ class Session:
 
     def __enter__(self) -> Self:
         repository = self._repository
-        # Asked now: it may take a request, which must not fail hours later, at the commit.
-        self._if_absent = Capability.CONDITIONAL_PUT in repository.sink.capabilities()
         with ExitStack() as opening:
+            self._workers = opening.enter_context(Workers(self._threads, "penstock-session", repository.sink.stop))
+            self._workers.call(repository.sink.preflight)
+            # Asked now: it may take a request, which must not fail hours later, at the commit.
+            self._if_absent = Capability.CONDITIONAL_PUT in self._workers.call(repository.sink.capabilities)
             self._cache = opening.enter_context(
                 Cache(self._cache_folder, repository.id, repository.sink.location, on_trouble=self._on_trouble)
             )
-            with Workers(self._connections, "penstock-synchronize", repository.sink.stop) as workers:
-                self._unusable = synchronize(repository, self._cache, workers, self._on_damage)
+            self._unusable = synchronize(repository, self._cache, self._workers, self._on_damage)
             self._write_session()
             opening.pop_all()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._cache.close()
+        self._workers.__exit__(kind, error, traceback)
 
     def writer(self) -> StreamWriter:
         """A writer of streams in this session. Call from the session's thread; any one thread may enter and use it."""
@@ -120,7 +128,7 @@ class Session:
         )
         key = layout.session_key(self._id)
         data = encode_document(key, session.to_json(), self._signing)
-        repository.sink.put(key, data)
+        self._workers.call(repository.sink.put, key, data)
         self._cache.add_sessions([(self._id, repository.access.key)])
         self._cache.saw([key])
         self._stored += len(data)
@@ -140,7 +148,7 @@ class Session:
 
         `written` is what all writers' `finish` returned. In a sink with object lock, everything that the snapshot needs
         is locked as long as the snapshot. Raises `MissingObject` if a pack that this run relied on is gone: the run
-        must be repeated.
+        must be repeated. After a stop it raises `Interrupted`, which says so if the snapshot may exist all the same.
         """
         done = tuple(written)
         segments, recipes = merged([stored for _, stored in streams])
@@ -148,8 +156,10 @@ class Session:
         packs = {segment.pack for segment in segments}
         sessions = tuple(dict.fromkeys((self._id, *(one for _, stored in streams for one in stored.sessions))))
         repository = self._repository
-        _require_all({layout.pack_key(pack) for pack in packs}, repository)
-        self._prolong_locks((*map(layout.session_key, sessions), *map(layout.pack_key, sorted(packs))))
+        self._require_all({layout.pack_key(pack) for pack in packs})
+        indexes = tuple(index for one in done for index in one.indexes)
+        needed = (*map(layout.session_key, sessions), *map(layout.pack_key, sorted(packs)))
+        self._prolong_locks((*needed, *map(layout.index_key, indexes)))
         stored = self._stored + sum(one.stored for one in done)
         catalogue = Catalogue(
             snapshot=new_id(),
@@ -163,7 +173,7 @@ class Session:
             size=sum(record.size for record in records),
             streams=len(records),
             stored=stored,
-            index=tuple(index for one in done for index in one.indexes),
+            index=indexes,
             sessions=sessions,
             segments=segments,
         )
@@ -178,20 +188,32 @@ class Session:
             signer=self._signing,
         )
         key = layout.snapshot_key(catalogue.snapshot)
-        repository.sink.put(key, data, if_absent=self._if_absent)
+        try:
+            self._workers.call(repository.sink.put, key, data, if_absent=self._if_absent)
+        except (Interrupted, KeyboardInterrupt) as error:
+            say_more(
+                error, f"it was about to be committed: look whether there is a snapshot {catalogue.snapshot.hex()}"
+            )
+            raise
         self._cache.saw([key])
         return Committed(catalogue, stored + len(data), sum(len(one.packs) for one in done))
 
     def _prolong_locks(self, needed: Sequence[str]) -> None:
         """Objects put hours ago, in this run or an earlier one, would otherwise be unlocked before the snapshot is."""
         repository = self._repository
-        with Workers(self._connections, "penstock-lock", repository.sink.stop) as workers:
-            missing = prolong_locks(repository, self._cache, needed, workers)
-            if missing:
-                raise _gone(min(missing))
-            for key in prolong_locks(repository, self._cache, foundations(repository), workers):
-                # Another passphrase or key may still open the repository: no reason to skip tonight's backup.
-                self._on_damage(MissingObject(key, "the object is gone", hint="Run penstock check."))
+        missing = prolong_locks(repository, self._cache, needed, self._workers)
+        if missing:
+            raise _gone(min(missing))
+        for key in prolong_locks(repository, self._cache, foundations(repository), self._workers):
+            # Another passphrase or key may still open the repository: no reason to skip tonight's backup.
+            self._on_damage(MissingObject(key, "the object is gone", hint="Run penstock check."))
+
+    def _require_all(self, packs: set[str]) -> None:
+        missing = set(packs)
+        for info in listed(self._workers, self._repository.sink, layout.PACKS):
+            missing.discard(info.key)
+        if missing:
+            raise _gone(min(missing))
 
 
 def _record(spec: StreamSpec, stored: StoredStream, recipe: bytes) -> StreamRecord:
@@ -205,14 +227,6 @@ def _record(spec: StreamSpec, stored: StoredStream, recipe: bytes) -> StreamReco
         digest=stored.digest,
         recipe=recipe,
     )
-
-
-def _require_all(packs: set[str], repository: Repository) -> None:
-    missing = set(packs)
-    for info in repository.sink.list(layout.PACKS):
-        missing.discard(info.key)
-    if missing:
-        raise _gone(min(missing))
 
 
 def _gone(key: str) -> MissingObject:

@@ -18,6 +18,7 @@ from penstock.repository import layout
 from penstock.repository.budget import Budget
 from penstock.repository.known.cache import Cache
 from penstock.repository.known.sparse_index import SparseIndex
+from penstock.repository.pool import Workers
 from penstock.repository.repository import Repository
 from penstock.repository.write.dedupe import Deduplicator
 from penstock.repository.write.intake import Intake
@@ -91,9 +92,11 @@ class StreamWriter:
         repository, budget = self._repository, self._budget
         with ExitStack() as opening:
             opening.enter_context(self._cache)
+            self._workers = opening.enter_context(Workers(1, "penstock-index", repository.sink.stop))
             self._index = SparseIndex(
                 repository,
                 self._cache,
+                self._workers,
                 directory_chunks=budget.directory_chunks,
                 unusable=self._unusable,
                 on_damage=self._on_damage,
@@ -123,6 +126,7 @@ class StreamWriter:
             # They form reference cycles, and are too large to wait for the garbage collector.
             del self._packer, self._index, self._buffers
             self._cache.close()
+            self._workers.__exit__(kind, error, traceback)
 
     def store(self, stream: DumpStream, on_progress: Callable[[int], None]) -> StoredStream:
         """Store one stream to its end; `on_progress` is given the bytes read so far. Does not close the stream.
@@ -164,7 +168,7 @@ class StreamWriter:
         repository = self._repository
         index = new_id()
         data = seal_index(index, self._to_index, repository.index_sealer, repository.id)
-        repository.sink.put(layout.index_key(index), data)
+        self._workers.call(repository.sink.put, layout.index_key(index), data)
         self._cache.add_packs(self._to_index, indexed=True)
         self._cache.saw([layout.index_key(index)])
         self._indexes.append(index)

@@ -22,6 +22,7 @@ from penstock.api import (
     TargetMissing,
     TargetNotEmpty,
     UsageError,
+    say_more,
 )
 from penstock_sqlite.options import Check, RestoreOptions
 
@@ -56,7 +57,7 @@ def check_place(path: Path, *, clean: bool) -> None:
 def restoring(
     path: Path, options: RestoreOptions, *, clean: bool, stop: StopToken, report: Report
 ) -> Iterator[Restore]:
-    """One restore of the database file at `path`; without `finish`, nothing is left beside it."""
+    """One restore of the database file at `path`; nothing is left beside it, unless `finish` begins and fails."""
     work = _Work(Path(os.path.realpath(path)), options.check, clean, stop, report)
     try:
         yield Restore(work.write, work.finish)
@@ -96,17 +97,30 @@ class _Work:
             os.close(descriptor)
 
     def finish(self) -> None:
-        """Move the new database into its place; until then, the old one is as it was."""
+        """Move the new database into its place; until then, the old one is as it was.
+
+        What was restored is kept from here on, whatever fails: the error names it.
+        """
         if self._beside is None:
             return
+        try:
+            self._move(self._beside)
+        except BaseException as error:
+            if self._beside is not None:
+                kept = f"the restored database is complete, and kept as {self._beside}"
+                say_more(error, f"{kept}; move it to {self._place}, or restore again")
+                self._beside = None
+            raise
+
+    def _move(self, beside: Path) -> None:
         with _told(self._place), _locked(self._place):
             if not self._clean:
                 _refuse_remains(self._place)
             if self._clean and _has_changes_beside(self._place):
-                self._switch(self._beside)
+                self._switch(beside)
             else:
                 _remove_side_files(self._place)
-                self._beside.rename(self._place)
+                beside.rename(self._place)
                 self._beside = None
                 _sync_folder(self._place.parent)
 
