@@ -88,6 +88,25 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(penstock: Penstock) -> 
         assert "SEKRET" not in done.stdout + done.stderr
 
 
+def test_what_a_url_may_hold_is_not_repeated_by_errors_about_arguments(penstock: Penstock) -> None:
+    for url in ("postgres://app:pa/SEKRET@db/shop", "azure://acct/c?sas_token=SEKRET", "s3://a:'SEKRET)@b"):
+        for arguments in ((url,), ("snapshots", url), ("snapshots", "--repo", "x", url), ("key", "add", url)):
+            done = penstock(*arguments, code=2)
+            assert "SEKRET" not in done.stdout + done.stderr
+
+
+def test_closed_standard_streams_are_no_reason_to_fail(penstock: Penstock) -> None:
+    def run(command: str) -> "subprocess.CompletedProcess[str]":
+        shell = ["sh", "-c", f'"$0" -m penstock {command}', sys.executable]
+        return subprocess.run(shell, env=penstock.environ, cwd=penstock.folder, capture_output=True, text=True)
+
+    assert run("--version >&-").returncode == 0
+    assert run("plugins --json <&- 2>&-").stdout.startswith("{")
+    assert run("snapshots <&- >&- 2>&-").returncode == 2
+    done = run("backup nothing >&-")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+
+
 def test_an_unexpected_error_shows_its_kind_and_nothing_of_its_text(penstock: Penstock) -> None:
     child = guarded(penstock, "raise ValueError('hunter' + str(1 + 1))")
     out, err = child.communicate(timeout=300)

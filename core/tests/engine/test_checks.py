@@ -11,9 +11,11 @@ import pytest
 from core.tests.repository.lab import KIB, MIB, Lab, noise
 
 from penstock.api import EventKind, ObjectInfo
+from penstock.engine.check import check
 from penstock.engine.ledger import Ledger
 from penstock.format.trust import Role
 from penstock.repository import layout
+from penstock.repository.known.cache import Cache
 from penstock.repository.trust.keyring import add_key
 from penstock.testing import FaultySink, MemorySink
 
@@ -118,6 +120,22 @@ def test_a_check_remembers_a_large_repository_in_little_memory() -> None:
         finally:
             tracemalloc.stop()
     assert peak < 2 * MIB
+
+
+def test_a_check_with_a_large_cache_takes_little_memory(lab: Lab) -> None:
+    lab.backup({"d": noise(100 * KIB)})
+    objects = 60_000
+    with Cache(lab.cache, lab.repository.id, lab.sink.location, on_trouble=pytest.fail) as cache:
+        cache.saw(layout.pack_key(number.to_bytes(16, "big")) for number in range(objects))
+    repository = lab.open()
+    tracemalloc.start()
+    try:
+        report = check(repository, read_data=False, cache_dir=lab.cache, memory=64 * MIB, listener=lambda _: None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.finding_count == objects
+    assert peak < objects * 100, "less than their keys alone take"
 
 
 @pytest.mark.parametrize("read_data", [True, False])

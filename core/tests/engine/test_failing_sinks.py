@@ -7,6 +7,8 @@ import pytest
 from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.api import EventKind, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.engine.reporting import Reporter
+from penstock.repository.snapshots import list_snapshots
 from penstock.testing import Fail, FaultySink
 
 EARLIER = {"d": noise(MIB, 1)}
@@ -65,10 +67,22 @@ def test_a_put_whose_answer_is_lost_commits_nothing(lab: Lab, prefix: str) -> No
 def test_a_snapshot_whose_answer_is_lost_is_a_whole_snapshot(lab: Lab) -> None:
     """The one case that a caller cannot tell from a failure: the commit took place, and its answer did not come."""
     sink = FaultySink(lab.sink, Fail("put", prefix="snapshots/", after=True))
-    with pytest.raises(SinkUnreachable):
+    with pytest.raises(SinkUnreachable) as caught:
         lab.backup(CONTENT, by=lab.open(sink=sink))
+    assert f"the snapshot {list_snapshots(lab.open())[-1].id.hex()} may exist" in caught.value.details[0]
     assert lab.restored() == CONTENT
     assert lab.check(cache=lab.cache).findings == ()
+
+
+def test_an_interrupt_after_the_commit_names_the_snapshot(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(reporter: Reporter, message: str, figures: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reporter, "completed", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        lab.backup(CONTENT)
+    monkeypatch.undo()
+    assert caught.value.__notes__ == [f"the snapshot {list_snapshots(lab.open())[-1].id.hex()} is committed"]
 
 
 @pytest.mark.parametrize("prefix", ["sessions/", "packs/", "index/", "snapshots/"])

@@ -132,6 +132,14 @@ def test_a_missing_passphrase_slot_is_reported_and_does_not_prevent_a_backup(loc
     assert any(slot in warning for warning in result.warnings)
 
 
+def test_a_repository_that_lost_its_log_of_grants_takes_no_snapshot(locking: Lab, sink: LockingSink) -> None:
+    repository = locking.open()
+    del sink._objects[layout.grant_key(1)]
+    with pytest.raises(MissingObject, match=layout.grant_key(1)):
+        locking.backup({"d": OLD}, by=repository)
+    assert not list(sink.list(layout.SNAPSHOTS))
+
+
 def test_a_sink_without_object_lock_is_never_asked_to_lock(tmp_path: Path) -> None:
     faulty = FaultySink(MemorySink())
     lab = Lab(tmp_path, faulty)

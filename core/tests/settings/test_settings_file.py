@@ -211,6 +211,16 @@ def test_a_plugin_that_is_missing_keeps_its_own_error(tmp_path: Path) -> None:
     assert isinstance(caught.value, PenstockError)
 
 
+def test_a_place_in_a_folder_that_may_not_be_searched_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> bool:  # the tests may run as root, who may search everything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    assert find_settings(None, [tmp_path / "penstock.toml"]).path is None
+
+
 def test_the_places_are_tried_in_order(tmp_path: Path) -> None:
     places = [tmp_path / folder / "penstock.toml" for folder in ("here", "home", "etc")]
     assert find_settings(None, places).path is None

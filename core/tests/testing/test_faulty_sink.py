@@ -100,6 +100,16 @@ def test_after_death_nothing_works_and_no_handler_of_errors_sees_it() -> None:
     assert sink.get("a") == b"1"
 
 
+def test_death_counts_from_when_it_was_added() -> None:
+    sink = FaultySink(MemorySink())
+    for number in range(5):
+        sink.put(f"before/{number}", b"1")
+    sink.add(Die(after_puts=1))
+    sink.put("a", b"1")
+    with pytest.raises(Died):
+        sink.put("b", b"1")
+
+
 @pytest.mark.parametrize("puts", [0, 1, 7])
 def test_death_lets_exactly_as_many_puts_through_also_from_threads(puts: int) -> None:
     inner = MemorySink()

@@ -1,5 +1,6 @@
 """The workspace without a command line: no prompt, no environment, nothing printed."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,15 @@ def test_one_token_stops_every_source_and_sink(folders: Folders) -> None:
     with Workspace(folders, stop=stop) as workspace:
         assert workspace.place().sink.stop is stop
         assert workspace.plan("shop").source.stop is stop
+
+
+def test_a_sink_that_is_being_closed_counts_as_asked(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[frozenset[int]] = []
+    with Workspace(folders) as workspace:
+        sink = workspace.place().meter.inner
+        monkeypatch.setattr(sink, "close", lambda: asked.append(workspace.requesting()))
+    assert asked == [{threading.get_ident()}]
+    assert workspace.requesting() == frozenset()
 
 
 def test_no_secret_shows_in_what_is_handed_in(folders: Folders) -> None:

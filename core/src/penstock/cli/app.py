@@ -4,9 +4,11 @@
 `penstock.api`, which brings pydantic.
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -27,8 +29,8 @@ from penstock.cli.commands import (
 
 __all__ = ["build", "run"]
 
-# What comes before the host in a URL, and may contain a password.
-_USER_IN_URL = re.compile(r"//[^/\s]*@")
+# A URL may hold a password before its host, or a token in its query.
+_URL = re.compile(r"(\w[\w+.-]*://)[^\s'\")]*")
 _COMMANDS = (init, backup, snapshots, show, inspect, restore, cat, check, key, config, plugins, demo)
 # Its base, two classes up, is the base of all errors in arguments; older releases of typer keep it elsewhere.
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -53,6 +55,7 @@ def build() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command, print its output, and return the exit code. Never raises an expected error."""
+    _open_missing_streams()
     if sys.flags.utf8_mode == 0:
         for stream in (sys.stdout, sys.stderr):
             # A name that the terminal's encoding lacks must not end a backup.
@@ -72,6 +75,13 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _open_missing_streams() -> None:
+    """A supervisor may have closed them: the next file to be opened would take the place of one, and get our output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we run
+
+
 def _refuse(error: Exception, arguments: Sequence[str]) -> int:
     from penstock.api.errors import UsageError
     from penstock.cli.output.console import Output
@@ -82,7 +92,9 @@ def _refuse(error: Exception, arguments: Sequence[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(message, file=sys.stderr)  # noqa: T201 - the help text, made by typer
         return UsageError.exit_code
-    message = _USER_IN_URL.sub("//…@", message)
+    for one in sorted(filter(_URL.search, arguments), key=len, reverse=True):
+        message = message.replace(one, one.partition("://")[0] + "://…")
+    message = _URL.sub(r"\1…", message)
     message = message[:1].lower() + message[1:].rstrip(".")
     Output(json="--json" in arguments).failure(UsageError(message, hint=f"Run {path} --help to see what it takes."))
     return UsageError.exit_code

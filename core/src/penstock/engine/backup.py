@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock.api.errors import RepositoryError, SourceError, UsageError
+from penstock.api.errors import Interrupted, RepositoryError, SourceError, UsageError, say_more
 from penstock.api.models import DumpPlan, Inspection, StreamSpec
 from penstock.api.source import Dump, Source
 from penstock.engine.reporting import Listener, Reporter, reporting
@@ -13,7 +13,7 @@ from penstock.format.encoding import encode_json
 from penstock.format.snapshot import Catalogue
 from penstock.repository import Repository
 from penstock.repository.snapshots import list_snapshots
-from penstock.repository.write.session import Session
+from penstock.repository.write.session import Committed, Session
 from penstock.repository.write.stream import StoredStream, StreamWriter
 
 __all__ = ["BackupResult", "backup"]
@@ -87,26 +87,32 @@ def backup(
             on_trouble=reporter.warn,
         )
         reporter.phase("preparing")
-        with session, session.writer() as writer:
-            parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
-            with source.dump() as dump:
-                plan = dump.plan
-                _check_plan(plan)
-                reporter.phase("dumping", plan.inspection.size_estimate)
-                streams = [(spec, _store(dump, spec, writer, reporter)) for spec in plan.streams]
-            # Only now has the source confirmed that the whole dump succeeded.
-            reporter.phase("committing")
-            done = session.commit(
-                backup=name,
-                source=source_type,
-                parent=parents[-1].id if parents else None,
-                consistency=plan.consistency,
-                inspection=_inspection_json(plan.inspection),
-                streams=streams,
-                written=[writer.finish()],
-            )
-        figures = {"read": done.catalogue.size, "stored": done.stored, "packs": done.packs}
-        reporter.completed(f"snapshot {done.catalogue.snapshot.hex()}", figures)
+        done: Committed | None = None
+        try:
+            with session, session.writer() as writer:
+                parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
+                with source.dump() as dump:
+                    plan = dump.plan
+                    _check_plan(plan)
+                    reporter.phase("dumping", plan.inspection.size_estimate)
+                    streams = [(spec, _store(dump, spec, writer, reporter)) for spec in plan.streams]
+                # Only now has the source confirmed that the whole dump succeeded.
+                reporter.phase("committing")
+                done = session.commit(
+                    backup=name,
+                    source=source_type,
+                    parent=parents[-1].id if parents else None,
+                    consistency=plan.consistency,
+                    inspection=_inspection_json(plan.inspection),
+                    streams=streams,
+                    written=[writer.finish()],
+                )
+            figures = {"read": done.catalogue.size, "stored": done.stored, "packs": done.packs}
+            reporter.completed(f"snapshot {done.catalogue.snapshot.hex()}", figures)
+        except (Interrupted, KeyboardInterrupt) as error:
+            if done is not None:
+                say_more(error, f"the snapshot {done.catalogue.snapshot.hex()} is committed")
+            raise
     return BackupResult(
         snapshot=done.catalogue.snapshot,
         catalogue=done.catalogue,

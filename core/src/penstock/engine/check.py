@@ -308,7 +308,7 @@ class _Packs:
             if self._ledger.judged(key) is None:
                 # It may have begun after the sessions were listed.
                 try:
-                    self._workers.result(self._workers.submit(read_session, self._repository, session))
+                    self._workers.call(read_session, self._repository, session)
                     self._ledger.judge(key, good=True)
                 except (DamagedObject, MissingObject) as error:
                     self._ledger.judge(key, good=False)
@@ -360,7 +360,7 @@ class _Snapshots:
         if self._ledger.found(key):
             return False
         try:
-            self._ledger.add([self._workers.result(self._workers.submit(self._repository.sink.stat, key))])
+            self._ledger.add([self._workers.call(self._repository.sink.stat, key)])
         except ObjectMissing:
             return False
         return True
@@ -386,7 +386,7 @@ class _Snapshots:
 
     def _recipes(self, entry: SnapshotEntry, chunks: "array[int]") -> None:
         try:
-            sealer = self._workers.result(self._workers.submit(self._sealers, entry.sealed.session))
+            sealer = self._workers.call(self._sealers, entry.sealed.session)
             for record in entry.sealed.open_manifest(sealer, self._repository.id).streams:
                 for extent in decode_recipe(record.recipe):
                     if extent.segment >= len(chunks) or extent.first + extent.chunks > chunks[extent.segment]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.api.errors import RestoreFailed, SnapshotNotFound
+from penstock.api.errors import RestoreFailed, UsageError
 from penstock.api.models import RestoreTarget, StreamSpec
 from penstock.api.source import Restore, Source
 from penstock.engine.reporting import Listener, Reporter, reporting
@@ -78,10 +78,11 @@ def restore(
 ) -> RestoreResult:
     """Write the snapshot `entry`, or only the named streams of it, to where `source`'s settings point.
 
-    Before the target is touched: the target is asked whether it can take them; the packs and sessions that they need
-    are looked for; and every stream is read and compared with its digest (not without `verify_first`). Nothing else in
-    the repository matters. Buffers take `memory` bytes at most. Raises `DamagedObject`, `MissingObject`, `Interrupted`
-    when the sink's `stop` stops, and what the source raises.
+    Before the target is touched, it is asked whether it can take them, the packs and sessions that they need are looked
+    for and, with `verify_first`, every stream is read and compared with its digest. Nothing else in the repository
+    matters. Buffers take `memory` bytes at most. Raises `SnapshotNotFound` for an unknown stream, `DamagedObject`,
+    `MissingObject`, `Interrupted` when the sink's `stop` stops, `RestoreFailed` if the source leaves a stream unread,
+    and what the source raises.
     """
     begun = time.monotonic()
     with (
@@ -97,7 +98,7 @@ def restore(
         if verify_first:
             reporter.phase("verifying", size)
             for record in chosen:
-                _each_block(reader, record, reporter, len)
+                _each_block(reader, record, reporter, lambda _: None)
         reporter.phase("restoring", size)
         with source.restore(specs, target) as restoring:
             for record, spec in zip(chosen, specs, strict=True):
@@ -128,8 +129,8 @@ def cat(
 ) -> CatResult:
     """Give the bytes of one stream to `out`, in order. Buffers take `memory` bytes at most.
 
-    Raises `DamagedObject` where they stop being what was written, all before that having been it, and `Interrupted`
-    when the sink's `stop` stops.
+    Raises `DamagedObject` at the first segment that is not what was written, or at the end if the whole is not; and
+    `Interrupted` when the sink's `stop` stops.
     """
     begun = time.monotonic()
     with (
@@ -146,7 +147,7 @@ def cat(
 def _choose(reader: SnapshotReader, names: Sequence[str] | None) -> list[StreamRecord]:
     """The streams of these names, or all, in the order of their phases; each once."""
     if names is not None and not names:
-        raise SnapshotNotFound("no stream was named")
+        raise UsageError("no stream was named", hint="Name at least one stream, or none to restore all of them.")
     records = reader.manifest.streams if names is None else [reader.stream(name) for name in dict.fromkeys(names)]
     return sorted(records, key=lambda record: record.phase)
 

@@ -35,7 +35,7 @@ def show(repository: Repository, entry: SnapshotEntry) -> ShowResult:
     if role is not Role.OWNER:
         return ShowResult(entry, role, None)
     with Workers(1, "penstock-show", repository.sink.stop) as workers:
-        return ShowResult(entry, role, workers.result(workers.submit(open_manifest, repository, entry)))
+        return ShowResult(entry, role, workers.call(open_manifest, repository, entry))
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:

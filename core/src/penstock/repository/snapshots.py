@@ -205,7 +205,7 @@ def _by_id(repository: Repository, workers: Workers, text: str) -> SnapshotEntry
         raise SnapshotNotFound(f"no snapshot's id begins with {text}", hint=_LIST)
     if len(keys) > 1:
         raise SnapshotNotFound(f"{len(keys)} snapshots' ids begin with {text}", hint="Give more digits.")
-    return workers.result(workers.submit(read_snapshot, repository, keys[0]))
+    return workers.call(read_snapshot, repository, keys[0])
 
 
 def open_manifest(repository: Repository, entry: SnapshotEntry) -> Manifest:

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -39,7 +40,10 @@ class Settings:
         return self._named("backups", self.backups, name)
 
     def repository_of(self, backup: str) -> str:
-        """The name of the repository of a backup: the one that it names, or else the only one."""
+        """The name of a backup's repository: the one that it names, or the only one, which `load_settings` ensures.
+
+        Raises `SettingsError`.
+        """
         return self.backup(backup).repository or next(iter(self.repositories))
 
     def make_sink(self, name: str, host: PluginHost) -> Sink:
@@ -69,10 +73,10 @@ class Settings:
         if self.path is None:
             raise SettingsError(
                 f"{name!r} is not a URL, and no settings file was found to look it up in",
-                hint=f"Write a {FILE_NAME}: penstock config init prints one to begin with.",
+                hint=f"Give a URL, or write a {FILE_NAME}: penstock config init prints one.",
             )
         there = f"there are: {', '.join(entries)}" if entries else "there are none"
-        raise SettingsError(f"{self.path}: no [{table}.{name}]; {there}{did_you_mean(name, list(entries))}")
+        raise SettingsError(f"{self.path}: no [{key_path((table, name))}]; {there}{did_you_mean(name, list(entries))}")
 
     def _made(
         self, table: str, name: str, entry: PluginTable, host: PluginHost, kind: Literal["source", "sink"]
@@ -90,14 +94,15 @@ class Settings:
         try:
             _make(entry, host, kind, self._file.parent)
         except SettingsError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            if error.details:
-                yield from (Problem(where, one) for one in error.details[:-1])
-                yield Problem(where, error.details[-1] + hint)
-            else:
-                yield Problem(where, error.message + hint)
+            *others, last = error.details or (error.message,)
+            yield from (Problem(where, one) for one in others)
+            yield Problem(where, _with_hint(last, error))
         except PenstockError as error:
-            yield Problem(where, error.message + (f" ({error.hint})" if error.hint else ""))
+            yield Problem(where, _with_hint(error.message, error))
+
+
+def _with_hint(text: str, error: PenstockError) -> str:
+    return f"{text} ({error.hint})" if error.hint else text
 
 
 def find_settings(named: Path | None = None, places: Iterable[Path] = ()) -> Settings:
@@ -105,8 +110,9 @@ def find_settings(named: Path | None = None, places: Iterable[Path] = ()) -> Set
     if named is not None:
         return load_settings(named)
     for place in places:
-        if place.is_file():
-            return load_settings(place)
+        with suppress(PermissionError):  # its folder may not be searched: then it is not for this user
+            if place.is_file():
+                return load_settings(place)
     return Settings()
 
 

@@ -86,7 +86,10 @@ class Delay(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Die(Fault):
-    """After `after_puts` puts have taken effect nothing works any more: every later call raises `Died`."""
+    """Lets `after_puts` more puts begin, counted from when it was added; then every call raises `Died`, for ever.
+
+    The first to raise it is one that matches. `nth` and `times` have no meaning here.
+    """
 
     method: Method = "any"
     after_puts: int = 0
@@ -106,6 +109,8 @@ class FaultySink(ForwardingSink):
         self._lock = threading.Lock()
         self._faults = list(faults)
         self._counts = [0] * len(faults)
+        #: How many puts had begun when each fault was added.
+        self._earlier = [0] * len(faults)
         self._puts = 0
         self._dead = False
 
@@ -114,12 +119,14 @@ class FaultySink(ForwardingSink):
         with self._lock:
             self._faults.append(fault)
             self._counts.append(0)
+            self._earlier.append(self._puts)
 
     def heal(self) -> None:
         """Forget all faults; a dead sink lives again."""
         with self._lock:
             self._faults.clear()
             self._counts.clear()
+            self._earlier.clear()
             self._dead = False
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
@@ -174,7 +181,7 @@ class FaultySink(ForwardingSink):
                 if fault.matches(method, key):
                     self._counts[number] += 1
                     if isinstance(fault, Die):
-                        self._dead = self._dead or self._puts >= fault.after_puts
+                        self._dead = self._dead or self._puts - self._earlier[number] >= fault.after_puts
                     elif fault.strikes(self._counts[number]):
                         struck.append(fault)
             if self._dead:

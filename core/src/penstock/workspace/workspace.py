@@ -11,6 +11,7 @@ from typing import Literal, Self
 from penstock.api import NEVER, Secret, Sink, Source, StopToken, UsageError
 from penstock.plugins import PluginHost
 from penstock.repository import Repository
+from penstock.repository.read.budget import DEFAULT_MEMORY
 from penstock.settings import BackupSettings, RepositorySettings, Settings, find_settings
 from penstock.workspace.folders import Folders
 from penstock.workspace.names import is_url, name_of
@@ -18,9 +19,8 @@ from penstock.workspace.sinks.limiting import LimitingSink
 from penstock.workspace.sinks.metering import Figures, MeteringSink
 from penstock.workspace.unlock import Credentials, Need, Prompts, Unlocker
 
-__all__ = ["DEFAULT_MEMORY", "REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Workspace"]
+__all__ = ["REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Workspace"]
 
-DEFAULT_MEMORY = 128 * 1024 * 1024
 REPOSITORY_VARIABLE = "PENSTOCK_REPOSITORY"
 #: How long the sinks of a stopped run may take to close (seconds); one of them may hang.
 _CLOSING_SECONDS = 1.0
@@ -89,7 +89,7 @@ class Workspace:
         self._environ = dict(environ or {})
         self._unlocker = Unlocker(credentials or Credentials(), self._environ, folders, prompts, warn)
         self._places: dict[str, Place] = {}
-        self._open: dict[tuple[str, Need], Repository] = {}
+        self._open: dict[tuple[int, Need], Repository] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -100,14 +100,16 @@ class Workspace:
     def close(self) -> None:
         """Close all sinks. After a stop it waits a second for them at most: requests may hang."""
         places = list(self._places.values())
-        self._places.clear()
         self._open.clear()
-        if not self._stop.stopped:
-            _close(places)
-            return
-        closing = threading.Thread(target=_close_quietly, args=(places,), name="penstock-closing", daemon=True)
-        closing.start()
-        closing.join(_CLOSING_SECONDS)
+        try:
+            if not self._stop.stopped:
+                _close(places)
+                return
+            closing = threading.Thread(target=_close_quietly, args=(places,), name="penstock-closing", daemon=True)
+            closing.start()
+            closing.join(_CLOSING_SECONDS)
+        finally:
+            self._places.clear()  # not before: `requesting` has to see a close that hangs
 
     @cached_property
     def settings(self) -> Settings:
@@ -155,7 +157,7 @@ class Workspace:
     def repository(self, need: Need, named: str | None = None) -> Repository:
         """Open it with the key or passphrase at hand. Raises what `Unlocker.unlock` and `place` raise."""
         place = self.place(named)
-        key = (str(id(place)), need)
+        key = (id(place), need)
         if key not in self._open:
             self._open[key] = self._unlocker.unlock(place.sink, place.shown, place.settings, need)
         return self._open[key]
@@ -172,7 +174,7 @@ class Workspace:
     def new_key_file(self, place: Place, repository: bytes) -> Path:
         """Where a key of this host is to be written, to be found later: the settings' place, or the default one."""
         configured = place.settings.key if place.settings else None
-        if configured is not None and not configured.exists():
+        if configured is not None and not _exists(configured):
             return configured
         return self.folders.default_key(repository)
 
@@ -202,6 +204,13 @@ class Workspace:
             return names[0]
         there = f"the settings have {', '.join(names)}" if names else "no settings file names one"
         raise UsageError(f"which repository? {there}", hint="Give --repo with a name in the settings, or a URL.")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:  # writing it will fail, and say so
+        return False
 
 
 def _close(places: list[Place]) -> None:

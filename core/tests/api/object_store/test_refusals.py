@@ -45,12 +45,14 @@ def test_a_refusal_is_found_in_the_sinks_table_first_and_then_among_the_usual(
 def test_hints_hold_the_names_that_the_sink_gave() -> None:
     assert SERVICE.refused("a", Refused("get", 404, code="NoBucket")).hint == "Create shop."
     assert SERVICE.refused("a", Refused("get", 403)).hint == "Allow get."
+    braces = "a {host}, {0} and {"
+    assert SERVICE.refused("a", Refused(braces, 403)).hint == f"Allow {braces}."
 
 
 def test_what_goes_wrong_on_the_way_has_one_sentence_for_every_sink() -> None:
     assert str(SERVICE.unconnected("a", "refused")) == "a: cannot connect to https://host: refused"
     assert str(SERVICE.unconnected("a")) == "a: cannot connect to https://host"
-    assert str(SERVICE.slow_to_connect("a")) == "a: https://host took no connection within 10 seconds"
+    assert str(SERVICE.slow_to_connect("a")) == "a: https://host did not accept a connection within 10 seconds"
     for error in (SERVICE.silent("a"), SERVICE.broke("a", "reset")):
         assert error.retryable
     for error in (SERVICE.untrusted("a"), SERVICE.without_tls("a"), SERVICE.unreadable("a", "the API")):

@@ -210,6 +210,78 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing(
     assert contents(place) == {}
 
 
+def test_a_check_that_cannot_run_is_not_taken_for_damage(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def __init__(self, *arguments: object, **more: object) -> None:
+            pass
+
+        def set_progress_handler(self, *arguments: object) -> None:
+            pass
+
+        def execute(self, statement: str) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+            raise error
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(sqlite3, "connect", Failing)
+    with pytest.raises(RestoreFailed, match="cannot be checked: disk I/O error") as caught:
+        restored(*bank, place)
+    assert caught.value.hint is None
+    assert contents(place) == {}
+
+
+def test_a_file_system_without_locks_is_said_plainly(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lockf(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    script(place, "CREATE TABLE mine(a)")
+    monkeypatch.setattr("penstock_sqlite.restoring.fcntl.lockf", lockf)
+    with pytest.raises(SourceDenied, match=r"cannot lock .*: No locks available"):
+        restored(*bank, place, clean=True)
+    assert query(place, "SELECT * FROM mine") == []
+
+
+def test_an_interrupt_between_the_steps_of_a_replacement_names_the_file(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(place, "PRAGMA journal_mode=WAL; CREATE TABLE mine(a)")
+    Path(f"{place}-wal").write_bytes(b"old")
+
+    def interrupted(place: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("penstock_sqlite.restoring._remove_side_files", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        restored(*bank, place, clean=True)
+    (said,) = caught.value.__notes__
+    assert place.is_symlink()
+    assert f"may be a symbolic link to {place.readlink()}" in said
+    assert (place.parent / place.readlink()).exists()
+
+
+def test_a_mode_for_a_group_is_not_given_to_another_group(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    script(place, "CREATE TABLE mine(a)")
+    if os.geteuid() == 0:
+        os.chown(place, 12345, 12345)
+    place.chmod(0o660)
+    other = place.stat().st_gid != os.getegid()
+    monkeypatch.setattr("penstock_sqlite.restoring.os.fchown", denied)
+    restored(*bank, place, clean=True)
+    assert stat.S_IMODE(place.stat().st_mode) == (0o600 if other else 0o660)
+
+
 def test_the_file_is_private_until_it_is_in_place(bank: tuple[bytes, StreamSpec], place: Path) -> None:
     modes: set[int] = set()
 

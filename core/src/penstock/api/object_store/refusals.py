@@ -11,6 +11,7 @@ A sink fills one table:
     raise service.refused(key, refused) from refused
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -57,7 +58,7 @@ MISSING = Refusal(ObjectMissing, "no such object")
 EXISTS = Refusal(ObjectExists, "the object exists already")
 BUSY = Refusal(SinkUnreachable, "the service cannot answer: {said}")
 DAMAGED = Refusal(SinkUnreachable, "the transfer was damaged: {said}")
-FULL = Refusal(SinkFull, "{said}", "Free some space or raise the quota, then run again. Nothing was damaged.")
+FULL = Refusal(SinkFull, "{said}", "Free some space or raise the quota, then run again.")
 _DENIED = Refusal(SinkDenied, "access denied: {said}", "Check the credentials and their permissions.")
 
 _USUAL: Table = {
@@ -70,11 +71,14 @@ _USUAL: Table = {
 }
 
 
+_NAME = re.compile(r"\{(\w+)\}")
+
+
 class Service:
     """What errors call a service, and the table of its refusals.
 
-    Looked up are the action's code, the code, the action's status and the status, first in the sink's table, then
-    among what HTTP statuses usually mean; what nobody knows is a `SinkError` in the service's own words.
+    A refusal is looked up by (action, code), code, (action, status) and status: first in the sink's table, then in the
+    usual meanings of HTTP statuses. Anything else is a `SinkError` in the service's own words.
     """
 
     def __init__(self, where: str, table: Table, *, names: Mapping[str, str], connect_timeout: float) -> None:
@@ -88,8 +92,12 @@ class Service:
         found = self._found(refused)
         meaning = found if isinstance(found, Refusal) else found(refused)
         words = {**self._names, "said": refused.words, "action": refused.action}
-        hint = None if meaning.hint is None else meaning.hint.format(**words)
-        return meaning.error(key, meaning.reason.format(**words), hint=hint)
+
+        def filled(text: str) -> str:  # unlike str.format, with whatever braces the service's own words have
+            return _NAME.sub(lambda found: words.get(found[1], found[0]), text)
+
+        hint = None if meaning.hint is None else filled(meaning.hint)
+        return meaning.error(key, filled(meaning.reason), hint=hint)
 
     def untrusted(self, key: str) -> SinkError:
         """Its certificate is not trusted."""
@@ -103,11 +111,13 @@ class Service:
     def unconnected(self, key: str, why: str = "") -> SinkError:
         """No connection came about."""
         hint = "Check that the service is up, and that its address is right."
-        return SinkUnreachable(key, f"cannot connect to {self.where}{why and ': '}{why}", hint=hint)
+        return SinkUnreachable(key, f"cannot connect to {self.where}" + (f": {why}" if why else ""), hint=hint)
 
     def slow_to_connect(self, key: str) -> SinkError:
         """No connection came about in time."""
-        return SinkUnreachable(key, f"{self.where} took no connection within {self._connect_timeout:g} seconds")
+        return SinkUnreachable(
+            key, f"{self.where} did not accept a connection within {self._connect_timeout:g} seconds"
+        )
 
     def silent(self, key: str) -> SinkError:
         """No answer came in time."""
@@ -118,7 +128,7 @@ class Service:
         return SinkUnreachable(key, f"the connection to {self.where} broke: {why}")
 
     def unreadable(self, key: str, api: str) -> SinkError:
-        """What it answers is nothing of that API."""
+        """Its answer does not belong to that API."""
         reason = f"the answer of {self.where} cannot be parsed"
         return SinkError(key, reason, hint=f"Check that it speaks {api}, and that no other service answers for it.")
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         app,
         "backup",
         takes=("cache_dir", *DATA),
-        interrupted="Run it again: an interrupted backup leaves no snapshot, and the next run uses what was uploaded.",
+        interrupted="Run it again, unless a line above names a snapshot: the next run uses what was uploaded.",
     )
     def backup(
         run: "Run",

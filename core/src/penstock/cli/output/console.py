@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from penstock.api.errors import PenstockError
+from penstock.api.errors import PenstockError, UsageError
 from penstock.api.events import Event, EventKind
 from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, what
 from penstock.cli.output.units import printable
@@ -61,7 +61,9 @@ class Output:
             self._write("".join(line + "\n" for line in view({name: [entry]})))
 
     def raw(self, block: memoryview) -> None:
-        """Write bytes to stdout, all of them."""
+        """Write bytes to stdout, all of them. Raises `UsageError` if whoever called us has closed it."""
+        if getattr(sys.stdout, "name", None) == os.devnull:
+            raise UsageError("standard output is closed", hint="Send it to a file or a program.")
         sys.stdout.flush()
         try:
             while block:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 def listed(workers: Workers, sink: Sink, prefix: str) -> Iterator[ObjectInfo]:
     """What `Sink.list` gives."""
     objects = workers.call(lambda: iter(sink.list(prefix)))  # which may take the first request already
-    while page := workers.result(workers.submit(lambda: list(islice(objects, _PAGE)))):
+    while page := workers.call(lambda: list(islice(objects, _PAGE))):
         yield from page
 
 

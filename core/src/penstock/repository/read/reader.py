@@ -66,7 +66,7 @@ class SnapshotReader:
         self.segments_read = 0
         self._workers = Workers(self._budget.requests, "penstock-fetch", repository.sink.stop)
         try:
-            self.manifest = self._workers.result(self._workers.submit(open_manifest, repository, entry))
+            self.manifest = self._workers.call(open_manifest, repository, entry)
         except BaseException:
             self._workers.abandon()
             raise

@@ -10,7 +10,7 @@ from penstock.repository.write.packer import Packer
 
 __all__ = ["Deduplicator"]
 
-#: Less than one chunk in 16, or one byte in 128, of a batch counts as little.
+#: A batch of which at most one chunk in 16, and one byte in 128, is known or repeated counts as little known.
 _LITTLE_CHUNKS = 16
 _LITTLE_BYTES = 128
 _SAMPLE = 512

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock import __version__
-from penstock.api.errors import Interrupted, MissingObject, RepositoryError, say_more
+from penstock.api.errors import Interrupted, MissingObject, RepositoryError, SinkUnreachable, say_more
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
@@ -35,7 +35,7 @@ __all__ = ["Committed", "Session"]
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A committed snapshot. `stored` is what this run added to the repository, in bytes."""
+    """A committed snapshot. `stored` is what this run added to the repository (bytes), `packs` how many it uploaded."""
 
     catalogue: Catalogue
     stored: int
@@ -71,7 +71,7 @@ class Session:
         self._on_damage = on_damage
         self._id = new_id()
         self._unusable: Collection[int] = ()
-        self._threads = ReadBudget.of(memory, connections).requests
+        self._thread_count = ReadBudget.of(memory, connections).requests
         self._cache_folder = cache_folder
         self._on_trouble = on_trouble
         self._started = now()
@@ -85,7 +85,7 @@ class Session:
     def __enter__(self) -> Self:
         repository = self._repository
         with ExitStack() as opening:
-            self._workers = opening.enter_context(Workers(self._threads, "penstock-session", repository.sink.stop))
+            self._workers = opening.enter_context(Workers(self._thread_count, "penstock-session", repository.sink.stop))
             self._workers.call(repository.sink.preflight)
             # Asked now: it may take a request, which must not fail hours later, at the commit.
             self._if_absent = Capability.CONDITIONAL_PUT in self._workers.call(repository.sink.capabilities)
@@ -148,7 +148,8 @@ class Session:
 
         `written` is what all writers' `finish` returned. In a sink with object lock, everything that the snapshot needs
         is locked as long as the snapshot. Raises `MissingObject` if a pack that this run relied on is gone: the run
-        must be repeated. After a stop it raises `Interrupted`, which says so if the snapshot may exist all the same.
+        must be repeated. Where the outcome of the last request is unknown, `Interrupted` or
+        `SinkUnreachable` says that the snapshot may exist.
         """
         done = tuple(written)
         segments, recipes = merged([stored for _, stored in streams])
@@ -190,10 +191,8 @@ class Session:
         key = layout.snapshot_key(catalogue.snapshot)
         try:
             self._workers.call(repository.sink.put, key, data, if_absent=self._if_absent)
-        except (Interrupted, KeyboardInterrupt) as error:
-            say_more(
-                error, f"it was about to be committed: look whether there is a snapshot {catalogue.snapshot.hex()}"
-            )
+        except (Interrupted, KeyboardInterrupt, SinkUnreachable) as error:
+            say_more(error, f"the snapshot {catalogue.snapshot.hex()} may exist: run penstock snapshots to see")
             raise
         self._cache.saw([key])
         return Committed(catalogue, stored + len(data), sum(len(one.packs) for one in done))
@@ -205,8 +204,11 @@ class Session:
         if missing:
             raise _gone(min(missing))
         for key in prolong_locks(repository, self._cache, foundations(repository), self._workers):
-            # Another passphrase or key may still open the repository: no reason to skip tonight's backup.
-            self._on_damage(MissingObject(key, "the object is gone", hint="Run penstock check."))
+            lost = MissingObject(key, "the object is gone", hint="Run penstock check.")
+            if not key.startswith(layout.SLOTS):
+                raise lost  # without it nobody can open the repository
+            # Another passphrase or key may still open it: no reason to skip tonight's backup.
+            self._on_trouble(f"{lost}; run penstock check")
 
     def _require_all(self, packs: set[str]) -> None:
         missing = set(packs)

@@ -162,7 +162,8 @@ class AzureStore:
             except Refused as refusal:
                 raise self._service.refused(key, refusal) from refusal
             except (AzureError, ValueError) as error:
-                if call.answer is not None and not call.answer.is_success:  # to a token, and there is no other one
+                # A 401 to a token that the SDK could not replace.
+                if call.answer is not None and not call.answer.is_success:
                     told = refused(action, call.answer)
                     raise self._service.refused(key, told) from told
                 raise _failed(call, error, self._service, self._settings) from error
@@ -220,9 +221,13 @@ def _failed(call: Call, error: AzureError | ValueError, service: Service, settin
     if is_answered:
         return service.unreadable(key, API)
     if not isinstance(error, AzureError):
-        return SinkError(key, "the request cannot be made: a setting is not valid")
-    if settings.account_key is not None or settings.connection_string is not None:
+        hint = "Check account, container, endpoint and the credentials for stray characters."
+        return SinkError(key, "the request cannot be made: a setting is not valid", hint=hint)
+    if settings.account_key is not None:
         return SinkDenied(key, "the account key is not base64", hint="Copy it whole from the account.")
+    if settings.connection_string is not None or settings.sas_token is not None:
+        hint = "Copy the connection string or the SAS token whole from the account."
+        return SinkDenied(key, f"the SDK cannot use the credentials ({type(error).__name__})", hint=hint)
     if isinstance(error, ClientAuthenticationError):  # its words name all that was tried, line by line
         hint = "Set account_key, sas_token or connection_string, or log in: `az login`, or a managed identity."
         return SinkDenied(key, "azure-identity found no credentials that work", hint=hint)

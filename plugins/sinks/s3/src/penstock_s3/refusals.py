@@ -26,7 +26,7 @@ _ACTIONS = {
     "PutObjectRetention": ("retain", "s3:PutObjectRetention"),
 }
 #: What urllib3 puts in front of its messages.
-_OBJECT = re.compile(r"^(?:<[^>]*>|\w+\([^)]*\)):\s*")
+_URLLIB3_PREFIX = re.compile(r"^(?:<[^>]*>|\w+\([^)]*\)):\s*")
 _NO_CREDENTIALS = (
     "Set access_key_id and secret_access_key, or a profile, or what the AWS tools read: AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, or the role of this machine."
@@ -35,7 +35,7 @@ _WRONG_KEY = "Check access_key_id and secret_access_key, or those of the profile
 _OLD_SERVICE = Refusal(
     SinkError, "{said}", 'Set checksums = "when_required": this service does not know the checksums of today\'s AWS.'
 )
-_NO_LOCKS = "Switch object lock on at the bucket, which most services allow only when the bucket is made."
+_NO_LOCKS = "Enable object lock on the bucket; most services allow that only when the bucket is created."
 _TABLE: Table = {
     "NoSuchKey": MISSING,
     ("put", 404): Refusal(SinkError, "{said}"),
@@ -119,7 +119,7 @@ class Failures:
             raise self._failed(key, error) from error
         except ResponseParserError as error:
             reason = self.service.unreadable(key, "S3").reason
-            raise SinkUnreachable(key, reason, hint="Check that endpoint is that of its S3.") from error
+            raise SinkUnreachable(key, reason, hint="Check that endpoint is the address of its S3 API.") from error
         except (OSError, HTTPError) as error:  # of the SDK's parts, and of our own reader when the deadline passes
             raise self.service.broke(key, _innermost(error)) from error
 
@@ -197,4 +197,4 @@ def _headers(error: sdk.ClientError) -> dict[str, str]:
 
 def _innermost(error: BaseException) -> str:
     inner = getattr(error, "kwargs", {}).get("error") or error
-    return _OBJECT.sub("", one_line(str(inner))) or type(inner).__name__
+    return _URLLIB3_PREFIX.sub("", one_line(str(inner))) or type(inner).__name__

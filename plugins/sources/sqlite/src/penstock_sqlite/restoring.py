@@ -40,10 +40,12 @@ def check_place(path: Path, *, clean: bool) -> None:
     """Raises what `Source.check_target` raises about the file that is to be written; changes nothing."""
     place = Path(os.path.realpath(path))
     if not place.parent.is_dir():
-        raise TargetMissing(f"the folder {place.parent} does not exist", hint="Make it first.")
+        raise TargetMissing(f"the folder {place.parent} does not exist", hint="Create the folder first.")
     if not os.access(place.parent, os.W_OK | os.X_OK):
-        raise SourceDenied(f"cannot write to the folder {place.parent}")
-    with suppress(FileNotFoundError):
+        raise SourceDenied(
+            f"cannot write to the folder {place.parent}", hint="Allow this user to write there, or restore elsewhere."
+        )
+    with _told(place), suppress(FileNotFoundError):
         if not stat.S_ISREG(place.stat().st_mode):
             raise UsageError(f"{place} is not a file")
     if not clean:
@@ -101,15 +103,15 @@ class _Work:
 
         What was restored is kept from here on, whatever fails: the error names it.
         """
-        if self._beside is None:
+        beside, self._beside = self._beside, None
+        if beside is None:
             return
         try:
-            self._move(self._beside)
+            self._move(beside)
         except BaseException as error:
-            if self._beside is not None:
-                kept = f"the restored database is complete, and kept as {self._beside}"
+            if beside.exists() and not self._place.is_symlink():
+                kept = f"the restored database is complete, and kept as {beside}"
                 say_more(error, f"{kept}; move it to {self._place}, or restore again")
-                self._beside = None
             raise
 
     def _move(self, beside: Path) -> None:
@@ -121,7 +123,6 @@ class _Work:
             else:
                 _remove_side_files(self._place)
                 beside.rename(self._place)
-                self._beside = None
                 _sync_folder(self._place.parent)
 
     def forget(self) -> None:
@@ -153,7 +154,6 @@ class _Work:
             except BaseException:
                 link.unlink(missing_ok=True)
                 raise
-            self._beside = None
             try:
                 _sync_folder(place.parent)
                 _remove_side_files(place)
@@ -165,6 +165,11 @@ class _Work:
                     f"{place} is restored, but it is a symbolic link to {beside.name}: {error.strerror}",
                     hint=f"Remove its old -wal, -shm and -journal files, then move {beside.name} over {place.name}.",
                 ) from error
+            except BaseException as error:  # an interrupt
+                say_more(
+                    error, f"{place} is restored, but may be a symbolic link to {beside.name}: move that file over it"
+                )
+                raise
 
 
 def _write(descriptor: int, place: Path, blocks: Iterable[memoryview]) -> int:
@@ -206,8 +211,10 @@ def _examine(beside: Path, place: Path, check: Check, stop: StopToken, report: R
         if code == sqlite3.SQLITE_INTERRUPT:
             raise Interrupted("interrupted") from error
         if code == sqlite3.SQLITE_ERROR:
-            report.warn(f"{place} is restored, but its structure could not be checked here: {error}")
+            report.warn(f"{place}: the structure of the restored database could not be checked here: {error}")
             return
+        if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise RestoreFailed(f"{place}: the restored database cannot be checked: {error}") from error
         lines = (str(error),)
     finally:
         connection.close()
@@ -225,9 +232,14 @@ def _dress(descriptor: int, place: Path, spec: StreamSpec) -> None:
     except FileNotFoundError:
         os.fchmod(descriptor, int(spec.attributes.get("mode", "600"), 8) & 0o666)
         return
+    with suppress(PermissionError):
+        os.fchown(descriptor, -1, old.st_gid)
     with suppress(PermissionError):  # only the system's administrator gives files away
-        os.fchown(descriptor, old.st_uid, old.st_gid)
-    os.fchmod(descriptor, old.st_mode & 0o777)
+        os.fchown(descriptor, old.st_uid, -1)
+    mode = old.st_mode & 0o777
+    if os.fstat(descriptor).st_gid != old.st_gid:
+        mode &= ~0o070  # that was for another group
+    os.fchmod(descriptor, mode)
 
 
 def _has_changes_beside(place: Path) -> bool:
@@ -246,7 +258,7 @@ def _remove_side_files(place: Path) -> None:
 def _refuse_remains(place: Path) -> None:
     for suffix in ("", "-journal", "-wal"):
         remains = Path(f"{place}{suffix}")
-        with suppress(FileNotFoundError):
+        with _told(place), suppress(FileNotFoundError):
             if remains.stat().st_size > 0:
                 raise TargetNotEmpty(
                     f"{remains} exists", hint="Restore elsewhere, or allow it to be replaced (--clean)."
@@ -270,6 +282,10 @@ def _locked(place: Path) -> Iterator[None]:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCK_LENGTH, _LOCK_START)
         except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EAGAIN}:
+                raise SourceDenied(
+                    f"cannot lock {place}: {error.strerror}", hint="Restore to a file system that supports file locks."
+                ) from error
             raise TargetNotEmpty(f"{place} is in use by another process", hint="Stop its application first.") from error
         yield
     finally:
@@ -295,7 +311,9 @@ def _told(place: Path) -> Iterator[None]:
 
 def _translated(place: Path, error: OSError) -> SourceError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return RestoreFailed(f"{place}: no space left on its file system", hint="Make room: nothing was left behind.")
+        return RestoreFailed(
+            f"{place}: no space left, or too large for its file system", hint="Make room, and restore again."
+        )
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return SourceDenied(f"cannot write {place}: {error.strerror}")
     return RestoreFailed(f"cannot write {place}: {error.strerror}")
