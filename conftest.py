@@ -17,6 +17,7 @@ pytest_plugins = (
     "tests.servers.redis",
     "tests.servers.s3",
     "tests.clock",
+    "tests.error_details",
     "tests.frames",
     "tests.sharing",
     "tests.what_ran",

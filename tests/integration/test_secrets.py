@@ -147,7 +147,6 @@ def test_secrets_are_seen_by_nobody_during_and_after_a_backup_and_a_restore(
     _watched(host, lookout, "restore", "latest", "--to-backup", "back", "--repo", "main")
     _watched(host, lookout, "check", "--read-data", "--repo", "main")
     noisy.server.drop("back")
-    assert lookout.looks > 50
     assert {"pg_dump", "pg_restore"} <= lookout.children
     assert lookout.seen == set()
     assert "PENSTOCK_PASSPHRASE" not in told.read_text(encoding="utf-8")

@@ -95,6 +95,15 @@ def test_what_a_url_may_hold_is_not_repeated_by_errors_about_arguments(penstock:
             assert "SEKRET" not in done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_stdout_is_an_error_of_ours(penstock: Penstock) -> None:
+    for command in ("plugins", "plugins --json", "config init"):
+        shell = ["sh", "-c", f'"$0" -m penstock {command} >/dev/full', sys.executable]
+        done = subprocess.run(shell, env=penstock.environ, cwd=penstock.folder, capture_output=True, text=True)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert "cannot write to standard output: No space left on device" in done.stderr
+
+
 def test_closed_standard_streams_are_no_reason_to_fail(penstock: Penstock) -> None:
     def run(command: str) -> "subprocess.CompletedProcess[str]":
         shell = ["sh", "-c", f'"$0" -m penstock {command}', sys.executable]

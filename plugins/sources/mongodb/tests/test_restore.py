@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
+from pymongo.errors import OperationFailure
 from tests.processes import descendants
 from tests.servers.mongodb import VERSIONS, MongoServer, MongoServers, find_tools
 from tests.servers.streams import Dump, blocks_of, dump_all, restore_all
@@ -17,11 +18,13 @@ from penstock.api import (
     RestoreFailed,
     RestoreTarget,
     SourceDenied,
+    SourceUnreachable,
     StreamSpec,
     TargetNotEmpty,
     UsageError,
 )
 from penstock.testing.dumping import restore_one
+from penstock_mongodb import restore
 
 pytestmark = pytest.mark.server
 
@@ -217,6 +220,58 @@ def test_nothing_is_dropped_before_the_first_block_is_there(
     with pytest.raises(DamagedObject):
         restore_one(source_of(mongo), spec, damaged(b""), options(clean=True))
     assert held(mongo) == {"shop.orders": 1}
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_an_interrupted_drop_is_told_and_drops_nothing_more(
+    mongo: MongoServer, source_of: MakeSource, small: Dump, monkeypatch: pytest.MonkeyPatch, dropped: bool
+) -> None:
+    really = restore._empty
+
+    def interrupted(connection: Any, name: str) -> None:
+        if dropped:
+            really(connection, name)
+        raise KeyboardInterrupt
+
+    with mongo.connected() as client:
+        client.shop.orders.insert_one({"_id": 5})
+    monkeypatch.setattr(restore, "_empty", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        restore_all(source_of(mongo), small, options(clean=True))
+    assert caught.value.__notes__ == ["shop was being dropped: look whether it is still there"]
+    assert held(mongo) == ({} if dropped else {"shop.orders": 1})
+
+
+def test_a_refused_drop_is_no_loss(
+    mongo: MongoServer, source_of: MakeSource, small: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(connection: Any, name: str) -> None:
+        raise OperationFailure("not authorized on shop to execute command dropDatabase", 13)
+
+    with mongo.connected() as client:
+        client.shop.orders.insert_one({"_id": 5})
+    monkeypatch.setattr(restore, "_empty", refused)
+    with pytest.raises(SourceDenied) as caught:
+        restore_all(source_of(mongo), small, options(clean=True))
+    assert caught.value.details == ()
+
+
+def test_what_is_gone_is_told_although_the_server_is_gone_too(
+    mongo: MongoServer, source_of: MakeSource, small: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object) -> None:
+        monkeypatch.setattr(restore, "connect", unreachable)
+        raise RestoreFailed("mongorestore exited with 1")
+
+    def unreachable(*arguments: object) -> None:
+        raise SourceUnreachable("nobody answers")
+
+    with mongo.connected() as client:
+        client.shop.orders.insert_one({"_id": 5})
+    monkeypatch.setattr(restore, "_run", failing)
+    with pytest.raises(RestoreFailed) as caught:
+        restore_all(source_of(mongo), small, options(clean=True))
+    assert "nobody answers; what shop held before is gone" in caught.value.details[-1]
 
 
 def test_versions_are_compared(mongo: MongoServer, source_of: MakeSource, small: Dump, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@ from dataclasses import replace
 
 import pytest
 from plugins.sources.mysql.tests.conftest import Dump, MakeSource, dump_all, restore_all
+from pymysql import err
 from tests.servers.mysql import PASSWORD, MySQLServer, MySQLServers
 
 from penstock.api import RestoreFailed, SourceDenied, UsageError
+from penstock_mysql import accounts
 
 pytestmark = pytest.mark.server
 
@@ -121,6 +123,41 @@ def test_a_refused_statement_is_shown_without_its_hash(people: MySQLServer, sour
     finally:
         people.execute(f"DROP USER IF EXISTS {NAMES[0]}, {NAMES[1]}")
         restore_all(source_of(people), [(spec, data)])
+
+
+def test_a_refusal_that_quotes_the_statement_is_cut() -> None:
+    quoting = err.ProgrammingError(1064, "an error in your SQL syntax; use near '0x24412430 REQUIRE' at line 1")
+    refused = accounts._failure("CREATE USER IF NOT EXISTS 'bob'@'%' IDENTIFIED WITH 'x' AS 0x24412430", quoting)
+    assert "0x2441" not in refused.message
+
+
+def test_accounts_of_a_failed_restore_are_not_taken_for_the_servers_own(
+    people: MySQLServer, source_of: MakeSource
+) -> None:
+    before = grants(people)
+    dump = accounts_of(people, source_of)
+    forget(people)
+    people.execute("RENAME TABLE office.t TO office.elsewhere")
+    with pytest.raises(RestoreFailed, match=r"office\.t"):
+        restore_all(source_of(people), dump)
+    assert not people.query("SELECT 1 FROM mysql.user WHERE User IN ('bob', 'clerk') OR User LIKE 'alice%'")
+    people.execute("RENAME TABLE office.elsewhere TO office.t")
+    restore_all(source_of(people), dump)
+    assert grants(people) == before
+
+
+def test_a_name_with_a_line_separator_comes_back(people: MySQLServer, source_of: MakeSource) -> None:
+    name = "'two\u2028lines\x0b'@'%'"
+    people.execute(f"CREATE USER {name.replace('%', '%%')} IDENTIFIED BY 'x'", None, ())
+    try:
+        people.execute(f"GRANT SELECT ON office.* TO {name}")
+        before = people.query(f"SHOW GRANTS FOR {name}")
+        dump = accounts_of(people, source_of)
+        people.execute(f"DROP USER {name}")
+        restore_all(source_of(people), dump)
+        assert people.query(f"SHOW GRANTS FOR {name}") == before
+    finally:
+        people.execute(f"DROP USER IF EXISTS {name}")
 
 
 def test_accounts_of_the_other_make_are_refused(

@@ -15,6 +15,7 @@ from plugins.sources.mysql.tests.conftest import (
     fill_nasty,
     restore_all,
 )
+from pymysql import err
 from tests.processes import descendants
 from tests.servers.mysql import MySQLServer, MySQLServers
 
@@ -24,11 +25,13 @@ from penstock.api import (
     RestoreFailed,
     RestoreTarget,
     SourceDenied,
+    SourceError,
     TargetMissing,
     TargetNotEmpty,
     UsageError,
 )
 from penstock.testing.dumping import restore_one
+from penstock_mysql import connection, restore
 
 pytestmark = pytest.mark.server
 
@@ -240,6 +243,61 @@ def test_a_failed_restore_into_a_database_that_was_there_says_what_is_left(
         assert "3 tables and views" in caught.value.details[-1]
         assert any("TABEL" in line for line in caught.value.details)
         assert {name for (name,) in mysql.query("SHOW TABLES", name)} == {"a", "filled", "v"}
+
+
+def test_what_an_undo_cannot_do_is_told_beside_the_failure(
+    mysql: MySQLServer, source_of: MakeSource, small: Dump, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, data = small["db/small.sql"]
+    source = source_of(mysql, fresh)
+
+    def forgetful() -> Iterator[memoryview]:
+        yield from blocks_of(data[: len(data) // 2])
+        monkeypatch.delenv("TEST_SERVER_PASSWORD")
+        raise DamagedObject("packs/aa/aa", "its digest is wrong")
+
+    with pytest.raises(DamagedObject) as caught:
+        restore_one(source, spec, forgetful(), RestoreTarget())
+    assert "which the restore had made, could not be dropped again" in caught.value.details[-1]
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_interrupted_drop_is_told_and_drops_nothing_more(
+    mysql: MySQLServer, source_of: MakeSource, small: Dump, monkeypatch: pytest.MonkeyPatch, sent: bool
+) -> None:
+    really = connection.execute
+
+    def interrupted(session: connection.Connection, statement: str) -> None:
+        if statement.startswith("DROP DATABASE `"):
+            if sent:
+                really(session, statement)
+            raise KeyboardInterrupt
+        really(session, statement)
+
+    with mysql.database("precious") as name:
+        mysql.execute("CREATE TABLE old (i INT)", name)
+        monkeypatch.setattr(restore, "execute", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            restore_all(source_of(mysql, name), small, clean=True)
+        assert caught.value.__notes__ == [f"{name} was being dropped: look whether it is still there"]
+        assert exists(mysql, name) is not sent
+
+
+def test_a_refused_drop_is_no_loss(
+    mysql: MySQLServer, source_of: MakeSource, small: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = connection.execute
+
+    def refused(session: connection.Connection, statement: str) -> None:
+        if statement.startswith("DROP DATABASE `"):
+            raise err.OperationalError(1044, "Access denied")
+        really(session, statement)
+
+    with mysql.database("precious") as name:
+        monkeypatch.setattr(restore, "execute", refused)
+        with pytest.raises(SourceError) as caught:
+            restore_all(source_of(mysql, name), small, clean=True)
+        assert caught.value.details == ()
 
 
 def test_a_row_that_is_too_large_for_the_server_is_explained(mysql: MySQLServer, source_of: MakeSource) -> None:

@@ -92,7 +92,7 @@ def test_what_is_wrong_with_tls_is_said_and_is_not_tried_again(
             own | {"tls_cert": found["client.crt"], "tls_key": str(tmp_path / "loose.key")},
             SourceError,
             "group or world access",
-            "only its owner",
+            "only by its owner",
         ),
         ({"tls": "verify-ca", "tls_ca": found["server.crt"], "tls_crl": "/nowhere"}, SourceError, "tls_crl", ""),
     ]

@@ -154,7 +154,7 @@ def test_large_objects_follow_the_choice_unless_the_settings_say_otherwise(
         found = source.inspect()
         assert (b"5511" in data) is there, settings
         assert any(item.kind == "large objects" for item in found.inventory) is there
-        assert any("large object(s) are left out" in warning for warning in found.warnings) is not there
+        assert any("large objects are left out" in warning for warning in found.warnings) is not there
         assert "choice" in spec.attributes
 
 

@@ -11,33 +11,26 @@ from typing import Any, Self
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.reports import Said
 from tests.servers.postgres import PostgresServer, PostgresServers
 from tests.servers.streams import Dump, blocks_of, dump_all, read_all, restore_all
 
-from penstock.api import Interrupted, Restore, RestoreFailed, RestoreTarget, StopToken
-from penstock_postgres import replacing
+from penstock.api import (
+    Interrupted,
+    Restore,
+    RestoreFailed,
+    RestoreTarget,
+    SecretUnavailable,
+    SourceUnreachable,
+    StopToken,
+)
+from penstock_postgres import database, replacing
+from penstock_postgres import restore as postgres_restore
 from penstock_postgres.source import PostgresSource
 
 pytestmark = pytest.mark.server
 
 CLEAN = RestoreTarget(clean=True)
-
-
-class Said:
-    """A report that remembers."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        """Nothing."""
-
-    def warn(self, message: str) -> None:
-        """Remember it."""
-        self.warnings.append(message)
-
-    def retry(self, message: str) -> None:
-        """Nothing."""
 
 
 class AnswerLost:
@@ -195,6 +188,64 @@ def test_an_interruption_before_the_last_step_keeps_both_databases(
     (kept,) = beside(server)
     assert kept in said.warnings[0]
     assert (content(server, name), content(server, kept)) == ("old", "new")
+
+
+def test_no_failure_of_the_last_steps_hides_another(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((spec, data),) = dump.values()
+    kept = []
+
+    def failing(settings: object, replacement: replacing.Replacement, **more: object) -> None:
+        kept.append(replacement.restored)
+        if len(kept) == 1:
+            raise RestoreFailed("the swap failed", details=(f"kept as {replacement.restored}",))
+        raise SourceUnreachable("server gone")
+
+    with server.database("dumped"), server.database("second") as second:
+        target = RestoreTarget(clean=True, options={"rename": f"dumped={second}"})
+        monkeypatch.setattr("penstock_postgres.restore.put_in_place", failing)
+        source = source_of(server, "postgres", databases="all")
+
+        def twice() -> None:
+            with source.restore([spec], target) as restoring:
+                restoring.write(spec, blocks_of(data))
+                restoring.write(spec, blocks_of(data))
+                restoring.finish()
+
+        with pytest.raises(RestoreFailed, match="the swap failed") as caught:
+            twice()
+    assert caught.value.details[:2] == (f"kept as {kept[0]}", "server gone")
+
+
+def test_what_an_undo_cannot_do_is_told_beside_the_failure(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_secret(*arguments: object, **more: object) -> None:
+        raise SecretUnavailable("the session with the vault has ended")
+
+    def broken_off() -> None:
+        monkeypatch.setattr("penstock_postgres.database.connect_beside", without_secret)
+        raise RestoreFailed("it broke off")
+
+    with pytest.raises(RestoreFailed, match="broke off") as caught:
+        restore(source_of(server, name), dump, broken_off)
+    assert "still exists: the session with the vault has ended" in caught.value.details[-1]
+
+
+def test_a_database_that_is_made_when_the_interrupt_comes_is_dropped(
+    server: PostgresServer, source_of: MakeSource, name: str, dump: Dump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = database.create_database
+
+    def interrupted(*arguments: Any) -> None:
+        create(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(postgres_restore, "create_database", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        restore(source_of(server, name), dump, lambda: None)
+    assert (content(server, name), beside(server)) == ("old", [])
 
 
 def test_an_interruption_after_the_swap_names_the_old_database(

@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
+from tests.reports import Said
 from tests.servers.postgres import PostgresServer, PostgresServers, find_binaries
 from tests.servers.streams import Dump, blocks_of, dump_all, restore_all
 
@@ -383,7 +384,9 @@ class TestRoles:
     ) -> None:
         one, two = pair
         two.execute('CREATE ROLE "kept, as it is" NOLOGIN')
+        one.execute('GRANT helper TO "kept, as it is"')
         restore_all(source_of(two, "owned"), dump_all(source_of(one, "owned")))
+        assert two.query("SELECT FROM pg_auth_members WHERE member = '\"kept, as it is\"'::regrole") == []
         query = """
             SELECT rolname, rolpassword, rolvaliduntil, rolcreatedb, rolcanlogin, rolconfig,
                 ARRAY(SELECT m.roleid::regrole::text FROM pg_auth_members m WHERE m.member = a.oid)
@@ -442,7 +445,9 @@ class TestRoles:
         weak = source_of(PostgresServer(two.major, two.host, two.port, "helper", "help", two.bin), "owned")
         with pytest.raises(SourceDenied, match="helper may not restore roles"):
             restore_all(weak, dump, RestoreTarget(options={"accounts": "yes"}))
+        weak.report = said = Said()
         restore_all(weak, dump)
+        assert said.warnings == ["roles and tablespaces are left out: the role that restores is not a superuser"]
         assert two.query("SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'", "owned") == [("keeper",)]
 
     def test_a_tablespace_without_its_folder_can_be_left_out(

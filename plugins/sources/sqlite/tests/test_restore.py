@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from plugins.sources.sqlite.tests.bank import assert_bank_is_sound, dumped, make_bank, query, restored, script, source
+from tests.reports import Said
 
 from penstock.api import (
     DamagedObject,
@@ -24,23 +25,6 @@ from penstock.api import (
     UsageError,
 )
 from penstock.testing.dumping import restore_one
-
-
-class Said:
-    """A report that remembers."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        """Nothing."""
-
-    def warn(self, message: str) -> None:
-        """Remember it."""
-        self.warnings.append(message)
-
-    def retry(self, message: str) -> None:
-        """Nothing."""
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ KILL_SECONDS = 10.0
 LEFT_BEHIND_SECONDS = 5.0
 #: How long stderr may stay open after the child's end: a daemon that it left behind may hold it for ever (seconds).
 DRAIN_SECONDS = 1.0
-#: A stop has to be over soon: so long after it nothing waits for stderr any more, and `LAST_SECONDS` for a killed
-#: child, which takes that long only when the machine is very busy or the child hangs (seconds).
+#: A stop has to be over soon: the end of a killed child and of its stderr are waited for until `STOP_SECONDS` after
+#: SIGTERM, and that of the child for `LAST_SECONDS` in any case, which a very busy machine may need (seconds).
 STOP_SECONDS = 3.0
 LAST_SECONDS = 0.5
 PIPE_BYTES = 1024 * 1024

@@ -10,7 +10,7 @@ from penstock.api.process.trouble import LEFT_BEHIND, STALL_HINT, LeftBehind, St
 from penstock.api.secrets import Secret
 from penstock.api.stopping import NEVER, StopToken
 
-__all__ = ["ChildInput", "write_all"]
+__all__ = ["ChildInput", "finish", "write_all"]
 
 #: How long a child that has closed its input may take to exit, and so to say why (seconds).
 BROKEN_PIPE_SECONDS = 10.0

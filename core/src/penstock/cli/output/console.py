@@ -47,6 +47,7 @@ class Output:
         self.quiet = quiet
         self._document: dict[str, Any] = {}
         self._progress: Progress | None = None
+        self._stdout_is_lost = False
 
     def result(self, document: Mapping[str, Any], view: View) -> None:
         """Give out a result: as `view` shows it, or, with `json`, as part of the one document at the end."""
@@ -65,11 +66,9 @@ class Output:
         if getattr(sys.stdout, "name", None) == os.devnull:
             raise UsageError("standard output is closed", hint="Send it to a file or a program.")
         sys.stdout.flush()
-        try:
+        with self._told():
             while block:
                 block = block[os.write(sys.stdout.fileno(), block) :]
-        except BrokenPipeError:
-            raise ReaderGone from None
 
     def note(self, text: str) -> None:
         """Say something in passing, on stderr."""
@@ -148,7 +147,7 @@ class Output:
     def _fail(self, error: Mapping[str, Any]) -> None:
         if self._progress is not None:
             self._progress.abandon()
-        if self.json:
+        if self.json and not self._stdout_is_lost:
             self._write(jsonlib.dumps({**self._document, "error": error}, indent=2) + "\n")
             return
         with suppress(ReaderGone):
@@ -168,11 +167,22 @@ class Output:
             self._error_line(_lines(line))
 
     def _write(self, text: str) -> None:
-        try:
+        with self._told():
             sys.stdout.write(text)
             sys.stdout.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """For writing to stdout: its errors in our words."""
+        try:
+            yield
         except BrokenPipeError:
             raise ReaderGone from None
+        except OSError as error:
+            self._stdout_is_lost = True
+            self.abandon_stdout()  # what is buffered would fail again, at the latest at the interpreter's end
+            reason = f"cannot write to standard output: {error.strerror}"
+            raise PenstockError(reason, hint="Make room where the output goes.") from error
 
     def _error_line(self, text: str) -> None:
         with suppress(OSError, ValueError):  # nobody reads it

@@ -64,11 +64,13 @@ class TerminalProgress(Progress):
         )
 
     def __enter__(self) -> Self:
-        self._live.start()
+        with suppress(OSError, ValueError):  # the terminal is gone
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._live.stop()
+        with suppress(OSError, ValueError):
+            self._live.stop()
 
     def _take(self, event: Event) -> None:
         of = what(event)
@@ -92,7 +94,8 @@ class TerminalProgress(Progress):
 
     def say(self, text: str) -> None:
         """Print it above the bars."""
-        self._console.print(text, soft_wrap=True)
+        with suppress(OSError, ValueError):
+            self._console.print(text, soft_wrap=True)
 
     def abandon(self) -> None:
         """Show the cursor again, on a line of its own."""

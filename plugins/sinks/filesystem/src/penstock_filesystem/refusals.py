@@ -30,9 +30,9 @@ def translated(key: str, *, absent: Callable[[str], SinkError] | None = None) ->
 def _refusal(key: str, error: OSError) -> SinkError:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        return SinkFull(key, reason, hint="Free some space or raise the quota, then run again. Nothing was damaged.")
+        return SinkFull(key, reason, hint="Free some space or raise the quota, then run again.")
     if error.errno in _DENIED:
-        return SinkDenied(key, reason, hint="Check that the user that runs Penstock may write to the folder.")
+        return SinkDenied(key, reason, hint="Check that the user that runs Penstock may read and write in the folder.")
     if error.errno in (errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV):
         return SinkError(key, reason, hint="Use a folder in a single file system that has hard links.")
     return SinkError(key, reason)

@@ -19,6 +19,7 @@ from penstock.api import (
     ObjectMissing,
     PluginSettings,
     Sink,
+    SinkDenied,
     SinkError,
     UsageError,
     validate_key,
@@ -236,6 +237,9 @@ class FilesystemSink(Sink):
             found = self._root.stat()
         except FileNotFoundError:
             now = None
+        except PermissionError as error:
+            hint = "Give the user that runs Penstock access to the folder and to those above it."
+            raise SinkDenied(key, f"{self._root} cannot be read: {error.strerror}", hint=hint) from error
         except OSError as error:
             raise SinkError(key, f"{self._root} cannot be read: {error.strerror}") from error
         else:

@@ -1,6 +1,7 @@
 """Credentials of the settings or of the machine, and the tokens made from them."""
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -62,7 +63,8 @@ class Authority:
             try:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"credentials_file: {path} cannot be read: {type(error).__name__}") from None
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise SettingsError(f"credentials_file: {path} cannot be read: {reason}") from None
             return _from_json(text, f"the file {path}", scopes, request)
         if self._settings.credentials_json is not None:
             text = self._settings.credentials_json.resolve().reveal()
@@ -127,7 +129,9 @@ def _translated(key: str) -> "Iterator[None]":
     try:
         yield
     except google.auth.exceptions.DefaultCredentialsError as error:
-        raise SinkDenied(key, "no credentials for Google Cloud were found", hint=_HINT) from error
+        named = "GOOGLE_APPLICATION_CREDENTIALS"
+        found = f"{named} names no usable credentials" if named in os.environ else "no credentials were found"
+        raise SinkDenied(key, f"cannot sign in to Google Cloud: {found}", hint=_HINT) from error
     except google.auth.exceptions.GoogleAuthError as error:
         if error.retryable or isinstance(error, google.auth.exceptions.TransportError):
             raise SinkUnreachable(key, "no token for the credentials: the token service does not answer") from error

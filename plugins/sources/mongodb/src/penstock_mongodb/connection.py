@@ -52,15 +52,18 @@ def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connecti
     connection: Connection | None = None
     try:
         with translated(f"cannot connect to {settings.location}", settings, password):
-            connection = pymongo.MongoClient(
-                f"mongodb+srv://{settings.hosts[0]}/" if settings.srv else list(settings.hosts),
-                **{name: value for name, value in options.items() if value is not None},
-                serverSelectionTimeoutMS=milliseconds,
-                connectTimeoutMS=milliseconds,
-                socketTimeoutMS=None if exact else round(_ANSWER_SECONDS * 1000),
-                maxPoolSize=2,
-                appname="penstock",
-            )
+            try:
+                connection = pymongo.MongoClient(
+                    f"mongodb+srv://{settings.hosts[0]}/" if settings.srv else list(settings.hosts),
+                    **{name: value for name, value in options.items() if value is not None},
+                    serverSelectionTimeoutMS=milliseconds,
+                    connectTimeoutMS=milliseconds,
+                    socketTimeoutMS=None if exact else round(_ANSWER_SECONDS * 1000),
+                    maxPoolSize=2,
+                    appname="penstock",
+                )
+            except (OSError, ValueError) as error:  # a file of TLS that is missing or broken
+                raise SourceError(f"cannot connect to {settings.location}: {error}") from error
             connection.admin.command("ping", read_preference=connection.read_preference)
         yield connection
     finally:
@@ -75,8 +78,6 @@ def translated(doing: str, settings: MongoSettings, *hidden: Secret | None) -> I
         yield
     except errors.PyMongoError as error:
         raise _refusal(doing, error, settings, [secret for secret in hidden if secret]) from None
-    except (OSError, ValueError) as error:  # a file of TLS that is missing or broken
-        raise SourceError(f"{doing}: {error}") from error
 
 
 @contextmanager

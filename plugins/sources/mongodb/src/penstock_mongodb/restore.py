@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 
+from pymongo.errors import OperationFailure
+
 from penstock.api import (
     ChildInput,
+    PenstockError,
     Restore,
     RestoreTarget,
     SourceError,
@@ -84,10 +87,7 @@ class _Work:
         with connect(self._settings) as connection, translated(doing, self._settings):
             if self._clean:
                 for name in names:
-                    if user_collections(connection, name):
-                        self._touched[name] = True
-                        self._replaced.add(name)
-                        _empty(connection, name)
+                    self._drop_old(connection, name)
             # Nobody's data but the restore's own is ever dropped after a failure.
             self._touched |= {name: not user_collections(connection, name) for name in names}
             try:
@@ -97,20 +97,37 @@ class _Work:
                 error.details = tuple(map(_without_documents, error.details))
                 raise
 
+    def _drop_old(self, connection: Connection, name: str) -> None:
+        before = user_collections(connection, name)
+        if not before:
+            return
+        self._replaced.add(name)  # before: the server goes on with a drop that is interrupted here
+        try:
+            _empty(connection, name)
+        except OperationFailure:
+            if user_collections(connection, name) == before:  # refused: it is as it was
+                self._replaced.discard(name)
+            raise
+        self._touched[name] = True
+
     def finish(self) -> None:
         """Keep everything."""
         self._touched.clear()
+        self._replaced.clear()
 
     def undo(self) -> tuple[str, ...]:
         """Drop what was written, and say what is gone and what is left; never raises."""
         touched, self._touched = self._touched, {}
+        dropping = sorted(self._replaced - touched.keys())
+        lines = [f"{name} was being dropped: look whether it is still there" for name in dropping]
         if not touched:
-            return ()
+            return tuple(lines)
         try:
             with connect(self._settings) as connection:
-                lines = [self._undone(connection, name, ours=ours) for name, ours in touched.items()]
-        except SourceError as error:
-            return (f"the databases {', '.join(touched)} may be restored in part: {error.message}",)
+                lines += [self._undone(connection, name, ours=ours) for name, ours in touched.items()]
+        except PenstockError as error:  # its password may have no source any more
+            gone = f"; what {', '.join(sorted(self._replaced))} held before is gone" if self._replaced else ""
+            return (f"these databases may be restored in part: {', '.join(touched)}: {error.message}{gone}",)
         if "admin" in touched:
             lines.append("users and roles that were restored before the failure are left")
         return tuple(line for line in lines if line)
@@ -118,7 +135,7 @@ class _Work:
     def _undone(self, connection: Connection, name: str, *, ours: bool) -> str:
         gone = f"; what {name} held before is gone" if name in self._replaced else ""
         try:
-            with translated("cannot look at it", self._settings):
+            with translated("cannot look at it or drop it", self._settings):
                 held = user_collections(connection, name)
                 if held and ours and self._options.undo == "yes":
                     _empty(connection, name)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 
 from pymysql import err
 
-from penstock.api import DumpFailed, RestoreFailed
+from penstock.api import DumpFailed, RestoreFailed, say_more
 from penstock.api.servers import whole_text
-from penstock_mysql.connection import Connection, code_of, execute, rows, said_by
+from penstock_mysql.connection import Connection, code_of, execute, is_lost, rows, said_by
 
 __all__ = ["ACCOUNTS_END", "accounts_as_sql", "accounts_readable", "restore_accounts"]
 
@@ -27,7 +27,7 @@ def accounts_readable(connection: Connection) -> bool:
     try:
         rows(connection, "SELECT COUNT(*) FROM mysql.user")
     except err.Error as error:
-        if code_of(error) in (2006, 2013):
+        if is_lost(error):
             raise
         return False
     return True
@@ -59,11 +59,10 @@ def accounts_as_sql(connection: Connection) -> bytes:
                 statement = statement.replace(found[0], "", 1)
                 grant.append(f"SET DEFAULT ROLE {found['roles']} TO {name}")
             make.append(statement)
+        grants = [str(line[0]) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
         # The grants of a role come before those who have it, and before it is somebody's default.
-        place = 0 if role else len(grant) - (1 if grant and grant[-1].startswith("SET DEFAULT") else 0)
-        grant[place:place] = [str(line[0]) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
-    defaults = [line for line in grant if line.startswith("SET DEFAULT")]
-    lines = [*make, *(line for line in grant if line not in defaults), *defaults]
+        grant = [*grants, *grant] if role else [*grant, *grants]
+    lines = [*make, *sorted(grant, key=lambda line: line.startswith("SET DEFAULT"))]
     if broken := [line.split(" IDENTIFIED")[0] for line in lines if "\n" in line]:
         raise DumpFailed(f"the definition of an account has a line break in it: {broken[0]!r}")
     return (
@@ -76,27 +75,46 @@ def accounts_as_sql(connection: Connection) -> bytes:
 def restore_accounts(connection: Connection, blocks: Iterable[memoryview], *, keep: str) -> None:
     """Make the accounts that the server lacks, with their grants; existing ones stay as they are, as does `keep`.
 
-    Nothing is done before the last block was read and found good. Raises `RestoreFailed`.
+    Nothing is done before the last block was read and found good. If a statement fails, the accounts that were made are
+    dropped again. Raises `RestoreFailed`.
     """
     script = whole_text(blocks, "the definitions of accounts", max_bytes=_LARGEST)
     if not script.endswith(ACCOUNTS_END):
         raise RestoreFailed("the definitions of accounts do not end as they should")
     there = {(user, host) for user, host, _ in _accounts(connection)}
-    lines = [line.removesuffix(";") for line in script.decode().splitlines() if not line.startswith("--")]
+    lines = [line.removesuffix(";") for line in script.decode().split("\n") if line and not line.startswith("--")]
     skipped: set[str] = set()
-    for line in lines:
-        made = _MADE.match(line)
-        if made:
-            user, host = _parts(made["name"])
-            if (user, host) in there or user == keep:
-                skipped.add(_plain(made["name"]))
+    created: list[str] = []
+    try:
+        for line in lines:
+            made = _MADE.match(line)
+            if made:
+                user, host = _parts(made["name"])
+                if (user, host) in there or user == keep:
+                    skipped.add(_plain(made["name"]))
+                    continue
+                created.append(made[0])
+            elif _plain(_grantee(line)) in skipped:
                 continue
-        elif _plain(_grantee(line)) in skipped:
-            continue
-        try:
-            execute(connection, line)
-        except err.Error as error:
-            raise _failure(line, error) from None
+            try:
+                execute(connection, line)
+            except err.Error as error:
+                raise _failure(line, error) from None
+    except BaseException as error:
+        # The next restore would take them for the server's own, and leave out their grants.
+        if not _dropped(connection, created):
+            say_more(error, "accounts that the restore had made are left, perhaps without grants: drop them first")
+        raise
+
+
+def _dropped(connection: Connection, created: list[str]) -> bool:
+    try:
+        for statement in reversed(created):
+            kind, name = statement.split(" IF NOT EXISTS ", 1)
+            execute(connection, f"{kind.replace('CREATE', 'DROP', 1)} IF EXISTS {name}")
+    except err.Error:
+        return False
+    return True
 
 
 def _accounts(connection: Connection) -> Iterator[tuple[str, str, bool]]:
@@ -137,4 +155,5 @@ def _failure(line: str, error: err.Error) -> RestoreFailed:
     hint = "Restore as an administrator, or with accounts=no."
     if code_of(error) in (1049, 1146, 1305):
         hint = "Restore the databases first, or leave accounts out with accounts=no: a grant is on something missing."
-    return RestoreFailed(f"{what}: {said_by(error)}", hint=hint)
+    said = re.sub(r" near '.*", "", said_by(error), flags=re.DOTALL)  # what follows quotes the statement
+    return RestoreFailed(f"{what}: {said}", hint=hint)

@@ -22,6 +22,7 @@ __all__ = [
     "code_of",
     "connect",
     "execute",
+    "is_lost",
     "global_read_lock",
     "option_file",
     "quoted",
@@ -110,6 +111,11 @@ def connect(settings: MySQLSettings) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def is_lost(error: err.Error) -> bool:
+    """Whether the connection is gone: then nothing was refused."""
+    return code_of(error) in (2006, 2013)
 
 
 def execute(connection: Connection, statement: str, parameters: Sequence[Any] | None = None) -> None:

@@ -90,8 +90,9 @@ def adapted(blocks: Iterable[memoryview], dumped: str, restored: str) -> Iterato
     """The blocks of a dump, made ready for any client and for the database's new name.
 
     MariaDB's dumps begin with a line that forbids the client to run commands of the shell, which others than its newer
-    clients take for an error; our clients run in binary mode, where such commands do not exist. Where the collation
-    of a database was changed, a dump names it around triggers, routines and events made before.
+    clients take for an error; our clients run in binary mode, where such commands do not exist. If the collation of
+    the database was changed after triggers, routines or events were made, the dump sets the old one around them with
+    ALTER DATABASE and the database's name, which is replaced.
     """
     # Data has no line breaks in it: what begins a line is a statement.
     old = f"\nALTER DATABASE {quoted(dumped)} CHARACTER SET ".encode()

@@ -8,7 +8,7 @@ from pymysql import err
 
 from penstock.api import InventoryItem, SourceDenied, SourceError
 from penstock.api.servers import choose_databases, listed
-from penstock_mysql.connection import Connection, code_of, quoted, rows, said_by
+from penstock_mysql.connection import Connection, is_lost, quoted, rows, said_by
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
@@ -131,7 +131,7 @@ def check_views(connection: Connection, found: list[Table], settings: MySQLSetti
                 rows(connection, f"SHOW FIELDS FROM {quoted(view.database, view.name)}")
                 rows(connection, f"SHOW CREATE VIEW {quoted(view.database, view.name)}")
             except err.Error as error:
-                if code_of(error) in (2006, 2013):
+                if is_lost(error):
                     raise
                 broken.append(f"{view.title}: {said_by(error)}")
     if broken:
@@ -233,7 +233,7 @@ def _about_events(connection: Connection, names: list[Any]) -> Iterator[str]:
     ((events,),) = rows(connection, query, names)
     ((scheduler,),) = rows(connection, "SELECT @@GLOBAL.event_scheduler")
     if events and str(scheduler).upper() not in ("ON", "1"):
-        yield f"{events} event(s) are enabled, but the server's event scheduler is off"
+        yield f"enabled events do not run ({events} of them): the server's event scheduler is off"
 
 
 def _about_definers(connection: Connection, names: list[Any]) -> Iterator[str]:
@@ -248,7 +248,7 @@ def _about_definers(connection: Connection, names: list[Any]) -> Iterator[str]:
     try:
         known = {f"{user}@{host}" for user, host in rows(connection, "SELECT User, Host FROM mysql.user")}
     except err.Error as error:
-        if code_of(error) in (2006, 2013):
+        if is_lost(error):
             raise
         return  # the account may not read the accounts
     found = rows(connection, query, [*names, *names, *names, *names])

@@ -7,17 +7,18 @@ from itertools import chain
 from pymysql import err
 
 from penstock.api import (
+    PenstockError,
+    Report,
     Restore,
     RestoreFailed,
     RestoreTarget,
-    SourceError,
     StopToken,
     StreamSpec,
     UsageError,
 )
 from penstock.api.servers import undone_unless_finished
 from penstock_mysql.accounts import restore_accounts
-from penstock_mysql.connection import Connection, connect, execute, quoted, rows, said_by, translated
+from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.feeding import feed_database
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.privileges import granted
@@ -31,22 +32,23 @@ _WHY = "MySQL and MariaDB cannot undo what changes tables"
 
 
 @contextmanager
-def restoring(settings: MySQLSettings, target: RestoreTarget, stop: StopToken) -> Iterator[Restore]:
+def restoring(settings: MySQLSettings, target: RestoreTarget, *, stop: StopToken, report: Report) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it had made are dropped again.
 
     The engine cannot undo what changes tables: of a database that was there and empty, the error says what is left in
     it; and with `clean`, what a database held before was dropped when the first bytes of the new one came.
     """
-    with undone_unless_finished(_Work(settings, target, stop)) as restore:
+    with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
         yield restore
 
 
 class _Work:
     """What one restore has written to: names of databases, and whether it has made them or found them empty."""
 
-    def __init__(self, settings: MySQLSettings, target: RestoreTarget, stop: StopToken) -> None:
+    def __init__(self, settings: MySQLSettings, target: RestoreTarget, stop: StopToken, report: Report) -> None:
         self._settings = settings
         self._stop = stop
+        self._report = report
         self._clean = target.clean
         self._options = RestoreOptions.of(target)
         self._touched: dict[str, bool] = {}
@@ -64,11 +66,16 @@ class _Work:
     def finish(self) -> None:
         """Keep everything."""
         self._touched.clear()
+        self._replaced.clear()
 
     def undo(self) -> tuple[str, ...]:
         """Leave nothing half restored where that is possible; says what is left, and what is gone."""
         touched, self._touched = self._touched, {}
-        return tuple(self._undone(name, made=made) for name, made in touched.items())
+        lines = [self._undone(name, made=made) for name, made in touched.items()]
+        lines += [
+            f"{name} was being dropped: look whether it is still there" for name in self._replaced - touched.keys()
+        ]
+        return tuple(filter(None, lines))
 
     def _write_database(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         rest = iter(blocks)
@@ -78,18 +85,28 @@ class _Work:
             with translated(f"cannot prepare the database {name}", RestoreFailed):
                 exists = database_exists(connection, name)
                 if exists and self._clean:
-                    self._replaced.add(name)
-                    execute(connection, f"DROP DATABASE {quoted(name)}")
+                    self._drop_old(connection, name)
                 made = not exists or self._clean
                 self._touched[name] = made
                 if made:
                     execute(connection, _create(connection, name, spec))
             feed_database(self._settings, connection, spec, chain([memoryview(first)], rest), name, self._stop)
 
+    def _drop_old(self, connection: Connection, name: str) -> None:
+        self._replaced.add(name)  # before: the server goes on with a DROP that is interrupted here
+        try:
+            execute(connection, f"DROP DATABASE {quoted(name)}")
+        except err.Error as error:
+            if not is_lost(error):  # refused: it is as it was
+                self._replaced.discard(name)
+            raise
+
     def _write_accounts(self, blocks: Iterable[memoryview]) -> None:
         wish = self._options.accounts
         with connect(self._settings) as connection, translated("cannot restore the accounts", RestoreFailed):
             if wish == "no" or (wish == "auto" and not may_make_accounts(granted(connection))):
+                if wish == "auto":
+                    self._report.warn("accounts are left out: the account that restores may not make others")
                 for _ in blocks:
                     pass
                 return
@@ -104,9 +121,12 @@ class _Work:
                     return f"the database {name}, which the restore had made, was dropped again{gone}"
                 query = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
                 ((count,),) = rows(connection, query, [name])
-                return f"{_WHY}: {count} tables and views of a part of the dump are left in the database {name}"
-        except (SourceError, err.Error) as error:
-            reason = error.message if isinstance(error, SourceError) else said_by(error)
+                what = "1 table or view is" if count == 1 else f"{count} tables and views are"
+                return f"{_WHY}: {what} left in the database {name}" if count else ""
+        except (PenstockError, err.Error) as error:  # its password may have no source any more
+            reason = error.message if isinstance(error, PenstockError) else said_by(error)
+            if made:
+                return f"the database {name}, which the restore had made, could not be dropped again{gone}: {reason}"
             return f"{_WHY}: a part of the dump is left in the database {name}{gone} ({reason})"
 
 

@@ -74,4 +74,4 @@ class MySQLSource(Source):
         from penstock_mysql.restore import restoring
 
         del streams
-        return restoring(self.settings, target, self.stop)
+        return restoring(self.settings, target, stop=self.stop, report=self.report)

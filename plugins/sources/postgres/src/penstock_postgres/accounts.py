@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 import psycopg
 from psycopg import errors
 
-from penstock.api import RestoreFailed
+from penstock.api import Report, RestoreFailed
 from penstock.api.servers import whole_text
-from penstock_postgres.connection import Connection, connect_anywhere, said_by
+from penstock_postgres.connection import Connection, connect_anywhere, said_by, translated
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.target import is_superuser
@@ -34,15 +34,21 @@ _TOKENS = re.compile(
 )
 
 
-def restore_accounts(settings: PostgresSettings, blocks: Iterable[memoryview], options: RestoreOptions) -> None:
+def restore_accounts(
+    settings: PostgresSettings, blocks: Iterable[memoryview], options: RestoreOptions, report: Report
+) -> None:
     """Run the statements of pg_dumpall one by one; nothing before the last block was read and found good.
 
-    A role or tablespace that exists already is left as it is, with its password and attributes. Everything up to the
-    first tablespace is one transaction; tablespaces cannot be made in one. Raises `RestoreFailed`.
+    A role or tablespace that exists already is left as it is, with its password, attributes and memberships. Everything
+    up to the first tablespace is one transaction; tablespaces cannot be made in one. Raises `RestoreFailed`.
     """
     script = whole_text(blocks, "the definitions of roles", max_bytes=_LARGEST)
-    with connect_anywhere(settings) as (connection, _, _):
-        if options.accounts == "no" or (options.accounts == "auto" and not is_superuser(connection)):
+    doing = "cannot restore roles and tablespaces"
+    with connect_anywhere(settings) as (connection, _, _), translated(doing, RestoreFailed):
+        if options.accounts == "no":
+            return
+        if options.accounts == "auto" and not is_superuser(connection):
+            report.warn("roles and tablespaces are left out: the role that restores is not a superuser")
             return
         todo = list(statements(script))
         if options.tablespaces == "no":
@@ -81,6 +87,7 @@ def statements(script: bytes) -> Iterator[bytes]:
 
 
 _MADE = re.compile(rb'(CREATE|ALTER|COMMENT ON|GRANT \w+ ON|REVOKE \w+ ON) (ROLE|TABLESPACE) ("(?:[^"]|"")*"|\S+)')
+_MEMBER = re.compile(rb'GRANT (?:"(?:[^"]|"")*"|\S+) TO ("(?:[^"]|"")*"|\S+)')
 _GRANTOR = re.compile(rb' GRANTED BY ("(?:[^"]|"")*"|\S+)$')
 #: The end of a GRANT of a role; before PostgreSQL 16 only the admin option is known.
 _MEMBERSHIP = re.compile(rb" WITH ((?:(?:ADMIN|INHERIT|SET) (?:OPTION|TRUE|FALSE)(?:, )?)+)(?= GRANTED BY |$)")
@@ -89,6 +96,9 @@ _MEMBERSHIP = re.compile(rb" WITH ((?:(?:ADMIN|INHERIT|SET) (?:OPTION|TRUE|FALSE
 def _run(connection: Connection, statement: bytes, existing: set[bytes]) -> None:
     subject = _MADE.match(statement)
     if subject and subject[2] + subject[3] in existing:
+        return
+    member = _MEMBER.match(statement)
+    if member and b"ROLE" + member[1] in existing:
         return
     if connection.info.server_version < 160000:
         statement = _MEMBERSHIP.sub(lambda found: b" WITH ADMIN OPTION" if b"ADMIN" in found[1] else b"", statement)

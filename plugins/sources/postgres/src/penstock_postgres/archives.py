@@ -7,10 +7,18 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import sql
 
-from penstock.api import ChildInput, RestoreFailed, StopToken, StreamSpec
+from penstock.api import ChildInput, RestoreFailed, StopToken, StreamSpec, say_more
 from penstock.api.servers import Advice, last_held_back
 from penstock_postgres.client import client_for_restore, find_clients
-from penstock_postgres.connection import Connection, child_environment, connect, connection_string, rows, translated
+from penstock_postgres.connection import (
+    Connection,
+    child_environment,
+    connect,
+    connection_string,
+    rows,
+    said_by,
+    translated,
+)
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 
@@ -99,10 +107,13 @@ def _schemas(connection: Connection, spec: StreamSpec) -> Iterator[None]:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for name in made:
-            with suppress(psycopg.Error):
+            try:
                 connection.execute(sql.SQL("DROP SCHEMA {}").format(name))
+            except psycopg.Error as refused:
+                shown = name.as_string(None)
+                say_more(error, f"the schema {shown}, which the restore had made, is left: {said_by(refused)}")
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from penstock.api import RestoreFailed, SourceError, StreamSpec
+from penstock.api import PenstockError, RestoreFailed, StreamSpec
 from penstock_postgres.connection import Connection, connect_beside, rows, translated
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
@@ -75,7 +75,7 @@ def drop_database(settings: PostgresSettings, name: str) -> str | None:
             # A killed pg_restore leaves a session that may not have noticed yet.
             force = sql.SQL(" WITH (FORCE)" if connection.info.server_version >= 130000 else "")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}{}").format(sql.Identifier(name), force))
-    except SourceError as error:
+    except PenstockError as error:  # its password may have no source any more
         return error.message
     return None
 

@@ -144,7 +144,7 @@ def warnings(connection: Connection, found: list[Relation], choice: Choice) -> I
     query = "SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
     if prepared := rows(connection, query)[0][0]:
         yield (
-            f"{prepared} prepared transaction(s) are open: what they wrote is not in the dump, "
+            f"prepared transactions are open ({prepared} of them): what they wrote is not in the dump, "
             "and their locks may hold it up"
         )
     query = """
@@ -153,7 +153,7 @@ def warnings(connection: Connection, found: list[Relation], choice: Choice) -> I
         SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
     """
     if subscriptions := rows(connection, query)[0][0]:
-        yield f"{subscriptions} subscription(s) are left out: only a superuser can dump them"
+        yield f"subscriptions are left out ({subscriptions} of them): only a superuser can dump them"
 
 
 def server_warnings(connection: Connection) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _warnings_of_choice(connection: Connection, found: list[Relation], choice: C
     for idle in choice.idle:
         yield f"{idle} matches nothing in the database {connection.info.dbname}"
     if not choice.large_objects and (objects := large_objects(connection)[0]):
-        yield f"{objects} large object(s) are left out (large_objects = yes takes them)"
+        yield f"large objects are left out ({objects} of them): large_objects = yes takes them"
     taken = {relation.oid for relation in found}
     query = """
     SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from penstock.api import Report, RestoreFailed, SourceError, StopToken
+from penstock.api import PenstockError, Report, RestoreFailed, SourceError, StopToken
 from penstock_postgres.connection import Connection, connect_beside, rows, translated
 from penstock_postgres.settings import PostgresSettings
 
@@ -71,7 +71,7 @@ def _after_failure(settings: PostgresSettings, replacement: Replacement) -> tupl
             if rows(connection, query, {"names": [restored, replacement.aside]}) == [(replacement.aside,)]:
                 return ()
             connection.execute(statement)
-    except SourceError as error:
+    except PenstockError as error:  # its password may have no source any more
         return (
             f"the restored database is complete: it is still {restored}, or already in the place of {name}",
             f"if {name} refuses connections, run ALTER DATABASE {_quoted(name)} ALLOW_CONNECTIONS true",
@@ -97,7 +97,7 @@ def _drop_old(settings: PostgresSettings, replacement: Replacement, report: Repo
     try:
         with connect_beside(settings, replacement.name) as connection, translated("cannot drop it"):
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(replacement.aside)))
-    except SourceError as error:
+    except PenstockError as error:
         report.warn(_old_is_left(replacement, error.message))
 
 

@@ -8,6 +8,8 @@ from penstock.api import (
     Restore,
     RestoreFailed,
     RestoreTarget,
+    SourceDenied,
+    SourceError,
     StopToken,
     StreamSpec,
     UsageError,
@@ -44,10 +46,10 @@ def restoring(
 
 
 @contextmanager
-def _collected(failures: list[RestoreFailed]) -> Iterator[None]:
+def _collected(failures: list[SourceError]) -> Iterator[None]:
     try:
         yield
-    except RestoreFailed as error:
+    except SourceError as error:
         failures.append(error)
 
 
@@ -68,7 +70,7 @@ class _Work:
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         """Restore one stream; a database goes into a new one, unless it exists and may not be replaced."""
         if spec.format == ACCOUNTS:
-            restore_accounts(self._settings, blocks, self._options)
+            restore_accounts(self._settings, blocks, self._options, self._report)
         elif spec.format == ARCHIVE:
             self._write_archive(spec, blocks)
         else:
@@ -77,7 +79,7 @@ class _Work:
     def finish(self) -> None:
         """Put each database in its place. What was restored is kept from here on, whatever fails."""
         self._made.clear()
-        failures: list[RestoreFailed] = []
+        failures: list[SourceError] = []
         waiting = list(self._replacements)
         try:
             while waiting:
@@ -117,8 +119,12 @@ class _Work:
         made = name_beside(name) if replaced else name
         # From beside it, whatever its own settings and encoding are.
         with connect_beside(settings, name) as connection:
-            create_database(connection, made, recorded_properties(spec), options)
-            self._made.append(made)
+            self._made.append(made)  # before: an interrupt may come when the server has made it already
+            try:
+                create_database(connection, made, recorded_properties(spec), options)
+            except (RestoreFailed, SourceDenied):  # refused: what has that name is not ours
+                self._made.remove(made)
+                raise
             needed = int(spec.attributes.get("objects", 0))
             if options.single_transaction == "auto" and needed > room_for_locks(connection):
                 # All or nothing does not need it here: the database is dropped if anything fails.

@@ -188,9 +188,11 @@ GROUP BY one, many ORDER BY count(*) DESC
 def _check_empty(connection: Connection, spec: StreamSpec) -> None:
     found = _chosen_in_the_way(connection, spec) if "relations" in spec.attributes else rows(connection, _IN_THE_WAY)
     if found:
-        listed = ", ".join(f"{count} {one if count == 1 else many} ({name})" for one, many, count, name in found)
+        listed = ", ".join(
+            f"{count} {one if count == 1 else many} (such as {name})" for one, many, count, name in found
+        )
         raise TargetNotEmpty(
-            f"the database {connection.info.dbname} is not empty: it holds {listed.replace(' (', ' (such as ')}",
+            f"the database {connection.info.dbname} is not empty: it holds {listed}",
             hint="Restore into a new database, or allow what the dump replaces to be dropped first (--clean).",
         )
 

@@ -63,19 +63,17 @@ def hold_tables(views: Sequence[View], tables: Sequence[Sequence[Relation]]) -> 
     """Lock what is dumped of each view as pg_dump will, so that nobody truncates, rewrites or drops it before.
 
     Those changes are seen in every snapshot: rows would be missing. Returns whether it was done: the server's table of
-    locks may be too small for all at once, and then `check_unchanged` must tell afterwards.
+    locks may be too small for all at once, or a name may not be UTF-8, and then `check_unchanged` must tell afterwards.
     """
     room = room_for_locks(views[0].connection)
     # Half of it: pg_dump takes the same locks again, and others work, too.
     if 2 * sum(one.relkind in ("r", "p") for found in tables for one in found) > room:
         return False
     for view, found in zip(views, tables, strict=True):
-        encoded = view.connection.info.encoding == "utf-8"  # else names cannot be given back as they came
-        names = [
-            sql.Identifier(one.schema, one.name)
-            for one in found
-            if one.relkind in ("r", "p") and one.dumped and (encoded or one.title.isascii())
-        ]
+        if view.connection.info.encoding != "utf-8" and not all(one.title.isascii() for one in found if one.dumped):
+            return False  # names that cannot be given back as they came
+    for view, found in zip(views, tables, strict=True):
+        names = [sql.Identifier(one.schema, one.name) for one in found if one.relkind in ("r", "p") and one.dumped]
         for start in range(0, len(names), _AT_ONCE):
             only = [sql.SQL("ONLY {}").format(name) for name in names[start : start + _AT_ONCE]]
             view.connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.SQL(", ").join(only)))
