@@ -168,7 +168,7 @@ def test_some_streams_can_be_restored_alone(lab: Lab) -> None:
     assert result.written == 100 * KIB
     with pytest.raises(SnapshotNotFound, match="'d'"):
         lab.restore(into=target, streams=["d"])
-    with pytest.raises(SnapshotNotFound):
+    with pytest.raises(UsageError, match="no stream was named"):
         lab.restore(into=target, streams=[])
 
 

@@ -62,7 +62,7 @@ def translate(error: Exception, settings: S3Settings = SETTINGS) -> SinkError:
         (sdk.NoCredentialsError(), SinkDenied, "no credentials"),
         (sdk.ProfileNotFound(profile="backup"), SinkDenied, "backup"),
         (sdk.EndpointConnectionError(endpoint_url="https://x", error="refused"), SinkUnreachable, "cannot connect"),
-        (sdk.ConnectTimeoutError(endpoint_url="https://x"), SinkUnreachable, "took no connection"),
+        (sdk.ConnectTimeoutError(endpoint_url="https://x"), SinkUnreachable, "did not accept a connection"),
         (sdk.ReadTimeoutError(endpoint_url="https://x"), SinkUnreachable, "did not answer in time"),
         (sdk.ConnectionClosedError(endpoint_url="https://x"), SinkUnreachable, "broke"),
         (sdk.ResponseStreamingError(error=OSError("reset")), SinkUnreachable, "broke: reset"),
