@@ -71,7 +71,7 @@ class Hangs(BytesStream):
 
 def assert_nothing_happened(lab: Lab, source: BytesSource) -> None:
     """No snapshot but the earlier one, every stream ended once, no thread left, and all that is there is sound."""
-    assert lab.threads == []
+    assert lab.remaining_threads() == []
     for stream in source.opened:
         assert isinstance(stream, BytesStream)
         assert stream.closes <= 1

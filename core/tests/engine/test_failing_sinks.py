@@ -39,7 +39,7 @@ def fail(
         lab.backup(source, by=repository, cache=cache)
     assert raised.value.key.startswith(fault.prefix)
     assert lab.events[-1].kind is EventKind.FAILED
-    assert lab.threads == []
+    assert lab.remaining_threads() == []
     assert all(stream.ended for stream in source.opened if isinstance(stream, BytesStream))
     assert lab.restored() == EARLIER
     assert lab.check(cache=lab.cache).findings == ()

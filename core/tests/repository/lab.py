@@ -134,11 +134,16 @@ class Lab:
         self.events: list[Event] = []
         self.warnings: list[str] = []
 
-    @property
-    def threads(self) -> list[str]:
-        """The names of our threads that were started since the lab was made, and still run."""
+    def remaining_threads(self) -> list[str]:
+        """The names of our threads that were started since the lab was made, and do not end.
+
+        A run that is interrupted does not wait for its threads: they end a moment later.
+        """
         started = set(threading.enumerate()) - self._threads
-        return [thread.name for thread in started if thread.name.startswith("penstock")]
+        ours = [thread for thread in started if thread.name.startswith("penstock")]
+        for thread in ours:
+            thread.join(60)
+        return [thread.name for thread in ours if thread.is_alive()]
 
     def open(self, access: Access | Secret | None = None, sink: Sink | None = None) -> Repository:
         """Open the repository again: by default as its owner, through the lab's own sink."""
