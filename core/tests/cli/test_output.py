@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import sys
@@ -259,3 +260,19 @@ def test_a_closed_stderr_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     Output().warning("nobody hears")
+
+
+def test_a_terminal_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    stderr = Gone()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = TerminalProgress(notes=True)
+    with shown:
+        shown.take(event(EventKind.STARTED))
+        shown.take(event(EventKind.NOTE, message="nobody hears"))
+        shown.take(event(EventKind.RETRY, message="no answer", retries=1))
+    shown.abandon()

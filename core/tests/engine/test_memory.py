@@ -1,5 +1,6 @@
 """Buffers are the only large memory, and their number is decided before the first byte."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -124,3 +125,12 @@ def test_a_sink_that_takes_more_gets_more_where_memory_allows_it() -> None:
     assert Budget.of(1024 * MIB, 16).uploads == 16
     assert Budget.of(1024 * MIB, 4).uploads == 4
     assert Budget.of(128 * MIB, 16).uploads == 2
+
+
+def test_sealers_are_as_many_as_the_processors_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for allowed in (1, 3):
+        monkeypatch.setattr(
+            os, "sched_getaffinity", lambda process, allowed=allowed: set(range(allowed)), raising=False
+        )
+        assert Budget.of(1024 * MIB, 4).sealers == allowed

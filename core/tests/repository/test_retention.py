@@ -6,7 +6,10 @@ from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.api import MissingObject, SinkDenied, SinkError
 from penstock.repository import layout
+from penstock.repository.known.cache import Cache
+from penstock.repository.pool import Workers
 from penstock.repository.snapshots import find_snapshot, list_snapshots
+from penstock.repository.upkeep.locks import prolong_locks
 from penstock.testing import Fail, FaultySink, MemorySink
 from penstock.testing.memory import MemorySettings
 
@@ -82,6 +85,22 @@ def test_a_host_extends_a_lock_again_only_when_due(tmp_path: Path, sink: Locking
 
     assert lengthened() == {"penstock.json", "grants", "slots", "packs", "sessions", "index"}
     assert lengthened() == {"sessions"}, "its own"
+
+
+def test_a_lock_that_ends_just_with_the_snapshot_is_extended_too(tmp_path: Path, sink: LockingSink) -> None:
+    """The snapshot is put a moment after the locks were looked at, and lives as long from then on."""
+    lab = Lab(tmp_path, sink)
+    lab.backup({"d": OLD})
+    with (
+        Cache(lab.cache, lab.open().id, sink.location, on_trouble=pytest.fail) as cache,
+        Workers(2, "test", sink.stop) as workers,
+    ):
+        now = datetime.now(UTC)
+        packs = [info.key for info in sink.list(layout.PACKS)]
+        cache.add_locks(packs, now + timedelta(days=DAYS, minutes=10))
+        before = sink.locks()
+        assert prolong_locks(lab.open(), cache, packs, workers) == []
+        assert all(sink.locks()[key] > max(before[key], now + timedelta(days=DAYS + 1)) for key in packs)
 
 
 def test_nothing_is_committed_when_a_lock_cannot_be_extended(tmp_path: Path, sink: LockingSink) -> None:

@@ -17,6 +17,7 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.write.session import Session
 from penstock.repository.write.stream import StoredStream, Written
 from penstock.testing import MemorySink
+from penstock.testing.memory import MemorySettings
 
 SHARED = noise(5 * MIB, 7)
 STREAMS = {"one": noise(18 * MIB, 1) + SHARED, "two": SHARED + noise(3 * MIB, 2) + SHARED, "three": b""}
@@ -260,3 +261,25 @@ def test_a_stop_ends_a_backup_whose_source_hangs_and_ignores_its_end(tmp_path: P
     finally:
         Hangs.woken.set()  # or its thread would outlive the test
     assert [stream.aborts for stream in source.opened if isinstance(stream, Hangs)] == [1]
+
+
+@pytest.mark.parametrize(("memory", "connections", "threads"), [(64, 1, 1), (64, 16, 5), (1024, 16, 16)])
+def test_a_session_makes_as_many_requests_at_once_as_connections_and_memory_allow(
+    tmp_path: Path, memory: int, connections: int, threads: int
+) -> None:
+    class Wide(MemorySink):
+        @property
+        def connections(self) -> int:
+            return connections
+
+    lab = Lab(tmp_path / "cache", Wide(MemorySettings()))
+    session = Session(
+        lab.open(),
+        cache_folder=lab.cache,
+        memory=memory * MIB,
+        level=1,
+        on_damage=lambda error: pytest.fail(str(error)),
+        on_trouble=pytest.fail,
+    )
+    with session:
+        assert session._workers.count == threads

@@ -220,7 +220,23 @@ class TestWithoutLocks:
                         read_all(held.open(held.plan.streams[0]))
 
 
-def test_accountswithout_their_end_are_a_failed_dump(
+def test_tables_whose_names_are_not_utf8_cannot_be_held_and_are_looked_at_again(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    with newest_postgres.database("bytes", " ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0") as name:
+        table = '"n\xe4me"'.encode("latin-1")
+        with newest_postgres.connect(name) as connection:
+            connection.execute("SET client_encoding = 'SQL_ASCII'")
+            connection.execute(b"CREATE TABLE %b AS SELECT 1 AS i" % table)
+            source = source_of(newest_postgres, name, accounts="no")
+            dump_all(source)
+            with source.dump() as held:
+                connection.execute(b"TRUNCATE %b" % table)
+                with pytest.raises(DumpFailed, match="truncated, rewritten or dropped"):
+                    read_all(held.open(held.plan.streams[0]))
+
+
+def test_accounts_without_their_end_are_a_failed_dump(
     newest_postgres: PostgresServer, source_of: MakeSource, tmp_path: Path
 ) -> None:
     assert newest_postgres.bin is not None

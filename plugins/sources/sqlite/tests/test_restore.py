@@ -297,6 +297,10 @@ def test_places_that_cannot_be_restored_to(bank: tuple[bytes, StreamSpec], tmp_p
     assert isinstance(refused(tmp_path / "a.db", options={"check": "maybe"}), UsageError)
     assert isinstance(refused(tmp_path / "a.db", bank[1], bank[1]), UsageError)
     assert isinstance(refused(tmp_path / "a.db", StreamSpec("a", "sql")), UsageError)
+    loop = tmp_path / "loop.db"
+    loop.symlink_to(loop)
+    assert isinstance(refused(loop), RestoreFailed)
+    assert isinstance(refused(tmp_path / ("a" * 300)), RestoreFailed)
     if os.geteuid() != 0:
         (tmp_path / "closed").mkdir(0o500)
         assert isinstance(refused(tmp_path / "closed" / "a.db"), SourceDenied)

@@ -71,7 +71,7 @@ def is_as_initialised(connection: Connection) -> bool:
 def drop_database(settings: PostgresSettings, name: str) -> str | None:
     """Drop what a failed restore had made; returns what stands in the way, instead of raising."""
     try:
-        with connect_beside(settings, name) as connection, translated("cannot drop it"):
+        with translated("cannot drop it"), connect_beside(settings, name) as connection:
             # A killed pg_restore leaves a session that may not have noticed yet.
             force = sql.SQL(" WITH (FORCE)" if connection.info.server_version >= 130000 else "")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}{}").format(sql.Identifier(name), force))
