@@ -209,6 +209,7 @@ def _read_two_lines(session: ChildSession, numbers: list[int]) -> None:
     numbers.extend(int(session.read_line()) for _ in range(2))
 
 
+@pytest.mark.slow
 def test_a_process_that_it_left_behind_cannot_hang_the_reader(strays: list[int]) -> None:
     with (
         pytest.raises(DumpFailed, match="exited with 3 while it was still needed"),

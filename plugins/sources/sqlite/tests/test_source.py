@@ -268,6 +268,7 @@ def test_importing_the_plugin_loads_neither_sqlite_nor_more(tmp_path: Path) -> N
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_hangs_is_a_stall_and_does_not_outlive_the_dump(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal", padding=10_000), stall_timeout=8, busy_timeout=0)
     with origin.dump() as held:
