@@ -134,14 +134,14 @@ class Lab:
         self.events: list[Event] = []
         self.warnings: list[str] = []
 
-    def remaining_threads(self) -> list[str]:
-        """The names of our threads that were started since the lab was made, and do not end.
+    def remaining_threads(self, *, interrupted: bool = False) -> list[str]:
+        """The names of our threads that were started since the lab was made, and have not ended.
 
-        A run that is interrupted does not wait for its threads: they end a moment later.
+        A run that is interrupted does not wait for its threads: they end a moment later. Any other has waited for them.
         """
         started = set(threading.enumerate()) - self._threads
         ours = [thread for thread in started if thread.name.startswith("penstock")]
-        for thread in ours:
+        for thread in ours if interrupted else ():
             thread.join(60)
         return [thread.name for thread in ours if thread.is_alive()]
 

@@ -263,23 +263,52 @@ def test_a_stop_ends_a_backup_whose_source_hangs_and_ignores_its_end(tmp_path: P
     assert [stream.aborts for stream in source.opened if isinstance(stream, Hangs)] == [1]
 
 
+class Wide(MemorySink):
+    """A sink for which its user may open many connections, and that counts the requests that are under way at once."""
+
+    def __init__(self, connections: int) -> None:
+        super().__init__(MemorySettings())
+        self._connections = connections
+        self._changed = threading.Condition()
+        self._under_way = 0
+        #: Requests wait until so many are under way.
+        self.awaited = 0
+        self.most = 0
+
+    @property
+    def connections(self) -> int:
+        return self._connections
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        with self._changed:
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self.most >= self.awaited, 60)
+        try:
+            return super().get(key, start=start, length=length)
+        finally:
+            with self._changed:
+                self._under_way -= 1
+
+
 @pytest.mark.parametrize(("memory", "connections", "threads"), [(64, 1, 1), (64, 16, 5), (1024, 16, 16)])
 def test_a_session_makes_as_many_requests_at_once_as_connections_and_memory_allow(
     tmp_path: Path, memory: int, connections: int, threads: int
 ) -> None:
-    class Wide(MemorySink):
-        @property
-        def connections(self) -> int:
-            return connections
-
-    lab = Lab(tmp_path / "cache", Wide(MemorySettings()))
+    sink = Wide(connections)
+    lab = Lab(tmp_path / "cache", sink)
+    for number in range(17):
+        lab.backup({"d": b"%d" % number})
+    repository = lab.open()
+    sink.most, sink.awaited = 0, threads
     session = Session(
-        lab.open(),
-        cache_folder=lab.cache,
+        repository,
+        cache_folder=tmp_path / "new host",
         memory=memory * MIB,
         level=1,
         on_damage=lambda error: pytest.fail(str(error)),
         on_trouble=pytest.fail,
     )
     with session:
-        assert session._workers.count == threads
+        assert sink.most == threads
