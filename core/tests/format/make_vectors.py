@@ -1,34 +1,87 @@
 """Made vectors.json: run once, then frozen except for additions. `python -m core.tests.format.make_vectors` prints it.
 
-Each vector is self-contained, so that another program can use the file together with docs/format.md. Bytes are in
-hexadecimal. "stretch" means bytes that anybody can generate: the extended output of BLAKE3 of "penstock"; the decimal
-numbers from 0, one per line; or the same padded with blanks to 96 columns.
+Each vector is self-contained, or uses what "keys" says, so that another program can use the file together with
+docs/format.md. Bytes are in hexadecimal. "stretch" means bytes that anybody can generate: the extended output of BLAKE3
+of "penstock"; the decimal numbers from 0, one per line; or the same padded with blanks to 96 columns.
+
+What is sealed here has codec 0, since the output of zstd differs between its versions, and the n-th nonce or salt of a
+section is the beginning of BLAKE3 of "nonce" and n (u32, from 0). Keys that are wrapped can only be unwrapped.
 """
 
 import json
+import struct
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from blake3 import blake3
-from core.tests.format.examples import CATALOGUE, DIRECTORY, MANIFEST, REPOSITORY, SECRET, SNAPSHOT, SUMMARY
+from core.tests.format.examples import (
+    CHEAP,
+    DATA,
+    DATA_KEY,
+    DELETION,
+    DOMAIN,
+    ENTRIES,
+    EXTENTS,
+    HEAD,
+    IDS,
+    KEYS,
+    LAYOUT,
+    MANIFEST,
+    NAME,
+    NOTICE,
+    OTHER_PACK,
+    OWNER,
+    PACK,
+    PLACES,
+    REFS,
+    REPOSITORY,
+    ROWS,
+    SCOPE,
+    SESSION,
+    SESSIONS,
+    SIGNER,
+    SUMMARIES,
+    TOMBSTONE,
+    WRITER,
+    moment,
+    secret,
+)
 
 from penstock.format.chunker import Chunker, ChunkerParameters
+from penstock.format.codec import RAW
 from penstock.format.documents import encode_document
 from penstock.format.encoding import encode_varints
+from penstock.format.head import encode_head
 from penstock.format.ids import StreamDigest, chunk_ids
-from penstock.format.index import seal_index
-from penstock.format.keys import DecapsulationKey, IndexSecret, PassphraseCost, SigningKey, wrap_data_key
-from penstock.format.pack import SegmentId, seal_directory, seal_segment
-from penstock.format.recipe import Extent, RecipeEncoder
-from penstock.format.sealing import Sealer, binding
-from penstock.format.snapshot import encode_snapshot
-from penstock.format.trust import OwnerSecret, seal_slot
+from penstock.format.index import encode_index
+from penstock.format.keys import DecapsulationKey, RootSecret, SigningKey, wrap_data_key
+from penstock.format.manifest import encode_manifest
+from penstock.format.notice import encode_notice
+from penstock.format.pack import (
+    MAGIC,
+    Chunks,
+    Place,
+    Places,
+    SegmentId,
+    pin_of,
+    seal_chunks,
+    seal_places,
+    seal_segment,
+    sign_trailer,
+    zeroes_for,
+)
+from penstock.format.padding import padded
+from penstock.format.part import Key, Kind, encode_part, encode_refs, encode_rows, encode_sessions
+from penstock.format.recipe import Extent, encode_block
+from penstock.format.sealing import message
+from penstock.format.session import LeaseDocument, SessionDocument
+from penstock.format.slot import seal_slot
+from penstock.format.trust import RepositoryConfig
 
-INDEX = IndexSecret(SECRET, REPOSITORY)
-DATA_KEY = bytes([7]) * 32
-SESSION = bytes([3]) * 16
-WRITER = bytes([5]) * 16
-FOX = b"The quick brown fox jumps over the lazy dog"
+DOMAIN_PREFIX = f"d/{DOMAIN.hex()}/"
 
 
 def stretch(kind: str, length: int) -> bytes:
@@ -40,57 +93,63 @@ def stretch(kind: str, length: int) -> bytes:
     return b"".join(b"%d\n" % number for number in range(length // 2))[:length]
 
 
-def recipe(extents: list[Extent]) -> bytes:
-    """The recipe of these extents."""
-    encoder = RecipeEncoder()
-    for extent in extents:
-        encoder.add(*extent)
-    return encoder.finish()
+@contextmanager
+def fixed() -> Iterator[None]:
+    """Known nonces and salts, and codec 0."""
+    numbers = iter(range(1000))
+
+    def urandom(size: int) -> bytes:
+        return blake3(b"nonce" + struct.pack("<I", next(numbers))).digest(size)
+
+    def raw(data: bytes | bytearray | memoryview, level: int) -> bytes:
+        return bytes((RAW,)) + bytes(data)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch("os.urandom", side_effect=urandom))
+        for module in ("padding", "pack"):
+            stack.enter_context(patch(f"penstock.format.{module}.compress", side_effect=raw))
+        yield
 
 
-def page() -> dict[str, str]:
-    """The table of docs/format.md: its first column and its second."""
-    pack = bytes(range(16, 32))
-    bound = binding("segment", REPOSITORY, pack, (7).to_bytes(4, "little"))
-    extents = [Extent(0, 0, 5), Extent(0, 5, 3), Extent(1, 0, 8), Extent(0, 9, 1), Extent(2, 4, 2)]
-    document = encode_document("grants/00000001", {"a": 1}, SigningKey(b"\1" * 32))
-    fox = StreamDigest()
-    fox.update(FOX)
-    with patch("os.urandom", return_value=bytes(range(12))):
-        sealed = Sealer(INDEX.index_key).seal(b"\0" + FOX, bound)
+def keys() -> dict[str, Any]:
+    """What the other sections use."""
     return {
-        "index key": INDEX.index_key.hex(),
-        "chunk id key": INDEX.id_key.hex(),
-        "chunker seed": str(INDEX.chunker_seed),
-        "chunk id of `The quick brown fox jumps over the lazy dog`": chunk_ids(
-            INDEX.id_key, memoryview(FOX), [len(FOX)]
-        )[0].hex(),
-        "stream digest of the same": fox.digest().hex(),
-        "varints 0, 127, 128, 300": encode_varints([0, 127, 128, 300]).hex(),
-        "associated data of segment 7 of pack `10…1f`": bound.hex(),
-        "the text above as codec 0, sealed under the index key with nonce `00…0b` as that segment": sealed.hex(),
-        "recipe of extents (0,0,5) (0,5,3) (1,0,8) (0,9,1) (2,4,2), of which the first two join": recipe(extents).hex(),
-        'document `{"a":1}` under the key `grants/00000001`, signed with seed `01…01`': document.decode().replace(
-            "\n", "⏎"
-        ),
-        "Argon2id key of `corrèct` (NFC), salt `00…0f`, 3 passes, 65536 KiB, 4 lanes": PassphraseCost()
-        .derive("corrèct", bytes(range(16)))
-        .hex(),
+        "repository": REPOSITORY.hex(),
+        "domain": DOMAIN.hex(),
+        "root": OWNER.root.hex(),
+        "layout_key": KEYS.layout_key.hex(),
+        "chunk_id_key": KEYS.chunk_key.hex(),
+        "id_key": KEYS.id_key.hex(),
+        "data_key": DATA_KEY.hex(),
+        "session": SESSION.hex(),
+        "writer": WRITER.hex(),
+        "writer_seed": SIGNER.seed.hex(),
+        "writer_public": SIGNER.public.raw.hex(),
+        "owner_seed": OWNER.signing.seed.hex(),
+        "owner_public": OWNER.public.to_json(),
     }
 
 
 def derivations() -> list[dict[str, Any]]:
     made = []
-    for secret, repository in ((SECRET, REPOSITORY), (bytes(32), bytes(16)), (bytes(range(32)), b"\xff" * 16)):
-        index = IndexSecret(secret, repository)
+    ids = bytes(range(16))
+    trees = [(OWNER.root, REPOSITORY, DOMAIN), (bytes(32), bytes(16), bytes(16)), (bytes(range(32)), b"\xff" * 16, ids)]
+    for root, repository, domain in trees:
+        tree = RootSecret(root, repository)
+        found = tree.domain(domain)
         made.append(
             {
-                "index_secret": secret.hex(),
+                "root_secret": root.hex(),
                 "repository": repository.hex(),
-                "index_key": index.index_key.hex(),
-                "chunk_id_key": index.id_key.hex(),
-                "chunker_seed": index.chunker_seed,
-                "proof": index.proof.hex(),
+                "domain": domain.hex(),
+                "maintenance_secret": tree.maintenance.secret.hex(),
+                "layout_key": found.layout_key.hex(),
+                "domain_secret": (found.secret or b"").hex(),
+                "chunk_id_key": found.chunk_key.hex(),
+                "id_key": found.id_key.hex(),
+                "chunker_seed": found.chunker_seed,
+                "layout_proof": found.layout_proof.hex(),
+                "domain_proof": found.domain_proof.hex(),
             }
         )
     return made
@@ -106,10 +165,34 @@ def hashes() -> list[dict[str, Any]]:
             {
                 "stretch": "random",
                 "length": length,
-                "chunk_id": chunk_ids(INDEX.id_key, memoryview(data), [length])[0].hex(),
+                "chunk_id": chunk_ids(KEYS.chunk_key, memoryview(data), [length])[0].hex(),
                 "stream_digest": digest.digest().hex(),
             }
         )
+    return made
+
+
+def varints() -> list[dict[str, Any]]:
+    lists = [[0], [127], [128], [300], [2**14 - 1, 2**14], [2**32], [2**63 - 1], [0, 1, 127, 128, 255, 256, 65535]]
+    return [{"values": values, "bytes": encode_varints(values).hex()} for values in lists]
+
+
+def padding() -> list[list[int]]:
+    sizes = (0, 4096, 4097, 5000, 8192, 8193, 65536, 65537, 10**6, 2**20 + 1, 10**7, 2**25)
+    return [[size, padded(size)] for size in sizes]
+
+
+def associated_data() -> list[dict[str, Any]]:
+    made = []
+    names: dict[str, list[bytes]] = {
+        "segment": [PACK, struct.pack("<I", 7)],
+        **{what: [PACK] for what in ("places", "ids")},
+        **{what: [NAME] for what in ("index", "hooks", "part", "head", "notice", "tombstone", "deletion")},
+    }
+    for what, own in names.items():
+        bound = message(what, SCOPE, *own)
+        made.append({"what": what, "names": [name.hex() for name in own], "bytes": bound.hex()})
+    made.append({"what": "slot", "names": [NAME.hex()], "bytes": message("slot", REPOSITORY, NAME).hex()})
     return made
 
 
@@ -124,7 +207,7 @@ def cuts() -> list[dict[str, Any]]:
     parameters += [ChunkerParameters(64, 256, 1024, 1, 0, 0), ChunkerParameters(4096, 16384, 65535, 2, 0, 0)]
     for one in parameters:
         for kind in ("random", "numbers", "padded"):
-            for seed in (INDEX.chunker_seed, 1):
+            for seed in (KEYS.chunker_seed, 1):
                 data = stretch(kind, 65536 if one.average < 16384 else 262144)
                 lengths = Chunker(one, seed).cut(memoryview(data), last=True)
                 made.append(
@@ -136,24 +219,26 @@ def cuts() -> list[dict[str, Any]]:
 def passphrases() -> list[dict[str, Any]]:
     made = []
     for passphrase in ("", "corre\u0300ct", "größte Sorgfalt", "パスワード", "a" * 1000):
-        cost, salt = PassphraseCost(2, 64, 2), blake3(passphrase.encode()).digest(16)
-        key = cost.derive(passphrase, salt)
-        made.append({"passphrase": passphrase, "kdf": cost.to_json(salt), "key": key.hex()})
+        salt = blake3(passphrase.encode()).digest(16)
+        key, commitment = CHEAP.derive(passphrase, salt)
+        made.append(
+            {"passphrase": passphrase, "kdf": CHEAP.to_json(salt), "key": key.hex(), "commitment": commitment.hex()}
+        )
     return made
 
 
 def wrapped_keys() -> list[dict[str, Any]]:
     made = []
-    for number, recipient in ((1, bytes(16)), (2, bytes(range(16)))):
+    for number, domain in ((1, DOMAIN), (2, bytes(16))):
         private = DecapsulationKey(bytes([number]) * 64, bytes([number + 16]) * 32)
-        wrapped = wrap_data_key(DATA_KEY, private.public, repository=REPOSITORY, session=SESSION, recipient=recipient)
+        wrapped = wrap_data_key(DATA_KEY, private.public, REPOSITORY + domain, SESSION)
         made.append(
             {
                 "private": private.to_json(),
                 "public": private.public.to_json(),
                 "repository": REPOSITORY.hex(),
+                "domain": domain.hex(),
                 "session": SESSION.hex(),
-                "recipient": recipient.hex(),
                 "wrapped": wrapped.hex(),
                 "data_key": DATA_KEY.hex(),
             }
@@ -163,13 +248,23 @@ def wrapped_keys() -> list[dict[str, Any]]:
 
 def documents() -> list[dict[str, Any]]:
     made = []
-    contents: list[tuple[str, dict[str, Any]]] = [
-        ("penstock.json", {}),
-        ("grants/00000042", {"label": 'größe ✓ 😀 "\\/\b\f\n\r\t\x00\x1f\x7f', "a": [None, True, -1], "Z": {}}),
-        ("sessions/" + SESSION.hex(), {"n": 2**63 - 1, "é": "e\u0301", "€": 1, "😀": 2, "\uffff": 3}),
+    config = RepositoryConfig(REPOSITORY, moment(0), OWNER.public)
+    log = frozenset({secret("entry"), secret("another entry")})
+    # Of the right length: "wrapped_keys" has real ones.
+    session = SessionDocument(SESSION, WRITER, moment(1), "db1.example", log, stretch("random", 1168))
+    with fixed():
+        slot = seal_slot(OWNER, "corre\u0300ct", CHEAP, REPOSITORY, NAME)
+    contents: list[tuple[str, dict[str, Any], SigningKey]] = [
+        ("penstock.json", config.to_json(), OWNER.signing),
+        (f"slots/{NAME.hex()}", slot, OWNER.signing),
+        *((f"grants/{secret(name, 16).hex()}", entry.to_json(), OWNER.signing) for name, entry in ENTRIES.items()),
+        (f"{DOMAIN_PREFIX}sessions/{SESSION.hex()}", session.to_json(), SIGNER),
+        (f"{DOMAIN_PREFIX}leases/{SESSION.hex()}-00000007", LeaseDocument(SESSION, 7).to_json(), SIGNER),
+        ("a", {}, SigningKey(bytes(32))),
+        ("b", {"label": 'größe ✓ 😀 "\\/\b\f\n\r\t\x00\x1f\x7f', "a": [None, True, 0], "Z": {}}, SIGNER),
+        ("c", {"n": 2**63 - 1, "é": "e\u0301", "€": 1, "😀": 2, "\uffff": 3}, SIGNER),
     ]
-    for number, (key, content) in enumerate(contents):
-        signer = SigningKey(bytes([number]) * 32)
+    for key, content, signer in contents:
         made.append(
             {
                 "key": key,
@@ -183,63 +278,175 @@ def documents() -> list[dict[str, Any]]:
 
 
 def recipes() -> list[dict[str, Any]]:
-    many = [Extent(number * number % 7, number * 3 % 50, 1 + number % 5) for number in range(100)]
-    lists = [[], [Extent(0, 0, 1)], [Extent(5, 3, 2), Extent(4, 9, 1), Extent(5, 0, 4), Extent(5, 4, 1)], many]
-    return [{"extents": [list(one) for one in extents], "recipe": recipe(extents).hex()} for extents in lists]
+    many = [
+        Extent(number * number % 7 if number % 5 else None, number * 3 % 50, 1 + number % 5) for number in range(100)
+    ]
+    made = []
+    for start, base, extents in (
+        (0, 0, [Extent(0, 0, 1)]),
+        (2**40, 3, [Extent(None, 2**40, 2**40)]),
+        (7, 3, EXTENTS),
+        (0, 0, many),
+    ):
+        block = encode_block(start, extents, base)
+        made.append({"start": start, "base": base, "extents": [list(one) for one in extents], "block": block.hex()})
+    return made
 
 
-def sealed() -> dict[str, Any]:
-    """Complete sealed data. It must open, but is not reproduced: zstd's output differs between versions."""
-    index, data = Sealer(INDEX.index_key), Sealer(DATA_KEY)
-    segment = SegmentId(DIRECTORY.pack, 2**32 - 1)
-    owner = OwnerSecret(SigningKey(b"\1" * 32), DecapsulationKey(b"\1" * 64, b"\x11" * 32), SECRET)
-    slot = seal_slot(owner, "corrèct", PassphraseCost(1, 8, 1), REPOSITORY, bytes([9]) * 16)
-    snapshot = encode_snapshot(
-        CATALOGUE,
-        MANIFEST,
-        repository=REPOSITORY,
-        session=SESSION,
-        writer=WRITER,
-        index_sealer=index,
-        data_sealer=data,
-        signer=SigningKey(b"\2" * 32),
-    )
+def tables() -> dict[str, Any]:
+    rows = [[row.number, row.pack.hex(), row.pin.hex(), row.segments, sorted(row.used)] for row in ROWS]
+    refs = [[ref.part.hex(), ref.size, ref.digest.hex(), int(ref.key)] for ref in REFS]
     return {
-        "data_key": DATA_KEY.hex(),
-        "random_segment": seal_segment(stretch("random", 100), 3, data, REPOSITORY, segment).hex(),
-        "numbers_segment": seal_segment(stretch("numbers", 5000), 3, data, REPOSITORY, segment).hex(),
-        "directory": seal_directory(DIRECTORY, index, REPOSITORY).hex(),
-        "index": seal_index(SNAPSHOT, [SUMMARY], index, REPOSITORY).hex(),
-        "slot": slot,
-        "snapshot": snapshot.hex(),
+        "rows": rows,
+        "row_bytes": encode_rows(ROWS).hex(),
+        "refs": refs,
+        "ref_bytes": encode_refs(REFS).hex(),
+        "sessions": [[session.hex(), digest.hex()] for session, digest in SESSIONS.items()],
+        "session_bytes": encode_sessions(SESSIONS).hex(),
     }
+
+
+def ends() -> dict[str, Any]:
+    """Segments and ends of a pack that carries places; its figures are made up, but add up."""
+    segment = stretch("random", 100)
+    with fixed():
+        sealed = seal_segment(segment, 3, DATA, SCOPE, SegmentId(PACK, 4095))
+        places = seal_places(PLACES, LAYOUT, SCOPE)
+    return {
+        "pack": PACK.hex(),
+        "segment": {"ordinal": 4095, "plain": segment.hex(), "sealed": sealed.hex()},
+        "places": {
+            "origins": [PACK.hex(), OTHER_PACK.hex()],
+            "segments": [
+                [
+                    place.id.pack.hex(),
+                    place.id.ordinal,
+                    place.session.hex(),
+                    place.offset,
+                    place.sealed_length,
+                    place.plain_length,
+                    place.digest.hex(),
+                ]
+                for place in PLACES.places
+            ],
+            "carried": {pack.hex(): kept.hex() for pack, kept in PLACES.carried.items()},
+            "sealed": places.hex(),
+            "pin": pin_of(places).hex(),
+        },
+    }
+
+
+def objects() -> dict[str, Any]:
+    """Whole objects, with the names under which they are valid."""
+    with fixed():
+        pack, pin = whole_pack()
+        index = encode_index(
+            NAME,
+            SUMMARIES,
+            replaces=[PACK],
+            scope=SCOPE,
+            writer=WRITER,
+            layout_sealer=LAYOUT,
+            id_sealer=IDS,
+            signer=SIGNER,
+        )
+        head = encode_head(HEAD, session=SESSION, writer=WRITER, scope=SCOPE, layout_sealer=LAYOUT, signer=SIGNER)
+        parts = {
+            Key.LAYOUT: encode_part(
+                NAME, [(Kind.TABLE, encode_rows(ROWS))], Key.LAYOUT, LAYOUT, SCOPE, writer=WRITER, signer=SIGNER
+            ),
+            Key.DATA: encode_part(NAME, data_sections(), Key.DATA, DATA, SCOPE, writer=WRITER, signer=SIGNER),
+            Key.REFS: encode_part(
+                NAME, [(Kind.REFS, encode_refs(REFS[:2]))], Key.REFS, LAYOUT, SCOPE, writer=WRITER, signer=SIGNER
+            ),
+        }
+        notices = {
+            content.what: encode_notice(NAME, content, signer=SIGNER, key=WRITER, layout_sealer=LAYOUT, scope=SCOPE)
+            for content in (NOTICE, TOMBSTONE, DELETION)
+        }
+    return {
+        "pack": {"id": PACK.hex(), "pin": pin, "bytes": pack.hex()},
+        "index": {"id": NAME.hex(), "bytes": index.hex()},
+        "head": {"id": NAME.hex(), "digest": blake3(head).hexdigest(), "bytes": head.hex()},
+        **{
+            f"part, key {int(key)}": {
+                "id": NAME.hex(),
+                "size": ref.size,
+                "digest": ref.digest.hex(),
+                "bytes": data.hex(),
+            }
+            for key, (data, ref) in parts.items()
+        },
+        **{what: {"id": NAME.hex(), "bytes": data.hex()} for what, data in notices.items()},
+    }
+
+
+def data_sections() -> list[tuple[Kind, bytes]]:
+    return [
+        (Kind.MANIFEST, encode_manifest(MANIFEST)),
+        (Kind.RECIPE, struct.pack("<I", 1) + encode_block(7, EXTENTS, 3)),
+    ]
+
+
+#: Chunks of the segments of the pack, as stretches of random bytes.
+CHUNKS_OF_PACK = ((60, 40), (300,))
+
+
+def whole_pack() -> tuple[bytes, str]:
+    """A pack of which every byte can be checked, and its pin."""
+    sealed, places, ids, at = b"", [], b"", len(MAGIC)
+    for number, lengths in enumerate(CHUNKS_OF_PACK):
+        plain = stretch("random", sum(lengths))
+        one = seal_segment(plain, 3, DATA, SCOPE, SegmentId(PACK, number))
+        places.append(Place(SegmentId(PACK, number), SESSION, at, len(one), len(plain), blake3(one).digest()))
+        sealed, at = sealed + one, at + len(one)
+        ids += b"".join(chunk_ids(KEYS.chunk_key, memoryview(plain), lengths))
+    counts = tuple(map(len, CHUNKS_OF_PACK))
+    chunks = Chunks(counts, array("H", [length for lengths in CHUNKS_OF_PACK for length in lengths]), ids)
+    sealed_ids = seal_chunks(chunks, IDS, SCOPE, PACK)
+    sealed_places = seal_places(Places(PACK, tuple(places)), LAYOUT, SCOPE)
+    zeroes = bytes(zeroes_for(at, len(sealed_ids) + len(sealed_places)))
+    trailer = sign_trailer(SIGNER, WRITER, SCOPE, PACK, sealed_ids, sealed_places)
+    return b"".join((MAGIC, sealed, zeroes, sealed_ids, sealed_places, trailer)), pin_of(sealed_places).hex()
+
+
+def compressed() -> dict[str, str]:
+    """Sealed with zstd: it must open, but is not reproduced."""
+    segment = seal_segment(stretch("numbers", 5000), 3, DATA, SCOPE, SegmentId(PACK, 0))
+    part, _ = encode_part(NAME, data_sections(), Key.DATA, DATA, SCOPE, writer=WRITER, signer=SIGNER)
+    return {"segment": segment.hex(), "part": part.hex()}
+
+
+#: What today's code must make again, byte by byte.
+REPRODUCED = [
+    "keys",
+    "derivations",
+    "hashes",
+    "varints",
+    "padding",
+    "associated_data",
+    "passphrases",
+    "documents",
+    "recipes",
+    "tables",
+    "ends",
+    "objects",
+]
 
 
 def vectors() -> dict[str, Any]:
     """The whole file."""
-    return {
-        "page": page(),
-        "derivations": derivations(),
-        "hashes": hashes(),
-        "cuts": cuts(),
-        "passphrases": passphrases(),
-        "wrapped_keys": wrapped_keys(),
-        "documents": documents(),
-        "recipes": recipes(),
-        "sealed": sealed(),
-    }
+    return {name: globals()[name]() for name in [*REPRODUCED, "cuts", "wrapped_keys", "compressed"]}
+
+
+def spelled(name: str, section: Any) -> str:
+    """One vector per line."""
+    if isinstance(section, list):
+        inner = ",\n".join("  " + json.dumps(one, ensure_ascii=False) for one in section)
+        return f' "{name}": [\n{inner}\n ]'
+    rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in section.items())
+    return f' "{name}": {{\n{rows}\n }}'
 
 
 if __name__ == "__main__":
-    # One vector per line.
-    lines = []
-    for name, section in vectors().items():
-        if isinstance(section, list):
-            inner = ",\n".join("  " + json.dumps(one, ensure_ascii=False) for one in section)
-            lines.append(f' "{name}": [\n{inner}\n ]')
-        else:
-            rows = ",\n".join(
-                f"  {json.dumps(key, ensure_ascii=False)}: {json.dumps(value)}" for key, value in section.items()
-            )
-            lines.append(f' "{name}": {{\n{rows}\n }}')
-    print("{\n" + ",\n".join(lines) + "\n}")
+    print("{\n" + ",\n".join(spelled(*section) for section in vectors().items()) + "\n}")

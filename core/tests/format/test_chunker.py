@@ -184,6 +184,7 @@ IMPOSSIBLE: list[dict[str, int]] = [
     {"split_above": 65536},
     {"joined_below": -1},
     {"joined_below": 65536},
+    {"split_above": 255, "joined_below": 256},
 ]
 
 
@@ -193,6 +194,16 @@ def test_impossible_parameters_are_refused(change: dict[str, int]) -> None:
         ChunkerParameters(**change)
     with pytest.raises(Malformed):
         ChunkerParameters.from_json({**ChunkerParameters().to_json(), **change})
+
+
+@pytest.mark.parametrize("name", ["split_above", "joined_below"])
+def test_what_is_off_is_left_out(name: str) -> None:
+    content = ChunkerParameters().to_json()
+    with pytest.raises(Malformed, match="left out"):
+        ChunkerParameters.from_json({**content, name: 0})
+
+    del content[name]
+    assert getattr(ChunkerParameters.from_json(content), name) == 0
 
 
 @pytest.mark.parametrize("limit", [65535, 1024])

@@ -18,13 +18,16 @@ from penstock.format.encoding import (
     encode_record,
     encode_varints,
     id_from_hex,
+    ids_from_hex,
     integer,
+    new_id,
     text,
+    whole,
 )
 
 VARINTS = st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 300), max_size=30)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | TEXTS
+SCALARS = st.none() | st.booleans() | st.integers(0, 2**63 - 1) | TEXTS
 VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=12
 )
@@ -52,6 +55,14 @@ def test_varints_have_one_spelling(data: bytes) -> None:
         return
     assert encode_varints(values) == data
     assert all(value < 2**63 for value in values)
+
+
+@pytest.mark.parametrize("value", [2**63, 2**63 + 1, 2**64, -1, -(2**63)])
+def test_what_no_varint_holds_is_not_written(value: int) -> None:
+    for values in ([value], [0, value, 1]):
+        with pytest.raises(ValueError, match="63 bits"):
+            encode_varints(values)
+    assert decode_varints(encode_varints([2**63 - 1])) == [2**63 - 1]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +133,49 @@ def test_non_canonical_json_is_refused(data: bytes) -> None:
         decode_json(data)
 
 
+NO_INTEGERS = ["1.5", "1.0", "-3", "-1", "-0", "1e+22", "1E2", "9223372036854775808", "NaN", "Infinity", "-Infinity"]
+
+
+@pytest.mark.parametrize("number", NO_INTEGERS)
+@pytest.mark.parametrize("around", ['{"a":%s}', '{"a":[1,{"b":%s}]}'])
+def test_any_number_but_an_integer_of_63_bits_is_refused_in_json(number: str, around: str) -> None:
+    with pytest.raises(Malformed):
+        decode_json((around % number).encode())
+    with pytest.raises(independent_reader.BROKEN):
+        independent_reader.from_json((around % number).encode())
+
+
+@pytest.mark.parametrize("number", [1.5, 1.0, -3, -1, 1e22, -0.0, 2**63, 2**64, float("nan"), float("inf")])
+def test_a_number_that_nobody_would_read_again_is_not_written(number: float) -> None:
+    for value in ({"a": number}, {"a": [1, {"b": number}]}):
+        with pytest.raises(ValueError, match=r"integers|range"):
+            encode_json(value)
+        with pytest.raises(ValueError, match=r"integers|range"):
+            encode_record(value)
+
+
+def test_the_least_and_the_largest_number_have_one_spelling() -> None:
+    assert encode_json({"a": [0, 2**63 - 1]}) == b'{"a":[0,9223372036854775807]}'
+    assert decode_json(b'{"a":[0,9223372036854775807]}') == {"a": [0, 2**63 - 1]}
+
+
+def test_keys_are_sorted_by_code_point_and_little_is_escaped() -> None:
+    # In UTF-16, the surrogates of the last key would come before U+FFFF.
+    value = {"\U0001f600": '"\\/\x7f', "\uffff": "\b\t\n\f\r\x00\x1f", "Z": "é", "a": None, "": True}
+    spelled = (
+        '{"":true,"Z":"é","a":null,"\uffff":"\\b\\t\\n\\f\\r\\u0000\\u001f","\U0001f600":"\\"\\\\/\x7f"}'
+    ).encode()
+
+    assert encode_json(value) == spelled
+    assert decode_json(spelled) == independent_reader.from_json(spelled) == value
+
+
+@pytest.mark.parametrize("value", [{"a": "\ud800"}, {"\udfff": 1}])
+def test_a_lone_surrogate_is_not_written(value: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        encode_json(value)
+
+
 @EFFORT
 @given(OBJECTS, st.lists(st.binary(max_size=20), max_size=3))
 def test_records_round_trip(header: dict[str, Any], parts: list[bytes]) -> None:
@@ -131,6 +185,14 @@ def test_records_round_trip(header: dict[str, Any], parts: list[bytes]) -> None:
     assert found == header
     assert bytes(body) == b"".join(parts)
     assert independent_reader.record(encoded) == (header, b"".join(parts))
+
+
+def test_a_record_is_refused_at_every_shorter_length_of_its_header() -> None:
+    record = encode_record({"label": "größe"})
+
+    for length in range(len(record)):
+        with pytest.raises(Malformed):
+            decode_record(record[:length])
 
 
 @EFFORT
@@ -174,13 +236,41 @@ def test_an_invalid_identifier_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         id_from_hex(value)
     with pytest.raises(Malformed):
+        ids_from_hex(["00" * 16, value])
+    with pytest.raises(Malformed):
         digest_from_hex(value * 2 if isinstance(value, str) else value)
+
+
+@pytest.mark.parametrize("value", ["0" * 62, "0" * 66, "0" * 32, "AB" * 32, "ab " * 21 + "a"])
+def test_an_invalid_digest_is_refused(value: str) -> None:
+    with pytest.raises(Malformed):
+        digest_from_hex(value)
+
+
+@pytest.mark.parametrize("value", [None, "", "00" * 16, {"00" * 16: 1}, 5, ("00" * 16,)])
+def test_anything_but_a_list_is_no_list_of_identifiers(value: object) -> None:
+    with pytest.raises(Malformed):
+        ids_from_hex(value)
+
+
+def test_new_identifiers_differ() -> None:
+    assert len({new_id() for _ in range(100)}) == 100
+    assert len(new_id()) == 16
 
 
 @pytest.mark.parametrize("value", [None, True, False, -1, 1.0, 2**63, 10**400, "1", [1], {}])
 def test_anything_but_an_integer_of_63_bits_is_refused(value: object) -> None:
     with pytest.raises(Malformed):
         integer({"a": value}, "a")
+    with pytest.raises(Malformed):
+        whole(value)
+
+
+@pytest.mark.parametrize("limit", [1, 4096, 2**63])
+def test_an_integer_of_the_limit_is_refused(limit: int) -> None:
+    assert whole(limit - 1, limit) == limit - 1
+    with pytest.raises(Malformed):
+        whole(limit, limit)
 
 
 def test_integers_of_63_bits_are_accepted() -> None:

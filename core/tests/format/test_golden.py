@@ -13,6 +13,7 @@ from penstock.api.errors import RoleForbids, WrongKey, WrongPassphrase
 from penstock.api.secrets import Secret
 from penstock.engine import check
 from penstock.repository import Access, Repository, layout
+from penstock.repository.read.content import sessions_of
 from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.testing import MemorySink
@@ -48,7 +49,7 @@ def test_the_golden_repository_is_restored_exactly(sink: MemorySink, unlock: Acc
 
     restored: dict[str, dict[str, Any]] = {}
     for entry in list_snapshots(repository):
-        with SnapshotReader(repository, entry) as reader:
+        with SnapshotReader(entry) as reader:
             streams = restored[entry.id.hex()] = {}
             for record in reader.manifest.streams:
                 data = b"".join(reader.blocks(record))
@@ -62,7 +63,7 @@ def test_the_golden_streams_match_the_program_that_made_them() -> None:
             spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
             for spec, data in make_golden.streams(night)
         }
-        for night in range(2)
+        for night in range(3)
     ]
 
 
@@ -71,30 +72,36 @@ def test_the_golden_repository_passes_a_full_check(sink: MemorySink, unlock: Acc
     report = check(Repository.open(sink, unlock), read_data=True, cache_dir=None, listener=lambda event: None)
 
     assert not report.findings
-    assert (report.snapshots, report.packs, report.sessions, report.index, report.keys) == (2, 2, 2, 2, 6)
+    assert (report.snapshots, report.packs, report.sessions, report.index, report.keys) == (3, 3, 3, 3, 6)
     assert report.data_read
 
 
-@pytest.mark.parametrize("name", ["writer.key", "maintainer.key"])
-def test_other_keys_list_the_golden_repository_and_read_nothing(sink: MemorySink, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "nights"), [("writer.key", [0, 1]), ("other.key", [2]), ("maintainer.key", [0, 1, 2])]
+)
+def test_other_keys_list_what_they_reach_and_read_nothing(sink: MemorySink, name: str, nights: list[int]) -> None:
     repository = Repository.open(sink, key(name))
 
-    assert {entry.id.hex() for entry in list_snapshots(repository)} == set(EXPECTED)
+    assert {entry.id.hex() for entry in list_snapshots(repository)} == {list(EXPECTED)[night] for night in nights}
     assert not check(repository, read_data=True, cache_dir=None, listener=lambda event: None).findings
     with pytest.raises(RoleForbids):
-        SnapshotReader(repository, find_snapshot(repository, "latest"))
+        SnapshotReader(find_snapshot(repository, "latest"))
 
 
 def test_the_golden_snapshots_have_the_expected_metadata(sink: MemorySink) -> None:
     repository = Repository.open(sink, key("owner.key"))
-    first, second = list_snapshots(repository)
+    first, second, third = list_snapshots(repository)
 
-    assert second.catalogue.parent == first.id
-    assert (second.catalogue.backup, second.catalogue.source) == ("shop", "night")
-    assert (first.catalogue.host, second.catalogue.host) == ("db1.example", "db2.example")
-    assert first.catalogue.size == sum(stream["size"] for stream in EXPECTED[first.id.hex()].values())
-    assert first.catalogue.sessions[0] in second.catalogue.sessions, "the second night uses what the first stored"
-    with SnapshotReader(repository, second) as reader:
+    assert second.head.parent == first.id
+    assert (second.head.backup, second.head.source) == ("shop", "night")
+    assert [entry.head.host for entry in (first, second, third)] == ["db1.example", "db2.example", "db3.example"]
+    assert [entry.signer for entry in (first, second, third)] == ["db1", "db2", "db3"]
+    assert [entry.domain.label for entry in (first, second, third)] == ["main", "main", "db3"]
+    assert third.head.parent is None
+    assert second.head.seen[first.writer].digest == first.digest
+    assert first.head.size == sum(stream["size"] for stream in EXPECTED[first.id.hex()].values())
+    assert first.session in sessions_of(second), "the second night uses what the first stored"
+    with SnapshotReader(second) as reader:
         manifest = reader.manifest
     assert manifest.consistency == "one transaction snapshot"
     assert manifest.inspection["inventory"] == [
@@ -119,7 +126,8 @@ def test_todays_code_writes_identical_golden_key_files() -> None:
 
 
 def test_every_kind_of_object_is_in_the_golden_repository(sink: MemorySink) -> None:
-    kinds = {info.key.split("/")[0] for info in sink.list()}
+    kinds = {key.split("/")[2 if key.startswith(layout.DOMAINS) else 0] for key in (info.key for info in sink.list())}
 
-    assert kinds == {layout.CONFIG, "grants", "slots", "sessions", "packs", "index", "snapshots"}
-    assert sum(path.stat().st_size for path in V1.rglob("*") if path.is_file()) < 200 * 1024
+    own = {"sessions", "packs", "index", "parts", "snapshots", "notices"}
+    assert kinds == {layout.CONFIG, "grants", "slots", *own}
+    assert sum(path.stat().st_size for path in V1.rglob("*") if path.is_file()) < 400 * 1024

@@ -1,151 +1,207 @@
-"""Recipes: extents of any shape round-trip, in blocks, and nothing else is accepted as a recipe."""
+"""Recipes: extents of any shape round-trip, and nothing else is accepted as a block of a recipe."""
 
 import contextlib
 import random
-import struct
-from itertools import islice, pairwise
 
 import pytest
 from core.tests.format import independent_reader
 from core.tests.format.damage import EFFORT, damaged
+from core.tests.format.examples import EXTENTS
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.format.codec import RAW, compress
 from penstock.format.encoding import Malformed, encode_varints
-from penstock.format.recipe import Extent, RecipeEncoder, decode_recipe
+from penstock.format.recipe import EXTENTS_A_BLOCK, Block, Extent, decode_block, encode_block
 
 NUMBERS = st.integers(0, 5) | st.integers(0, 2**31)
-EXTENTS = st.lists(st.builds(Extent, NUMBERS, NUMBERS, st.integers(1, 3) | st.integers(1, 2**31)), max_size=40)
+LENGTHS = st.integers(1, 3) | st.integers(1, 2**31)
+SOME = st.lists(st.builds(Extent, st.none() | NUMBERS, NUMBERS, LENGTHS), min_size=1, max_size=40)
 
 
-def encode(extents: list[Extent]) -> bytes:
-    encoder = RecipeEncoder()
-    for extent in extents:
-        encoder.add(*extent)
-    return encoder.finish()
-
-
-def joined(extents: list[Extent]) -> list[Extent]:
-    """Join adjacent extents."""
-    found: list[Extent] = []
-    for one in extents:
-        if found and found[-1].segment == one.segment and found[-1].first + found[-1].chunks == one.first:
-            found[-1] = Extent(one.segment, found[-1].first, found[-1].chunks + one.chunks)
-        else:
-            found.append(one)
+def read(block: bytes) -> Block:
+    """What both programs understand."""
+    found = decode_block(block)
+    start, size, extents = independent_reader.block_of(block)
+    assert (start, size) == (found.start, found.size)
+    assert [(one.segment, one.start, one.length) for one in extents] == list(found.extents)
+    assert all(one.stream == found.base for one in extents if one.segment is None)
     return found
 
 
 @EFFORT
-@given(EXTENTS)
-def test_extents_round_trip_joined(extents: list[Extent]) -> None:
-    recipe = encode(extents)
+@given(NUMBERS, SOME, NUMBERS)
+def test_blocks_round_trip(start: int, extents: list[Extent], base: int) -> None:
+    block = encode_block(start, extents, base)
 
-    assert list(decode_recipe(recipe)) == joined(extents)
-    assert list(independent_reader.extents(recipe)) == joined(extents)
+    assert read(block) == Block(start, sum(one.length for one in extents), base, tuple(extents))
+    assert decode_block(memoryview(block)) == decode_block(block)
+
+
+def test_a_block_is_laid_out_as_the_page_says() -> None:
+    lengths = [2 * 2, 2 * 1, 2 * 50 + 1, 2 * 4, 2 * 1 + 1, 2**41]
+    # To 0, to the one before, and zigzagged: 5, -1, 1, 0.
+    segments = [10, 1, 2, 0]
+    # The first of a segment to 0, others to the end of the one before: 3, 9, 0 - 5, 4 - 4.
+    places = [6, 18, 9, 0]
+    # To `from`, and to the end of the one before: 0, 90 - 150.
+    jumps = [0, 119]
+    size = 2 + 1 + 50 + 4 + 1 + 2**40
+
+    assert encode_block(7, EXTENTS, 3) == encode_varints([7, size, 3, 100, 6, *lengths, *segments, *places, *jumps])
+    assert read(encode_block(7, EXTENTS, 3)).extents == tuple(EXTENTS)
 
 
 @EFFORT
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=60))
-def test_consecutive_chunks_form_one_extent(steps: list[tuple[int, int]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), min_size=1, max_size=60))
+def test_what_goes_on_where_it_ended_costs_three_bytes_an_extent(steps: list[tuple[int, int]]) -> None:
     ends: dict[int, int] = {}
     extents = []
-    for segment, count in steps:
-        extents.append(Extent(segment, ends.get(segment, 0), count))
-        ends[segment] = ends.get(segment, 0) + count
+    for segment, length in steps:
+        extents.append(Extent(segment, ends.get(segment, 0), length))
+        ends[segment] = ends.get(segment, 0) + length
 
-    found = list(decode_recipe(encode(extents)))
-    assert found == joined(extents)
-    assert all(one.segment != other.segment for one, other in pairwise(found))
+    block = encode_block(0, extents)
+    assert read(block).extents == tuple(extents)
+    assert len(block) <= 4 + 2 + 3 * len(extents) + 2
 
 
-@pytest.mark.parametrize("count", [32767, 32768, 32769, 70_000])
-def test_a_long_recipe_has_several_blocks(count: int) -> None:
+def test_a_night_without_changes_costs_a_few_bytes() -> None:
+    assert len(encode_block(0, [Extent(None, 0, 2**40)])) < 20
+
+
+@pytest.mark.parametrize("count", [1, 32767, EXTENTS_A_BLOCK])
+def test_a_block_has_up_to_32768_extents(count: int) -> None:
     chance = random.Random(count)
-    extents = [Extent(number % 2 + 2 * chance.randrange(500), chance.randrange(2000), 1) for number in range(count)]
+    extents = [
+        Extent(chance.randrange(500) if number % 3 else None, chance.randrange(2000), 1) for number in range(count)
+    ]
 
-    recipe = encode(extents)
-    blocks, at = 0, 0
-    while at < len(recipe):
-        at += 4 + struct.unpack_from("<I", recipe, at)[0]
-        blocks += 1
-    assert blocks == -(-count // 32768)
-    assert list(decode_recipe(recipe)) == list(independent_reader.extents(recipe)) == extents
+    assert EXTENTS_A_BLOCK == 32768
+    assert read(encode_block(0, extents)).extents == tuple(extents)
 
 
-def test_a_recipe_is_decoded_block_by_block() -> None:
-    good = encode([Extent(0, 0, 1)])
-
-    assert list(islice(decode_recipe(good + b"\xff\xff\xff\xff"), 1)) == [Extent(0, 0, 1)]
-    with pytest.raises(Malformed):
-        list(decode_recipe(good + b"\xff\xff\xff\xff"))
+@pytest.mark.parametrize("count", [0, EXTENTS_A_BLOCK + 1, 2 * EXTENTS_A_BLOCK])
+def test_a_block_without_extents_or_with_too_many_is_not_written(count: int) -> None:
+    with pytest.raises(ValueError, match="number of extents"):
+        encode_block(0, [Extent(0, number, 1) for number in range(count)])
 
 
-def test_a_stream_without_bytes_has_an_empty_recipe() -> None:
-    assert encode([]) == b""
-    assert list(decode_recipe(b"")) == []
+@pytest.mark.parametrize(
+    "extent",
+    [
+        Extent(0, 0, 0),
+        Extent(None, 0, 0),
+        Extent(0, 0, -1),
+        Extent(None, 9, -1),
+        Extent(0, -1, 2),
+        Extent(None, -1, 2),
+        Extent(-1, 0, 1),
+    ],
+)
+def test_an_impossible_extent_is_not_written(extent: Extent) -> None:
+    for extents in ([extent], [*EXTENTS, extent], [extent, *EXTENTS]):
+        with pytest.raises(ValueError, match="impossible extent"):
+            encode_block(0, extents)
 
 
-@EFFORT
-@given(st.lists(st.builds(Extent, st.just(2**62 - 1), st.just(2**62 - 1), st.just(2**62)), min_size=1, max_size=2))
-def test_the_largest_numbers_fit(extents: list[Extent]) -> None:
-    assert list(decode_recipe(encode(extents))) == joined(extents)
+@pytest.mark.parametrize(
+    ("start", "base", "extent"),
+    [
+        (2**63, 0, Extent(0, 0, 1)),
+        (-1, 0, Extent(0, 0, 1)),
+        (0, 2**63, Extent(None, 0, 1)),
+        (0, -1, Extent(None, 0, 1)),
+        (0, 0, Extent(2**62, 0, 1)),
+        (0, 0, Extent(0, 2**62, 1)),
+        (0, 0, Extent(0, 0, 2**62)),
+        (0, 0, Extent(None, 2**63, 1)),
+    ],
+)
+def test_numbers_of_more_than_63_bits_are_not_written(start: int, base: int, extent: Extent) -> None:
+    with pytest.raises(ValueError, match="63 bits"):
+        encode_block(start, [extent], base)
 
 
-def block(*columns: bytes, lengths: list[int] | None = None) -> bytes:
-    sizes = lengths or [len(column) for column in columns]
-    plain = b"".join(encode_varints([size]) + column for size, column in zip(sizes, columns, strict=True))
-    return struct.pack("<I", len(plain) + 1) + bytes((RAW,)) + plain
+def test_the_largest_numbers_fit() -> None:
+    extents = [Extent(2**62 - 1, 2**62 - 1, 2**62 - 1), Extent(None, 2**62 - 1, 1)]
+
+    assert read(encode_block(2**62, extents, 2**63 - 1)).extents == tuple(extents)
 
 
-BOMB = compress(bytes(1 << 24), 3)
-ONE, TWO = b"\2", b"\2\2"
+def block(*columns: int, start: int = 0, size: int = 1, base: int = 0, begin: int = 0, count: int = 1) -> bytes:
+    return encode_varints((start, size, base, begin, count, *columns))
+
+
+ONE = block(2, 0, 0)
 BROKEN = {
-    "columns of different lengths": block(ONE, ONE, TWO),
-    "no chunks": block(ONE, ONE, b"\0"),
-    "segment below zero": block(b"\1", ONE, ONE),
-    "chunk below zero": block(ONE, b"\1", ONE),
-    "fewer columns": block(ONE, ONE),
-    "more columns": block(ONE, ONE, ONE, ONE),
-    "last column cut": block(ONE, ONE, ONE, lengths=[1, 1, 2]),
-    "last column much longer than there is": block(ONE, ONE, ONE, lengths=[1, 1, 2**62]),
-    "first column longer than there is": block(ONE, ONE, ONE, lengths=[2**62, 1, 1]),
-    "first column cut in a varint": block(b"\x80", ONE, ONE),
-    "no columns": struct.pack("<I", 1) + bytes((RAW,)),
-    "an empty block": struct.pack("<I", 0),
-    "columns without extents": block(b"", b"", b""),
-    "more extents than a block may have": block(*[b"\2" * 32769] * 3),
-    "a length in a long spelling": struct.pack("<I", 8) + bytes((RAW,)) + b"\x81\0\2" + b"\1\2\1\2",
-    "a length of 64 bits": struct.pack("<I", 12) + bytes((RAW,)) + b"\xff" * 9 + b"\1\2",
-    "a block that is cut": block(ONE, ONE, ONE)[:-1],
-    "a length of a block that is cut": block(ONE, ONE, ONE) + b"\0\0\0",
-    "a huge block": b"\xff\xff\xff\xff" + block(ONE, ONE, ONE),
-    "a bomb": struct.pack("<I", len(BOMB)) + BOMB,
+    "nothing": b"",
+    "too few numbers": encode_varints([0, 1, 0, 0]),
+    "no extents": block(size=0, count=0),
+    "no extents, but columns": block(2, 0, 0, count=0),
+    "more extents than a block may have": block(*[2] * 32769, *[0] * 65538, size=32769, count=32769),
+    "extents without end": block(2, 0, 0, count=2**62),
+    "a column less": block(2, 0),
+    "no columns": block(),
+    "a column more": block(2, 0, 0, 0),
+    "columns for a base that is not used": block(2, 0, 0, 5),
+    "a column of a base that is missing": block(3),
+    "columns of a segment for a base": block(3, 0, 0),
+    "an extent more than stated": block(2, 2, 0, 0, 0, 0, size=2),
+    "an extent less than stated": block(2, 0, 0, count=2),
+    "an extent without bytes": block(0, 0, 0, size=0),
+    "an extent of the base without bytes": block(1, 0, size=0),
+    "one of two without bytes": block(2, 0, 0, 0, 0, 0, count=2),
+    "a segment below zero": block(2, 1, 0),
+    "a second segment below zero": block(2, 2, 2, 3, 0, 0, size=2, count=2),
+    "a place below zero": block(2, 0, 1),
+    "a second place below zero": block(2, 2, 0, 0, 2, 5, size=2, count=2),
+    "a place in the base below zero": block(3, 1),
+    "a second place in the base below zero": block(3, 3, 0, 3, size=2, count=2),
+    "another size": block(2, 0, 0, size=2),
+    "a size of nothing": block(2, 0, 0, size=0),
+    "a number in a longer spelling": b"\x80\0" + ONE[1:],
+    "a number of 64 bits": b"\xff" * 9 + b"\1" + ONE[1:],
+    "a varint that is cut": ONE + b"\x80",
 }
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_a_damaged_recipe_is_refused(data: bytes) -> None:
+@pytest.mark.timeout(60)
+def test_a_broken_block_is_refused(data: bytes) -> None:
+    assert read(ONE).extents == (Extent(0, 0, 1),)
     with pytest.raises(Malformed):
-        list(decode_recipe(data))
+        decode_block(data)
+    with pytest.raises(independent_reader.BROKEN):
+        independent_reader.block_of(data)
+
+
+def test_a_block_is_refused_at_every_shorter_length() -> None:
+    data = encode_block(7, EXTENTS, 3)
+    for length in range(len(data)):
+        with pytest.raises(Malformed):
+            decode_block(data[:length])
+        with pytest.raises(independent_reader.BROKEN):
+            independent_reader.block_of(data[:length])
 
 
 @EFFORT
-@given(st.binary(max_size=40), st.binary(max_size=40))
-@example(b"", b"")
-def test_any_bytes_are_refused_or_decode_to_extents(data: bytes, plain: bytes) -> None:
-    for recipe in (data, struct.pack("<I", len(plain) + 1) + bytes((RAW,)) + plain):
-        try:
-            found = list(decode_recipe(recipe))
-        except Malformed:
-            continue
-        assert all(one.segment >= 0 and one.first >= 0 and one.chunks > 0 for one in found)
+@given(st.binary(max_size=40) | st.lists(st.integers(0, 6), max_size=30).map(encode_varints))
+@example(b"")
+def test_any_bytes_are_refused_by_both_programs_or_by_none(data: bytes) -> None:
+    try:
+        found = read(data)
+    except Malformed:
+        with pytest.raises(independent_reader.BROKEN):
+            independent_reader.block_of(data)
+        return
+    assert all(one.start >= 0 and one.length > 0 for one in found.extents)
+    assert all(one.segment is None or one.segment >= 0 for one in found.extents)
+    assert sum(one.length for one in found.extents) == found.size
 
 
 @EFFORT
-@given(damaged(encode([Extent(number * 7 % 5, number, 1 + number % 3) for number in range(60)])))
+@given(damaged(encode_block(7, EXTENTS, 3)))
 def test_damage_is_refused_or_gives_extents(data: bytes) -> None:
     # The seal around it detects every change; here damage only must do no harm.
     with contextlib.suppress(Malformed):
-        assert all(one.chunks > 0 for one in decode_recipe(data))
+        assert all(one.length > 0 for one in read(data).extents)

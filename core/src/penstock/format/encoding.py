@@ -67,8 +67,27 @@ def digest_from_hex(value: object) -> bytes:
 
 
 def encode_json(value: Mapping[str, Any]) -> bytes:
-    """Canonical JSON: sorted keys, no white space, UTF-8, no NaN."""
+    """Canonical JSON: sorted keys, no white space, UTF-8.
+
+    Raises `ValueError` for a number that is not an integer from 0 to 2**63 - 1: nobody would read it again.
+    """
+    data = _canonical(value)
+    _parse(data)
+    return data
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _parse(data: bytes) -> Any:
+    return json.loads(data, parse_int=_number, parse_float=_number, parse_constant=_number)
+
+
+def _number(digits: str) -> int:
+    if not digits.isdigit() or (value := int(digits)) >= 1 << 63:
+        raise ValueError("numbers are integers from 0 to 2**63 - 1")
+    return value
 
 
 def decode_json(data: bytes) -> dict[str, Any]:
@@ -77,8 +96,8 @@ def decode_json(data: bytes) -> dict[str, Any]:
     One value has one encoding, so no bit of a stored document can change unnoticed.
     """
     try:
-        value = json.loads(data)
-        canonical = encode_json(value) if isinstance(value, dict) else None
+        value = _parse(data)
+        canonical = _canonical(value) if isinstance(value, dict) else None
     except (ValueError, RecursionError):
         raise Malformed("not valid JSON") from None
     if canonical != data:
@@ -91,6 +110,8 @@ def encode_varints(values: Iterable[int]) -> bytes:
     """Unsigned LEB128: seven bits a byte, least significant first, the top bit set on all but the last byte."""
     out = bytearray()
     for value in values:
+        if not 0 <= value < 1 << 63:
+            raise ValueError("varints hold 63 bits")
         rest = value
         while rest > 0x7F:
             out.append(rest & 0x7F | 0x80)

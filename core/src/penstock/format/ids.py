@@ -7,10 +7,12 @@ from blake3 import blake3
 
 from penstock.format.encoding import ID_BYTES
 
-__all__ = ["StreamDigest", "chunk_ids", "hooks"]
+__all__ = ["HOOK_SHARE", "StreamDigest", "chunk_ids", "hooks"]
 
 #: A chunk id whose last byte is one of these (low six bits clear) is a hook: the index keeps one id in 64.
 _HOOK = re.compile(rb"[\x00\x40\x80\xc0]")
+#: One chunk in so many is a hook.
+HOOK_SHARE = 64
 
 
 def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Keys: those derived from the index secret, the owner's key pairs, data keys wrapped for recipients, passphrases.
+"""Keys: the tree of secrets, the owner's key pairs, data keys wrapped for the owner, and passphrases.
 
 HKDF is RFC 5869, HPKE RFC 9180 with the hybrid KEM MLKEM768-X25519 (draft-ietf-hpke-pq), signatures are Ed25519
 (RFC 8032), passphrases go through Argon2id (RFC 9106). All implementations come from `cryptography`.
@@ -6,10 +6,11 @@ HKDF is RFC 5869, HPKE RFC 9180 with the hybrid KEM MLKEM768-X25519 (draft-ietf-
 
 import os
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
@@ -24,14 +25,17 @@ from cryptography.hazmat.primitives.hpke import (
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from penstock.format.encoding import Malformed, id_from_hex, integer
+from penstock.format.encoding import ID_BYTES, Malformed, id_from_hex, integer
+from penstock.format.sealing import message
 
 __all__ = [
     "SECRET_BYTES",
     "DecapsulationKey",
+    "DomainKeys",
     "EncapsulationKey",
-    "IndexSecret",
+    "MaintenanceSecret",
     "PassphraseCost",
+    "RootSecret",
     "SigningKey",
     "VerifyingKey",
     "new_secret",
@@ -43,7 +47,10 @@ SECRET_BYTES = 32
 _X25519_BYTES = 32
 _MLKEM_SEED_BYTES = 64
 _MLKEM_PUBLIC_BYTES = 1184
-_MAX_ARGON2_KIB = 4 * 1024 * 1024
+#: Bounds on the cost of a passphrase: OWASP's least, and a minute on a small machine.
+_LEAST_KIB = 19 * 1024
+_MOST_KIB = 1024 * 1024
+_MOST_PASSES = 10
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
@@ -63,35 +70,93 @@ def _unhex(value: Any, length: int) -> bytes:
     return data
 
 
+def _derive(secret: bytes, repository: bytes, purpose: str, domain: bytes = b"", length: int = SECRET_BYTES) -> bytes:
+    info = b"".join((b"penstock/1 ", purpose.encode(), b"\0", domain))
+    return HKDF(hashes.SHA256(), length, repository, info).derive(secret)
+
+
 @dataclass(frozen=True)
-class IndexSecret:
-    """The secret that all roles share: enough to find and list backups, not to read one."""
+class DomainKeys:
+    """What a role holds of one domain: the layout key, and, unless it is a maintainer, the domain's secret.
 
-    secret: bytes = field(repr=False)
+    With the layout key, backups can be listed, checked for damage and pruned. With the secret, chunks can be hashed,
+    and so deduplicated. Neither opens a backup.
+    """
+
     repository: bytes
+    domain: bytes
+    layout_key: bytes = field(repr=False)
+    secret: bytes | None = field(default=None, repr=False)
 
-    def _derive(self, purpose: str, length: int) -> bytes:
-        return HKDF(hashes.SHA256(), length, self.repository, f"penstock/1 {purpose}".encode()).derive(self.secret)
+    @property
+    def scope(self) -> bytes:
+        """What binds sealed and signed bytes to this domain: the repository's id and the domain's."""
+        return self.repository + self.domain
 
     @cached_property
-    def index_key(self) -> bytes:
-        """Seals directories, index objects, catalogue entries and tombstones."""
-        return self._derive("index key", 32)
+    def layout_proof(self) -> bytes:
+        """Its proof in the owner's log: tells a damaged key from the real one, and reveals nothing else."""
+        return _derive(self.layout_key, self.repository, "layout proof", self.domain, ID_BYTES)
+
+    @cached_property
+    def domain_proof(self) -> bytes:
+        """As `layout_proof`, of the secret."""
+        return self._from_secret("domain proof", ID_BYTES)
+
+    def tag(self, text: str) -> bytes:
+        """16 bytes for a name, by which a host finds it again in its own cache without keeping it there."""
+        key = _derive(self.layout_key, self.repository, "local tags", self.domain)
+        return blake3(text.encode(), key=key).digest(ID_BYTES)
+
+    @cached_property
+    def chunk_key(self) -> bytes:
+        """The BLAKE3 key of chunk ids."""
+        return self._from_secret("chunk id key")
 
     @cached_property
     def id_key(self) -> bytes:
-        """The BLAKE3 key of chunk ids."""
-        return self._derive("chunk id key", 32)
-
-    @cached_property
-    def proof(self) -> bytes:
-        """Its proof in penstock.json: distinguishes a damaged secret from the real one and reveals nothing else."""
-        return self._derive("index secret proof", 16)
+        """Seals chunk ids and hooks."""
+        return self._from_secret("id key")
 
     @cached_property
     def chunker_seed(self) -> int:
         """The chunker's seed: 63 bits, as pyfastcdc expects; never 0, which it takes as "no seed"."""
-        return int.from_bytes(self._derive("chunker seed", 8), "little") >> 1 | 1
+        return int.from_bytes(self._from_secret("chunker seed", 8), "little") >> 1 | 1
+
+    def _from_secret(self, purpose: str, length: int = SECRET_BYTES) -> bytes:
+        if self.secret is None:
+            raise ValueError("a maintainer cannot hash chunks")
+        return _derive(self.secret, self.repository, purpose, self.domain, length)
+
+
+@dataclass(frozen=True)
+class MaintenanceSecret:
+    """The maintainer's branch of the tree: the layout key of every domain."""
+
+    secret: bytes = field(repr=False)
+    repository: bytes
+
+    def domain(self, domain: bytes) -> DomainKeys:
+        """A domain's keys, without its secret."""
+        return DomainKeys(self.repository, domain, _derive(self.secret, self.repository, "layout key", domain))
+
+
+@dataclass(frozen=True)
+class RootSecret:
+    """The root of the tree of secrets, which the owner alone holds."""
+
+    secret: bytes = field(repr=False)
+    repository: bytes
+
+    @cached_property
+    def maintenance(self) -> MaintenanceSecret:
+        """The maintainer's branch."""
+        return MaintenanceSecret(_derive(self.secret, self.repository, "maintenance secret"), self.repository)
+
+    def domain(self, domain: bytes) -> DomainKeys:
+        """All keys of a domain: the writer's branch."""
+        secret = _derive(self.secret, self.repository, "domain secret", domain)
+        return replace(self.maintenance.domain(domain), secret=secret)
 
 
 @dataclass(frozen=True)
@@ -209,29 +274,21 @@ class DecapsulationKey:
         )
 
 
-def _wrap_info(repository: bytes, session: bytes, recipient: bytes) -> bytes:
-    return b"".join((b"penstock/1 data key\0", repository, session, recipient))
-
-
-def wrap_data_key(
-    data_key: bytes, public: EncapsulationKey, *, repository: bytes, session: bytes, recipient: bytes
-) -> bytes:
-    """`data_key` wrapped for one recipient of one session: the KEM's encapsulation, then the sealed key.
+def wrap_data_key(data_key: bytes, public: EncapsulationKey, scope: bytes, session: bytes) -> bytes:
+    """`data_key` wrapped for the owner, as that of one session: the KEM's encapsulation, then the sealed key.
 
     Raises `Malformed` if `public` is not a valid public key, such as a point of small order on Curve25519.
     """
     try:
-        return _SUITE.encrypt(data_key, public.hpke(), _wrap_info(repository, session, recipient))
+        return _SUITE.encrypt(data_key, public.hpke(), message("data key", scope, session))
     except ValueError:
         raise Malformed("invalid public key") from None
 
 
-def unwrap_data_key(
-    wrapped: bytes, private: DecapsulationKey, *, repository: bytes, session: bytes, recipient: bytes
-) -> bytes:
-    """Reverse `wrap_data_key`; raises `Malformed` if changed, or meant for another key, session or recipient."""
+def unwrap_data_key(wrapped: bytes, private: DecapsulationKey, scope: bytes, session: bytes) -> bytes:
+    """Reverse `wrap_data_key`; raises `Malformed` if changed, or meant for another key or session."""
     try:
-        return _SUITE.decrypt(wrapped, private.hpke(), _wrap_info(repository, session, recipient))
+        return _SUITE.decrypt(wrapped, private.hpke(), message("data key", scope, session))
     except (InvalidTag, ValueError):
         raise Malformed("the data key cannot be unwrapped: changed, or wrapped for another key") from None
 
@@ -256,17 +313,21 @@ class PassphraseCost:
 
     @classmethod
     def from_json(cls, value: Any) -> tuple["PassphraseCost", bytes]:
-        """Cost and salt; also raises `Malformed` for a cost that no honest writer would choose."""
+        """Cost and salt; raises `Malformed`, also for a cost that nobody honest chooses: too cheap, or endless."""
         if not isinstance(value, dict) or value.get("name") != "argon2id":
             raise Malformed("unknown passphrase function")
         cost = cls(integer(value, "iterations"), integer(value, "memory_kib"), integer(value, "lanes"))
-        lanes = 0 < cost.lanes <= 64
-        if not (lanes and 0 < cost.iterations <= 100 and 8 * cost.lanes <= cost.memory_kib <= _MAX_ARGON2_KIB):
+        lanes, passes, memory = cost.lanes, cost.iterations, cost.memory_kib
+        if not (1 <= lanes <= 16 and 2 <= passes <= _MOST_PASSES and _LEAST_KIB <= memory <= _MOST_KIB):
             raise Malformed("passphrase parameters are out of range")
         return cost, id_from_hex(value.get("salt"))
 
-    def derive(self, passphrase: str, salt: bytes) -> bytes:
-        """Derive the 32-byte key from a passphrase, normalized to Unicode NFC: keyboards differ."""
-        return Argon2id(
+    def derive(self, passphrase: str, salt: bytes) -> tuple[bytes, bytes]:
+        """A key (32 bytes) and a commitment to it (32), from a passphrase normalized to Unicode NFC: keyboards differ.
+
+        AES-GCM alone does not commit to its key: a slot could be made that opens under several passphrases.
+        """
+        secret = Argon2id(
             salt=salt, length=32, iterations=self.iterations, lanes=self.lanes, memory_cost=self.memory_kib
         ).derive(unicodedata.normalize("NFC", passphrase).encode())
+        return _derive(secret, salt, "slot key"), _derive(secret, salt, "slot commitment")

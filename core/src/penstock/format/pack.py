@@ -1,56 +1,65 @@
-"""Packs: sealed segments, then a sealed directory, then a trailer.
+"""Packs: sealed segments, zeroes, the sealed ids of their chunks, the sealed places of the segments, a signed trailer.
 
-pack := magic(8) ‖ sealed segment … ‖ sealed directory ‖ u32 length of the sealed directory ‖ end mark(4)
+pack    := magic(8) ‖ sealed segment … ‖ zeroes ‖ sealed ids ‖ sealed places ‖ trailer
+trailer := u32 length of the sealed ids ‖ u32 length of the sealed places ‖ writer(16) ‖ Ed25519 signature(64) ‖ "PEND"
+
+Whoever may read the layout finds every segment and its digest in the places, and nothing about chunks. The digest of
+the sealed places is the pack's pin: who knows it knows every byte of every segment, wherever the segment is copied to.
 """
 
 import struct
 import sys
 from array import array
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from blake3 import blake3
+
 from penstock.format.codec import compress, decompress
-from penstock.format.encoding import (
-    ID_BYTES,
-    Malformed,
-    decode_record,
-    digest_from_hex,
-    encode_record,
-    ids_from_hex,
-    whole,
-)
-from penstock.format.sealing import Sealer, binding
+from penstock.format.encoding import ID_BYTES, Malformed, decode_record, encode_record, ids_from_hex, whole
+from penstock.format.keys import SigningKey, VerifyingKey
+from penstock.format.padding import open_padded, padded, seal_padded
+from penstock.format.sealing import Sealer, message
 
 __all__ = [
-    "DIRECTORY_LEVEL",
+    "DIGEST_BYTES",
     "MAGIC",
-    "MAX_DIRECTORY",
-    "MAX_ORDINAL",
+    "MAX_ENDS",
     "MAX_SEGMENT",
+    "MAX_SEGMENTS",
     "TRAILER_BYTES",
-    "Directory",
+    "Chunks",
+    "Place",
+    "Places",
     "SegmentId",
-    "SegmentPlace",
-    "decode_trailer",
-    "encode_trailer",
-    "open_directory",
+    "Trailer",
+    "open_chunks",
+    "open_places",
     "open_segment",
-    "seal_directory",
+    "pin_of",
+    "seal_chunks",
+    "seal_places",
     "seal_segment",
+    "sign_trailer",
+    "zeroes_for",
 ]
 
 MAGIC = b"PSPACK\x01\0"
 _END = b"PEND"
-_TRAILER = struct.Struct("<I4s")
+_TRAILER = struct.Struct("<II16s64s4s")
 TRAILER_BYTES = _TRAILER.size
 _ORDINAL = struct.Struct("<I")
+_COUNT = struct.Struct("<I")
 
-#: Limits on plain bytes of a segment and of a directory: a reader needs no more memory for either.
+DIGEST_BYTES = 32
+#: Limits on plain bytes of a segment, and of the ids or the places of a pack: a reader needs no more memory for either.
 MAX_SEGMENT = 8 * 1024 * 1024
-MAX_DIRECTORY = 8 * 1024 * 1024
-MAX_ORDINAL = 2**32 - 1
-#: Ids do not compress, and a low level is enough for the lengths.
-DIRECTORY_LEVEL = 3
+MAX_ENDS = 8 * 1024 * 1024
+#: Segments of a pack: recipes count on it.
+MAX_SEGMENTS = 4096
+#: Places are small, and ids do not compress.
+_LEVEL = 3
 
 
 class SegmentId(NamedTuple):
@@ -61,45 +70,203 @@ class SegmentId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentPlace:
-    """A segment's place in a pack: offset and length in sealed form, and size and chunk count once opened."""
+class Place:
+    """A segment's place in a pack: offset and length in sealed form, size once opened, digest of the sealed bytes."""
 
     id: SegmentId
     session: bytes
     offset: int
     sealed_length: int
     plain_length: int
-    chunks: int
+    digest: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Directory:
-    """The contents of a pack: its segments, and the length and id of each of their chunks, in order."""
+class Places:
+    """Where the segments of a pack are. `carried` are the sealed places of packs that segments were copied from."""
 
     pack: bytes
-    #: BLAKE3-256 over the sealed segments: lets those without the data key check that they are intact.
-    digest: bytes
-    segments: tuple[SegmentPlace, ...]
-    #: Chunk lengths in bytes, across all segments in order.
+    places: tuple[Place, ...]
+    carried: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The chunks of a pack: how many each segment has, and the length and id of each, in order."""
+
+    counts: tuple[int, ...]
+    #: In bytes.
     lengths: "array[int]"
-    #: Chunk ids, 16 bytes each, in the same order.
-    ids: bytes
+    #: 16 bytes each.
+    ids: bytes = field(repr=False)
 
 
-def _segment_binding(repository: bytes, segment: SegmentId) -> bytes:
-    return binding("segment", repository, segment.pack, _ORDINAL.pack(segment.ordinal))
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """The last bytes of a pack: how long the ends before it are, and who signed them. Nothing is verified yet."""
+
+    ids_length: int
+    places_length: int
+    writer: bytes
+    signature: bytes
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview, pack_size: int) -> "Trailer":
+        """Raises `Malformed`."""
+        if len(data) != TRAILER_BYTES:
+            raise Malformed("truncated")
+        ids, places, writer, signature, end = _TRAILER.unpack(data)
+        if end != _END:
+            raise Malformed("not a pack: the end mark is missing")
+        if not (ids and places) or ids + places > pack_size - len(MAGIC) - TRAILER_BYTES:
+            raise Malformed("impossible lengths at the end of the pack")
+        return cls(ids, places, writer, signature)
+
+    def verify(self, key: VerifyingKey, scope: bytes, pack: bytes, pin: bytes, ids: bytes | memoryview) -> None:
+        """Raise `Malformed` unless `key` signed this pin and these sealed ids as those of `pack`."""
+        if not key.verify(self.signature, _signed(scope, pack, self.writer, pin, ids)):
+            raise Malformed("invalid signature")
+
+
+def sign_trailer(
+    signer: SigningKey, writer: bytes, scope: bytes, pack: bytes, ids: bytes | memoryview, places: bytes | memoryview
+) -> bytes:
+    """The trailer of a pack with these sealed ends. `scope` is the repository's id followed by the domain's."""
+    signature = signer.sign(_signed(scope, pack, writer, pin_of(places), ids))
+    return _TRAILER.pack(len(ids), len(places), writer, signature, _END)
+
+
+def _signed(scope: bytes, pack: bytes, writer: bytes, pin: bytes, ids: bytes | memoryview) -> bytes:
+    return message("pack", scope, pack, writer, pin, blake3(ids).digest())
+
+
+def pin_of(places: bytes | memoryview) -> bytes:
+    """The pin of a pack with these sealed places, 32 bytes."""
+    return blake3(places).digest()
+
+
+def _place_of(scope: bytes, segment: SegmentId) -> bytes:
+    return message("segment", scope, segment.pack, _ORDINAL.pack(segment.ordinal))
 
 
 def seal_segment(
-    data: bytes | bytearray | memoryview, level: int, sealer: Sealer, repository: bytes, segment: SegmentId
+    data: bytes | bytearray | memoryview, level: int, sealer: Sealer, scope: bytes, segment: SegmentId
 ) -> bytes:
     """Compress and seal one segment under its session's data key."""
-    return sealer.seal(compress(data, level), _segment_binding(repository, segment))
+    if len(data) > MAX_SEGMENT:
+        raise ValueError("a segment holds 8 MiB at most")
+    return sealer.seal(compress(data, level), _place_of(scope, segment))
 
 
-def open_segment(sealed: bytes | memoryview, sealer: Sealer, repository: bytes, segment: SegmentId) -> bytes:
+def open_segment(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, segment: SegmentId) -> bytes:
     """The plain bytes of a segment; raises `Malformed`."""
-    return decompress(sealer.open(sealed, _segment_binding(repository, segment)), MAX_SEGMENT)
+    return decompress(sealer.open(sealed, _place_of(scope, segment)), MAX_SEGMENT)
+
+
+def seal_places(found: Places, sealer: Sealer, scope: bytes) -> bytes:
+    """Seal places under the layout key; the size tells little. Raises `ValueError` for what a reader would refuse."""
+    sessions: dict[bytes, int] = {}
+    origins: dict[bytes, int] = {found.pack: 0}
+    rows = []
+    for place in found.places:
+        session = sessions.setdefault(place.session, len(sessions))
+        origin = origins.setdefault(place.id.pack, len(origins))
+        rows.append([origin, place.id.ordinal, session, place.offset, place.sealed_length, place.plain_length])
+    header = {
+        "carried": [[pack.hex(), len(sealed)] for pack, sealed in found.carried.items()],
+        "origins": [pack.hex() for pack in origins],
+        "segments": rows,
+        "sessions": [session.hex() for session in sessions],
+    }
+    digests = b"".join(place.digest for place in found.places)
+    try:
+        _places(header, found.pack, memoryview(digests))
+    except Malformed as error:
+        raise ValueError(str(error)) from None
+    plain = encode_record(header, [digests, *found.carried.values()])
+    return seal_padded(plain, _LEVEL, sealer, message("places", scope, found.pack), limit=MAX_ENDS)
+
+
+def open_places(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, pack: bytes) -> Places:
+    """The places of `pack`; also raises `Malformed` if its figures contradict one another."""
+    header, body = decode_record(open_padded(sealed, MAX_ENDS, sealer, message("places", scope, pack)))
+    rows, carried = header.get("segments"), header.get("carried")
+    if not isinstance(rows, list) or not isinstance(carried, list) or len(body) < len(rows) * DIGEST_BYTES:
+        raise Malformed("the places are incomplete")
+    places = _places(header, pack, body)
+    try:
+        lengths = {pack: whole(length) for name, length in carried for pack in ids_from_hex([name])}
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, Malformed) else Malformed("the places are incomplete") from None
+    start = len(rows) * DIGEST_BYTES
+    if len(lengths) != len(carried) or len(body) != start + sum(lengths.values()):
+        raise Malformed("the places have another length than they say")
+    kept = {}
+    for origin, length in lengths.items():
+        kept[origin] = bytes(body[start : start + length])
+        start += length
+    return Places(pack, places, kept)
+
+
+def _places(header: Mapping[str, Any], pack: bytes, digests: memoryview) -> tuple[Place, ...]:
+    try:
+        origins = ids_from_hex(header["origins"])
+        sessions = ids_from_hex(header["sessions"])
+        places = []
+        expected = len(MAGIC)
+        for number, (origin, ordinal, session, offset, sealed, plain) in enumerate(header["segments"]):
+            if whole(offset) != expected:
+                raise Malformed("the segments of the pack are not contiguous")
+            identity = SegmentId(origins[whole(origin)], whole(ordinal, MAX_SEGMENTS))
+            sizes = (whole(sealed), whole(plain, MAX_SEGMENT + 1))
+            digest = bytes(digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
+            places.append(Place(identity, sessions[whole(session)], offset, *sizes, digest))
+            expected += sizes[0]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise error if isinstance(error, Malformed) else Malformed("the places are incomplete") from None
+    if len(places) > MAX_SEGMENTS:
+        raise Malformed("the pack has more segments than allowed")
+    if not origins or origins[0] != pack:
+        raise Malformed("the places belong to another pack")
+    return tuple(places)
+
+
+def seal_chunks(chunks: Chunks, sealer: Sealer, scope: bytes, pack: bytes) -> bytes:
+    """Seal lengths and ids of chunks under the id key; the size tells little."""
+    if sum(chunks.counts) != len(chunks.lengths) or len(chunks.ids) != len(chunks.lengths) * ID_BYTES:
+        raise ValueError("the number of chunks is not that of their ids")
+    parts = [_COUNT.pack(count) for count in chunks.counts]
+    plain = b"".join((*parts, _little_endian(chunks.lengths), chunks.ids))
+    return seal_padded(plain, _LEVEL, sealer, message("ids", scope, pack), limit=MAX_ENDS)
+
+
+def open_chunks(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, places: Places) -> Chunks:
+    """The chunks of the pack that has these places; raises `Malformed` where the two contradict one another."""
+    plain = memoryview(open_padded(sealed, MAX_ENDS, sealer, message("ids", scope, places.pack)))
+    segments = len(places.places)
+    start = segments * _COUNT.size
+    if len(plain) < start:
+        raise Malformed("the ids are incomplete")
+    counts = tuple(count for (count,) in _COUNT.iter_unpack(plain[:start]))
+    total = sum(counts)
+    if len(plain) != start + total * (2 + ID_BYTES):
+        raise Malformed("the number of chunks is not that of their ids")
+    lengths = array("H")
+    lengths.frombytes(plain[start : start + 2 * total])
+    if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
+        lengths.byteswap()
+    first = 0
+    for place, count in zip(places.places, counts, strict=True):
+        if sum(lengths[first : first + count]) != place.plain_length:
+            raise Malformed("the chunks of a segment do not add up to its length")
+        first += count
+    return Chunks(counts, lengths, bytes(plain[start + 2 * total :]))
+
+
+def zeroes_for(size: int, ends: int) -> int:
+    """How many zeroes go between segments that end at `size` in the pack and sealed ends of so many bytes."""
+    whole_size = size + ends + TRAILER_BYTES
+    return padded(whole_size) - whole_size
 
 
 def _little_endian(values: "array[int]") -> bytes:
@@ -107,83 +274,3 @@ def _little_endian(values: "array[int]") -> bytes:
         values = array("H", values)
         values.byteswap()
     return values.tobytes()
-
-
-def seal_directory(directory: Directory, sealer: Sealer, repository: bytes) -> bytes:
-    """Seal a directory under the index key."""
-    sessions: dict[bytes, int] = {}
-    origins: dict[bytes, int] = {directory.pack: 0}
-    rows = []
-    for place in directory.segments:
-        session = sessions.setdefault(place.session, len(sessions))
-        origin = origins.setdefault(place.id.pack, len(origins))
-        sizes = (place.sealed_length, place.plain_length, place.chunks)
-        rows.append([origin, place.id.ordinal, session, place.offset, *sizes])
-    header = {
-        "digest": directory.digest.hex(),
-        "origins": [pack.hex() for pack in origins],
-        "segments": rows,
-        "sessions": [session.hex() for session in sessions],
-    }
-    plain = encode_record(header, (_little_endian(directory.lengths), directory.ids))
-    return sealer.seal(compress(plain, DIRECTORY_LEVEL), binding("directory", repository, directory.pack))
-
-
-def open_directory(sealed: bytes | memoryview, sealer: Sealer, repository: bytes, pack: bytes) -> Directory:
-    """The directory of `pack`; also raises `Malformed` if its figures contradict one another."""
-    plain = decompress(sealer.open(sealed, binding("directory", repository, pack)), MAX_DIRECTORY)
-    header, body = decode_record(plain)
-    segments = _places(header, pack)
-    count = sum(place.chunks for place in segments)
-    if len(body) != count * (2 + ID_BYTES):
-        raise Malformed("the number of chunks differs from the directory's header")
-    lengths = array("H")
-    lengths.frombytes(body[: 2 * count])
-    if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
-        lengths.byteswap()
-    start = 0
-    for place in segments:
-        if sum(lengths[start : start + place.chunks]) != place.plain_length:
-            raise Malformed("the chunks of a segment do not add up to its length")
-        start += place.chunks
-    return Directory(pack, digest_from_hex(header.get("digest")), segments, lengths, bytes(body[2 * count :]))
-
-
-def _places(header: dict[str, Any], pack: bytes) -> tuple[SegmentPlace, ...]:
-    try:
-        origins = ids_from_hex(header["origins"])
-        sessions = ids_from_hex(header["sessions"])
-        places = []
-        expected = len(MAGIC)
-        for origin, ordinal, session, offset, sealed, plain, chunks in header["segments"]:
-            if whole(offset) != expected:
-                raise Malformed("the directory's segments are not contiguous")
-            identity = SegmentId(origins[whole(origin)], whole(ordinal, MAX_ORDINAL + 1))
-            sizes = (whole(sealed), whole(plain, MAX_SEGMENT + 1), whole(chunks))
-            places.append(SegmentPlace(identity, sessions[whole(session)], offset, *sizes))
-            expected += sizes[0]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, Malformed):
-            raise
-        raise Malformed("the directory's header is incomplete") from None
-    if not origins or origins[0] != pack:
-        raise Malformed("the directory belongs to another pack")
-    return tuple(places)
-
-
-def encode_trailer(directory_length: int) -> bytes:
-    """The last bytes of a pack."""
-    return _TRAILER.pack(directory_length, _END)
-
-
-def decode_trailer(data: bytes | memoryview, pack_size: int) -> int:
-    """The length of the sealed directory that ends right before the trailer; raises `Malformed`."""
-    if len(data) != TRAILER_BYTES:
-        raise Malformed("truncated")
-    length, end = _TRAILER.unpack(data)
-    if end != _END:
-        raise Malformed("not a pack: the end mark is missing")
-    if not 0 < length <= pack_size - len(MAGIC) - TRAILER_BYTES:
-        raise Malformed("impossible directory length")
-    assert isinstance(length, int)
-    return length

@@ -1,39 +1,39 @@
 """Recipes: the extents that rebuild one stream, in the order of the stream.
 
-An extent is a run of chunks: (segment, first chunk, number of chunks), where `segment` is the number of the segment in
-the snapshot's segment table. Counting chunks takes a third of the space that counting bytes would
-(docs/adr/0005-recipes.md); lengths in bytes come from the packs' directories, which a restore reads anyway.
-
-A recipe is a sequence of blocks, so neither writing nor reading it needs memory proportional to the stream:
-
-    block := u32 length ‖ codec byte ‖ payload of three columns, each: varint length in bytes ‖ varints
-
-The columns: segment, as the zigzag difference to the previous extent; first chunk, as the zigzag difference to the end
-of the previous extent of the same segment in the block, or to 0; number of chunks. Every block starts again from 0.
+An extent is a run of bytes: of a segment, or of a stream of an earlier snapshot, the base. After a night nearly all
+bytes are the base's, so a night's recipe costs what the night changed. A block can be read alone: it says which bytes
+of the stream it makes, and where in the base it begins.
 """
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from penstock.format.codec import compress, decompress
 from penstock.format.encoding import Malformed, decode_varints, encode_varints
 
-__all__ = ["Extent", "RecipeEncoder", "decode_recipe"]
+__all__ = ["EXTENTS_A_BLOCK", "Block", "Extent", "decode_block", "encode_block"]
 
-_LENGTH = struct.Struct("<I")
-_EXTENTS_A_BLOCK = 32768
-_LEVEL = 9
-#: More than the three columns of the largest block can take.
-_MAX_BLOCK = 3 * 9 * _EXTENTS_A_BLOCK + 64
+EXTENTS_A_BLOCK = 32768
+#: start, size, base, from, number of extents
+_FIELDS = 5
 
 
 class Extent(NamedTuple):
-    """A run of chunks in one segment."""
+    """`length` bytes from `start`, of a segment of the table or, where `segment` is None, of the base's stream."""
 
-    segment: int
-    first: int
-    chunks: int
+    segment: int | None
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What makes `size` bytes of a stream from `start` on; `base` is the number of a stream of the base."""
+
+    start: int
+    size: int
+    base: int
+    extents: tuple[Extent, ...]
 
 
 def _zigzag(value: int) -> int:
@@ -44,95 +44,68 @@ def _unzigzag(value: int) -> int:
     return value >> 1 if not value & 1 else -(value + 1 >> 1)
 
 
-class RecipeEncoder:
-    """Takes extents in stream order, joins adjacent ones, and encodes them incrementally."""
-
-    def __init__(self) -> None:
-        self._blocks = bytearray()
-        self._extents: list[Extent] = []
-        self._segment = -1
-        self._first = 0
-        self._end = 0
-
-    def add(self, segment: int, first: int, count: int) -> None:
-        """Append these chunks to the stream."""
-        if segment == self._segment and first == self._end:
-            self._end += count
-            return
-        self._settle()
-        self._segment, self._first, self._end = segment, first, first + count
-
-    def finish(self) -> bytes:
-        """The recipe. The encoder cannot be used afterwards."""
-        self._settle()
-        self._flush()
-        return bytes(self._blocks)
-
-    def _settle(self) -> None:
-        if self._segment >= 0:
-            self._extents.append(Extent(self._segment, self._first, self._end - self._first))
-            if len(self._extents) == _EXTENTS_A_BLOCK:
-                self._flush()
-
-    def _flush(self) -> None:
-        if not self._extents:
-            return
-        columns: tuple[list[int], list[int], list[int]] = ([], [], [])
-        ends: dict[int, int] = {}
-        previous = 0
-        for segment, first, count in self._extents:
-            columns[0].append(_zigzag(segment - previous))
-            columns[1].append(_zigzag(first - ends.get(segment, 0)))
-            columns[2].append(count)
-            previous = segment
-            ends[segment] = first + count
-        plain = bytearray()
-        for column in columns:
-            encoded = encode_varints(column)
-            plain += encode_varints((len(encoded),)) + encoded
-        packed = compress(plain, _LEVEL)
-        self._blocks += _LENGTH.pack(len(packed)) + packed
-        self._extents.clear()
-
-
-def decode_recipe(data: bytes | memoryview) -> Iterator[Extent]:
-    """The extents of a recipe, in order; raises `Malformed`."""
-    view = memoryview(data)
-    while view:
-        if len(view) < _LENGTH.size:
-            raise Malformed("truncated recipe")
-        (length,) = _LENGTH.unpack_from(view)
-        block, view = view[_LENGTH.size : _LENGTH.size + length], view[_LENGTH.size + length :]
-        if len(block) < length:
-            raise Malformed("truncated recipe")
-        yield from _decode_block(memoryview(decompress(block, _MAX_BLOCK)))
-
-
-def _decode_block(plain: memoryview) -> Iterator[Extent]:
-    columns = []
-    for _ in range(3):
-        length, plain = _leading_varint(plain)
-        if length > len(plain):
-            raise Malformed("truncated column in a recipe")
-        columns.append(decode_varints(plain[:length]))
-        plain = plain[length:]
-    if len(plain) or len({len(column) for column in columns}) != 1:
-        raise Malformed("the columns of a recipe differ in length")
-    if not 0 < len(columns[0]) <= _EXTENTS_A_BLOCK:
-        raise Malformed("a block of a recipe has no extents, or too many")
+def encode_block(start: int, extents: Sequence[Extent], base: int = 0) -> bytes:
+    """A block of at most `EXTENTS_A_BLOCK` extents. Raises `ValueError` for what a reader would refuse."""
+    if not 0 < len(extents) <= EXTENTS_A_BLOCK:
+        raise ValueError("impossible number of extents in a block")
+    lengths, segments, places, jumps = [], [], [], []
     ends: dict[int, int] = {}
     segment = 0
-    for step, jump, count in zip(*columns, strict=True):
-        segment += _unzigzag(step)
-        first = ends.get(segment, 0) + _unzigzag(jump)
-        if segment < 0 or first < 0 or not count:
+    begin = at = next((extent.start for extent in extents if extent.segment is None), 0)
+    for extent in extents:
+        if extent.length < 1 or extent.start < 0 or (extent.segment or 0) < 0:
+            raise ValueError("impossible extent in a recipe")
+        end = extent.start + extent.length
+        if extent.segment is None:
+            lengths.append(extent.length << 1 | 1)
+            jumps.append(_zigzag(extent.start - at))
+            at = end
+        else:
+            lengths.append(extent.length << 1)
+            segments.append(_zigzag(extent.segment - segment))
+            places.append(_zigzag(extent.start - ends.get(extent.segment, 0)))
+            segment = extent.segment
+            ends[segment] = end
+    size = sum(extent.length for extent in extents)
+    return encode_varints((start, size, base, begin, len(extents), *lengths, *segments, *places, *jumps))
+
+
+def decode_block(plain: bytes | memoryview) -> Block:
+    """Reverse `encode_block`; raises `Malformed`."""
+    values = decode_varints(plain)
+    if len(values) < _FIELDS:
+        raise Malformed("truncated recipe")
+    start, size, base, begin, count = values[:_FIELDS]
+    lengths = values[_FIELDS : _FIELDS + count]
+    of_base = sum(length & 1 for length in lengths)
+    of_segments = count - of_base
+    if not 0 < count <= EXTENTS_A_BLOCK or len(values) != _FIELDS + count + 2 * of_segments + of_base:
+        raise Malformed("the columns of a recipe do not match")
+    columns = iter(values[_FIELDS + count :])
+    segments = [next(columns) for _ in range(of_segments)]
+    places = [next(columns) for _ in range(of_segments)]
+    extents = tuple(_extents(lengths, iter(segments), iter(places), columns, begin))
+    if sum(extent.length for extent in extents) != size:
+        raise Malformed("a block of a recipe makes another size than it says")
+    return Block(start, size, base, extents)
+
+
+def _extents(
+    lengths: Sequence[int], segments: Iterator[int], places: Iterator[int], jumps: Iterator[int], at: int
+) -> Iterator[Extent]:
+    ends: dict[int, int] = {}
+    segment = 0
+    for word in lengths:
+        length = word >> 1
+        if word & 1:
+            start = at + _unzigzag(next(jumps))
+            at = start + length
+            extent = Extent(None, start, length)
+        else:
+            segment += _unzigzag(next(segments))
+            start = ends.get(segment, 0) + _unzigzag(next(places))
+            ends[segment] = start + length
+            extent = Extent(segment, start, length)
+        if segment < 0 or start < 0 or not length:
             raise Malformed("impossible extent in a recipe")
-        ends[segment] = first + count
-        yield Extent(segment, first, count)
-
-
-def _leading_varint(data: memoryview) -> tuple[int, memoryview]:
-    for size in range(1, 10):
-        if len(data) >= size and not data[size - 1] & 0x80:
-            return decode_varints(data[:size])[0], data[size:]
-    raise Malformed("truncated recipe")
+        yield extent

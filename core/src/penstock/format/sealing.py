@@ -2,7 +2,7 @@
 
 Sealed data is `nonce (12) ‖ ciphertext ‖ tag (16)`. The associated data says what it is and where it belongs, so
 nothing sealed can pass for anything else. Nonces are random: one key seals fewer than 2**32 messages, the bound of
-SP 800-38D section 8.3 (a session would have to write 4 PiB; the index key seals about one message per pack).
+SP 800-38D section 8.3 (a session would have to write 4 PiB; a layout key seals a few messages per pack).
 """
 
 import os
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from penstock.format.encoding import Malformed
 
-__all__ = ["OVERHEAD", "Sealer", "binding"]
+__all__ = ["OVERHEAD", "Sealer", "message"]
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -20,12 +20,12 @@ _TAG_BYTES = 16
 OVERHEAD = _NONCE_BYTES + _TAG_BYTES
 
 
-def binding(what: str, repository: bytes, *names: bytes) -> bytes:
-    """Associated data: what is sealed, the repository it belongs to, and its name there.
+def message(what: str, scope: bytes, *names: bytes | memoryview) -> bytes:
+    """What binds sealed or signed bytes to their place: their kind, the repository and domain (`scope`), names there.
 
-    `what` ends with a zero byte and all names have fixed lengths, so different bindings never coincide.
+    `what` ends with a zero byte, and all names but the last have fixed lengths: no two places coincide.
     """
-    return b"".join((b"penstock/1 ", what.encode(), b"\0", repository, *names))
+    return b"".join((b"penstock/1 ", what.encode(), b"\0", scope, *names))
 
 
 class Sealer:

@@ -30,15 +30,16 @@ from penstock.api import (
 from penstock.api.secrets import Secret
 from penstock.engine import backup
 from penstock.format.keys import PassphraseCost
-from penstock.format.trust import Role
 from penstock.repository import Repository
+from penstock.repository.notices import distrust
+from penstock.repository.repository import FIRST_DOMAIN
 from penstock.repository.trust import keyring
 from penstock.testing import MemorySink
 
 #: Under Argon2id with the costs of `penstock init`, and with the lowest costs allowed.
 PASSPHRASE = "the golden passphrase"
 CHEAP_PASSPHRASE = "größte Sorgfalt"
-CHEAP = PassphraseCost(iterations=1, memory_kib=8, lanes=1)
+CHEAP = PassphraseCost(iterations=2, memory_kib=19456, lanes=1)
 
 
 def rows(night: int) -> bytes:
@@ -113,15 +114,16 @@ class Night(Source):
 
 
 def make(folder: Path) -> None:
-    """Write two nights to `folder`: the first by a writer that is revoked afterwards, the second by another."""
+    """Write three nights to `folder`: by a writer that is revoked later, by one of its domain, by one of another."""
     expected: dict[str, dict[str, dict[str, int | str]]] = {}
     sink = MemorySink()
     owner = Repository.create(sink, passphrase=Secret(PASSPHRASE))
     owner.add_slot(Secret(CHEAP_PASSPHRASE), "cheap passphrase", CHEAP)
-    first = keyring.add_key(owner, Role.WRITER, "db1")
-    second = keyring.add_key(owner, Role.WRITER, "db2")
-    maintainer = keyring.add_key(owner, Role.MAINTAINER, "operations")
-    for night, writer in enumerate((first, second)):
+    first = keyring.add_writer(owner, "db1", domain=FIRST_DOMAIN)
+    second = keyring.add_writer(owner, "db2", domain=FIRST_DOMAIN, names=("shop", "till-*"))
+    third = keyring.add_writer(owner, "db3")
+    maintainer = keyring.add_maintainer(owner, "operations")
+    for night, writer in enumerate((first, second, third)):
         with TemporaryDirectory() as cache, patch("socket.gethostname", return_value=f"{writer.label}.example"):
             done = backup(
                 Repository.open(sink, writer),
@@ -137,12 +139,19 @@ def make(folder: Path) -> None:
             spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for spec, data in streams(night)
         }
     keyring.revoke(owner, first.key)
+    distrust(Repository.open(sink, maintainer).domains[0], {bytes(range(16)): "an example"})
 
     for info in sink.list():
         path = folder / "repository" / info.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(sink.get(info.key))
-    for access, name in ((owner.access, "owner"), (first, "revoked"), (second, "writer"), (maintainer, "maintainer")):
+    for access, name in (
+        (owner.access, "owner"),
+        (first, "revoked"),
+        (second, "writer"),
+        (third, "other"),
+        (maintainer, "maintainer"),
+    ):
         (folder / f"{name}.key").write_bytes(access.to_key_file())
     (folder / "expected.json").write_text(json.dumps(expected, indent=2, ensure_ascii=False) + "\n")
 

@@ -1,0 +1,58 @@
+"""Chunk ids, hooks and stream digests."""
+
+from itertools import pairwise
+
+from blake3 import blake3
+from core.tests.format.damage import EFFORT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.format.ids import StreamDigest, chunk_ids, hooks
+from penstock.format.index import hooks_of
+
+KEY = bytes(range(32))
+IDS = st.lists(st.binary(min_size=16, max_size=16), max_size=80)
+
+
+@EFFORT
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
+def test_an_id_is_half_of_the_keyed_hash_of_a_chunk(data: bytes, cuts: list[int]) -> None:
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[start:end] for start, end in pairwise(places)]
+
+    ids = chunk_ids(KEY, memoryview(data), list(map(len, chunks)))
+    assert ids == [blake3(chunk, key=KEY).digest()[:16] for chunk in chunks]
+
+
+def test_another_key_gives_other_ids() -> None:
+    assert chunk_ids(KEY, memoryview(b"a row"), [5]) != chunk_ids(bytes(32), memoryview(b"a row"), [5])
+
+
+@EFFORT
+@given(IDS)
+def test_a_hook_has_the_low_six_bits_of_its_last_byte_clear(ids: list[bytes]) -> None:
+    assert hooks(b"".join(ids)) == [one for one in ids if one[15] & 63 == 0]
+    assert hooks_of(b"".join(ids)) == tuple(dict.fromkeys(one for one in ids if one[15] & 63 == 0))
+
+
+def test_one_last_byte_in_sixty_four_makes_a_hook() -> None:
+    for last in range(256):
+        # A zero or a line end before the last byte must not count.
+        one = b"\0\n" * 7 + b"\0" + bytes([last])
+        assert hooks(one * 2) == [one] * 2 * (last % 64 == 0)
+
+
+def test_a_hook_is_kept_once_a_pack() -> None:
+    first, second = b"a" * 15 + b"\0", b"b" * 15 + b"\x40"
+
+    assert hooks_of(first + second + first + b"c" * 16) == (first, second)
+
+
+@EFFORT
+@given(st.lists(st.binary(max_size=50), max_size=5))
+def test_a_stream_digest_does_not_depend_on_how_the_stream_is_divided(parts: list[bytes]) -> None:
+    digest = StreamDigest()
+    for part in parts:
+        digest.update(part)
+
+    assert digest.digest() == blake3(b"".join(parts)).digest()
