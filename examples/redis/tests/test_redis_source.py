@@ -167,6 +167,13 @@ def test_what_is_not_an_rdb_file_is_not_given_to_the_server(redis_servers: Redis
     assert b"role:master" in target.run("INFO", "replication")
 
 
+@pytest.mark.parametrize("version", [None, "", "7", "7.x.1", "²7.0.15", "9" * 5000 + ".0.0"])
+def test_a_version_that_penstock_does_not_record_is_refused(version: str | None) -> None:
+    spec = StreamSpec("dump.rdb", "rdb", attributes={} if version is None else {"server_version": version})
+    with pytest.raises(RestoreFailed, match="records an unusable server_version"):
+        RedisSource(settings_of()).check_target([spec], RestoreTarget(clean=True))
+
+
 def test_a_missing_client_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ClientMissing, match="cannot run"):
         RedisSource(settings_of(client_path=tmp_path)).inspect()

@@ -9,6 +9,7 @@ tells what it promises; all names are here, with the first sentence of each:
 
 from penstock.api import errors
 from penstock.api._index import index as _index
+from penstock.api.attributes import RecordedName, RecordedText, RecordedVersion, StreamAttributes
 from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
 from penstock.api.errors import say_more
 from penstock.api.events import Event, EventKind, Report
@@ -18,6 +19,7 @@ from penstock.api.options import RestoreOptions
 from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
 from penstock.api.process import ChildInput, ChildOutput, ChildSession, env_for_child, private_file, run_child
 from penstock.api.retry import Deadline, drain, retry_after, retrying
+from penstock.api.rights import PolicyText, Right, Rights, prefixes_with
 from penstock.api.secrets import Secret, SecretRef
 from penstock.api.sink import Sink, validate_key, validate_prefix
 from penstock.api.source import Dump, DumpStream, Restore, Source
@@ -41,19 +43,27 @@ __all__ = [
     "ObjectInfo",
     "Plugin",
     "PluginSettings",
+    "PolicyText",
+    "RecordedName",
+    "RecordedText",
+    "RecordedVersion",
     "Report",
     "Restore",
     "RestoreOptions",
     "RestoreTarget",
+    "Right",
+    "Rights",
     "Secret",
     "SecretRef",
     "Sink",
     "Source",
     "StopToken",
+    "StreamAttributes",
     "StreamSpec",
     "drain",
     "env_for_child",
     "hookimpl",
+    "prefixes_with",
     "private_file",
     "retry_after",
     "retrying",

@@ -205,7 +205,7 @@ class SnapshotNotFound(RepositoryError):
 
 
 class CheckFailed(RepositoryError):
-    """`check` found damaged or missing objects; `details` names each."""
+    """`check` found damaged or missing objects, or `verify` a stream that does not come out; `details` names each."""
 
     exit_code = 16
 

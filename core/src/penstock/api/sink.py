@@ -2,12 +2,13 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from penstock.api.errors import SinkError
+from penstock.api.errors import SinkError, UsageError
 from penstock.api.models import ObjectInfo
 from penstock.api.plugin import Plugin
+from penstock.api.rights import PolicyText, Rights
 
 __all__ = ["Sink", "validate_key", "validate_prefix"]
 
@@ -61,7 +62,8 @@ class Sink(Plugin):
     def preflight(self) -> None:
         """Check before a backup begins whether it can succeed: permissions, an existing place, any space at all.
 
-        Raises `SinkDenied`, `SinkFull`, `SinkUnreachable`. Should cost a request or two at most.
+        Raises `SinkDenied`, `SinkFull`, `SinkUnreachable`. Should cost a request or two at most, and succeed with
+        whatever `policy` says for a writer, who may not list everything.
         """
 
     @abstractmethod
@@ -118,6 +120,14 @@ class Sink(Plugin):
         """
         del until
         raise SinkError(key, "this sink locks no objects")
+
+    def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
+        """What to paste into the service so that a credential has these rights and no more; asks nobody.
+
+        Raises `UsageError` where the service has nothing of the kind.
+        """
+        del rights
+        raise UsageError("this sink knows no policies", hint="Look for what its service has to confine a credential.")
 
     @abstractmethod
     def close(self) -> None:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from penstock.api import (
     Capability,
@@ -18,6 +20,7 @@ from penstock.api import (
     Restore,
     RestoreTarget,
     Source,
+    StreamAttributes,
     StreamSpec,
     TargetNotEmpty,
     UsageError,
@@ -35,6 +38,12 @@ __all__ = ["FORMAT", "RedisSource"]
 FORMAT = "rdb"
 _PROBE_SECONDS = 30.0
 _CONSISTENCY = "one moment: that at which the server forks to write the file"
+
+
+class RdbAttributes(StreamAttributes):
+    """What a snapshot says of its stream: whoever could write the snapshot chose it."""
+
+    server_version: Annotated[str, Field(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}\.")]
 
 
 class RedisSource(Source):
@@ -111,9 +120,10 @@ class RedisSource(Source):
         RestoreOptions.of(target)
         if len(streams) != 1 or streams[0].format != FORMAT:
             raise UsageError(f"a Redis server is restored from one stream of the format {FORMAT}")
+        recorded = RdbAttributes.of(streams[0])
         with Connection(self.settings) as server:
             info = server.info()
-        dumped, present = (_major(streams[0].attributes["server_version"]), _major(info["redis_version"]))
+        dumped, present = _major(recorded.server_version), _major(info["redis_version"])
         if present < dumped:
             raise UsageError(f"{self.location} is older than the server that was dumped, and may not read its format")
         if info.get("cluster_enabled") == "1" or info["role"] != "master":

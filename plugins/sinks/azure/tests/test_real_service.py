@@ -21,6 +21,7 @@ from tests.servers.azure import AzureServer
 from tests.servers.tampering import Act, TamperingProxy
 
 from penstock.api import RestoreTarget, Secret, Sink, SinkDenied, SinkError, SinkUnreachable
+from penstock.api.object_store import clock
 from penstock.engine import backup, check, restore
 from penstock.repository import Repository
 from penstock.repository.snapshots import list_snapshots
@@ -231,6 +232,21 @@ def test_a_lock_is_part_of_the_put_and_lengthened_on_demand(azure: AzureServer, 
             assert http.asked("PUT") == sent, "a longer lock is left as it is"
 
 
+def test_a_lock_goes_by_the_time_of_the_service(
+    azure: AzureServer, container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "_host_time", lambda: datetime.now(UTC) - timedelta(days=90))
+    with TamperingProxy(azure.endpoint) as http:
+        lock = {"object_lock": "locked", "object_lock_days": 3}
+        with closing(make(azure, container, endpoint=http.endpoint, **lock)) as sink:
+            sink.preflight()
+            http.script = [Act("PUT", status=201, stay=True)]  # Azurite knows no such policies
+            sink.put("a", b"x")
+            headers = {name.lower(): value for name, value in http.seen[-1].headers.items()}
+            until = parsedate_to_datetime(headers["x-ms-immutability-policy-until-date"])
+            assert abs(until - datetime.now(UTC) - timedelta(days=3)) < timedelta(minutes=1)
+
+
 def test_a_sink_without_locks_retains_nothing(azure: AzureServer, container: str) -> None:
     with closing(make(azure, container)) as sink, pytest.raises(SinkError, match="locks no objects"):
         sink.retain("a", datetime.now(UTC))
@@ -259,7 +275,7 @@ def _back_up_and_restore(sink: Sink, tmp_path: Path) -> None:
     for entry in list_snapshots(owner):
         target = SyntheticSource()
         restore(
-            owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
+            entry, target, target=RestoreTarget(), streams=None, verify_first=True,
             listener=lambda _: None,
         )  # fmt: skip
         assert sum(target.taken.values()) == 48 * 2**20

@@ -184,6 +184,21 @@ def test_a_listing_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
         assert list(sink.list(prefix)) == []
 
 
+def test_an_object_with_a_time_outside_the_calendar_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have room for it, and whoever may write to the folder may set it."""
+    sink = _sink(tmp_path)
+    sink.put("a/b", b"1")
+    real = Path.stat
+
+    def later(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = real(path, follow_symlinks=follow_symlinks)
+        return os.stat_result((*found[:8], 1 << 50, *found[9:10])) if path.name == "b" else found
+
+    monkeypatch.setattr(Path, "stat", later)
+    found = sink.stat("a/b")
+    assert (found.size, found.modified) == (1, None)
+
+
 def test_a_negative_range_is_refused(tmp_path: Path) -> None:
     sink = _sink(tmp_path)
     sink.put("a", b"1")

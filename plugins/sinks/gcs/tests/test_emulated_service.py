@@ -14,6 +14,7 @@ from tests.servers.gcs import GcsServer
 from tests.servers.tampering import Act, TamperingProxy
 
 from penstock.api import RestoreTarget, Secret, SinkDenied, SinkError, SinkUnreachable
+from penstock.api.object_store import clock
 from penstock.engine import backup, check, restore
 from penstock.repository import Repository
 from penstock.repository.snapshots import list_snapshots
@@ -89,6 +90,18 @@ def test_a_lock_is_part_of_the_put_and_lengthened_on_demand(gcs: GcsServer, mode
             assert json.loads(http.seen[-1].body)["retention"]["mode"].lower() == mode
 
 
+def test_a_lock_goes_by_the_time_of_the_service(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_host_time", lambda: datetime.now(UTC) - timedelta(days=90))
+    with TamperingProxy(gcs.endpoint) as http:
+        bucket = gcs.new_bucket()
+        with closing(make(gcs, bucket, endpoint=http.endpoint, object_lock="locked", object_lock_days=3)) as sink:
+            sink.preflight()
+            sink.put("a", b"x")
+            sent = json.loads(http.seen[-1].body.split(b"\r\n\r\n")[1].split(b"\r\n")[0])
+            until = datetime.fromisoformat(sent["retention"]["retainUntilTime"])
+            assert abs(until - datetime.now(UTC) - timedelta(days=3)) < timedelta(minutes=1)
+
+
 def test_a_sink_without_locks_retains_nothing(gcs: GcsServer) -> None:
     with closing(make(gcs, "shop")) as sink, pytest.raises(SinkError, match="locks no objects"):
         sink.retain("a", datetime.now(UTC))
@@ -113,7 +126,7 @@ def test_nights_are_backed_up_checked_and_restored(gcs: GcsServer, tmp_path: Pat
         for entry in list_snapshots(owner):
             target = SyntheticSource()
             restore(
-                owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
+                entry, target, target=RestoreTarget(), streams=None, verify_first=True,
                 listener=lambda _: None,
             )  # fmt: skip
             assert sum(target.taken.values()) == 48 * 2**20

@@ -13,6 +13,7 @@ from penstock.api import (
     ObjectMissing,
     SinkError,
 )
+from penstock.api.object_store import clock
 
 pytestmark = pytest.mark.server
 
@@ -54,6 +55,19 @@ def test_objects_are_locked_until_the_day(s3: S3Server) -> None:
         with pytest.raises(ObjectMissing):
             sink.get("packs/a")
         assert client.get_object(Bucket=bucket, Key="packs/a", VersionId=versions)["Body"].read() == b"precious"
+
+
+def test_a_lock_goes_by_the_time_of_the_service(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_host_time", lambda: datetime.now(UTC) - timedelta(days=90))
+    bucket = s3.new_bucket(lock=True)
+    with (
+        closing(make(s3, bucket, object_lock="governance", object_lock_days=3)) as sink,
+        closing(s3.client()) as client,
+    ):
+        sink.preflight()
+        sink.put("packs/a", b"precious")
+        until = client.head_object(Bucket=bucket, Key="packs/a")["ObjectLockRetainUntilDate"]
+        assert abs(until - datetime.now(UTC) - timedelta(days=3)) < timedelta(minutes=1)
 
 
 def test_an_object_without_a_lock_can_be_given_one(s3: S3Server) -> None:

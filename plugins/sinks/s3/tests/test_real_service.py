@@ -251,7 +251,7 @@ def test_a_backup_comes_back_from_it(s3: S3Server, bucket: str, tmp_path: Path) 
         for entry in list_snapshots(owner):
             target = SyntheticSource()
             restore(
-                owner, entry, target, target=RestoreTarget(), streams=None, verify_first=True,
+                entry, target, target=RestoreTarget(), streams=None, verify_first=True,
                 listener=lambda _: None,
             )  # fmt: skip
             assert sum(target.taken.values()) == 48 * 2**20

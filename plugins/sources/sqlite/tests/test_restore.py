@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,31 @@ def test_an_empty_file_is_filled_and_keeps_its_mode(bank: tuple[bytes, StreamSpe
     assert stat.S_IMODE(place.stat().st_mode) == 0o640
 
 
-def test_a_new_file_gets_the_mode_it_was_dumped_with(tmp_path: Path, place: Path) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_a_new_file_gets_the_mode_it_was_dumped_with_as_far_as_the_umask_goes(
+    tmp_path: Path, place: Path, umask: int, mode: int
+) -> None:
     origin = script(tmp_path / "shared.db", "CREATE TABLE t(a)")
-    origin.chmod(0o664)
-    assert stat.S_IMODE(restored(*dumped(origin), place).stat().st_mode) == 0o664
+    origin.chmod(0o666 if umask == 0o077 else 0o664)
+    before = os.umask(umask)
+    try:
+        assert stat.S_IMODE(restored(*dumped(origin), place).stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mode": "rw"}, {"mode": "0o666"}, {"mode": "9"}, {"page_size": "x"}, {"page_count": "-1"}, {"mode": ""}]
+)
+def test_attributes_that_no_dump_records_are_refused(
+    bank: tuple[bytes, StreamSpec], place: Path, wrong: dict[str, str]
+) -> None:
+    spec = replace(bank[1], attributes=dict(bank[1].attributes) | wrong)
+    with pytest.raises(RestoreFailed, match=f"an unusable {next(iter(wrong))}"):
+        source(place).check_target([spec], RestoreTarget())
+    with pytest.raises(RestoreFailed, match=f"an unusable {next(iter(wrong))}"):
+        restore_one(source(place), spec, iter([memoryview(bank[0])]), RestoreTarget())
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("suffix", ["-journal", "-wal"])

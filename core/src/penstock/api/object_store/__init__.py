@@ -7,11 +7,13 @@
     sink        the contract's `Sink` over such a store
     ranges      ranges of bytes, and whether an answer is the range that was asked for
     refusals    what a service refuses, as one table of each sink
+    clock       the service's time, by which locks go
     http        requests over pooled connections (needs urllib3, so it is imported on its own)
 
 Nothing obliges a sink to use any of it: the contract is `Sink`.
 """
 
+from penstock.api.object_store.clock import ServiceClock
 from penstock.api.object_store.ranges import ByteRange
 from penstock.api.object_store.refusals import Refusal, Refused, Service
 from penstock.api.object_store.retrying import RetryingStore
@@ -31,6 +33,7 @@ __all__ = [
     "Refused",
     "RetryingStore",
     "Service",
+    "ServiceClock",
     "settings_of_query",
     "split_url",
 ]

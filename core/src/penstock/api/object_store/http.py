@@ -19,6 +19,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.util import Timeout
 
 from penstock.api.errors import SinkError, SinkUnreachable
+from penstock.api.object_store.clock import ServiceClock
 from penstock.api.object_store.refusals import Refused, Service, one_line
 from penstock.api.retry import Deadline, drain, retry_after
 
@@ -62,6 +63,8 @@ class Http:
     ) -> None:
         _keep_secrets_out_of_logs()
         self.pools = Pools(ca=ca, connections=connections)
+        #: What time it is at the service, by its last answer.
+        self.clock = ServiceClock()
         self._service = service
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
@@ -103,6 +106,7 @@ class Http:
         finally:
             blocks.close()  # it may hold the caller's buffer
         told = {name.lower(): value for name, value in response.headers.items()}
+        self.clock.hear(told.get("date"))
         return Answer(response.status, told, content)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -104,7 +104,6 @@ class ObjectStoreSettings(ConnectionSettings):
         """How long an object is locked from its PUT on."""
         return None if self.object_lock_days is None else timedelta(days=self.object_lock_days)
 
-    @property
-    def locked_until(self) -> datetime | None:
-        """Until when an object that is put now is locked (UTC)."""
-        return None if self.retention is None else datetime.now(UTC) + self.retention
+    def locked_until(self, now: datetime) -> datetime | None:
+        """Until when an object is locked that is put at `now`, which is the service's time: see `ServiceClock`."""
+        return None if self.retention is None else now + self.retention

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from penstock.api.secrets import Secret
 
-__all__ = ["env_for_child", "private_file"]
+__all__ = ["env_for_child", "private_file", "search_path"]
 
 # Where programs, the user's own configuration, libraries, certificates and Kerberos tickets are found. Neither
 # LANG and its kin, which would translate messages, nor anything of PENSTOCK_*, nor what an engine's client would
@@ -28,6 +28,11 @@ _INHERITED = (
 )
 
 
+def search_path() -> list[str]:
+    """The folders of PATH. Relative ones are left out: what lies in the working directory is not a program of ours."""
+    return [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder).is_absolute()]
+
+
 def env_for_child(extra: Mapping[str, str | Secret] | None = None, *, inherit: Iterable[str] = ()) -> dict[str, str]:
     """The environment of a child: the little of ours that programs need, LC_ALL=C for stable messages, and `extra`.
 
@@ -35,6 +40,7 @@ def env_for_child(extra: Mapping[str, str | Secret] | None = None, *, inherit: I
     straight to the child, and the same secrets as its `secrets`.
     """
     env = {name: os.environ[name] for name in (*_INHERITED, *inherit) if name in os.environ}
+    env["PATH"] = os.pathsep.join(search_path())
     env["LC_ALL"] = "C"
     for name, value in (extra or {}).items():
         env[name] = value.reveal() if isinstance(value, Secret) else value

@@ -2,6 +2,7 @@
 
 - Settings: `ServerSettings` with the words that every server has, the types `Wish`, `Names`, `Databases`, `Tls`.
 - URLs: `ServerUrls` turns a URL into settings, `server_location` turns settings into a URL. Neither holds a password.
+- TLS: `effective_tls` says what the setting means, `about_unverified` warns, `TLS_HINT` tells what to do.
 - Options of a restore: `ServerRestoreOptions`, with `Renames`.
 - Databases: `choose_databases` says what the settings mean on a server, `path_like` makes a name a part of a stream's.
 - Restores: `undone_unless_finished` is the frame of one that can undo what it wrote.
@@ -23,6 +24,7 @@ from penstock.api.servers.settings import (
     YesNo,
 )
 from penstock.api.servers.streams import TextStream, last_held_back, whole_text
+from penstock.api.servers.tls import TLS_HINT, about_unverified, effective_tls, leaves_machine
 from penstock.api.servers.undoing import UndoableRestore, undone_unless_finished
 from penstock.api.servers.urls import ServerUrls, server_location
 
@@ -35,15 +37,19 @@ __all__ = [
     "ServerRestoreOptions",
     "ServerSettings",
     "ServerUrls",
+    "TLS_HINT",
     "TextStream",
     "Tls",
     "UndoableRestore",
     "Wish",
     "YesNo",
+    "about_unverified",
     "check_destinations",
     "choose_databases",
+    "effective_tls",
     "find_programs",
     "last_held_back",
+    "leaves_machine",
     "listed",
     "path_like",
     "piped",

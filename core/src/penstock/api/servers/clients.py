@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from penstock.api.errors import ClientMissing, SourceError
 from penstock.api.process import run_child
+from penstock.api.process.environment import search_path
 from penstock.api.stopping import NEVER, StopToken
 
 __all__ = ["Program", "find_programs", "piped"]
@@ -91,7 +92,7 @@ def piped(text: str) -> Iterator[int]:
 
 
 def _folders(patterns: Sequence[str]) -> Iterator[Path]:
-    yield from map(Path, os.get_exec_path())
+    yield from map(Path, search_path())
     for pattern in patterns:
         yield from sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
 

@@ -51,9 +51,10 @@ Names = Annotated[_Several, BeforeValidator(_names), WithJsonSchema(_SEVERAL)]
 Databases = Annotated[_Several, BeforeValidator(_databases), WithJsonSchema(_SEVERAL)]
 """Several databases: a list of names and globs, or the one word `all`, which becomes the glob `*`."""
 
-Tls = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
-"""No TLS; TLS if the server offers it; TLS with any certificate; with one that a known authority signed; with one that
-a known authority signed for this very host. A source whose engine does not know one of them leaves it out."""
+Tls = Literal["auto", "disable", "prefer", "require", "verify-ca", "verify-full"]
+"""`auto`: verify-full over a network, no requirement on this machine. No TLS; TLS if the server offers it; TLS with any
+certificate; with one that a known authority signed; with one that a known authority signed for this very host. A source
+whose engine does not know one of them leaves it out. See `effective_tls`."""
 
 Renames = Annotated[Mapping[str, str], BeforeValidator(_renames)]
 """New names: `shop=shop_copy,crm=crm_old`. A comma or an equals sign in a name is percent-encoded, as in a URL."""

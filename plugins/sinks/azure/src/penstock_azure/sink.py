@@ -1,8 +1,11 @@
 """A container of Azure Blob Storage, or a part of one, as a sink: each object is one Put Blob."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from penstock.api import PolicyText, Rights
 from penstock.api.object_store import ObjectStoreSink
+from penstock_azure.policy import policy_of
 from penstock_azure.settings import AzureSettings, settings_from_url
 
 if TYPE_CHECKING:
@@ -34,3 +37,7 @@ class AzureSink(ObjectStoreSink["AzureStore"]):
         from penstock_azure.store import AzureStore
 
         return AzureStore(self.settings)
+
+    def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
+        """A custom role, its condition, a signature instead, and what they cannot do."""
+        return policy_of(self.settings, rights)

@@ -15,6 +15,7 @@ from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkDenied, SinkEr
 from penstock.api.object_store import ByteRange, Page, Refused, Service
 from penstock.api.object_store.http import Answer, Buffer, Http
 from penstock_azure.credentials import client_of
+from penstock_azure.policy import LOOK
 from penstock_azure.refusals import API, refused, service_of
 from penstock_azure.settings import AzureSettings
 from penstock_azure.transport import Call, SharedTransport
@@ -47,6 +48,7 @@ class AzureStore:
             read_timeout=settings.read_timeout,
             connections=settings.connections,
         )
+        self._clock = http.clock
         self._transport = SharedTransport(http)
         self._lock = threading.Lock()
         self._container: ContainerClient | None = None
@@ -114,8 +116,8 @@ class AzureStore:
                 container.get_blob_client(self._root + key).set_immutability_policy(self._policy(until))
 
     def look(self, deadline: Deadline) -> None:
-        """A listing of at most one object."""
-        self._list("", None, 1, deadline)
+        """A listing of at most one object, where a credential for a part of the repository may list, too."""
+        self._list(LOOK, None, 1, deadline)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -189,8 +191,8 @@ class AzureStore:
             found["standard_blob_tier"] = StandardBlobTier(settings.access_tier)
         if settings.encryption_scope is not None:
             found["encryption_scope"] = settings.encryption_scope
-        if settings.locked_until is not None:
-            found["immutability_policy"] = self._policy(settings.locked_until)
+        if (until := settings.locked_until(self._clock.now())) is not None:
+            found["immutability_policy"] = self._policy(until)
         if settings.legal_hold:
             found["legal_hold"] = True
         return found

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from penstock.api import (
     ObjectInfo,
     ObjectMissing,
     PluginSettings,
+    PolicyText,
+    Rights,
     Sink,
     SinkDenied,
     SinkError,
@@ -26,6 +28,7 @@ from penstock.api import (
     validate_prefix,
 )
 from penstock_filesystem.durable import DurableFolders, Unfinished
+from penstock_filesystem.policy import policy_of
 from penstock_filesystem.refusals import translated
 
 __all__ = ["FilesystemSettings", "FilesystemSink"]
@@ -199,6 +202,10 @@ class FilesystemSink(Sink):
             with translated(key), suppress(FileNotFoundError):
                 self._folders.sync(folder)
 
+    def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
+        """An account of its own, and what that is worth."""
+        return policy_of(self._root, rights)
+
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
@@ -292,4 +299,8 @@ def _is_valid(key: str) -> bool:
 
 
 def _info(key: str, found: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    try:
+        modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    except (ValueError, OverflowError, OSError):  # whoever may write to the folder may set any time
+        modified = None
+    return ObjectInfo(key, found.st_size, modified)

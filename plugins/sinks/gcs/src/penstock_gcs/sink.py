@@ -1,8 +1,11 @@
 """A bucket of Google Cloud Storage, or a part of one, as a sink: each object is one request."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from penstock.api import PolicyText, Rights
 from penstock.api.object_store import ObjectStoreSink
+from penstock_gcs.policy import policy_of
 from penstock_gcs.settings import GcsSettings, settings_from_url
 
 if TYPE_CHECKING:
@@ -34,3 +37,7 @@ class GcsSink(ObjectStoreSink["GcsStore"]):
         from penstock_gcs.store import GcsStore
 
         return GcsStore(self.settings)
+
+    def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
+        """Custom roles, their bindings, and what neither can do."""
+        return policy_of(self.settings, rights)

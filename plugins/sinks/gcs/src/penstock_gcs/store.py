@@ -189,8 +189,8 @@ class GcsStore:
             told["storageClass"] = settings.storage_class
         if settings.event_based_hold:
             told["eventBasedHold"] = True
-        if settings.locked_until is not None:
-            told["retention"] = self._retention(settings.locked_until)
+        if (until := settings.locked_until(self._http.clock.now())) is not None:
+            told["retention"] = self._retention(until)
         return told
 
     def _retention(self, until: datetime) -> dict[str, str]:

@@ -12,6 +12,7 @@ import boto3.session
 from botocore.config import Config
 
 from penstock.api import Deadline, SettingsError
+from penstock.api.object_store import ServiceClock
 from penstock_s3.refusals import Failures
 from penstock_s3.settings import S3Settings
 
@@ -29,6 +30,8 @@ class ClientOfAll:
 
     def __init__(self, settings: S3Settings) -> None:
         self.failures = Failures(settings)
+        #: What time it is at the service, by its last answer.
+        self.clock = ServiceClock()
         self._settings = settings
         self._lock = threading.Lock()
         self._client: S3Client | None = None
@@ -73,9 +76,13 @@ class ClientOfAll:
         except ValueError as error:  # the SDK's own idea of a host name
             raise SettingsError(f"endpoint, or the AWS settings of this host: {error}") from error
         client.meta.events.register("before-send.s3", self._limit_wait)
+        client.meta.events.register("after-call.s3", self._hear)
         if settings.checksums == "when_required":
             client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
         return client
+
+    def _hear(self, http_response: Any, **_: Any) -> None:
+        self.clock.hear(http_response.headers.get("date"))
 
     def _limit_wait(self, request: Any, **_: Any) -> None:
         """Let no answer be waited for past the deadline of the call that this thread makes."""

@@ -23,6 +23,7 @@ _ACTIONS = {
     "ListObjectsV2": ("list", "s3:ListBucket"),
     "DeleteObjects": ("delete", "s3:DeleteObject"),
     "DeleteObject": ("delete", "s3:DeleteObject"),
+    "GetObjectRetention": ("retain", "s3:GetObjectRetention"),
     "PutObjectRetention": ("retain", "s3:PutObjectRetention"),
 }
 #: What urllib3 puts in front of its messages.

@@ -1,10 +1,12 @@
 """An S3 bucket, or a part of one, as a sink: each object is one PUT."""
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock.api import Capability, ObjectExists, ObjectMissing, validate_key
+from penstock.api import Capability, ObjectExists, ObjectMissing, PolicyText, Rights, validate_key
 from penstock.api.object_store import ObjectStoreSink
+from penstock_s3.policy import policy_of
 from penstock_s3.settings import S3Settings, settings_from_url
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class S3Sink(ObjectStoreSink["S3Store"]):
                 self.store.put(key, data, if_absent=False)
                 return
         raise ObjectExists(key, "the object exists already")
+
+    def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
+        """An IAM policy, a bucket policy, and what to know of versions and locks."""
+        return policy_of(self.settings, rights)
 
     def _is_conditional(self) -> bool:
         with self._probing:

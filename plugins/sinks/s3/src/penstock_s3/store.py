@@ -6,16 +6,26 @@ transfers in parts are not used.
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, TypedDict, cast
 
 from botocore.exceptions import ClientError
 
-from penstock.api import Deadline, ObjectExists, ObjectInfo, SinkError, SinkUnreachable, drain
+from penstock.api import (
+    Deadline,
+    ObjectExists,
+    ObjectInfo,
+    ObjectMissing,
+    SinkDenied,
+    SinkError,
+    SinkUnreachable,
+    drain,
+)
 from penstock.api.object_store import ByteRange, Page, Refused
 from penstock_s3.client import ClientOfAll
+from penstock_s3.policy import PROBE
 from penstock_s3.refusals import refused_by
 from penstock_s3.settings import S3Settings
 from penstock_s3.upload import Upload
@@ -33,8 +43,8 @@ _BLOCK = 64 * 1024
 _SMALL = 64 * 1024
 #: The object's own metadata that names the call which made it.
 _MARK = "penstock-put"
-#: Not a valid key, so it is never listed. It stays, since a writer may not delete.
-_PROBE = ".conditional-put~"
+#: What a service says of an object without a lock.
+_NO_LOCK = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"}
 
 
 class _Place(TypedDict):
@@ -68,7 +78,7 @@ class S3Store:
     def get(self, key: str, wanted: ByteRange, deadline: Deadline) -> bytes:
         """One GET, whose checksum the SDK compares where the service tells one."""
         asked: Any = {**self._place(key), **({} if wanted.is_whole else {"Range": wanted.header})}
-        with self._client.within(key, deadline) as client:
+        with self._missing_told(key, deadline), self._client.within(key, deadline) as client:
             response = client.get_object(**asked)
             size = response["ContentLength"]
             with closing(response["Body"]) as body:
@@ -88,7 +98,7 @@ class S3Store:
 
     def stat(self, key: str, deadline: Deadline) -> ObjectInfo:
         """Size and time."""
-        with self._client.within(key, deadline) as client:
+        with self._missing_told(key, deadline), self._client.within(key, deadline) as client:
             try:
                 found = client.head_object(**self._place(key))
             except ClientError as error:
@@ -130,8 +140,8 @@ class S3Store:
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         """Lengthen the object's lock, unless it is long enough."""
-        with self._client.within(key, deadline) as client:
-            held: datetime | None = client.head_object(**self._place(key)).get("ObjectLockRetainUntilDate")
+        with self._missing_told(key, deadline), self._client.within(key, deadline) as client:
+            held = self._locked_until(client, key)
             if held is None or held < until:
                 client.put_object_retention(
                     **self._place(key),
@@ -142,9 +152,9 @@ class S3Store:
                 )
 
     def look(self, deadline: Deadline) -> None:
-        """A listing of at most one object."""
+        """A listing of at most one object, where a credential for a part of the repository may list, too."""
         with self._client.within("", deadline) as client:
-            client.list_objects_v2(Bucket=self._settings.bucket, Prefix=self._settings.root, MaxKeys=1)
+            client.list_objects_v2(Bucket=self._settings.bucket, Prefix=self._settings.root + PROBE, MaxKeys=1)
 
     def knows_conditions(self, deadline: Deadline) -> bool:
         """Whether a PUT with `If-None-Match: *` leaves what is there, seen by trying.
@@ -152,10 +162,10 @@ class S3Store:
         The first of the two must find nothing there, or the object of an earlier probe; the second must be refused.
         An object of constant content is all that a service can overwrite that ignores the condition.
         """
-        asked = self._put_parameters(_PROBE, b"", locked=False) | {"Body": b"", "IfNoneMatch": "*"}
+        asked = self._put_parameters(PROBE, b"", locked=False) | {"Body": b"", "IfNoneMatch": "*"}
         for _ in range(2):
             try:
-                with self._client.within(_PROBE, deadline) as client:
+                with self._client.within(PROBE, deadline) as client:
                     client.put_object(**asked)
             except ObjectExists:
                 return True
@@ -176,6 +186,38 @@ class S3Store:
             if refused_by(error).code not in {"NoSuchKey", "404"}:
                 raise
 
+    def _locked_until(self, client: "S3Client", key: str) -> datetime | None:
+        """Not from a HEAD: whoever may lengthen locks need not be able to read."""
+        try:
+            return client.get_object_retention(**self._place(key))["Retention"].get("RetainUntilDate")
+        except ClientError as error:
+            if refused_by(error).code not in _NO_LOCK:
+                raise
+            return None
+
+    @contextmanager
+    def _missing_told(self, key: str, deadline: Deadline) -> Iterator[None]:
+        """Find out whether what was denied is only missing.
+
+        Services deny a missing object to a credential that may not list the whole bucket, and one that is confined to a
+        part of it may not; but it may ask for a listing of this very key.
+        """
+        try:
+            yield
+        except SinkDenied as error:
+            if not isinstance(error.__cause__, Refused) or error.__cause__.status != 403:
+                raise
+            if self._is_missing(key, deadline):
+                raise ObjectMissing(key, "no such object") from error.__cause__
+            raise
+
+    def _is_missing(self, key: str, deadline: Deadline) -> bool:
+        name = self._settings.root + key
+        with suppress(SinkDenied), self._client.within(key, deadline) as client:
+            found = client.list_objects_v2(Bucket=self._settings.bucket, Prefix=name, MaxKeys=1)
+            return all(one["Key"] != name for one in found.get("Contents", ()))
+        return False
+
     def _place(self, key: str) -> _Place:
         return {"Bucket": self._settings.bucket, "Key": self._settings.root + key}
 
@@ -191,9 +233,10 @@ class S3Store:
             asked["ServerSideEncryption"] = settings.sse
         if settings.kms_key_id is not None:
             asked["SSEKMSKeyId"] = settings.kms_key_id
-        if locked and settings.locked_until is not None:
+        until = settings.locked_until(self._client.clock.now())
+        if locked and until is not None:
             asked["ObjectLockMode"] = settings.object_lock.upper()
-            asked["ObjectLockRetainUntilDate"] = settings.locked_until
+            asked["ObjectLockRetainUntilDate"] = until
         return asked
 
 

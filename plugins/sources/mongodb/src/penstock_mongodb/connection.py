@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import pymongo
 from pymongo import errors
+from pymongo.server_description import ServerDescription
 
 from penstock.api import Secret, SecretRef, SourceDenied, SourceError, SourceUnreachable
-from penstock.api.servers import piped
+from penstock.api.servers import TLS_HINT, leaves_machine, piped
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = ["Connection", "connect", "tool_configuration", "translated"]
@@ -46,6 +47,7 @@ def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connecti
         "tlsCertificateKeyFilePassword": key_password.reveal() if key_password else None,
         "tlsInsecure": settings.tls == "require" or None,
         "readPreference": settings.read_preference if read else None,
+        "server_selector": _only_here if settings.tls == "auto" and _tls(settings) is None else None,
     }
     milliseconds = max(1, round(settings.connect_timeout * 1000))
     exact = settings.row_counts == "exact"
@@ -129,9 +131,18 @@ def _auth_source(settings: MongoSettings) -> str | None:
 
 
 def _tls(settings: MongoSettings) -> bool | None:
-    if settings.tls is None:
-        return True if settings.tls_ca or settings.tls_cert else None
-    return settings.tls != "disable"
+    word = settings.effective_tls
+    return None if word is None else word != "disable"
+
+
+def _only_here(servers: list[ServerDescription]) -> list[ServerDescription]:
+    """The members of a replica set are where it says that they are, whatever the settings name."""
+    if far := sorted(f"{host}:{port}" for host, port in (one.address for one in servers) if leaves_machine([host])):
+        raise SourceError(
+            f"the replica set has members over a network, and is asked without TLS: {', '.join(far)}",
+            hint=f"Set direct = true to speak to the one host alone. {TLS_HINT}",
+        )
+    return servers
 
 
 def _resolved(reference: SecretRef | None) -> Secret | None:
@@ -151,7 +162,7 @@ def _refusal(doing: str, error: errors.PyMongoError, settings: MongoSettings, hi
     if isinstance(error, errors.ConfigurationError):
         return SourceError(f"{doing}: {reason}", hint="Check the settings.")
     if "certificate" in text or (_CERTIFICATE.search(text) and "handshake" in text):
-        return SourceError(f"{doing}: {reason}", hint="Check the settings tls and tls_ca.")
+        return SourceError(f"{doing}: {reason}", hint=TLS_HINT)
     return SourceUnreachable(
         f"{doing}: {reason}",
         hint="Check that the server runs there, that no firewall is in between, and whether it wants TLS. The members "

@@ -10,6 +10,7 @@ from pymongo.errors import OperationFailure
 from penstock.api import (
     ChildInput,
     PenstockError,
+    Report,
     Restore,
     RestoreTarget,
     SourceError,
@@ -46,13 +47,15 @@ _ADVICE = Advice(
 
 
 @contextmanager
-def restoring(settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> Iterator[Restore]:
+def restoring(settings: MongoSettings, target: RestoreTarget, *, stop: StopToken, report: Report) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it wrote are dropped again.
 
     MongoDB has no transaction around a restore. What a database held before is never dropped but with `clean`, and then
     when the first block of the new one is here; the error tells what is gone and what is left. The option undo keeps
     what was restored.
     """
+    for warning in settings.tls_warnings:
+        report.warn(warning)
     with undone_unless_finished(_Work(settings, target, stop)) as restore:
         yield restore
 

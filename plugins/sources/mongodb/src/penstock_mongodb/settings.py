@@ -7,9 +7,19 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from penstock.api import SecretRef, UsageError
-from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Wish, server_location
+from penstock.api.servers import (
+    Databases,
+    Names,
+    ServerSettings,
+    ServerUrls,
+    Tls,
+    Wish,
+    about_unverified,
+    effective_tls,
+    server_location,
+)
 
-__all__ = ["MongoSettings", "settings_from_url"]
+__all__ = ["MongoSettings", "host_name", "settings_from_url"]
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@?#,%]+)(:[0-9]{1,5})?")
 
@@ -27,8 +37,10 @@ class MongoSettings(ServerSettings):
     )
     replica_set: str | None = Field(None, min_length=1)
     direct: bool = Field(False, description="speak to that one host, whatever the other members are called")
-    tls: Literal["disable", "require", "verify-full"] | None = Field(
-        None, description="left out: verify-full where a file is named or `srv` is set; require accepts any certificate"
+    tls: Literal["auto", "disable", "require", "verify-full"] = Field(
+        "auto",
+        description="auto: verify-full over a network, or where a file is named or `srv` is set; disable and require "
+        "take whoever answers for the server",
     )
     tls_ca: Path | None = Field(None, description="left out: the system's authorities")
     tls_cert: Path | None = Field(None, description="the client's certificate and its key, in one file")
@@ -78,12 +90,34 @@ class MongoSettings(ServerSettings):
         return bool(self.database or self.databases not in ((), ("*",)))
 
     @property
+    def effective_tls(self) -> Tls | None:
+        """What `tls` means for the hosts; None: no TLS, as the connection does not leave the machine."""
+        named = self.srv or self.tls_ca or self.tls_cert
+        return effective_tls(self.tls, self.names, here="verify-full" if named else None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts without their ports."""
+        return tuple(host_name(host) for host in self.hosts)
+
+    @property
+    def tls_warnings(self) -> tuple[str, ...]:
+        """The warning about servers that need not prove who they are."""
+        return about_unverified(self.tls, self.names)
+
+    @property
     def location(self) -> str:
         """What a URL of these settings would be; it never has a password."""
         scheme = "mongodb+srv" if self.srv else "mongodb"
         every = "all" if self.databases == ("*",) else self.databases
         query = {"databases": every, "exclude_databases": self.exclude_databases}
         return server_location(scheme, self.user, ",".join(self.hosts), self.database, query)
+
+
+def host_name(host: str) -> str:
+    """`host` of `host:port`."""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else host
 
 
 _URLS = ServerUrls(

@@ -81,4 +81,4 @@ class MongoSource(Source):
         from penstock_mongodb.restore import restoring
 
         del streams
-        return restoring(self.settings, target, self.stop)
+        return restoring(self.settings, target, stop=self.stop, report=self.report)

@@ -80,7 +80,7 @@ def _inspection(
     warnings: list[str],
 ) -> Inspection:
     size = sum(item.size for item in items if item.size is not None)
-    said = (*probe.warnings(deployment, client.version, settings), *warnings)
+    said = (*settings.tls_warnings, *probe.warnings(deployment, client.version, settings), *warnings)
     return Inspection("mongodb", deployment.version, client.version, size, items, said)
 
 

@@ -1,10 +1,10 @@
 """The target of a restore: what stands in the way."""
 
-import json
 from collections.abc import Sequence
 
 from penstock.api import ClientTooOld, RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetNotEmpty, UsageError
 from penstock.api.servers import check_destinations
+from penstock_mongodb.attributes import ArchiveAttributes, check_attributes
 from penstock_mongodb.client import find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
 from penstock_mongodb.options import RestoreOptions
@@ -19,6 +19,8 @@ def check_target(
 ) -> None:
     """What `Source.check_target` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
+    for spec in streams:
+        check_attributes(spec)
     client = find_client("mongorestore", settings.client_path, stop)
     doing = f"cannot look at {settings.location}"
     _check_destinations(settings, streams, options)
@@ -49,7 +51,7 @@ def target_databases(settings: MongoSettings, spec: StreamSpec, options: Restore
     """The databases that the restore of a stream writes to, under their new names."""
     found: set[str] = set()
     renames = renames_of(settings, spec, options)
-    for name in json.loads(spec.attributes["databases"]):
+    for name in ArchiveAttributes.of(spec).databases:
         if not options.databases or name in options.databases:
             found.add(renames.get(name, name))
             found |= {new.partition(".")[0] for old, new in renames.items() if old.startswith(f"{name}.")}
@@ -58,7 +60,7 @@ def target_databases(settings: MongoSettings, spec: StreamSpec, options: Restore
 
 def broken_names(spec: StreamSpec, options: RestoreOptions) -> list[str]:
     """The collections to restore that have a line break in their name, as `database.collection`."""
-    names: list[str] = json.loads(spec.attributes.get("broken_names", "[]"))
+    names = ArchiveAttributes.of(spec).broken_names
     return [name for name in names if not options.databases or name.partition(".")[0] in options.databases]
 
 
@@ -86,7 +88,7 @@ def _check_destinations(settings: MongoSettings, streams: Sequence[StreamSpec], 
                 hint="Leave the database out of the target's URL; the one that holds the user is its authSource.",
             )
         renames = renames_of(settings, spec, options)
-        names = json.loads(spec.attributes["databases"])
+        names = ArchiveAttributes.of(spec).databases
         destinations |= {name: renames.get(name, name) for name in names if name in (options.databases or names)}
     check_destinations(destinations, {old.partition(".")[0]: new for old, new in options.rename.items()})
 

@@ -12,7 +12,7 @@ import pymysql
 from pymysql import err
 
 from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable
-from penstock.api.servers import piped
+from penstock.api.servers import TLS_HINT, piped
 from penstock_mysql.client import Client
 from penstock_mysql.dialect import Version, server_version
 from penstock_mysql.settings import MySQLSettings
@@ -70,8 +70,9 @@ def connect(settings: MySQLSettings) -> Connection:
     user = settings.user or getpass.getuser()
     path = settings.unix_socket
     tls: dict[str, Any] = {"ssl_disabled": True}
-    if path is None and settings.tls != "disable":
-        tls = {"ssl": _tls_context(settings)} if settings.tls != "prefer" or settings.tls_cert else {}
+    word = settings.effective_tls
+    if path is None and word != "disable":
+        tls = {"ssl": _tls_context(settings)} if word != "prefer" or settings.tls_cert else {}
     try:
         if path:
             # The driver would leave its socket open when nobody answers.
@@ -193,16 +194,18 @@ def option_file(
     if path:
         content += ["protocol=socket", f"socket={_option(str(path))}", f"host={_option(host)}"]
         # A socket is as good as the operating system: no client needs to be told to encrypt it.
-        content += [line for line in client.dialect.tls["disable"] if settings.tls in ("disable", "prefer", "require")]
+        content += [
+            line for line in client.dialect.tls["disable"] if settings.effective_tls in ("disable", "prefer", "require")
+        ]
     else:
         content += ["protocol=tcp", f"host={_option(host)}", f"port={settings.port or 3306}"]
-        content += client.dialect.tls[settings.tls]
+        content += client.dialect.tls[settings.effective_tls]
         for name, file in (
             ("ssl-ca", settings.tls_ca or _system_authorities(settings)),
             ("ssl-cert", settings.tls_cert),
             ("ssl-key", settings.tls_key),
         ):
-            if file and settings.tls != "disable":
+            if file and settings.effective_tls != "disable":
                 content.append(f"{name}={_option(str(file))}")
     with piped("\n".join([*content, ""])) as descriptor:
         yield f"--defaults-file=/dev/fd/{descriptor}", (descriptor,), (password,) if password else ()
@@ -215,15 +218,15 @@ def _option(value: str) -> str:
 
 
 def _system_authorities(settings: MySQLSettings) -> str | None:
-    return ssl.get_default_verify_paths().cafile if settings.tls.startswith("verify") else None
+    return ssl.get_default_verify_paths().cafile if settings.effective_tls.startswith("verify") else None
 
 
 def _tls_context(settings: MySQLSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(settings.tls_ca) if settings.tls_ca else None)
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # what the servers make for themselves lacks some extensions
-        context.check_hostname = settings.tls == "verify-full"
-        context.verify_mode = ssl.CERT_REQUIRED if settings.tls.startswith("verify") else ssl.CERT_NONE
+        context.check_hostname = settings.effective_tls == "verify-full"
+        context.verify_mode = ssl.CERT_REQUIRED if settings.effective_tls.startswith("verify") else ssl.CERT_NONE
         if settings.tls_cert:
             context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except OSError as error:
@@ -242,7 +245,7 @@ def _refusal(error: Exception, settings: MySQLSettings, password: Secret | None)
             hint = 'Give a password in the settings: password = { env = "NAME" }.'
         return SourceDenied(f"{where}: {reason}", hint=hint)
     if code == 2026 or "SSL" in reason or "certificate" in reason:
-        return SourceError(f"{where}: {reason}", hint="Check the settings tls and tls_ca.")
+        return SourceError(f"{where}: {reason}", hint=TLS_HINT)
     if code in _UNREACHABLE or isinstance(error, OSError):
         return SourceUnreachable(
             f"{where}: {reason}", hint="Check that the server runs there, and that no firewall is in between."

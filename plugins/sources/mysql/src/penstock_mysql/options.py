@@ -6,7 +6,7 @@ from penstock.api import RestoreTarget, UsageError
 from penstock.api.servers import ServerRestoreOptions, YesNo
 from penstock_mysql.settings import SYSTEM_DATABASES
 
-__all__ = ["RestoreOptions"]
+__all__ = ["RestoreOptions", "check_name"]
 
 _HINT = "Choose another name with rename."
 
@@ -28,8 +28,13 @@ class RestoreOptions(ServerRestoreOptions):
         """The options of a target; raises `UsageError` for an invalid one."""
         options = super().of(target)
         for name in options.rename.values():
-            if name.lower() in SYSTEM_DATABASES:
-                raise UsageError(f"cannot restore into {name}: it is a system database", hint=_HINT)
-            if len(name) > 64:
-                raise UsageError(f"cannot restore into {name}: the name is longer than 64 characters", hint=_HINT)
+            check_name(name)
         return options
+
+
+def check_name(name: str) -> None:
+    """Raises `UsageError` for a database that no restore may write to."""
+    if name.lower() in SYSTEM_DATABASES:
+        raise UsageError(f"cannot restore into {name}: it is a system database", hint=_HINT)
+    if len(name) > 64:
+        raise UsageError(f"cannot restore into {name}: the name is longer than 64 characters", hint=_HINT)

@@ -18,6 +18,7 @@ from penstock.api import (
 )
 from penstock.api.servers import undone_unless_finished
 from penstock_mysql.accounts import restore_accounts
+from penstock_mysql.attributes import DatabaseAttributes
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.feeding import feed_database
 from penstock_mysql.options import RestoreOptions
@@ -38,6 +39,8 @@ def restoring(settings: MySQLSettings, target: RestoreTarget, *, stop: StopToken
     The engine cannot undo what changes tables: of a database that was there and empty, the error says what is left in
     it; and with `clean`, what a database held before was dropped when the first bytes of the new one came.
     """
+    for warning in settings.tls_warnings:
+        report.warn(warning)
     with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
         yield restore
 
@@ -80,6 +83,7 @@ class _Work:
     def _write_database(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         rest = iter(blocks)
         first = next((bytes(block) for block in rest if block), b"")
+        recorded = DatabaseAttributes.of(spec)
         with connect(self._settings) as connection:
             name = target_name(self._settings, spec, self._options)
             with translated(f"cannot prepare the database {name}", RestoreFailed):
@@ -89,7 +93,7 @@ class _Work:
                 made = not exists or self._clean
                 self._touched[name] = made
                 if made:
-                    execute(connection, _create(connection, name, spec))
+                    execute(connection, _create(connection, name, recorded))
             feed_database(self._settings, connection, spec, chain([memoryview(first)], rest), name, self._stop)
 
     def _drop_old(self, connection: Connection, name: str) -> None:
@@ -130,11 +134,8 @@ class _Work:
             return f"{_WHY}: a part of the dump is left in the database {name}{gone} ({reason})"
 
 
-def _create(connection: Connection, name: str, spec: StreamSpec) -> str:
-    recorded = spec.attributes
-    statement = (
-        f"CREATE DATABASE {quoted(name)} CHARACTER SET {recorded['character_set']} COLLATE {recorded['collation']}"
-    )
-    if recorded["comment"] and connection.is_mariadb:
-        statement += f" COMMENT {connection.driver.escape(recorded['comment'])}"
+def _create(connection: Connection, name: str, recorded: DatabaseAttributes) -> str:
+    statement = f"CREATE DATABASE {quoted(name)} CHARACTER SET {recorded.character_set} COLLATE {recorded.collation}"
+    if recorded.comment and connection.is_mariadb:
+        statement += f" COMMENT {connection.driver.escape(recorded.comment)}"
     return statement

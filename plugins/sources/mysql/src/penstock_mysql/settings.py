@@ -7,7 +7,17 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
-from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
+from penstock.api.servers import (
+    Databases,
+    Names,
+    ServerSettings,
+    ServerUrls,
+    Tls,
+    Wish,
+    about_unverified,
+    effective_tls,
+    server_location,
+)
 
 __all__ = ["SYSTEM_DATABASES", "MySQLSettings", "settings_from_url"]
 
@@ -29,7 +39,11 @@ class MySQLSettings(ServerSettings):
     databases: Databases = Field((), description="`all`, or names and globs; left out: all but the server's own")
     exclude_tables: Names = Field((), description="`database.table`, or a view: left out of the dump")
 
-    tls: Tls = "prefer"
+    tls: Tls = Field(
+        "auto",
+        description="auto: verify-full over a network, prefer on this machine; disable, prefer and require take "
+        "whoever answers for the server",
+    )
     tls_ca: Path | None = Field(None, description="left out: the system's authorities")
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -75,6 +89,20 @@ class MySQLSettings(ServerSettings):
     def tcp_host(self) -> str:
         """The host to connect to without a socket."""
         return self.host or "127.0.0.1"
+
+    @property
+    def effective_tls(self) -> Tls:
+        """What `tls` means for the host or the socket."""
+        return effective_tls(self.tls, self._hosts, here="prefer") or "prefer"
+
+    @property
+    def tls_warnings(self) -> tuple[str, ...]:
+        """The warning about a server that need not prove who it is."""
+        return about_unverified(self.tls, self._hosts)
+
+    @property
+    def _hosts(self) -> tuple[str, ...]:
+        return () if self.unix_socket else (self.tcp_host,)
 
     @property
     def location(self) -> str:

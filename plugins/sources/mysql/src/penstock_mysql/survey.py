@@ -81,7 +81,7 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
             f"the account {connection.user} may not hold the global read lock that consistency = server needs",
             hint="Grant it RELOAD on *.*, or dump with consistency = database.",
         )
-    warnings = list(probe.warnings(connection, tables, databases, settings, allowed))
+    warnings = [*settings.tls_warnings, *probe.warnings(connection, tables, databases, settings, allowed)]
     warnings += _about_patience(connection, client)
     with_routines = _routines(connection, settings, databases, allowed, warnings)
     with_accounts = settle(

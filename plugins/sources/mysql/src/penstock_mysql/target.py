@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from penstock.api import RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
 from penstock.api.servers import check_destinations, listed
+from penstock_mysql.attributes import DatabaseAttributes, check_attributes
 from penstock_mysql.client import Client, client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version
-from penstock_mysql.options import RestoreOptions
+from penstock_mysql.options import RestoreOptions, check_name
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
+from penstock_mysql.survey import DATABASE
 
 __all__ = ["check_target", "database_exists", "may_make_accounts", "restoring_client", "target_name"]
 
@@ -20,9 +22,14 @@ _NEEDED = (
 
 
 def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptions) -> str:
-    """The name that a database gets: by the option rename, by the settings if they name one, or its own."""
+    """The name that a database gets: by the option rename, by the settings if they name one, or its own.
+
+    Raises `UsageError` for one that no restore may write to.
+    """
     recorded = spec.attributes["database"]
-    return options.rename.get(recorded) or settings.database or recorded
+    name = options.rename.get(recorded) or settings.database or recorded
+    check_name(name)
+    return name
 
 
 def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec, stop: StopToken) -> Client:
@@ -46,7 +53,9 @@ def check_target(
 ) -> None:
     """What `Source.check_target` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
-    databases = [spec for spec in streams if "database" in spec.attributes]
+    for spec in streams:
+        check_attributes(spec)
+    databases = [spec for spec in streams if spec.format == DATABASE]
     names = {spec.attributes["database"]: target_name(settings, spec, options) for spec in databases}
     check_destinations(names, options.rename)
     with connect(settings) as connection, translated(f"cannot look at {settings.location}"):
@@ -54,7 +63,7 @@ def check_target(
         _check_writable(connection, allowed, settings)
         for spec in streams:
             _check_server(connection, spec, options)
-            if "database" not in spec.attributes:
+            if spec.format != DATABASE:
                 if options.accounts == "yes" and not may_make_accounts(allowed):
                     raise SourceDenied(
                         f"the account {connection.user} may not make accounts",
@@ -93,7 +102,7 @@ def _check_server(connection: Connection, spec: StreamSpec, options: RestoreOpti
     dumped, server = server_version(spec.attributes["server_version"]), connection.version
     if dumped.vendor != server.vendor:
         what = f"{spec.name} was dumped from {dumped}, and the target is {server}"
-        if "database" not in spec.attributes:
+        if spec.format != DATABASE:
             if options.accounts != "no":
                 raise UsageError(
                     f"{what}: accounts of the one mean nothing to the other", hint="Restore with accounts=no."
@@ -111,7 +120,7 @@ def _check_server(connection: Connection, spec: StreamSpec, options: RestoreOpti
 
 
 def _check_collations(connection: Connection, spec: StreamSpec) -> None:
-    names = [name for name in spec.attributes["collations"].split("\n") if name]
+    names = DatabaseAttributes.of(spec).needed_collations
     query = "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
     if connection.is_mariadb and connection.version.numbers >= (10, 10):
         full = "SELECT FULL_COLLATION_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"

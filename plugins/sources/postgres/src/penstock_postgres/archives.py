@@ -1,6 +1,5 @@
 """The restore of pg_dump's archive into one database, by pg_restore."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -9,6 +8,7 @@ from psycopg import sql
 
 from penstock.api import ChildInput, RestoreFailed, StopToken, StreamSpec, say_more
 from penstock.api.servers import Advice, last_held_back
+from penstock_postgres.attributes import ArchiveAttributes
 from penstock_postgres.client import client_for_restore, find_clients
 from penstock_postgres.connection import (
     Connection,
@@ -68,15 +68,16 @@ def restore_archive(
     It gets the last block only when `blocks` has ended well: whatever fails, the database is as it was. With `clean` it
     drops what the dump holds first, within the transaction. Raises `RestoreFailed`.
     """
+    recorded = ArchiveAttributes.of(spec)
     clients = find_clients("pg_restore", settings.client_path, stop)
     with connect(settings, database=database) as connection:
         server = connection.info.parameter_status("server_version") or "unknown"
-        client = client_for_restore(spec.attributes["client_version"], server, clients)
+        client = client_for_restore(recorded.client_version, server, clients)
         environment, secrets = child_environment(connection, options=_session_options(connection))
         try:
             # No stall timeout: it may build one index for hours, and take nothing meanwhile.
             with (
-                _schemas(connection, spec),
+                _schemas(connection, recorded),
                 ChildInput(
                     _command(client.program("pg_restore"), database, options, clean=clean),
                     name=f"pg_restore into {database}",
@@ -97,11 +98,10 @@ def restore_archive(
 
 
 @contextmanager
-def _schemas(connection: Connection, spec: StreamSpec) -> Iterator[None]:
+def _schemas(connection: Connection, recorded: ArchiveAttributes) -> Iterator[None]:
     """Make the schemas that chosen tables need, and drop them again if the block fails."""
-    needed = json.loads(spec.attributes.get("needs_schemas", "[]"))
     there = {name for (name,) in rows(connection, "SELECT nspname FROM pg_catalog.pg_namespace")}
-    made = [sql.Identifier(name) for name in needed if name not in there]
+    made = [sql.Identifier(name) for name in recorded.needs_schemas if name not in there]
     with translated("cannot make the schemas of the chosen tables", RestoreFailed):
         for name in made:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))

@@ -3,20 +3,24 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.conninfo import make_conninfo
 
 from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable, env_for_child
+from penstock.api.servers import about_unverified, effective_tls
 from penstock_postgres.refusals import MissingDatabase, check_files, refusal
 from penstock_postgres.settings import PostgresSettings
 
 __all__ = [
     "Connection",
     "MissingDatabase",
+    "about_tls",
     "child_environment",
     "connect",
     "connect_anywhere",
@@ -70,7 +74,7 @@ def connect(settings: PostgresSettings, *, database: str | None = None) -> Conne
         "password": password.reveal() if password else None,
         "passfile": settings.passfile,
         "service": settings.service,
-        "sslmode": settings.tls,
+        "sslmode": _sslmode(settings),
         "sslrootcert": settings.tls_ca,
         "sslcert": settings.tls_cert,
         "sslkey": settings.tls_key,
@@ -101,6 +105,11 @@ def connect(settings: PostgresSettings, *, database: str | None = None) -> Conne
         connection.close()
         raise
     return connection
+
+
+def about_tls(settings: PostgresSettings) -> tuple[str, ...]:
+    """The warning about a server that need not prove who it is."""
+    return about_unverified(settings.tls, _hosts(_by_libpq(settings)))
 
 
 def connect_beside(settings: PostgresSettings, name: str) -> Connection:
@@ -200,3 +209,30 @@ def _make_patient(connection: Connection, lock_timeout: float) -> None:
     limits["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
     for name, value in limits.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+
+
+def _sslmode(settings: PostgresSettings) -> str | None:
+    """What libpq is told, None where it follows its own rules: those are no weaker, or nothing leaves the machine."""
+    if settings.tls != "auto":
+        return settings.tls
+    found = _by_libpq(settings)
+    wanted = effective_tls(settings.tls, _hosts(found), here=None)
+    return None if found.get("sslmode") in ("verify-ca", "verify-full") else wanted
+
+
+def _by_libpq(settings: PostgresSettings) -> dict[str, str]:
+    """The parameters that a connection would have, by the settings, the environment and a service file."""
+    chosen = {"host": settings.host, "service": settings.service, "sslrootcert": settings.tls_ca}
+    # A word that libpq does not know ends its attempt when it has gathered them all, and before it looks up a name.
+    words = {name: value for name, value in chosen.items() if value} | {"target_session_attrs": "none of them"}
+    attempt = pq.PGconn.connect_start(make_conninfo(**words).encode())
+    try:
+        return {option.keyword.decode(): option.val.decode() for option in attempt.info if option.val}
+    finally:
+        attempt.finish()
+
+
+def _hosts(parameters: Mapping[str, str]) -> list[str]:
+    """Where the packets go: the addresses where there are some, else the names; an empty one is the usual socket."""
+    hosts, addresses = parameters.get("host", "").split(","), parameters.get("hostaddr", "").split(",")
+    return [address or host for host, address in zip_longest(hosts, addresses, fillvalue="")]

@@ -1,14 +1,14 @@
 """A database as a whole: making it as it was recorded, giving it its own properties back, dropping it."""
 
-import json
 import re
 import secrets
 from collections.abc import Iterator
-from typing import Any
+from typing import LiteralString
 
 from psycopg import sql
 
-from penstock.api import PenstockError, RestoreFailed, StreamSpec
+from penstock.api import PenstockError, RestoreFailed
+from penstock_postgres.attributes import Privilege, Properties
 from penstock_postgres.connection import Connection, connect_beside, rows, translated
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
@@ -19,23 +19,16 @@ __all__ = [
     "drop_database",
     "is_as_initialised",
     "name_beside",
-    "recorded_properties",
 ]
 
 
-def recorded_properties(spec: StreamSpec) -> dict[str, Any]:
-    """What the dump recorded of the database itself."""
-    found: dict[str, Any] = json.loads(spec.attributes["properties"])
-    return found
-
-
-def create_database(connection: Connection, name: str, recorded: dict[str, Any], options: RestoreOptions) -> None:
+def create_database(connection: Connection, name: str, recorded: Properties, options: RestoreOptions) -> None:
     """CREATE DATABASE with the recorded encoding and locale; raises `RestoreFailed`."""
     words = sql.SQL(" ").join(_locale(recorded, options.locale, connection.info.server_version))
-    if options.tablespaces == "yes" and recorded.get("tablespace", "pg_default") != "pg_default":
-        words += sql.SQL(" TABLESPACE {}").format(sql.Identifier(recorded["tablespace"]))
+    if options.tablespaces == "yes" and recorded.tablespace != "pg_default":
+        words += sql.SQL(" TABLESPACE {}").format(sql.Identifier(recorded.tablespace))
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} {}").format(
-        sql.Identifier(name), recorded["encoding"], words
+        sql.Identifier(name), sql.Literal(recorded.encoding), words
     )
     try:
         with translated(f"cannot make the database {name}", RestoreFailed):
@@ -48,7 +41,7 @@ def create_database(connection: Connection, name: str, recorded: dict[str, Any],
         raise
 
 
-def apply_properties(connection: Connection, name: str, recorded: dict[str, Any], options: RestoreOptions) -> None:
+def apply_properties(connection: Connection, name: str, recorded: Properties, options: RestoreOptions) -> None:
     """Give a database its owner, comment, settings and grants, or nothing of it; raises `RestoreFailed`."""
     doing = f"cannot restore what is recorded of the database {name} itself"
     with translated(doing, RestoreFailed), connection.transaction():
@@ -85,64 +78,55 @@ def name_beside(name: str) -> str:
     return f"{name.encode()[:40].decode(errors='ignore')}_penstock_{secrets.token_hex(4)}"
 
 
-def _locale(recorded: dict[str, Any], override: str | None, server: int) -> Iterator[sql.Composable]:
-    def word(name: str, value: str) -> sql.Composable:
-        return sql.SQL("{} {}").format(sql.SQL(_LOCALE_WORDS[name]), sql.Literal(value))
+def _locale(recorded: Properties, override: str | None, server: int) -> Iterator[sql.Composable]:
+    def word(name: LiteralString, value: str | None) -> sql.Composable:
+        return sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
 
     if override:
-        yield word("locale", override)
+        yield word("LOCALE", override)
         return
-    yield word("collate", recorded["collate"])
-    yield word("ctype", recorded["ctype"])
-    if recorded["provider"] == "i" and server >= 150000:
+    yield word("LC_COLLATE", recorded.collate)
+    yield word("LC_CTYPE", recorded.ctype)
+    if recorded.provider == "i" and server >= 150000:
         yield sql.SQL("LOCALE_PROVIDER icu")
-        yield word("icu", recorded["locale"])
-        if recorded["icu_rules"] and server >= 160000:
-            yield word("rules", recorded["icu_rules"])
-    elif recorded["provider"] == "b" and server >= 170000:
+        yield word("ICU_LOCALE", recorded.locale)
+        if recorded.icu_rules and server >= 160000:
+            yield word("ICU_RULES", recorded.icu_rules)
+    elif recorded.provider == "b" and server >= 170000:
         yield sql.SQL("LOCALE_PROVIDER builtin")
-        yield word("builtin", recorded["locale"])
+        yield word("BUILTIN_LOCALE", recorded.locale)
     elif server >= 150000:
         yield sql.SQL("LOCALE_PROVIDER libc")
 
 
-_LOCALE_WORDS: dict[str, Any] = {
-    "locale": "LOCALE",
-    "collate": "LC_COLLATE",
-    "ctype": "LC_CTYPE",
-    "icu": "ICU_LOCALE",
-    "rules": "ICU_RULES",
-    "builtin": "BUILTIN_LOCALE",
-}
+_PRIVILEGES: dict[Privilege, LiteralString] = {"CREATE": "CREATE", "CONNECT": "CONNECT", "TEMPORARY": "TEMPORARY"}
 
 
-def _property_statements(
-    name: sql.Identifier, recorded: dict[str, Any], options: RestoreOptions
-) -> Iterator[sql.Composed]:
-    if recorded["comment"] is not None:
-        yield sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, recorded["comment"])
-    if recorded["connection_limit"] >= 0:
-        yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, recorded["connection_limit"])
-    if recorded.get("template"):
+def _property_statements(name: sql.Identifier, recorded: Properties, options: RestoreOptions) -> Iterator[sql.Composed]:
+    if recorded.comment is not None:
+        yield sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(recorded.comment))
+    if recorded.connection_limit >= 0:
+        yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(recorded.connection_limit))
+    if recorded.template:
         yield sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(name)
-    for role, assignments in recorded["settings"]:
+    for role, assignments in recorded.settings:
         whose = sql.SQL("DATABASE {}").format(name)
         if role is not None:
             whose = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(role), name)
         for assignment in assignments:
             variable, _, value = assignment.partition("=")
             yield sql.SQL("ALTER {} SET {} TO {}").format(whose, sql.Identifier(variable), _setting(variable, value))
-    if recorded["grants"] is not None and options.privileges == "yes":
+    if recorded.grants is not None and options.privileges == "yes":
         yield sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name)
-        for role, privilege, grantable in recorded["grants"]:
+        for role, privilege, grantable in recorded.grants:
             yield sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
-                sql.SQL(privilege),
+                sql.SQL(_PRIVILEGES[privilege]),
                 name,
                 sql.SQL("PUBLIC") if role is None else sql.Identifier(role),
                 sql.SQL(" WITH GRANT OPTION" if grantable else ""),
             )
     if options.owners == "yes":
-        yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(recorded["owner"]))
+        yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(recorded.owner))
 
 
 #: Settings whose value is a list of names: the list is not one string, but one for each name (`GUC_LIST_QUOTE`).

@@ -6,7 +6,7 @@ import re
 import psycopg
 
 from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable
-from penstock.api.servers import Advice
+from penstock.api.servers import TLS_HINT, Advice
 from penstock_postgres.settings import PostgresSettings
 
 __all__ = ["MissingDatabase", "check_files", "refusal"]
@@ -21,11 +21,11 @@ _BUSY = re.compile(
 #: What is wrong with TLS, or with the files that the settings name, and what to do about it.
 _NOT_AS_SET = Advice(
     {
-        "certificate verify failed": "Set tls_ca to the certificate of the authority that signed the server's.",
+        "certificate verify failed|root certificate file .* does not exist": TLS_HINT,
         "does not match host name": "Connect by a name that the certificate has, or check only who signed it: "
         "tls = verify-ca.",
         "alert unknown ca|alert certificate": "Set tls_cert to a certificate that the server accepts.",
-        "does not support SSL": "Switch TLS on in the server, or remove the setting tls.",
+        "does not support SSL": f"Switch TLS on in the server. {TLS_HINT}",
         "private key file": "Set tls_key to the key of the certificate in tls_cert, readable only by its owner.",
         "root certificate|client certificate|certificate": "Check the files that tls_ca, tls_cert and tls_key name.",
         "SSL error|SSL SYSCALL": "Check the setting tls, and what the server offers.",

@@ -17,14 +17,14 @@ from penstock.api import (
 from penstock.api.servers import undone_unless_finished
 from penstock_postgres.accounts import restore_accounts
 from penstock_postgres.archives import restore_archive
-from penstock_postgres.connection import connect_anywhere, connect_beside
+from penstock_postgres.attributes import ArchiveAttributes, Properties
+from penstock_postgres.connection import about_tls, connect_anywhere, connect_beside
 from penstock_postgres.database import (
     apply_properties,
     create_database,
     drop_database,
     is_as_initialised,
     name_beside,
-    recorded_properties,
 )
 from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
 from penstock_postgres.options import RestoreOptions
@@ -41,6 +41,8 @@ def restoring(
     settings: PostgresSettings, target: RestoreTarget, *, stop: StopToken, report: Report
 ) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it had made are dropped again."""
+    for warning in about_tls(settings):
+        report.warn(warning)
     with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
         yield restore
 
@@ -65,7 +67,7 @@ class _Work:
         self._made: list[str] = []
         self._replacements: list[Replacement] = []
         #: Databases that every new server has, with what is recorded of them.
-        self._initial: list[tuple[str, StreamSpec]] = []
+        self._initial: list[tuple[str, Properties]] = []
 
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         """Restore one stream; a database goes into a new one, unless it exists and may not be replaced."""
@@ -85,9 +87,9 @@ class _Work:
             while waiting:
                 with _collected(failures):
                     put_in_place(self._settings, waiting.pop(0), stop=self._stop, report=self._report)
-            for name, spec in self._initial:
+            for name, properties in self._initial:
                 with _collected(failures), connect_beside(self._settings, name) as connection:
-                    apply_properties(connection, name, recorded_properties(spec), self._options)
+                    apply_properties(connection, name, properties, self._options)
         finally:
             for one in waiting:  # after an interruption
                 self._report.warn(f"{one.name} is restored as {one.restored}; to put it in place, run {one.statements}")
@@ -108,29 +110,29 @@ class _Work:
 
     def _write_archive(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         settings, options = self._settings, self._options
+        recorded = ArchiveAttributes.of(spec)
         with connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists):
             replaced = exists and self._clean and replaces(connection, spec, options)
             initial = exists and "cluster" in spec.attributes and is_as_initialised(connection)
         if exists and not replaced:
             restore_archive(settings, spec, blocks, name, options, clean=self._clean, stop=self._stop)
             if initial and options.properties == "yes":
-                self._initial.append((name, spec))
+                self._initial.append((name, recorded.properties))
             return
         made = name_beside(name) if replaced else name
         # From beside it, whatever its own settings and encoding are.
         with connect_beside(settings, name) as connection:
             self._made.append(made)  # before: an interrupt may come when the server has made it already
             try:
-                create_database(connection, made, recorded_properties(spec), options)
+                create_database(connection, made, recorded.properties, options)
             except (RestoreFailed, SourceDenied):  # refused: what has that name is not ours
                 self._made.remove(made)
                 raise
-            needed = int(spec.attributes.get("objects", 0))
-            if options.single_transaction == "auto" and needed > room_for_locks(connection):
+            if options.single_transaction == "auto" and recorded.objects > room_for_locks(connection):
                 # All or nothing does not need it here: the database is dropped if anything fails.
                 options = options.model_copy(update={"single_transaction": "no"})
             if options.properties == "yes":
-                apply_properties(connection, made, recorded_properties(spec), options)
+                apply_properties(connection, made, recorded.properties, options)
         restore_archive(settings, spec, blocks, made, options, clean=False, stop=self._stop)
         if replaced:
             self._replacements.append(Replacement(name, made, name_beside(name)))

@@ -31,7 +31,11 @@ class PostgresSettings(ServerSettings):
     )
     passfile: Path | None = None
     service: str | None = Field(None, min_length=1, description="a section of the connection service file")
-    tls: Tls | None = None
+    tls: Tls = Field(
+        "auto",
+        description="auto: verify-full over a network, libpq's own on this machine; disable, prefer and require take "
+        "whoever answers for the server",
+    )
     tls_ca: str | None = Field(None, description="a file, or `system`")
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -9,7 +9,7 @@ from penstock_postgres import probe
 from penstock_postgres.choice import Choice, choose
 from penstock_postgres.client import Client
 from penstock_postgres.cluster import Databases, find_databases
-from penstock_postgres.connection import Connection, connect_anywhere, translated
+from penstock_postgres.connection import Connection, about_tls, connect_anywhere, translated
 from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
 from penstock_postgres.recorded import archive_attributes
 from penstock_postgres.relations import Relation, relations
@@ -154,7 +154,7 @@ def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen, 
 
 def about_server(connection: Connection, settings: PostgresSettings, client: Client) -> tuple[bool, tuple[str, ...]]:
     """Whether roles and tablespaces are dumped, and warnings about the server as a whole."""
-    warnings = list(probe.server_warnings(connection))
+    warnings = [*about_tls(settings), *probe.server_warnings(connection)]
     settle(
         settings.accounts,
         possible=probe.may_read_passwords(connection),

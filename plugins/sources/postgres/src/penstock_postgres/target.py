@@ -1,14 +1,15 @@
 """The target of a restore: what stands in the way."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from penstock.api import RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
 from penstock.api.servers import check_destinations
+from penstock_postgres.attributes import ArchiveAttributes, check_attributes
 from penstock_postgres.client import client_for_restore, find_clients, major_of
 from penstock_postgres.connection import Connection, connect_anywhere, rows, translated
+from penstock_postgres.dumping import ARCHIVE
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 
@@ -20,7 +21,9 @@ def check_target(
 ) -> None:
     """What `Source.check_target` promises, for the streams of one dump: every database is looked at."""
     options = RestoreOptions.of(target)
-    archives = [spec for spec in streams if "properties" in spec.attributes]
+    for spec in streams:
+        check_attributes(spec)
+    archives = [spec for spec in streams if spec.format == ARCHIVE]
     destinations = {spec.attributes["database"]: destination(settings, spec, options) for spec in archives}
     check_destinations(destinations, options.rename)
     with (
@@ -122,11 +125,13 @@ def _check_versions(
 def _check_roles(
     connection: Connection, spec: StreamSpec, options: RestoreOptions, *, coming: bool, made: bool
 ) -> None:
-    needed = {name for name in spec.attributes.get("roles", "").split("\n") if name}
+    attributes = ArchiveAttributes.of(spec)
+    needed = attributes.needed_roles
     if made and options.properties == "yes":
-        recorded = json.loads(spec.attributes["properties"])
-        needed |= {role for role, *_ in [*recorded["settings"], *(recorded["grants"] or ())] if role is not None}
-        needed |= {recorded["owner"]} if options.owners == "yes" else set()
+        recorded = attributes.properties
+        needed |= {role for role, _ in recorded.settings if role is not None}
+        needed |= {role for role, _, _ in recorded.grants or () if role is not None}
+        needed |= {recorded.owner} if options.owners == "yes" else set()
     query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s)"
     missing = needed - {name for (name,) in rows(connection, query, {"names": sorted(needed)})}
     if missing and not coming:
@@ -209,10 +214,11 @@ def _chosen_in_the_way(connection: Connection, spec: StreamSpec) -> list[tuple[A
     SELECT 'schema', 'schemas', count(*), min(nspname) FROM pg_catalog.pg_namespace
     WHERE nspname = ANY (%(made)s) AND nspname <> 'public' HAVING count(*) > 0
     """
-    relations = json.loads(spec.attributes["relations"])
+    recorded = ArchiveAttributes.of(spec)
+    relations = recorded.relations or ()
     chosen = {
         "schemas": [schema for schema, _ in relations],
         "names": [name for _, name in relations],
-        "made": json.loads(spec.attributes.get("makes_schemas", "[]")),
+        "made": list(recorded.makes_schemas),
     }
     return rows(connection, query, chosen)

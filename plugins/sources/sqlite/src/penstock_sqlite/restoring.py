@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
+
+from pydantic import Field, Json
 
 from penstock.api import (
     Interrupted,
@@ -18,6 +21,7 @@ from penstock.api import (
     SourceDenied,
     SourceError,
     StopToken,
+    StreamAttributes,
     StreamSpec,
     TargetMissing,
     TargetNotEmpty,
@@ -26,7 +30,7 @@ from penstock.api import (
 )
 from penstock_sqlite.options import Check, RestoreOptions
 
-__all__ = ["check_place", "restoring"]
+__all__ = ["ImageAttributes", "check_place", "restoring"]
 
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _PRAGMAS: dict[str, str] = {"quick": "PRAGMA quick_check(20)", "full": "PRAGMA integrity_check(20)"}
@@ -34,6 +38,18 @@ _STEPS_BETWEEN_CALLS = 100_000
 # SQLite locks these bytes of a database file (https://www.sqlite.org/src/file?name=src/os.h, PENDING_BYTE).
 _LOCK_START = 0x4000_0000
 _LOCK_LENGTH = 512
+
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 32)]
+
+
+class ImageAttributes(StreamAttributes):
+    """What a snapshot says of an image beside its bytes."""
+
+    page_size: Json[_Count] | None = None
+    page_count: Json[_Count] | None = None
+    #: Octal, as chmod takes it.
+    mode: Annotated[str, Field(pattern="^[0-7]{1,6}$")] = "600"
 
 
 def check_place(path: Path, *, clean: bool) -> None:
@@ -184,9 +200,9 @@ def _write(descriptor: int, place: Path, blocks: Iterable[memoryview]) -> int:
 
 
 def _refuse_other_size(place: Path, spec: StreamSpec, size: int) -> None:
-    attributes = spec.attributes
-    if "page_size" in attributes and "page_count" in attributes:
-        expected = int(attributes["page_size"]) * int(attributes["page_count"])
+    recorded = ImageAttributes.of(spec)
+    if recorded.page_size is not None and recorded.page_count is not None:
+        expected = recorded.page_size * recorded.page_count
         if size != expected:
             raise RestoreFailed(f"{place}: {spec.name} has {size} bytes instead of {expected}")
 
@@ -226,11 +242,18 @@ def _examine(beside: Path, place: Path, check: Check, stop: StopToken, report: R
         )
 
 
+def _umask() -> int:
+    """What the operator lets new files have; Linux tells it without setting it, which other threads would see."""
+    with suppress(OSError, ValueError), Path("/proc/self/status").open(encoding="ascii") as status:
+        return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
+    return 0o077
+
+
 def _dress(descriptor: int, place: Path, spec: StreamSpec) -> None:
     try:
         old = place.stat()
     except FileNotFoundError:
-        os.fchmod(descriptor, int(spec.attributes.get("mode", "600"), 8) & 0o666)
+        os.fchmod(descriptor, int(ImageAttributes.of(spec).mode, 8) & 0o666 & ~_umask())
         return
     with suppress(PermissionError):
         os.fchown(descriptor, -1, old.st_gid)

@@ -21,7 +21,7 @@ from penstock.api import (
 )
 from penstock_sqlite.options import RestoreOptions
 from penstock_sqlite.process import Reader
-from penstock_sqlite.restoring import check_place, restoring
+from penstock_sqlite.restoring import ImageAttributes, check_place, restoring
 from penstock_sqlite.settings import SqliteSettings, settings_from_url
 
 __all__ = ["FORMAT", "SqliteSource"]
@@ -101,6 +101,7 @@ class SqliteSource(Source):
             names = ", ".join(f"{spec.name} ({spec.format})" for spec in streams) or "none"
             raise UsageError(f"a SQLite database is restored from one stream of format {FORMAT}, not from: {names}")
         RestoreOptions.of(target)
+        ImageAttributes.of(streams[0])
         check_place(self.settings.path, clean=target.clean)
 
     def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
