@@ -15,6 +15,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Penstock:
     """A database, settings, a repository with one snapshot, and this host's writer key; shared by a module's tests."""
     folder = tmp_path_factory.mktemp("shop")
     database(folder / "shop.db")
+    (folder / "passphrase").touch(0o600)
     (folder / "passphrase").write_text(PASSPHRASE + "\n", encoding="utf-8")
     (folder / "penstock.toml").write_text(
         '[repositories.main]\ntype = "filesystem"\npath = "repository"\n[backups.shop]\nurl = "sqlite:shop.db"\n',

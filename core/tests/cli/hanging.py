@@ -42,7 +42,8 @@ class HangingSink(FilesystemSink):
 
     def _hang(self, method, key):
         wanted, prefix, how = os.environ.get("HANG", "::").split(":")
-        if method == wanted and key.startswith(prefix):
+        inside = key.split("/", 2)[2] if key.startswith("d/") else key
+        if method == wanted and inside.startswith(prefix):
             if how == "thread":  # which the interpreter waits for at its end
                 threading.Thread(target=hang, args=("sleeping",)).start()
                 how = "sleeping"

@@ -58,7 +58,8 @@ def test_init_twice_is_refused(shop: Penstock) -> None:
 def test_backup_tells_what_it_did_on_stdout_alone(shop: Penstock) -> None:
     done = shop("backup", "shop")
     assert done.stdout.startswith("shop: snapshot ")
-    assert done.stdout.count("\n") == 1
+    assert done.stdout.count("\n") == 2
+    assert done.stdout.splitlines()[1].startswith("  checkpoint: ")
     assert "backup shop: completed" in done.stderr
     assert shop("backup", "shop", "--quiet").stderr == ""
 
@@ -135,7 +136,8 @@ def test_backup_all_takes_those_of_the_settings(shop: Penstock) -> None:
 def test_snapshots_are_listed_with_sizes_in_bytes(shop: Penstock) -> None:
     listed = shop.json("snapshots")["snapshots"]
     assert set(listed[0]) == {
-        "id", "backup", "source", "started", "finished", "host", "program", "parent", "streams", "size", "stored",
+        "id", "backup", "domain", "signer", "source", "started", "finished", "host", "program", "parent", "streams",
+        "size", "stored",
     }  # fmt: skip
     assert listed[0]["size"] == (shop.folder / "shop.db").stat().st_size
     assert listed[0]["id"][:8] in shop("snapshots").stdout
@@ -219,7 +221,7 @@ def test_check_names_a_flipped_bit_and_fails(penstock: Penstock, tmp_path: Path)
     penstock("backup", "sqlite:a.db", *repo)
     assert penstock.json("check", *repo)["findings"] == []
     assert penstock.json("check", "--read-data", *repo, PENSTOCK_PASSPHRASE=PASSPHRASE)["checked"]["opened"] is True
-    (pack,) = (path for path in (tmp_path / "r/packs").rglob("*") if path.is_file())
+    (pack,) = (tmp_path / "r").glob("d/*/packs/*/*")
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 1
     pack.write_bytes(data)

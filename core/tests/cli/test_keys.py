@@ -2,15 +2,17 @@
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from core.tests.cli.running import PASSPHRASE, Penstock
+from core.tests.cli.running import PASSPHRASE, Penstock, database
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +24,8 @@ ON_TERMINAL = (
 )
 
 
-def on_terminal(penstock: Penstock, *arguments: str, answers: list[str]) -> tuple[int, str]:
-    """Run it on a pseudo-terminal; each answer is typed when the next question has been asked."""
+def on_terminal(penstock: Penstock, *arguments: str, answers: list[str | Callable[[str], str]]) -> tuple[int, str]:
+    """Run it on a pseudo-terminal; each answer, or what it makes of what is seen, is typed at the next question."""
     controller, terminal = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-c", ON_TERMINAL, *arguments],
@@ -48,7 +50,8 @@ def on_terminal(penstock: Penstock, *arguments: str, answers: list[str]) -> tupl
                 break
             seen += block.decode(errors="replace")
             if answers and seen.endswith(": "):
-                os.write(controller, (answers.pop(0) + "\n").encode())
+                answer = answers.pop(0)
+                os.write(controller, ((answer if isinstance(answer, str) else answer(seen)) + "\n").encode())
         return child.wait(timeout=300), seen
     finally:
         child.kill()
@@ -62,11 +65,41 @@ def test_a_terminal_is_asked_twice_for_a_new_passphrase(penstock: Penstock, tmp_
     assert code == 2
     assert "the two passphrases differ" in seen
     assert not (tmp_path / "r").exists()
-    code, seen = on_terminal(penstock, "init", repo, answers=[PASSPHRASE, PASSPHRASE])
+    code, seen = on_terminal(penstock, "init", repo, answers=[PASSPHRASE, PASSPHRASE, "a slip", PASSPHRASE])
     assert code == 0, seen
     assert "New passphrase for" in seen
+    assert "guesses or more" in seen
+    assert seen.count("does not open it") == 1
+    assert "was not tried" not in seen
     assert PASSPHRASE not in seen
     penstock("key", "export", "--out", "owner.key", "--repo", repo, PENSTOCK_PASSPHRASE=PASSPHRASE)
+
+
+def test_a_passphrase_is_made_up_where_none_is_entered(penstock: Penstock, tmp_path: Path) -> None:
+    def shown(seen: str) -> str:
+        (passphrase,) = re.findall(r"^    ([a-z]+(?:-[a-z]+)+)\r$", seen, re.MULTILINE)
+        assert passphrase.count("-") >= 5
+        return str(passphrase)
+
+    made: list[str] = []
+
+    def again(seen: str) -> str:
+        made.append(shown(seen))
+        return made[0]
+
+    repo = "file://" + str(tmp_path / "r")
+    code, seen = on_terminal(penstock, "init", repo, answers=["", again, ""])
+    assert code == 0, seen
+    assert "was not tried" in seen
+    assert penstock.json("key", "test", "--repo", repo, PENSTOCK_PASSPHRASE=made[0])["role"] == "owner"
+    assert penstock.json("key", "test", "--repo", repo, PENSTOCK_PASSPHRASE="another", code=22)
+
+
+def test_a_weak_passphrase_is_said_to_be_weak(penstock: Penstock, tmp_path: Path) -> None:
+    repo = "file://" + str(tmp_path / "r")
+    code, seen = on_terminal(penstock, "init", repo, answers=["hunter2", "hunter2", "hunter2"])
+    assert code == 0, seen
+    assert "too few for what opens every backup" in seen
 
 
 def test_a_terminal_is_asked_when_the_key_is_a_writers(shop: Penstock) -> None:
@@ -123,6 +156,38 @@ def test_a_missing_passphrase_file_is_named(shop: Penstock) -> None:
     assert "nowhere" in shop("show", "latest", "--passphrase-file", "nowhere", code=4).stderr
 
 
+def test_a_writer_has_a_domain_of_its_own_and_names(shop: Penstock) -> None:
+    made = ("key", "add", "--role", "writer", "--label", "till", "--name", "till*", "--out", "till.key")
+    added = shop.json(*made, *OWNER)
+    (entry,) = (one for one in shop.json("key", "list", *OWNER)["keys"] if one["key"] == added["key"])
+    assert (entry["domain"], entry["names"]) == ("till", ["till*"])
+    refused = shop.json("backup", "shop", "--key", "till.key", code=23)
+    assert "was not granted to store a backup named shop" in refused["error"]["message"]
+    assert shop.json("key", "test", "--key", "till.key")["domains"] == ["till"]
+    wrong = ("key", "add", "--role", "maintainer", "--label", "x", "--domain", "till", "--out", "x.key", *OWNER)
+    shop(*wrong, code=2)
+
+
+def test_what_a_revoked_key_signed_is_kept_as_the_owner_says(penstock: Penstock, tmp_path: Path) -> None:
+    database(tmp_path / "shop.db", rows=10)
+    environ: dict[str, Any] = {"PENSTOCK_REPOSITORY": f"file://{tmp_path}/r", "PENSTOCK_PASSPHRASE": PASSPHRASE}
+    penstock("init", "--owner-key", "owner.key", **environ)
+    first, second = (
+        penstock.json("backup", "sqlite:shop.db", "--name", "shop", **environ)["backups"][0] for _ in range(2)
+    )
+    environ["PENSTOCK_KEY_FILE"] = "owner.key"
+    (writer,) = (one["key"] for one in penstock.json("key", "list", **environ)["keys"] if one["role"] == "writer")
+    since = second["started"]
+    revoked = penstock.json("key", "revoke", writer, "--since", since, **environ)
+    assert [one["id"] for one in revoked["kept"]] == [first["snapshot"]]
+    assert [one["id"] for one in revoked["left_out"]] == [second["snapshot"]]
+    assert [one["id"] for one in penstock.json("snapshots", **environ)["snapshots"]] == [first["snapshot"]]
+    kept = penstock.json("key", "keep", second["snapshot"][:12], **environ)["kept"]
+    assert [one["id"] for one in kept] == [second["snapshot"]]
+    assert len(penstock.json("snapshots", **environ)["snapshots"]) == 2
+    penstock("key", "revoke", writer, "--since", "yesterday", code=2, **environ)
+
+
 @pytest.mark.slow
 def test_keys_are_added_listed_and_revoked(shop: Penstock) -> None:
     added = shop.json("key", "add", "--role", "writer", "--label", "web host", "--out", "web.key", *OWNER)
@@ -150,17 +215,21 @@ def test_only_the_owner_changes_keys(shop: Penstock) -> None:
 
 @pytest.mark.slow
 def test_a_second_passphrase_opens_it_too(shop: Penstock) -> None:
+    (shop.folder / "second").touch(0o600)
     (shop.folder / "second").write_text("another-one\n", encoding="utf-8")
     shop("key", "add-passphrase", "--label", "safe", "--new-passphrase-file", "second", *OWNER)
     assert shop.json("show", "latest", "--passphrase-file", "second")["content"] is not None
     shop("key", "add-passphrase", *OWNER, code=20)
 
 
-def test_a_key_file_that_others_can_read_is_warned_of(shop: Penstock) -> None:
-    copy = shop.folder / "open.key"
-    copy.write_bytes((shop.folder / "owner.key").read_bytes())
-    copy.chmod(0o644)
-    assert "chmod 600" in shop("snapshots", "--key", "open.key", "--quiet").stderr
+def test_files_with_secrets_that_everybody_can_read_are_refused(shop: Penstock) -> None:
+    for name, option in (("owner.key", "--key"), ("passphrase", "--passphrase-file")):
+        copy = shop.folder / f"open-{name}"
+        copy.write_bytes((shop.folder / name).read_bytes())
+        copy.chmod(0o644)
+        assert "chmod o=" in shop("show", "latest", option, copy.name, code=20).stderr
+        copy.chmod(0o640)  # a group of its own, which services have
+        shop("show", "latest", option, copy.name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a key", b'{"penstock_key":1}', b"\xff\xfe"])

@@ -75,7 +75,6 @@ def main(verb: str, folder: str, size: str, memory: str, pace: str, puts: str) -
         )
     else:
         restore(
-            repository,
             find_snapshot(repository, "latest"),
             source,
             target=RestoreTarget(),

@@ -1,27 +1,28 @@
 """What a check costs, what it tells, and what it makes of a repository that changes meanwhile."""
 
 import json
-import sys
 import tracemalloc
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from core.tests.repository.lab import KIB, MIB, Lab, noise
 
-from penstock.api import EventKind, ObjectInfo
+from penstock.api import EventKind, ObjectInfo, SinkDenied
 from penstock.engine.check import check
-from penstock.engine.ledger import Ledger
-from penstock.format.trust import Role
-from penstock.repository import layout
+from penstock.engine.checking.ledger import Ledger
+from penstock.format.keys import DomainKeys
+from penstock.repository import Access, layout
 from penstock.repository.known.cache import Cache
-from penstock.repository.trust.keyring import add_key
+from penstock.repository.layout import DomainLayout
+from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import FaultySink, MemorySink
 
 
 class LosingSink(FaultySink):
-    """Loses the objects below `prefix` as soon as they were listed."""
+    """Loses the objects below `prefix` as soon as they were listed, with others or alone."""
 
     def __init__(self, inner: MemorySink, prefix: str) -> None:
         super().__init__(inner)
@@ -30,16 +31,21 @@ class LosingSink(FaultySink):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         infos = list(super().list(prefix))
         yield from infos
-        if prefix == self._prefix:
-            for info in infos:
+        for info in infos:
+            if info.key.startswith(self._prefix):
                 self.inner.delete(info.key)
 
 
+def packs_of(lab: Lab) -> list[str]:
+    return sorted(info.key for info in lab.sink.list(lab.at.packs))
+
+
 @pytest.mark.parametrize("read_data", [True, False])
-@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS, layout.INDEX, layout.SNAPSHOTS])
-def test_what_goes_meanwhile_is_a_finding(lab: Lab, prefix: str, read_data: bool) -> None:
+@pytest.mark.parametrize("kind", ["slots", "packs", "sessions", "index", "parts", "snapshots"])
+def test_what_goes_meanwhile_is_a_finding(lab: Lab, kind: str, read_data: bool) -> None:
     assert isinstance(lab.sink, MemorySink)
     lab.backup({"d": noise(100 * KIB)})
+    prefix = layout.SLOTS if kind == "slots" else f"{lab.at.prefix}{kind}/"
     gone = {info.key for info in lab.sink.list(prefix)}
     report = lab.check(by=lab.open(sink=LosingSink(lab.sink, prefix)), read_data=read_data)
     assert {finding.key for finding in report.findings} == gone
@@ -55,26 +61,21 @@ def test_a_pack_takes_one_request(lab: Lab, read_data: bool) -> None:
     sink.calls.clear()
     report = lab.check(by=repository, read_data=read_data)
     assert (report.findings, report.packs) == ((), 3)
-    packs = [key for method, key in sink.calls if method in ("get", "stat") and key.startswith(layout.PACKS)]
-    assert len(packs) == len(set(packs)) == 3
+    packs = [key for method, key in sink.calls if method in ("get", "stat") and key.startswith(lab.at.packs)]
+    assert sorted(packs) == packs_of(lab)
 
 
-def test_a_pack_that_is_larger_than_memory_should_hold_is_read_in_parts(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert isinstance(lab.sink, MemorySink)
-    monkeypatch.setattr("penstock.repository.read.verify.PACK_CAPACITY", 3 * MIB)
+def test_a_pack_is_read_whole_wherever_its_damage_is(lab: Lab) -> None:
     lab.backup({"d": noise(14 * MIB)})
-    (pack,) = [info.key for info in lab.sink.list(layout.PACKS)]
-    sink = FaultySink(lab.sink)
-    assert lab.check(by=lab.open(sink=sink)).findings == ()
-    assert 6 <= sum(call == ("get", pack) for call in sink.calls) <= 8
+    (pack,) = packs_of(lab)
     data = bytearray(lab.sink.get(pack))
-    for at in (0, 9, 7 * MIB, 14 * MIB - 9):
+    for at in (0, 8, 9, 7 * MIB, 14 * MIB - 9, len(data) - 1):
         data[at] ^= 1
         lab.sink.put(pack, bytes(data))
         assert [finding.key for finding in lab.check().findings] == [pack]
         data[at] ^= 1
+    lab.sink.put(pack, bytes(data))
+    assert lab.check().findings == ()
 
 
 def test_every_object_is_read_once(lab: Lab) -> None:
@@ -82,21 +83,63 @@ def test_every_object_is_read_once(lab: Lab) -> None:
     for night in range(5):
         lab.backup({"d": noise(200 * KIB) + noise(10 * KIB, night)})
     sink = FaultySink(lab.sink)
-    repository = lab.open(add_key(lab.repository, Role.MAINTAINER, "operations"), sink=sink)
+    repository = lab.open(add_maintainer(lab.repository, "operations"), sink=sink)
     sink.calls.clear()
     assert lab.check(by=repository, read_data=True).findings == ()
-    read = [key for method, key in sink.calls if method == "get"]
-    assert sorted(read) == sorted(set(read))
+    read = Counter(key for method, key in sink.calls if method == "get")
+    parts = {key for key in read if key.startswith(lab.at.parts)}
+    assert len(parts) == 15
+    assert {key for key, times in read.items() if times > 1} < parts
+    # Once as an object, and once for the segment table, unless it is one that only the owner can open.
+    assert sorted(read[key] for key in parts) == [1] * 10 + [2] * 5
     assert [key for method, key in sink.calls if method == "list"] == [
-        layout.SNAPSHOTS, layout.SESSIONS, layout.INDEX, layout.PACKS
+        lab.at.snapshots, "", lab.at.notices, lab.at.deletions, lab.at.tombstones
     ]  # fmt: skip
 
 
+def test_a_writer_that_is_confined_to_its_domain_can_check_it(lab: Lab) -> None:
+    assert isinstance(lab.sink, MemorySink)
+    writer = add_writer(lab.repository, "host")
+    sink = ConfinedSink(lab.sink, DomainLayout(writer_domain(writer)).prefix)
+    lab.backup({"d": b"of another domain"})
+    lab.backup({"d": noise(100 * KIB)}, by=lab.open(writer, sink=sink))
+    report = lab.check(by=lab.open(writer, sink=sink))
+    assert (report.findings, report.snapshots, report.packs) == ((), 1, 1)
+
+
+class ConfinedSink(FaultySink):
+    """Lets nobody list or read what lies in another domain, as a bucket's policy does."""
+
+    def __init__(self, inner: MemorySink, prefix: str) -> None:
+        super().__init__(inner)
+        self._prefix = prefix
+
+    def _refuse(self, key: str) -> None:
+        if not key.startswith((self._prefix, layout.CONFIG, layout.GRANTS)):
+            raise SinkDenied(key, "not yours")
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self._refuse(key)
+        return super().get(key, start=start, length=length)
+
+    def stat(self, key: str) -> ObjectInfo:
+        self._refuse(key)
+        return super().stat(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self._refuse(prefix)
+        return super().list(prefix)
+
+
+def writer_domain(access: Access) -> bytes:
+    assert isinstance(access.branch, DomainKeys)
+    return access.branch.domain
+
+
 def test_a_report_is_no_longer_than_its_limit_and_counts_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    # By the module, for the package gives the name `check` to the function.
-    monkeypatch.setattr(sys.modules["penstock.engine.check"], "MAX_FINDINGS", 3)
+    monkeypatch.setattr("penstock.engine.checking.findings.MAX_FINDINGS", 3)
     for number in range(10):
-        lab.sink.put(f"packs/stray-{number}", b"")
+        lab.sink.put(f"{lab.at.packs}stray-{number}", b"")
     report = lab.check()
     assert (len(report.findings), report.finding_count) == (3, 10)
     assert len({event.subject for event in lab.events if event.kind is EventKind.FINDING}) == 10
@@ -105,17 +148,18 @@ def test_a_report_is_no_longer_than_its_limit_and_counts_all(lab: Lab, monkeypat
 
 def test_a_check_remembers_a_large_repository_in_little_memory() -> None:
     packs = 60_000
+    at, pin = DomainLayout(bytes(16)), bytes(32)
     held = array("I", [number for ordinal in range(16) for number in (ordinal, 150)])
     with Ledger() as ledger:
         tracemalloc.start()
         try:
-            ledger.add(ObjectInfo(layout.pack_key(pack.to_bytes(16, "big")), 16 * MIB) for pack in range(packs))
+            ledger.add(ObjectInfo(at.pack_key(pack.to_bytes(16, "big")), 16 * MIB) for pack in range(packs))
             for pack in range(packs):
-                ledger.add_pack(pack.to_bytes(16, "big"), held)
-            assert ledger.count(layout.PACKS) == (packs, packs * 16 * MIB)
-            assert ledger.segments((packs - 1).to_bytes(16, "big")) == dict.fromkeys(range(16), 150)
+                ledger.add_pack(pack.to_bytes(16, "big"), pin, held)
+            assert ledger.count(at.packs) == (packs, packs * 16 * MIB)
+            assert ledger.segments((packs - 1).to_bytes(16, "big")) == (pin, dict.fromkeys(range(16), 150))
             assert ledger.segments(packs.to_bytes(16, "big")) is None
-            assert sum(1 for _ in ledger.under(layout.PACKS)) == packs
+            assert sum(1 for _ in ledger.under(at.packs)) == packs
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -125,8 +169,8 @@ def test_a_check_remembers_a_large_repository_in_little_memory() -> None:
 def test_a_check_with_a_large_cache_takes_little_memory(lab: Lab) -> None:
     lab.backup({"d": noise(100 * KIB)})
     objects = 60_000
-    with Cache(lab.cache, lab.repository.id, lab.sink.location, on_trouble=pytest.fail) as cache:
-        cache.saw(layout.pack_key(number.to_bytes(16, "big")) for number in range(objects))
+    with Cache(lab.cache, lab.repository.domain.scope, lab.sink.location, on_trouble=pytest.fail) as cache:
+        cache.saw(lab.at.pack_key(number.to_bytes(16, "big")) for number in range(objects))
     repository = lab.open()
     tracemalloc.start()
     try:
@@ -141,7 +185,7 @@ def test_a_check_with_a_large_cache_takes_little_memory(lab: Lab) -> None:
 @pytest.mark.parametrize("read_data", [True, False])
 def test_phases_of_a_check_go_from_nothing_to_their_size(lab: Lab, read_data: bool) -> None:
     lab.backup({"d": noise(3 * MIB)})
-    size = sum(info.size for info in lab.sink.list(layout.PACKS))
+    size = sum(info.size for info in lab.sink.list(lab.at.packs))
     lab.events.clear()
     lab.check(read_data=read_data)
     phases = [event.phase for event in lab.events if event.kind is EventKind.PHASE]
@@ -161,12 +205,13 @@ def test_a_cache_that_cannot_be_used_stops_no_check(lab: Lab, tmp_path: Path) ->
 @pytest.mark.parametrize("opened", [True, False])
 def test_a_report_is_a_document(lab: Lab, opened: bool) -> None:
     lab.backup({"d": noise(100 * KIB)})
-    (pack,) = [info.key for info in lab.sink.list(layout.PACKS)]
+    (pack,) = packs_of(lab)
     lab.sink.put(pack, b"")
-    access = lab.owner if opened else add_key(lab.repository, Role.MAINTAINER, "operations")
+    access = lab.owner if opened else add_maintainer(lab.repository, "operations")
     document = lab.check(by=lab.open(access)).to_json()
     assert json.loads(json.dumps(document)) == document
     assert document["findings"] == [{"key": pack, "problem": "it is truncated"}]
+    assert (document["finding_count"], document["distrusted"]) == (1, 1)
     assert document["checked"]["opened"] is opened
     assert set(document["checked"]) == {
         "snapshots", "packs", "segments", "sessions", "index", "keys", "read", "read_data", "opened"

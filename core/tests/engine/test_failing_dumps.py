@@ -207,7 +207,7 @@ class _Listener(list[Event]):
 
 def test_a_sink_that_fails_ends_a_stream_that_hangs(lab: Lab) -> None:
     source = BytesSource({"d": noise(56 * MIB)}, opener=Hangs)
-    sink = FaultySink(lab.sink, Fail("put", prefix="packs/", error=SinkFull))
+    sink = FaultySink(lab.sink, Fail("put", prefix=lab.at.packs, error=SinkFull))
     with pytest.raises(SinkFull):
         lab.backup(source, by=lab.open(sink=sink))
     assert_nothing_happened(lab, source)

@@ -96,11 +96,15 @@ def whole(undisturbed: tuple[int, int]) -> int:
 
 @pytest.fixture
 def puts(undisturbed: tuple[int, int]) -> int:
-    """How many objects such a run puts there; the index is the last but one, and the snapshot the last."""
+    """How many objects such a run puts there: its session, packs, their index, three parts of a snapshot, the head."""
     return undisturbed[1]
 
 
-@pytest.mark.parametrize("left", [1, 2, pytest.param(4, marks=pytest.mark.slow)], ids=["snapshot", "index", "pack"])
+@pytest.mark.parametrize(
+    "left",
+    [1, 2, pytest.param(4, marks=pytest.mark.slow), 5, pytest.param(7, marks=pytest.mark.slow)],
+    ids=["head", "last part", "first part", "index", "pack"],
+)
 def test_a_killed_backup_shows_nothing_and_is_resumed(host: Host, whole: int, puts: int, left: int) -> None:
     host.die_after_puts(puts - left)
     host.assert_nothing_is_shown_or_broken()

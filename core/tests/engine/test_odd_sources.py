@@ -10,10 +10,9 @@ from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 from penstock.api import Dump, DumpPlan, PenstockError, SourceError, StreamSpec, UsageError
 from penstock.engine import show
 from penstock.format.chunker import ChunkerParameters
-from penstock.repository import Repository
+from penstock.repository import Repository, layout
 from penstock.repository.budget import PACK_CHUNKS
-from penstock.repository.read.directories import read_pack_end
-from penstock.repository.snapshots import find_snapshot
+from penstock.repository.read.ends import TAIL, read_end
 from penstock.testing import MemorySink
 
 
@@ -36,9 +35,7 @@ def test_a_plan_comes_back_as_it_was(lab: Lab) -> None:
         "schéma/öffentlich.sql", "sql", phase=7, optional=True, attributes={"table": 'a "b" \u2028 \0', "": "empty"}
     )
     lab.backup(Plans(b"text", spec), name="täglich \N{SNOWMAN}")
-    repository = lab.open()
-    entry = find_snapshot(repository, "latest:täglich \N{SNOWMAN}")
-    manifest = show(repository, entry).manifest
+    manifest = show(lab.find("latest:täglich \N{SNOWMAN}")).manifest
     assert manifest is not None
     (record,) = manifest.streams
     assert (record.name, record.format, record.phase, record.optional) == (spec.name, "sql", 7, True)
@@ -82,11 +79,10 @@ def test_a_name_that_cannot_be_written_is_refused_before_anything_is_dumped(lab:
 def test_what_compresses_well_closes_packs_by_their_chunks(lab: Lab) -> None:
     content = b"".join(b"%064d" % number for number in range(1_300_000))
     lab.backup({"d": content})
-    repository = lab.open()
     sizes = []
-    for info in lab.sink.list("packs/"):
-        directory, _ = read_pack_end(repository, bytes.fromhex(info.key[-32:]), info.size)
-        sizes.append(len(directory.lengths))
+    for info in lab.sink.list(lab.at.packs):
+        end = read_end(lab.repository.domain, layout.id_of(info.key), info.size, TAIL)
+        sizes.append(len(end.chunks().lengths))
     assert len(sizes) > 1
     assert max(sizes) < 2 * PACK_CHUNKS
     assert lab.restored() == {"d": content}
@@ -105,9 +101,9 @@ def test_what_compresses_well_closes_packs_by_their_chunks(lab: Lab) -> None:
     ids=str,
 )
 def test_every_cut_that_the_format_allows_comes_back(lab: Lab, parameters: ChunkerParameters) -> None:
-    sink = MemorySink()
-    lab.owner = Repository.create(sink, passphrase=None, chunker=parameters).access
-    lab.sink = sink
+    lab.sink = MemorySink()
+    lab.repository = Repository.create(lab.sink, passphrase=None, chunker=parameters)
+    lab.owner = lab.repository.access
     streams = {"noise": noise(6 * MIB), "zeros": bytes(5 * MIB), "empty": b"", "one": b"1"}
     lab.backup(streams)
     assert lab.backup(streams).packs == 0

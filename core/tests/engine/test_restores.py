@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,13 @@ from penstock.api import (
     StreamSpec,
 )
 from penstock.engine import cat
-from penstock.repository import layout
-from penstock.repository.snapshots import find_snapshot
+from penstock.repository.read.content import Content, each_row, sessions_of
+from penstock.repository.sessions import data_sealer
 from penstock.testing import FaultySink, MemorySink
 
 
-def keys(lab: Lab, prefix: str) -> set[str]:
-    return {info.key for info in lab.sink.list(prefix)}
+def keys(lab: Lab, kind: str) -> set[str]:
+    return {info.key for info in lab.sink.list(f"{lab.at.prefix}{kind}/")}
 
 
 def damage(lab: Lab, key: str) -> None:
@@ -46,21 +47,24 @@ def two(lab: Lab) -> Lab:
 
 
 @pytest.mark.parametrize("verify_first", [True, False])
-@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS])
-def test_what_is_gone_is_noticed_before_the_target_is_touched(lab: Lab, prefix: str, verify_first: bool) -> None:
+@pytest.mark.parametrize("kind", ["packs", "sessions", "parts"])
+def test_what_is_gone_is_noticed_before_the_target_is_touched(lab: Lab, kind: str, verify_first: bool) -> None:
     lab.backup({"d": noise(MIB)})
-    (key,) = keys(lab, prefix)
-    lab.sink.delete(key)
-    target = BytesSource({})
-    with pytest.raises(MissingObject, match=key) as raised:
-        lab.restore(into=target, verify_first=verify_first)
-    assert raised.value.exit_code == 14
-    assert target.touched == []
+    for key in keys(lab, kind):
+        kept = lab.sink.get(key)
+        lab.sink.delete(key)
+        target = BytesSource({})
+        with pytest.raises(MissingObject, match=key) as raised:
+            lab.restore(into=target, verify_first=verify_first)
+        assert raised.value.exit_code == 14
+        assert target.touched == []
+        lab.sink.put(key, kept)
+    assert lab.restored() == {"d": noise(MIB)}
 
 
 def test_all_packs_that_are_gone_are_named(lab: Lab) -> None:
     lab.backup({"d": noise(40 * MIB)})
-    gone = sorted(keys(lab, layout.PACKS))[:2]
+    gone = sorted(keys(lab, "packs"))[:2]
     for key in gone:
         lab.sink.delete(key)
     with pytest.raises(MissingObject) as raised:
@@ -77,25 +81,25 @@ def test_packs_are_looked_for_in_few_requests(lab: Lab, nights: int) -> None:
         lab.backup({"d": content})
     sink = FaultySink(lab.sink)
     repository = lab.open(sink=sink)
-    entry = find_snapshot(repository, "latest")
-    packs = {segment.pack for segment in entry.catalogue.segments}
+    entry = lab.find("latest", by=repository)
+    packs = {row.pack for row in each_row(entry)}
     assert len(packs) == nights
     sink.calls.clear()
-    lab.restore(entry, by=repository, verify_first=False)
+    lab.restore(entry, verify_first=False)
     looks = [call for call in sink.calls if call[0] in ("stat", "list")]
-    assert looks == ([("list", layout.PACKS)] if nights > sink.connections else [("stat", layout.pack_key(*packs))])
-    # Each pack's directory and its only range.
-    assert sum(call[1].startswith(layout.PACKS) for call in sink.calls if call[0] == "get") == 2 * nights
+    assert looks == ([("list", lab.at.packs)] if nights > sink.connections else [("stat", lab.at.pack_key(*packs))])
+    # Each pack's places and its only range.
+    assert sum(call[1].startswith(lab.at.packs) for call in sink.calls if call[0] == "get") == 2 * nights
 
 
 # what it does without
 
 
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
-@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS, layout.INDEX, layout.SNAPSHOTS])
-def test_what_another_backup_needs_is_no_obstacle(lab: Lab, prefix: str, harm: str) -> None:
+@pytest.mark.parametrize("kind", ["packs", "sessions", "index", "parts", "snapshots"])
+def test_what_another_backup_needs_is_no_obstacle(lab: Lab, kind: str, harm: str) -> None:
     lab.backup({"d": noise(300 * KIB, 1)}, name="wiki")
-    others = keys(lab, prefix)
+    others = keys(lab, kind)
     lab.backup({"d": noise(300 * KIB, 2)}, name="shop")
     for key in others:
         if harm == "gone":
@@ -108,7 +112,7 @@ def test_what_another_backup_needs_is_no_obstacle(lab: Lab, prefix: str, harm: s
 
 def test_a_pack_that_the_next_backup_has_healed_is_no_obstacle(lab: Lab) -> None:
     lab.backup({"d": noise(300 * KIB)})
-    (pack,) = keys(lab, layout.PACKS)
+    (pack,) = keys(lab, "packs")
     lab.sink.delete(pack)
     lab.backup({"d": noise(300 * KIB)})
     assert lab.restored() == {"d": noise(300 * KIB)}
@@ -119,22 +123,24 @@ def test_a_restore_reads_nothing_of_other_backups(two: Lab) -> None:
     sink = FaultySink(two.sink)
     entry = two.find("latest:shop")
     needed = {
-        layout.snapshot_key(entry.id),
-        *(layout.session_key(session) for session in entry.catalogue.sessions),
-        *(layout.pack_key(segment.pack) for segment in entry.catalogue.segments),
+        two.at.snapshot_key(entry.id),
+        *(two.at.session_key(session) for session in sessions_of(entry)),
+        *(two.at.part_key(ref.part) for ref in entry.head.parts),
+        *(two.at.pack_key(row.pack) for row in each_row(entry)),
     }
+    assert len(needed) == 1 + 1 + 3 + 1
     repository = two.open(sink=sink)
     sink.calls.clear()
     two.restore(entry.id.hex(), by=repository)
     assert {key for method, key in sink.calls if method in ("get", "stat")} == needed
 
 
-@pytest.mark.parametrize("prefix", [layout.PACKS, layout.SESSIONS])
+@pytest.mark.parametrize("kind", ["packs", "sessions"])
 @pytest.mark.parametrize("verify_first", [True, False])
-def test_a_loss_that_only_another_stream_suffers_is_no_obstacle(lab: Lab, prefix: str, verify_first: bool) -> None:
+def test_a_loss_that_only_another_stream_suffers_is_no_obstacle(lab: Lab, kind: str, verify_first: bool) -> None:
     a, b = noise(2 * MIB, 1), noise(2 * MIB, 2)
     lab.backup({"a": a})
-    lost = keys(lab, prefix)
+    lost = keys(lab, kind)
     lab.backup({"a": a, "b": b})
     for key in lost:
         lab.sink.delete(key)
@@ -144,6 +150,27 @@ def test_a_loss_that_only_another_stream_suffers_is_no_obstacle(lab: Lab, prefix
     other = BytesSource({})
     with pytest.raises(MissingObject):
         lab.restore(into=other, streams=["a"], verify_first=verify_first)
+    assert other.touched == []
+
+
+@pytest.mark.parametrize("verify_first", [True, False])
+def test_a_lost_piece_of_the_recipe_of_another_stream_is_no_obstacle(
+    lab: Lab, verify_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.repository.write.stream.ENOUGH", 0)
+    streams = {"a": noise(MIB, 1), "b": noise(MIB, 2)}
+    lab.backup(streams)
+    entry = lab.find("latest")
+    content = Content(entry, partial(data_sealer, entry.domain))
+    of_a, of_b = ({entry.head.parts[number].part for number in one.recipe[0]} for one in content.manifest.streams)
+    assert len(of_a) == len(of_b) == 1 < len(of_a | of_b)
+    lab.sink.delete(lab.at.part_key(*of_a))
+    target = BytesSource({})
+    lab.restore(into=target, streams=["b"], verify_first=verify_first)
+    assert target.restored == {"b": streams["b"]}
+    other = BytesSource({})
+    with pytest.raises(MissingObject, match=lab.at.part_key(*of_a)):
+        lab.restore(into=other, verify_first=verify_first)
     assert other.touched == []
 
 
@@ -176,42 +203,42 @@ def unsigned(lab: Lab, key: str) -> None:
 @pytest.mark.parametrize("name", ["latest", "latest:shop"])
 def test_latest_passes_over_damaged_snapshots_and_names_them(lab: Lab, harm: object, name: str) -> None:
     lab.backup({"d": b"1"})
-    made = [layout.snapshot_key(lab.backup({"d": b"%d" % night}).snapshot) for night in (2, 3)]
+    made = [lab.at.snapshot_key(lab.backup({"d": b"%d" % night}).snapshot) for night in (2, 3)]
     assert callable(harm)
     for key in made:
         harm(lab, key)
-    garbage(lab, "snapshots/no-id")
+    garbage(lab, f"{lab.at.snapshots}no-id")
     assert lab.restored(name) == {"d": b"1"}
     assert len(lab.warnings) == 3
-    assert all(any(key in warning for warning in lab.warnings) for key in (*made, "snapshots/no-id"))
+    assert all(any(key in warning for warning in lab.warnings) for key in (*made, f"{lab.at.snapshots}no-id"))
 
 
 def test_without_an_undamaged_snapshot_there_is_no_latest(lab: Lab) -> None:
-    key = layout.snapshot_key(lab.backup({"d": b"1"}).snapshot)
+    key = lab.at.snapshot_key(lab.backup({"d": b"1"}).snapshot)
     damage(lab, key)
     with pytest.raises(SnapshotNotFound, match="no undamaged snapshot of this repository"):
         lab.restore()
     assert key in lab.warnings[0]
     with pytest.raises(DamagedObject, match=key):
-        lab.restore(key.removeprefix(layout.SNAPSHOTS))
+        lab.restore(key.removeprefix(lab.at.snapshots))
 
 
 def test_a_snapshot_that_this_host_has_seen_and_that_is_gone_is_named_by_latest(lab: Lab) -> None:
     made = [lab.backup({"d": b"%d" % night}).snapshot for night in range(4)]
     # The second is older than the third, which names it; the last may be a later one.
     for gone in (made[1], made[3]):
-        lab.sink.delete(layout.snapshot_key(gone))
+        lab.sink.delete(lab.at.snapshot_key(gone))
     target = BytesSource({})
     lab.restore(into=target, cache=lab.cache)
     assert target.restored == {"d": b"2"}
     (warning,) = lab.warnings
-    assert layout.snapshot_key(made[3]) in warning
+    assert lab.at.snapshot_key(made[3]) in warning
     lab.restore(made[0].hex(), cache=lab.cache)
     assert lab.warnings == []
 
 
 def test_a_host_that_has_seen_the_only_snapshot_says_so_when_there_is_none(lab: Lab) -> None:
-    key = layout.snapshot_key(lab.backup({"d": b"1"}).snapshot)
+    key = lab.at.snapshot_key(lab.backup({"d": b"1"}).snapshot)
     lab.sink.delete(key)
     with pytest.raises(SnapshotNotFound):
         lab.find("latest", cache=lab.cache)
@@ -269,7 +296,7 @@ def test_a_source_that_reads_all_but_the_end_has_restored(lab: Lab) -> None:
 
 def test_a_source_that_goes_on_after_a_stream_broke_off_has_not_restored(lab: Lab) -> None:
     lab.backup({"d": noise(3 * MIB)})
-    (pack,) = keys(lab, layout.PACKS)
+    (pack,) = keys(lab, "packs")
     damage(lab, pack)
     target = Deaf({})
     with pytest.raises(DamagedObject, match=pack):
@@ -311,12 +338,13 @@ def test_results_are_documents(lab: Lab) -> None:
     document = result.to_json()
     assert json.loads(json.dumps(document)) == document
     assert set(document) == {
-        "snapshot", "backup", "target", "streams", "written", "verified_first", "seconds", "warnings"
+        "snapshot", "backup", "finished", "signer", "target", "streams", "written", "verified_first", "seconds",
+        "warnings"
     }  # fmt: skip
     assert (document["backup"], document["streams"], document["written"]) == ("shop", ["b"], 2)
-    repository = lab.open()
+    assert (document["finished"], document["signer"]) == (lab.find("latest").head.finished, "owner")
     out = bytearray()
-    given = cat(repository, find_snapshot(repository, "latest"), "b", out=out.extend, listener=lab.events.append)
+    given = cat(lab.find("latest"), "b", out=out.extend, listener=lab.events.append)
     assert given.to_json() | {"seconds": 0} == {
         "snapshot": result.snapshot.hex(), "stream": "b", "written": 2, "seconds": 0
     }  # fmt: skip

@@ -9,13 +9,15 @@ from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
 from penstock.api import Interrupted, ObjectInfo, StopToken
 from penstock.engine import cat, show
+from penstock.format.encoding import new_id
 from penstock.repository import Repository
+from penstock.repository.notices import distrust
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.testing import MemorySink
 
 
 class HangingSink(MemorySink):
-    """Does not answer calls about keys that begin with `hanging` until `gate` is open; `asked` says that one came."""
+    """Does not answer calls about keys with `hanging` in them until `gate` is open; `asked` says that one came."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +26,7 @@ class HangingSink(MemorySink):
         self.gate = threading.Event()
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        if self.hanging is not None and key.startswith(self.hanging):
+        if self.hanging is not None and self.hanging in key:
             self.asked.set()
             self.gate.wait()
         return super().get(key, start=start, length=length)
@@ -48,6 +50,7 @@ def sink() -> Iterator[HangingSink]:
 def lab(tmp_path: Path, sink: HangingSink) -> Lab:
     lab = Lab(tmp_path, sink)
     lab.backup({"d": noise(3 * MIB)})
+    distrust(lab.repository.domain, {new_id(): "a test"})
     sink.stop = StopToken()
     return lab
 
@@ -64,7 +67,7 @@ def restoring_unverified(lab: Lab, repository: Repository) -> object:
 
 
 def giving_out(lab: Lab, repository: Repository) -> object:
-    return cat(repository, find_snapshot(repository, "latest"), "d", out=len, listener=lab.events.append)
+    return cat(find_snapshot(repository, "latest"), "d", out=len, listener=lab.events.append)
 
 
 def checking(lab: Lab, repository: Repository) -> object:
@@ -80,15 +83,16 @@ def listing(_: Lab, repository: Repository) -> object:
 
 
 def showing(_: Lab, repository: Repository) -> object:
-    return show(repository, find_snapshot(repository, "latest"))
+    return show(find_snapshot(repository, "latest"))
 
 
 READERS = [restoring, restoring_unverified, giving_out, checking, checking_data, listing, showing]
 CASES = [
     pytest.param(call, hanging, id=f"{call.__name__}, {hanging}")
     for call in READERS
-    for hanging in ("packs/", "sessions/", "snapshots/", "list")
-    if (call is not listing or hanging in ("snapshots/", "list")) and (call is not showing or hanging != "packs/")
+    for hanging in ("/notices/", "/packs/", "/sessions/", "/snapshots/", "/parts/", "list")
+    if (call is not listing or hanging in ("/notices/", "/snapshots/", "list"))
+    and (call is not showing or hanging != "/packs/")
 ]
 
 

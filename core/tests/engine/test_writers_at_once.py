@@ -6,9 +6,8 @@ from pathlib import Path
 
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 
-from penstock.format.trust import Role
 from penstock.repository.snapshots import list_snapshots
-from penstock.repository.trust.keyring import add_key
+from penstock.repository.trust.keyring import add_writer
 
 SHARED = noise(12 * MIB)
 
@@ -43,7 +42,7 @@ def meet(barrier: threading.Barrier) -> Callable[[bytes], BytesStream]:
 
 
 def test_two_writers_with_caches_of_their_own_both_commit_what_they_read(lab: Lab, tmp_path: Path) -> None:
-    writers = [add_key(lab.repository, Role.WRITER, name) for name in ("one", "two")]
+    writers = [add_writer(lab.repository, name, domain="main") for name in ("one", "two")]
     contents = [noise(2 * MIB, number) + SHARED for number in range(2)]
     opener = meet(threading.Barrier(2))
     errors = at_once(

@@ -39,7 +39,7 @@ class FolderSink(Sink):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._folder / "partial" / key.replace("/", "_")
         partial.parent.mkdir(exist_ok=True)
-        if self._pace == 0 and key.startswith("packs/"):
+        if self._pace == 0 and "/packs/" in key:
             data = b""
         with partial.open("wb") as file:
             if self._is_to_die():

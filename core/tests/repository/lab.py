@@ -23,6 +23,10 @@ from penstock.api import (
 from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, check, find, restore
 from penstock.format.keys import PassphraseCost
 from penstock.repository import Access, Repository, SnapshotEntry
+from penstock.repository.domain import Domain
+from penstock.repository.layout import DomainLayout
+from penstock.repository.read.content import sessions_of
+from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
 __all__ = ["CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "Lab", "noise"]
@@ -31,7 +35,7 @@ KIB = 1024
 MIB = 1024 * KIB
 PASSPHRASE = Secret("correct horse battery staple")
 #: Argon2id with the least work allowed.
-CHEAP = PassphraseCost(iterations=1, memory_kib=8, lanes=1)
+CHEAP = PassphraseCost(iterations=2, memory_kib=19456, lanes=1)
 
 
 def noise(size: int, seed: int = 0) -> bytes:
@@ -123,16 +127,46 @@ class BytesSource(Source):
 
 
 class Lab:
-    """One repository, opened by its owner, and one host's cache in `folder`."""
+    """One repository, opened by its owner, and one host's cache in `folder`.
 
-    def __init__(self, folder: Path, sink: Sink | None = None) -> None:
+    It is created, unless `owner` is given: then it is in the sink already.
+    """
+
+    def __init__(self, folder: Path, sink: Sink | None = None, owner: Access | None = None) -> None:
         self._threads = set(threading.enumerate())
         self.cache = folder
         self.sink = sink or MemorySink()
-        self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
+        if owner is None:
+            self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
+        else:
+            self.repository = Repository.open(self.sink, owner)
         self.owner = self.repository.access
         self.events: list[Event] = []
         self.warnings: list[str] = []
+
+    @property
+    def domain(self) -> Domain:
+        """The domain that its owner backs up to, with all keys."""
+        return self.repository.domain
+
+    @property
+    def at(self) -> DomainLayout:
+        """Where the objects of its domain are."""
+        return self.domain.at
+
+    def keys(self, prefix: str = "") -> set[str]:
+        """The keys of all objects below a prefix."""
+        return {info.key for info in self.sink.list(prefix)}
+
+    def sessions(self, snapshot: str = "latest") -> tuple[bytes, ...]:
+        """The sessions that a snapshot needs."""
+        return tuple(sessions_of(find_snapshot(self.open(), snapshot)))
+
+    def flip(self, key: str, at: int) -> None:
+        """Turn over one bit of a byte of an object; `at` may count from its end."""
+        data = bytearray(self.sink.get(key))
+        data[at] ^= 1
+        self.sink.put(key, bytes(data))
 
     def remaining_threads(self, *, interrupted: bool = False) -> list[str]:
         """The names of our threads that were started since the lab was made, and have not ended.
@@ -182,10 +216,8 @@ class Lab:
         memory: int = 64 * MIB,
     ) -> RestoreResult:
         """Restore a snapshot; what makes it doubtful that it is the latest is in `warnings` afterwards."""
-        repository = by or self.open()
         return restore(
-            repository,
-            self.find(snapshot, by=repository, cache=cache) if isinstance(snapshot, str) else snapshot,
+            self.find(snapshot, by=by, cache=cache) if isinstance(snapshot, str) else snapshot,
             into or BytesSource({}),
             target=RestoreTarget(),
             streams=streams,
@@ -211,9 +243,15 @@ class Lab:
         read_data: bool = True,
         by: Repository | None = None,
         cache: Path | None = None,
+        checkpoint: str | None = None,
         memory: int = 64 * MIB,
     ) -> CheckReport:
         """Check the repository, as on a fresh host unless `cache` is given."""
         return check(
-            by or self.open(), read_data=read_data, cache_dir=cache, memory=memory, listener=self.events.append
+            by or self.open(),
+            read_data=read_data,
+            cache_dir=cache,
+            checkpoint=checkpoint,
+            memory=memory,
+            listener=self.events.append,
         )

@@ -12,21 +12,57 @@ from penstock.api import KeyProblem, WrongKey
 from penstock.format.encoding import encode_json
 from penstock.format.trust import Role
 from penstock.repository import Access, Repository
-from penstock.repository.trust.keyring import add_key
+from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import MemorySink
 
 OWNER = Repository.create(MemorySink(), passphrase=PASSPHRASE, cost=CHEAP)
-WRITER = add_key(OWNER, Role.WRITER, "host")
+WRITER = add_writer(OWNER, "host")
+MAINTAINER = add_maintainer(OWNER, "operations")
 FILE = WRITER.to_key_file()
+FILES = {access.role: access.to_key_file() for access in (OWNER.access, WRITER, MAINTAINER)}
+#: What a key file has under `secrets`.
+SECRETS = {
+    Role.OWNER: {"root", "mlkem768", "x25519"},
+    Role.MAINTAINER: {"maintenance"},
+    Role.WRITER: {"domain", "domain_secret", "layout_key"},
+}
 
 
-@pytest.mark.parametrize("role", [Role.OWNER, Role.WRITER, Role.MAINTAINER])
+def encoded(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def access_of(lab: Lab, role: Role, label: str = "host") -> Access:
+    match role:
+        case Role.OWNER:
+            return lab.owner
+        case Role.WRITER:
+            return add_writer(lab.repository, label)
+        case _:
+            return add_maintainer(lab.repository, label)
+
+
+@pytest.mark.parametrize("role", SECRETS)
 def test_a_key_survives_its_file(lab: Lab, role: Role) -> None:
-    access = lab.owner if role is Role.OWNER else add_key(lab.repository, role, "some \u201chost\u201d")
+    access = access_of(lab, role, "some \u201chost\u201d")
     again = Access.from_key_file(access.to_key_file(), "x.key")
     assert again == access
     assert lab.open(again).access == access
     assert again.to_key_file().count(b"\n") == 1
+
+
+@pytest.mark.parametrize("role", SECRETS)
+def test_a_key_file_holds_its_roles_branch_of_the_secrets_and_no_other(role: Role) -> None:
+    content = json.loads(FILES[role])
+    assert content.keys() == {"penstock_key", "role", "repository", "key", "label", "owner", "ed25519", "secrets"}
+    assert content["secrets"].keys() == SECRETS[role]
+    assert content["owner"] == OWNER.config.owner.to_json()
+    text = FILES[role].decode()
+    for other, names in SECRETS.items():
+        if other is not role:
+            kept = json.loads(FILES[other])
+            assert all(kept["secrets"][name] not in text for name in names)
+            assert kept["ed25519"] not in text
 
 
 def test_the_final_newline_may_be_missing_or_of_another_system() -> None:
@@ -54,9 +90,7 @@ def test_anything_but_a_key_file_is_refused_by_name(data: bytes) -> None:
 def test_a_key_file_of_a_later_version_asks_for_an_update() -> None:
     content = json.loads(FILE) | {"penstock_key": 2}
     with pytest.raises(KeyProblem, match=r"^host\.key was written by a later version of Penstock$") as raised:
-        Access.from_key_file(
-            json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(), "host.key"
-        )
+        Access.from_key_file(encoded(content), "host.key")
     assert raised.value.hint == "Update Penstock."
 
 
@@ -64,49 +98,67 @@ CHANGES: list[tuple[str, Any]] = [
     ("role", "admin"),
     ("role", None),
     ("role", "slot"),
+    ("role", "owner"),
+    ("role", "maintainer"),
     ("penstock_key", 0),
     ("penstock_key", True),
     ("repository", "0" * 31),
     ("key", "Z" * 32),
     ("owner", {}),
     ("owner", None),
-    ("index_secret", None),
-    ("index_secret", "00"),
+    ("secrets", None),
+    ("secrets", []),
+    ("secrets", {}),
+    ("ed25519", None),
     ("ed25519", 7),
     ("ed25519", "00" * 33),
     ("label", 1),
-    ("recipient", "x"),
-    ("recipient", {"mlkem768": "00", "x25519": "00" * 32}),
 ]
+#: What is wrong with a secret; None: it is not there.
+BAD_SECRETS: list[Any] = [None, "", "00", "x" * 64, 7, "AB" * 32, "00" * 65]
 
 
 @pytest.mark.parametrize(("field", "value"), CHANGES)
 def test_an_invalid_field_is_refused_without_being_quoted(field: str, value: object) -> None:
     content = json.loads(FILE) | {field: value}
-    message = refused(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
-    assert json.loads(FILE)["index_secret"] not in message
+    message = refused(encoded(content))
+    assert all(secret not in message for secret in json.loads(FILE)["secrets"].values())
+
+
+@pytest.mark.parametrize("bad", BAD_SECRETS)
+@pytest.mark.parametrize(("role", "name"), [(role, name) for role, names in SECRETS.items() for name in sorted(names)])
+def test_an_invalid_secret_is_refused_without_being_quoted(role: Role, name: str, bad: object) -> None:
+    content = json.loads(FILES[role])
+    secret = content["secrets"].pop(name)
+    if bad is not None:
+        content["secrets"][name] = bad
+    message = refused(encoded(content))
+    assert secret not in message
+    assert not isinstance(bad, str) or not bad or bad not in message
+
+
+@pytest.mark.parametrize("role", SECRETS)
+def test_secrets_of_another_role_are_refused_beside_its_own(role: Role) -> None:
+    for other in SECRETS.keys() - {role}:
+        content = json.loads(FILES[role])
+        content["secrets"] |= json.loads(FILES[other])["secrets"]
+        assert "not those of its role" in refused(encoded(content))
 
 
 @pytest.mark.parametrize("field", list(json.loads(FILE)))
-def test_a_missing_field_is_refused(field: str) -> None:
-    content = json.loads(FILE)
-    optional = content.pop(field) is None
-    data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    if not optional and field != "ed25519":
-        refused(data)
+@pytest.mark.parametrize("role", SECRETS)
+def test_a_missing_field_is_refused(role: Role, field: str) -> None:
+    content = json.loads(FILES[role])
+    del content[field]
+    refused(encoded(content))
 
 
-@pytest.mark.parametrize("place", ["the file", "the owner's keys"])
+@pytest.mark.parametrize("place", ["the file", "the owner's keys", "the secrets"])
 def test_unknown_entries_are_refused(place: str) -> None:
     content = json.loads(FILE)
-    (content if place == "the file" else content["owner"])["more"] = "what was something else once"
+    of_place = {"the file": content, "the owner's keys": content["owner"], "the secrets": content["secrets"]}
+    of_place[place]["more"] = "what was something else once"
     assert "it holds unknown entries" in refused(encode_json(content))
-
-
-def test_a_writer_without_a_signing_key_and_an_owner_without_a_private_one_are_refused() -> None:
-    for access, field in ((WRITER, "ed25519"), (OWNER.access, "ed25519"), (OWNER.access, "recipient")):
-        content = json.loads(access.to_key_file()) | {field: None}
-        refused(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -119,12 +171,27 @@ def test_a_damaged_file_is_refused_or_gives_another_key(at: int, byte: int, cut:
         assert Access.from_key_file(data, "x") != WRITER
 
 
-@pytest.mark.parametrize("role", [Role.OWNER, Role.WRITER, Role.MAINTAINER])
-def test_a_damaged_index_secret_opens_nothing(lab: Lab, role: Role) -> None:
-    access = lab.owner if role is Role.OWNER else add_key(lab.repository, role, "host")
-    content = json.loads(access.to_key_file())
-    first = content["index_secret"][0]
-    content["index_secret"] = ("0" if first != "0" else "1") + content["index_secret"][1:]
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [
+        (Role.OWNER, "root"),
+        (Role.MAINTAINER, "maintenance"),
+        (Role.WRITER, "domain_secret"),
+        (Role.WRITER, "layout_key"),
+    ],
+)
+def test_a_damaged_secret_opens_nothing(lab: Lab, role: Role, name: str) -> None:
+    content = json.loads(access_of(lab, role).to_key_file())
+    secret = content["secrets"][name]
+    content["secrets"][name] = ("0" if secret[0] != "0" else "1") + secret[1:]
     damaged = Access.from_key_file(encode_json(content), "x")
-    with pytest.raises(WrongKey, match="index secret"):
+    with pytest.raises(WrongKey, match="its secrets are not those of the repository"):
         lab.open(damaged)
+
+
+def test_a_writers_file_with_another_domain_opens_nothing(lab: Lab) -> None:
+    content = json.loads(add_writer(lab.repository, "host").to_key_file())
+    for domain, match in ((lab.domain.id.hex(), "its secrets are not those"), ("00" * 16, "never made the domain")):
+        content["secrets"]["domain"] = domain
+        with pytest.raises(WrongKey, match=match):
+            lab.open(Access.from_key_file(encode_json(content), "x"))

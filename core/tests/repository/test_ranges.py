@@ -104,12 +104,12 @@ def test_a_restore_requests_segments_by_range(tmp_path: Path) -> None:
     digits = noise(3 * 600_000).hex().encode()
     text = b"".join(b"%d\t%s\n" % (number, digits[6 * number : 6 * number + 6]) for number in range(600_000))
     lab.backup({"d": text})
-    repository = lab.open()
+    entry = find_snapshot(lab.open(), "latest")
     sink.asked.clear()
-    with SnapshotReader(repository, find_snapshot(repository, "latest")) as reader:
+    with SnapshotReader(entry) as reader:
         assert b"".join(bytes(block) for block in reader.blocks(reader.stream("d"))) == text
         segments = reader.segments_read
-    asked = [(start, length) for key, start, length in sink.asked if key.startswith("packs/")]
+    asked = [(start, length) for key, start, length in sink.asked if key.startswith(lab.at.packs)]
     assert segments >= len(text) // MIB
     assert len(asked) < segments / 2
     assert all(length is not None and length <= RANGE for _, length in asked)
@@ -123,8 +123,7 @@ def test_many_small_extents_come_in_large_blocks(tmp_path: Path) -> None:
     for at in range(0, len(new), 40_000):
         new[at] ^= 1
     lab.backup({"d": bytes(new)})
-    repository = lab.open()
-    with SnapshotReader(repository, find_snapshot(repository, "latest")) as reader:
+    with SnapshotReader(find_snapshot(lab.open(), "latest")) as reader:
         blocks = [bytes(block) for block in reader.blocks(reader.stream("d"))]
     assert b"".join(blocks) == new
     assert len(blocks) <= len(new) / (256 * 1024) + 1

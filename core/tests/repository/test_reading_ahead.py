@@ -8,15 +8,16 @@ import pytest
 from core.tests.repository.lab import MIB, Lab, noise
 
 from penstock.api import ObjectInfo, StopToken, UsageError
-from penstock.repository import layout
 from penstock.repository.budget import PACK_CAPACITY, SEGMENT
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import RANGE, ReadBudget
+from penstock.repository.read.content import each_row
 from penstock.repository.read.listing import find_packs, read_all
 from penstock.repository.read.once import Once
 from penstock.repository.read.ranges import Ranges
 from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.snapshots import find_snapshot
+from penstock.repository.temporary import PackSizes
 from penstock.testing import FaultySink, MemorySink
 
 
@@ -59,7 +60,7 @@ class MeetingSink(MemorySink):
             self._now += 1
             self.most = max(self.most, self._now)
         try:
-            if key.startswith(layout.PACKS) and self.party is not None:
+            if "/packs/" in key and self.party is not None:
                 self.party.wait(60)
             return super().get(key, start=start, length=length)
         finally:
@@ -67,16 +68,15 @@ class MeetingSink(MemorySink):
                 self._now -= 1
 
 
-def test_directories_of_several_packs_are_read_at_once(tmp_path: Path) -> None:
+def test_ends_of_several_packs_are_read_at_once(tmp_path: Path) -> None:
     sink = MeetingSink()
     lab = Lab(tmp_path, sink)
     parts = [noise(2 * MIB, seed) for seed in range(4)]
     for end in range(1, 5):
         lab.backup({"d": b"".join(parts[:end])})
-    repository = lab.open()
-    entry = find_snapshot(repository, "latest")
-    assert len({segment.pack for segment in entry.catalogue.segments}) == 4
-    with SnapshotReader(repository, entry) as reader:
+    entry = find_snapshot(lab.open(), "latest")
+    assert len({row.pack for row in each_row(entry) if row.used}) == 4
+    with SnapshotReader(entry) as reader:
         # Two of the four: whoever holds a lock over a request would keep the other one out.
         sink.party = threading.Barrier(2)
         blocks = reader.blocks(reader.stream("d"))
@@ -174,25 +174,32 @@ def test_large_objects_are_read_one_at_a_time_and_small_ones_side_by_side() -> N
 
 @pytest.mark.parametrize("there", [0, 3, 40])
 @pytest.mark.parametrize("wanted", [2, 30])
-def test_packs_are_found_or_known_to_be_gone(there: int, wanted: int) -> None:
-    sink = FaultySink(MemorySink())
+def test_packs_are_found_or_known_to_be_gone(lab: Lab, there: int, wanted: int) -> None:
+    domain = lab.open(sink=FaultySink(lab.sink)).domain
     packs = [number.to_bytes(16, "big") for number in range(50)]
     for number, pack in enumerate(packs[:there]):
-        sink.put(layout.pack_key(pack), bytes(number))
+        lab.sink.put(domain.at.pack_key(pack), bytes(number))
     with Workers(4, "test", StopToken()) as workers:
-        sizes, gone = find_packs(workers, sink, packs[:wanted])
-    assert sizes == {pack: number for number, pack in enumerate(packs[: min(there, wanted)])}
-    assert sorted(gone) == packs[there:wanted]
+        found = PackSizes()
+        found.add(packs[:wanted])
+        find_packs(workers, domain, found)
+    assert {pack: found.size(pack) for pack in packs if found.size(pack) is not None} == {
+        pack: number for number, pack in enumerate(packs[: min(there, wanted)])
+    }
+    assert list(found) == packs[:wanted]
+    assert list(found.missing()) == packs[there:wanted]
 
 
-def test_a_listing_that_takes_more_requests_than_asking_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_that_takes_more_requests_than_asking_is_given_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.repository.read.listing._PAGE", 2)
-    inner = MemorySink()
+    sink = FaultySink(lab.sink)
+    domain = lab.open(sink=sink).domain
     packs = [number.to_bytes(16, "big") for number in range(200)]
     for pack in packs:
-        inner.put(layout.pack_key(pack), b"x")
-    sink = FaultySink(inner)
+        lab.sink.put(domain.at.pack_key(pack), b"x")
     with Workers(4, "test", StopToken()) as workers:
-        sizes, gone = find_packs(workers, sink, packs[:6])
-    assert (len(sizes), gone) == (6, [])
+        found = PackSizes()
+        found.add(packs[:6])
+        find_packs(workers, domain, found)
+    assert ([found.size(pack) for pack in packs[:6]], list(found.missing())) == ([1] * 6, [])
     assert sum(method == "stat" for method, _ in sink.calls) <= 6

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from penstock.api import MissingObject, SinkDenied, SinkError
 from penstock.repository import layout
 from penstock.repository.known.cache import Cache
 from penstock.repository.pool import Workers
+from penstock.repository.read.content import each_row, parts_of, sessions_of
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.upkeep.locks import prolong_locks
 from penstock.testing import Fail, FaultySink, MemorySink
@@ -28,6 +30,23 @@ class LockingSink(MemorySink):
             self._locks[key] -= timedelta(days=days)
 
 
+class ElsewhereSink(LockingSink):
+    """A store whose clock is that far ahead of the hosts'; the lock of a PUT goes by it, as all sinks see to."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        super().__init__()
+        self.ahead = ahead
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        super().put(key, data, if_absent=if_absent)
+        self._objects[key] = (bytes(data), self.now)
+        self._locks[key] = self.now + timedelta(days=DAYS)
+
+
 @pytest.fixture
 def sink() -> LockingSink:
     return LockingSink()
@@ -39,17 +58,22 @@ def locking(tmp_path: Path, sink: LockingSink) -> Lab:
 
 
 def needed_by_the_latest(lab: Lab) -> set[str]:
-    repository = lab.open()
-    entry = find_snapshot(repository, "latest")
+    entry = find_snapshot(lab.open(), "latest")
     return {
         layout.CONFIG,
-        *(layout.grant_key(number) for number in range(1, repository.grants.length + 1)),
-        *(info.key for info in lab.sink.list(layout.SLOTS)),
-        *(layout.session_key(session) for session in entry.catalogue.sessions),
-        *(layout.pack_key(segment.pack) for segment in entry.catalogue.segments),
-        *map(layout.index_key, entry.catalogue.index),
-        layout.snapshot_key(entry.id),
+        *lab.keys(layout.GRANTS),
+        *lab.keys(layout.SLOTS),
+        *map(lab.at.session_key, sessions_of(entry)),
+        *(lab.at.pack_key(row.pack) for row in each_row(entry) if row.used),
+        *(lab.at.part_key(ref.part) for ref in parts_of(entry)),
+        *map(lab.at.index_key, entry.head.index),
+        lab.at.snapshot_key(entry.id),
     }
+
+
+def kind(key: str) -> str:
+    """The kind of an object by its key."""
+    return key.split("/")[2] if key.startswith(layout.DOMAINS) else key.partition("/")[0]
 
 
 def test_everything_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(locking: Lab, sink: LockingSink) -> None:
@@ -57,11 +81,35 @@ def test_everything_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(loc
     sink.age(20)
     locking.backup({"d": OLD + b"a little more"}, cache=locking.cache.parent / "a host of its own")
     needed = needed_by_the_latest(locking)
-    assert len([key for key in needed if key.startswith(layout.PACKS)]) >= 2
+    assert len([key for key in needed if kind(key) == "packs"]) >= 2
     least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
     assert {key for key, until in sink.locks().items() if until > least} >= needed
     with pytest.raises(SinkDenied, match="locked until"):
         sink.delete(max(needed))
+
+
+@pytest.mark.parametrize("hours", [90 * 24, -12], ids=["the host is months behind", "the host is ahead"])
+def test_locks_go_by_the_time_of_the_store(tmp_path: Path, hours: int) -> None:
+    sink = ElsewhereSink(timedelta(hours=hours))
+    lab = Lab(tmp_path / "cache", sink)
+    lab.backup({"d": OLD})
+    sink.age(20)
+    lab.backup({"d": OLD + b"a little more"}, cache=tmp_path / "a host of its own")
+    needed = needed_by_the_latest(lab)
+    least, most = (sink.now + timedelta(days=days) for days in (DAYS, DAYS + DAYS / 8))
+    slack = timedelta(minutes=10)
+    locks = sink.locks()
+    assert all(least - slack < locks[key] < most + slack for key in needed)
+
+
+def test_a_store_that_tells_no_time_goes_by_that_of_the_host(
+    locking: Lab, sink: LockingSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = sink.stat
+    monkeypatch.setattr(sink, "stat", lambda key: replace(stat(key), modified=None))
+    locking.backup({"d": OLD})
+    least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
+    assert {key for key, until in sink.locks().items() if until > least} >= needed_by_the_latest(locking)
 
 
 def test_locks_of_unneeded_objects_are_not_extended(locking: Lab, sink: LockingSink) -> None:
@@ -70,7 +118,7 @@ def test_locks_of_unneeded_objects_are_not_extended(locking: Lab, sink: LockingS
     sink.age(20)
     locking.backup({"d": noise(2 * MIB, seed=2)})
     left = first - needed_by_the_latest(locking)
-    assert {key.partition("/")[0] for key in left} == {"packs", "sessions", "snapshots", "index"}
+    assert {kind(key) for key in left} == {"packs", "parts", "sessions", "snapshots", "index"}
     assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS / 2) for key in left)
 
 
@@ -81,10 +129,10 @@ def test_a_host_extends_a_lock_again_only_when_due(tmp_path: Path, sink: Locking
     def lengthened() -> set[str]:
         before = len(faulty.calls)
         lab.backup({"d": OLD})
-        return {key.partition("/")[0] for method, key in faulty.calls[before:] if method == "retain"}
+        return {kind(key) for method, key in faulty.calls[before:] if method == "retain"}
 
-    assert lengthened() == {"penstock.json", "grants", "slots", "packs", "sessions", "index"}
-    assert lengthened() == {"sessions"}, "its own"
+    assert lengthened() == {"penstock.json", "grants", "slots", "packs", "parts", "sessions", "index"}
+    assert lengthened() == {"sessions", "parts"}, "its own"
 
 
 def test_a_lock_that_ends_just_with_the_snapshot_is_extended_too(tmp_path: Path, sink: LockingSink) -> None:
@@ -92,14 +140,14 @@ def test_a_lock_that_ends_just_with_the_snapshot_is_extended_too(tmp_path: Path,
     lab = Lab(tmp_path, sink)
     lab.backup({"d": OLD})
     with (
-        Cache(lab.cache, lab.open().id, sink.location, on_trouble=pytest.fail) as cache,
+        Cache(lab.cache, lab.domain.scope, sink.location, on_trouble=pytest.fail) as cache,
         Workers(2, "test", sink.stop) as workers,
     ):
         now = datetime.now(UTC)
-        packs = [info.key for info in sink.list(layout.PACKS)]
+        packs = [info.key for info in sink.list(lab.at.packs)]
         cache.add_locks(packs, now + timedelta(days=DAYS, minutes=10))
         before = sink.locks()
-        assert prolong_locks(lab.open(), cache, packs, workers) == []
+        assert prolong_locks(sink, cache, packs, workers, now=now) == []
         assert all(sink.locks()[key] > max(before[key], now + timedelta(days=DAYS + 1)) for key in packs)
 
 
@@ -107,7 +155,7 @@ def test_nothing_is_committed_when_a_lock_cannot_be_extended(tmp_path: Path, sin
     faulty = FaultySink(sink)
     lab = Lab(tmp_path, faulty)
     first = lab.backup({"d": OLD}).snapshot
-    faulty.add(Fail("retain", prefix=layout.PACKS, error=SinkDenied))
+    faulty.add(Fail("retain", prefix=lab.at.packs, error=SinkDenied))
     with pytest.raises(SinkDenied):
         lab.backup({"d": OLD + noise(2 * MIB, seed=3)})
     assert [entry.id for entry in list_snapshots(lab.open())] == [first]
@@ -120,10 +168,10 @@ def test_a_session_that_disappears_while_its_data_is_reused_leaves_no_snapshot(
 ) -> None:
     lab = Lab(tmp_path, sink)
     first = lab.backup({"d": OLD})
-    (session,) = find_snapshot(lab.open(), "latest").catalogue.sessions
+    (session,) = lab.sessions()
 
     def retain(key: str, until: datetime) -> None:
-        if key == layout.session_key(session):
+        if key == lab.at.session_key(session):
             sink._objects.pop(key, None)
         MemorySink.retain(sink, key, until)
 
@@ -151,12 +199,17 @@ def test_a_missing_passphrase_slot_is_reported_and_does_not_prevent_a_backup(loc
     assert any(slot in warning for warning in result.warnings)
 
 
-def test_a_repository_that_lost_its_log_of_grants_takes_no_snapshot(locking: Lab, sink: LockingSink) -> None:
+@pytest.mark.parametrize("entry", range(2))
+def test_a_repository_that_lost_an_entry_of_its_log_takes_no_snapshot(
+    locking: Lab, sink: LockingSink, entry: int
+) -> None:
     repository = locking.open()
-    del sink._objects[layout.grant_key(1)]
-    with pytest.raises(MissingObject, match=layout.grant_key(1)):
+    assert len(repository.log.keys) == 2
+    key = repository.log.keys[entry]
+    del sink._objects[key]
+    with pytest.raises(MissingObject, match=key):
         locking.backup({"d": OLD}, by=repository)
-    assert not list(sink.list(layout.SNAPSHOTS))
+    assert not locking.keys(locking.at.snapshots)
 
 
 def test_a_sink_without_object_lock_is_never_asked_to_lock(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Streams of one dump are written side by side, by threads and by processes, and committed together."""
 
+import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -9,12 +10,16 @@ from pathlib import Path
 
 import pytest
 from core.tests.repository.folder_sink import FolderSink
+from core.tests.repository.forging import Hand, put_notice
 from core.tests.repository.lab import MIB, PASSPHRASE, BytesSource, BytesStream, Lab, noise
 
 from penstock.api import Capability, Interrupted, ObjectInfo, Sink, StopToken, StreamSpec
-from penstock.repository import Access, Repository
+from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
+from penstock.repository import Access, Repository, layout
+from penstock.repository.read.content import each_row
 from penstock.repository.snapshots import list_snapshots
-from penstock.repository.write.session import Session
+from penstock.repository.trust.keyring import add_writer, revoke
+from penstock.repository.write.session import Committed, HandedOver, Session
 from penstock.repository.write.stream import StoredStream, Written
 from penstock.testing import MemorySink
 from penstock.testing.memory import MemorySettings
@@ -23,7 +28,7 @@ SHARED = noise(5 * MIB, 7)
 STREAMS = {"one": noise(18 * MIB, 1) + SHARED, "two": SHARED + noise(3 * MIB, 2) + SHARED, "three": b""}
 
 
-def session_of(repository: Repository, cache: Path, writers: int = 1) -> Session:
+def session_of(repository: Repository, cache: Path, writers: int = 1, joins: HandedOver | None = None) -> Session:
     return Session(
         repository,
         cache_folder=cache,
@@ -32,20 +37,24 @@ def session_of(repository: Repository, cache: Path, writers: int = 1) -> Session
         on_damage=lambda error: pytest.fail(str(error)),
         on_trouble=pytest.fail,
         writers=writers,
+        joins=joins,
     )
 
 
-def commit(session: Session, stored: dict[str, StoredStream], written: list[Written]) -> None:
-    streams = [(StreamSpec(name, "raw"), stored[name]) for name in STREAMS]
-    session.commit(
-        backup="shop", source="bytes", parent=None, consistency="one", inspection={}, streams=streams, written=written
+def commit(session: Session, results: dict[str, tuple[StoredStream, Written]]) -> Committed:
+    """Commit the streams in the order of `STREAMS`, whatever the order in which they were written."""
+    streams = [(StreamSpec(name, "raw"), results[name][0]) for name in STREAMS]
+    written = [one for _, one in results.values()]
+    return session.commit(
+        backup="shop", source="bytes", consistency="one", inspection={}, streams=streams, written=written
     )
 
 
 def store(session: Session, barrier: threading.Barrier, name: str) -> tuple[StoredStream, Written]:
     with session.writer() as writer:
         barrier.wait()
-        return writer.store(BytesStream(STREAMS[name]), lambda done: None), writer.finish()
+        number = list(STREAMS).index(name)
+        return writer.store(number, BytesStream(STREAMS[name]), lambda done: None), writer.finish()
 
 
 def test_threads_write_the_streams_of_one_session_at_once(tmp_path: Path) -> None:
@@ -56,19 +65,43 @@ def test_threads_write_the_streams_of_one_session_at_once(tmp_path: Path) -> Non
         ThreadPoolExecutor(len(STREAMS)) as pool,
     ):
         results = dict(zip(STREAMS, pool.map(lambda name: store(session, barrier, name), STREAMS), strict=True))
-        commit(session, {name: one for name, (one, _) in results.items()}, [one for _, one in results.values()])
+        committed = commit(session, results)
     assert lab.restored() == STREAMS
     assert lab.check(read_data=True).findings == ()
     (entry,) = list_snapshots(lab.open())
-    there = [info.size for prefix in ("sessions/", "packs/", "index/") for info in lab.sink.list(prefix)]
-    assert entry.catalogue.stored == sum(there)
+    assert committed.head == entry.head
+    at = lab.at
+    there = [info.size for prefix in (at.sessions, at.packs, at.index, at.parts) for info in lab.sink.list(prefix)]
+    assert entry.head.stored == sum(there)
+    assert committed.stored == sum(there) + entry.object_size
+    assert committed.packs == len(lab.keys(at.packs))
 
 
-def store_elsewhere(folder: Path, key: bytes, cache: Path, data: bytes) -> tuple[StoredStream, Written]:
+def test_writers_of_one_session_take_rows_of_the_segment_table_far_apart(tmp_path: Path) -> None:
+    """They need not wait for one another, and a pack that two of them use has a row of each."""
+    lab = Lab(tmp_path / "cache")
+    lab.backup({"before": SHARED}, name="earlier")
+    barrier = threading.Barrier(1)
+    with session_of(lab.open(), lab.cache, writers=3) as session:
+        results = {name: store(session, barrier, name) for name in ("three", "two", "one")}
+        commit(session, results)
+    (entry,) = [one for one in list_snapshots(lab.open()) if one.head.backup == "shop"]
+    rows = list(each_row(entry))
+    assert len({row.number for row in rows}) == len(rows)
+    assert {row.number >> 24 for row in rows} == {1, 2}, "the empty stream, which came first, needs none"
+    twice = {row.pack for row in rows if sum(row.pack == one.pack for one in rows) == 2}
+    assert twice & {row.pack for row in rows if row.number >> 24 == 1}
+    assert lab.restored("latest:shop") == STREAMS
+    assert lab.check(read_data=True).findings == ()
+
+
+def store_elsewhere(
+    folder: Path, key: bytes, cache: Path, joins: HandedOver, number: int, data: bytes
+) -> tuple[StoredStream, Written]:
     """Runs in a separate process, which opens the repository itself."""
     repository = Repository.open(FolderSink(folder), Access.from_key_file(key, "the test's key"))
-    with session_of(repository, cache) as session, session.writer() as writer:
-        return writer.store(BytesStream(data), lambda done: None), writer.finish()
+    with session_of(repository, cache, joins=joins) as session, session.writer() as writer:
+        return writer.store(number, BytesStream(data), lambda done: None), writer.finish()
 
 
 def test_processes_write_streams_that_another_process_commits(tmp_path: Path) -> None:
@@ -80,14 +113,54 @@ def test_processes_write_streams_that_another_process_commits(tmp_path: Path) ->
         ProcessPoolExecutor(2, get_context("spawn")) as pool,
     ):
         asked = {
-            name: pool.submit(store_elsewhere, tmp_path / "repository", key, tmp_path / f"cache of {name}", data)
-            for name, data in STREAMS.items()
+            name: pool.submit(
+                store_elsewhere,
+                tmp_path / "repository",
+                key,
+                tmp_path / f"cache of {name}",
+                session.hand_over(),
+                number,
+                data,
+            )
+            for number, (name, data) in enumerate(STREAMS.items())
         }
-        results = {name: future.result() for name, future in asked.items()}
-        commit(session, {name: one for name, (one, _) in results.items()}, [one for _, one in results.values()])
+        commit(session, {name: future.result() for name, future in asked.items()})
     assert lab.restored() == STREAMS
     assert lab.check(read_data=True).findings == ()
+    (written,) = lab.keys(lab.at.sessions)
+    assert lab.sessions() == (bytes.fromhex(written[-32:]),), "all of them wrote in one session"
+    (entry,) = list_snapshots(lab.open())
+    assert len({row.number >> 40 for row in each_row(entry)}) == 2, "and none waited for another's numbers"
     assert lab.backup(STREAMS).packs == 0, "the next night finds what the processes stored"
+
+
+def test_what_is_handed_over_survives_a_pickle_and_does_not_show_the_data_key(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "cache")
+    with session_of(lab.open(), lab.cache) as session:
+        first, second = session.hand_over(), session.hand_over()
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert (first.session, first.data_key) == (second.session, second.data_key)
+    assert first.number != second.number, "each has rows of its own"
+    for shown in (repr(first), str([first])):
+        assert repr(first.data_key) not in shown
+        assert first.data_key.hex() not in shown
+
+
+def test_a_stream_that_was_written_twice_costs_next_to_nothing_and_is_stored_once(tmp_path: Path) -> None:
+    """A worker's stream is tried again under the same view: what the first try stored is found."""
+    lab = Lab(tmp_path / "cache")
+    barrier = threading.Barrier(1)
+    with session_of(lab.open(), lab.cache) as session:
+        first = store(session, barrier, "one")
+        again = store(session, barrier, "one")
+        results = {name: store(session, barrier, name) for name in STREAMS}
+        commit(session, results)
+    assert again[0] == first[0]
+    assert first[1].stored > 22 * MIB
+    assert again[1].stored < MIB
+    assert results["one"][1].packs == 0
+    assert lab.restored() == STREAMS
+    assert lab.check(read_data=True).findings == ()
 
 
 def test_writers_share_the_memory_of_their_session(tmp_path: Path) -> None:
@@ -116,7 +189,7 @@ class OrderedSink(MemorySink):
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         self.log.append(f"get {key}")
-        if key.startswith("index/") and not self.together.broken:
+        if "/index/" in key and not self.together.broken:
             self.together.wait(60)
         return super().get(key, start=start, length=length)
 
@@ -126,7 +199,7 @@ def test_the_repository_is_synchronized_in_parallel_before_the_databases_view_op
     lab = Lab(tmp_path / "cache", sink)
     for seed in range(4):
         lab.backup({"d": noise(MIB, seed)})
-    assert len(list(sink.list("index/"))) == 4
+    assert len(lab.keys(lab.at.index)) == 4
     sink.log.clear()
 
     class Watched(BytesSource):
@@ -137,14 +210,17 @@ def test_the_repository_is_synchronized_in_parallel_before_the_databases_view_op
     lab.backup(Watched({"d": noise(MIB, 2)}), cache=tmp_path / "another host")
     assert not sink.together.broken, "the reads came one after the other"
     at = sink.log.index("view")
-    assert sum(call.startswith("get index/") for call in sink.log[:at]) == 4
-    assert any(call.startswith("get packs/") for call in sink.log[:at]), "the index is warm"
+    assert sum(call.startswith(f"get {lab.at.index}") for call in sink.log[:at]) == 4
+    assert any(call.startswith(f"get {lab.at.packs}") for call in sink.log[:at]), "the index is warm"
     assert {"capabilities", "preflight"} <= set(sink.log[:at]), "what may fail is asked before the dump"
-    assert [call for call in sink.log[at:] if not call.startswith("get packs/")] == ["view"]
+    # But for sessions, which are read once more at the commit: what a snapshot will need is looked at, not remembered.
+    used = (f"get {lab.at.packs}", f"get {lab.at.sessions}")
+    assert [call for call in sink.log[at:] if not call.startswith(used)] == ["view"]
+    assert [call for call in sink.log[at:] if call.startswith(used[1])], "read again at the commit"
 
 
 class HangingSink(MemorySink):
-    """Hangs in every call of one kind until released."""
+    """Hangs in every call of one kind until released. `call` names it without the domain: `get packs/`."""
 
     def __init__(self, call: str = "") -> None:
         super().__init__()
@@ -153,21 +229,22 @@ class HangingSink(MemorySink):
         self.let_go = threading.Event()
         self.heard = True
 
-    def _hang(self, call: str) -> None:
-        if self.call and call.startswith(self.call):
+    def _hang(self, call: str, key: str = "") -> None:
+        inside = key.split("/", 2)[2] if key.startswith(layout.DOMAINS) else key
+        if self.call and f"{call} {inside}".startswith(self.call):
             self.hangs.set()
             self.heard = self.let_go.wait(60)
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
-        self._hang(f"put {key}")
+        self._hang("put", key)
         super().put(key, data, if_absent=if_absent)
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        self._hang(f"get {key}")
+        self._hang("get", key)
         return super().get(key, start=start, length=length)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        self._hang(f"list {prefix}")
+        self._hang("list", prefix)
         return super().list(prefix)
 
     def capabilities(self) -> frozenset[Capability]:
@@ -190,8 +267,11 @@ def stop_when_it_hangs(sink: HangingSink) -> None:
 
 
 CALLS = [
-    "capabilities", "preflight", "list tombstones/", "list index/", "list packs/", "list sessions/", "list snapshots/",
-    "get index/", "get sessions/", "get packs/", "get snapshots/", "put sessions/", "put index/", "put snapshots/",
+    "capabilities", "preflight",
+    "list notices/", "list deletions/", "list tombstones/",
+    "list index/", "list packs/", "list sessions/", "list snapshots/",
+    "get notices/", "get deletions/", "get tombstones/", "get index/", "get sessions/", "get packs/", "get snapshots/",
+    "put sessions/", "put packs/", "put index/", "put parts/", "put notices/", "put snapshots/",
 ]  # fmt: skip
 
 
@@ -200,6 +280,16 @@ def test_a_stop_ends_a_backup_that_hangs_in_any_call(tmp_path: Path, call: str) 
     sink = HangingSink()
     lab = Lab(tmp_path / "cache", sink)
     lab.backup({"d": noise(MIB, 1)})
+    (pack,) = lab.keys(lab.at.packs)
+    # A damaged pack, which a backup tells of in a notice, and one object of each kind that it looks at.
+    lab.flip(pack, -100)
+    things: tuple[Notice | Tombstone | Deletion, ...] = (
+        Notice("", {}, {}),
+        Tombstone("", Things()),
+        Deletion("", Action.FORGET, {}),
+    )
+    for thing in things:
+        put_notice(lab.domain, thing, Hand.of(lab.owner))
     repository = lab.open()
     sink.call = call
     stop_when_it_hangs(sink)
@@ -312,3 +402,40 @@ def test_a_session_makes_as_many_requests_at_once_as_connections_and_memory_allo
     )
     with session:
         assert sink.most == threads
+
+
+class PickySink(MemorySink):
+    """Refuses to replace anything, and can say that it cannot tell."""
+
+    def __init__(self, *, tells: bool) -> None:
+        super().__init__()
+        self.tells = tells
+        self.replaced: list[str] = []
+        self.asked: set[bool] = set()
+
+    def capabilities(self) -> frozenset[Capability]:
+        return super().capabilities() if self.tells else frozenset()
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        self.asked.add(if_absent)
+        if key in self.contents():
+            self.replaced.append(key)
+        super().put(key, data, if_absent=if_absent)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_no_put_replaces_an_object_and_each_says_so_where_the_sink_can_tell(tmp_path: Path, tells: bool) -> None:
+    sink = PickySink(tells=tells)
+    lab = Lab(tmp_path / "cache", sink)
+    writer = add_writer(lab.repository, "host", domain="main")
+    for seed in range(3):
+        lab.backup({"d": noise(20 * MIB, seed)}, by=lab.open(writer))
+    lab.flip(min(lab.keys(lab.at.packs)), MIB)
+    sink.asked.clear()
+    sink.replaced.clear()
+    lab.check()
+    assert lab.keys(lab.at.notices)
+    lab.backup({"d": noise(20 * MIB, 0)}, by=lab.open(writer))
+    revoke(lab.repository, writer.key)
+    assert sink.replaced == []
+    assert sink.asked == {tells}

@@ -1,18 +1,19 @@
 """The workspace without a command line: no prompt, no environment, nothing printed."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from core.tests.cli.running import database, rows_of
 from core.tests.repository.lab import CHEAP, PASSPHRASE
 
-from penstock.api import KeyMissing, RestoreTarget, RoleForbids, Secret, StopToken, UsageError
+from penstock.api import KeyMissing, KeyProblem, RestoreTarget, RoleForbids, Secret, StopToken, UsageError
 from penstock.engine import backup, restore
 from penstock.format.trust import Role
 from penstock.repository import Repository
 from penstock.repository.snapshots import find_snapshot
-from penstock.repository.trust.keyring import add_key
+from penstock.repository.trust.keyring import add_writer
 from penstock.workspace import Credentials, Folders, Need, Overrides, Workspace, key_files
 
 SETTINGS = """
@@ -46,6 +47,9 @@ class Prompts:
         del purpose
         raise AssertionError("nobody needs a new one")
 
+    def tried(self, repository: str, works: Callable[[Secret], bool]) -> bool:
+        raise AssertionError("nobody tries one")
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
@@ -60,7 +64,7 @@ def made(folders: Folders, tmp_path: Path) -> Repository:
     database(tmp_path / "shop.db")
     with Workspace(folders) as workspace:
         owner = Repository.create(workspace.place().sink, passphrase=PASSPHRASE, cost=CHEAP)
-        writer = add_key(owner, Role.WRITER, "host").to_key_file()
+        writer = add_writer(owner, "host", domain="main").to_key_file()
         key_files.new_private_file(workspace.new_key_file(workspace.place(), owner.id), writer)
     return owner
 
@@ -86,7 +90,6 @@ def test_settings_and_a_passphrase_make_a_backup_and_a_restore(
         )
         owner = workspace.repository(Need.OWNER)
         restore(
-            owner,
             find_snapshot(owner, result.snapshot.hex()),
             workspace.host.make_source_from_url(f"sqlite:{tmp_path / 'restored.db'}"),
             target=RestoreTarget(),
@@ -139,13 +142,11 @@ def test_the_environment_is_the_one_that_was_handed_in(made: Repository, folders
 
 
 @pytest.mark.usefixtures("made")
-def test_a_key_file_that_others_can_read_is_warned_of(folders: Folders) -> None:
+def test_a_key_file_that_everybody_can_read_is_refused(folders: Folders) -> None:
     (key,) = (folders.config / "keys").iterdir()
     key.chmod(0o644)
-    warned: list[str] = []
-    with Workspace(folders, warn=warned.append) as workspace:
+    with Workspace(folders) as workspace, pytest.raises(KeyProblem, match="everybody on this host can read"):
         workspace.repository(Need.ANY)
-    assert warned == [f"others can read the key file {key}: chmod 600 it"]
 
 
 def test_limits_come_from_the_caller_the_repository_or_the_defaults(folders: Folders) -> None:

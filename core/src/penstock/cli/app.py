@@ -22,16 +22,18 @@ from penstock.cli.commands import (
     inspect,
     key,
     plugins,
+    policy,
     restore,
     show,
     snapshots,
+    verify,
 )
 
 __all__ = ["build", "run"]
 
 # A URL may hold a password before its host, or a token in its query.
 _URL = re.compile(r"(\w[\w+.-]*://)[^\s'\")]*")
-_COMMANDS = (init, backup, snapshots, show, inspect, restore, cat, check, key, config, plugins, demo)
+_COMMANDS = (init, backup, snapshots, show, inspect, restore, cat, check, verify, key, policy, config, plugins, demo)
 # Its base, two classes up, is the base of all errors in arguments; older releases of typer keep it elsewhere.
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]
 

@@ -10,11 +10,11 @@ from penstock.cli.output.console import Output
 from penstock.cli.output.demo import demo
 from penstock.cli.sample import SampleDatabase
 from penstock.engine import BackupResult, CheckReport, backup, check, restore
-from penstock.format.trust import Role
 from penstock.plugins import PluginHost
 from penstock.repository import Repository, SnapshotEntry
+from penstock.repository.repository import FIRST_DOMAIN
 from penstock.repository.snapshots import list_snapshots
-from penstock.repository.trust.keyring import add_key
+from penstock.repository.trust.keyring import add_writer
 
 __all__ = ["Demonstration"]
 
@@ -48,9 +48,9 @@ class Demonstration:
         listed = {entry.id: entry for entry in list_snapshots(owner)}
         _claim(listed.keys() == {result.snapshot for result in results}, "both snapshots are listed")
         entries = [listed[result.snapshot] for result in results]
-        self._writer_cannot_read(writer, entries[0])
+        self._writer_cannot_read(writer, results[0].snapshot)
         for entry, original in zip(entries, originals, strict=True):
-            self._restore(owner, entry, original)
+            self._restore(entry, original)
         report = self._check(owner)
         _claim(not report.findings, "the check found no damage")
         self._say("check", {"packs": report.packs, "segments": report.segments, "read": report.read})
@@ -65,7 +65,7 @@ class Demonstration:
         passphrase = Secret(secrets.token_urlsafe())
         sink = self._host.make_sink("filesystem", {"path": str(place)})
         owner = Repository.create(sink, passphrase=passphrase)
-        access = add_key(owner, Role.WRITER, "demo")
+        access = add_writer(owner, "demo", domain=FIRST_DOMAIN)
         self._say("init", {"repository": owner.id.hex(), "location": sink.location})
         return Repository.open(sink, access), passphrase
 
@@ -91,17 +91,18 @@ class Demonstration:
         self._say(step, document)
         return result
 
-    def _writer_cannot_read(self, writer: Repository, entry: SnapshotEntry) -> None:
+    def _writer_cannot_read(self, writer: Repository, snapshot: bytes) -> None:
+        (entry,) = (entry for entry in list_snapshots(writer) if entry.id == snapshot)
         try:
-            self._restore_to(writer, entry, self._folder / "forbidden.db")
+            self._restore_to(entry, self._folder / "forbidden.db")
         except RoleForbids:
             self._say("writer_cannot_read", {"refused": "RoleForbids"})
         else:
             raise PenstockError("the demo failed: a writer key could restore")
 
-    def _restore(self, owner: Repository, entry: SnapshotEntry, original: Path) -> None:
+    def _restore(self, entry: SnapshotEntry, original: Path) -> None:
         target = self._folder / f"restored-{original.name}"
-        seconds = self._restore_to(owner, entry, target)
+        seconds = self._restore_to(entry, target)
         rows = self._sample.same_rows(original, target)
         _claim(rows is not None, "the restored rows are those of the original")
         same_bytes = original.read_bytes() == target.read_bytes()
@@ -109,11 +110,10 @@ class Demonstration:
         document = {"snapshot": entry.id.hex(), "rows": rows, "size": target.stat().st_size, "seconds": seconds}
         self._say(f"restore_{original.stem}", document)
 
-    def _restore_to(self, repository: Repository, entry: SnapshotEntry, target: Path) -> float:
+    def _restore_to(self, entry: SnapshotEntry, target: Path) -> float:
         source = self._host.make_source("sqlite", {"path": str(target)})
         with self._output.progress(bars_only=True) as listen:
             result = restore(
-                repository,
                 entry,
                 source,
                 target=RestoreTarget(),
@@ -130,7 +130,7 @@ class Demonstration:
     def _damage(self, owner: Repository, entry: SnapshotEntry) -> None:
         """Flip one bit of one pack; the check must name that pack and no other object, and a restore must refuse."""
         place = Path(owner.sink.location)
-        pack = max((place / "packs").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+        pack = max(place.glob("d/*/packs/*/*"), key=lambda path: path.stat().st_size)
         key = pack.relative_to(place).as_posix()
         bit = secrets.randbelow(pack.stat().st_size * 8)
         _flip(pack, bit)
@@ -144,7 +144,7 @@ class Demonstration:
         _flip(pack, middle)
         target = self._folder / "refused.db"
         try:
-            self._restore_to(owner, entry, target)
+            self._restore_to(entry, target)
         except DamagedObject:
             _claim(not target.exists(), "a refused restore left its target alone")
         else:

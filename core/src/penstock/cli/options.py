@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["BASIC", "DATA", "REPOSITORY", "Options", "parameters"]
+__all__ = ["BASIC", "CHECKPOINT", "DATA", "REPOSITORY", "Options", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,13 @@ BASIC = ("config", "json", "quiet")
 REPOSITORY = ("repo", "key", "passphrase_file", *BASIC)
 #: Additional ones of commands that move data.
 DATA = ("memory", "limit_upload", "limit_download", *REPOSITORY)
+#: Of the commands that can tell whether the store was set back.
+CHECKPOINT: Any = typer.Option(
+    "--checkpoint",
+    metavar="WORDS",
+    help="The four words that a backup printed: fail if the store was set back to before it.",
+    show_default=False,
+)
 
 
 def parameters(takes: tuple[str, ...]) -> list[inspect.Parameter]:

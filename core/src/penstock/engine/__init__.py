@@ -2,21 +2,28 @@
 
 from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
-from penstock.engine.find import find
+from penstock.engine.doubts import Doubts
+from penstock.engine.find import find, latest_names
 from penstock.engine.restore import CatResult, RestoreResult, cat, restore
 from penstock.engine.show import ShowResult, show
+from penstock.engine.verify import Verified, VerifyReport, verify
 
 __all__ = [
     "BackupResult",
     "CatResult",
     "CheckReport",
+    "Doubts",
     "Finding",
     "RestoreResult",
     "ShowResult",
+    "Verified",
+    "VerifyReport",
     "backup",
     "cat",
     "check",
     "find",
+    "latest_names",
     "restore",
     "show",
+    "verify",
 ]

@@ -5,18 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock.api.errors import Interrupted, RepositoryError, SourceError, UsageError, say_more
+from penstock.api.errors import Interrupted, RoleForbids, SourceError, UsageError, say_more
 from penstock.api.models import DumpPlan, Inspection, StreamSpec
 from penstock.api.source import Dump, Source
+from penstock.engine.doubts import Doubts
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.encoding import encode_json
-from penstock.format.snapshot import Catalogue
+from penstock.format.head import Head
+from penstock.format.manifest import MAX_MANIFEST
 from penstock.repository import Repository
-from penstock.repository.snapshots import list_snapshots
+from penstock.repository.checkpoint import phrase_of
 from penstock.repository.write.session import Committed, Session
 from penstock.repository.write.stream import StoredStream, StreamWriter
 
 __all__ = ["BackupResult", "backup"]
+
+#: What a manifest takes beside names and attributes, for each stream and in all, generously: the numbers of its parts.
+_OF_A_STREAM = 200
+_OF_A_MANIFEST = 1024 * 1024
 
 Compression = Literal["auto"] | int
 
@@ -26,7 +32,9 @@ class BackupResult:
     """A committed backup. Sizes in bytes: `read` is the size of the dump, `stored` what the repository grew by."""
 
     snapshot: bytes
-    catalogue: Catalogue
+    head: Head
+    #: Of its head.
+    digest: bytes
     read: int
     stored: int
     packs: int
@@ -37,12 +45,13 @@ class BackupResult:
     def to_json(self) -> dict[str, Any]:
         """The form used in JSON documents: sizes in bytes, times in seconds or as ISO 8601 in UTC."""
         return {
-            "name": self.catalogue.backup,
+            "name": self.head.backup,
             "snapshot": self.snapshot.hex(),
-            "source": self.catalogue.source,
-            "started": self.catalogue.started,
-            "finished": self.catalogue.finished,
-            "streams": self.catalogue.streams,
+            "checkpoint": phrase_of(self.digest),
+            "source": self.head.source,
+            "started": self.head.started,
+            "finished": self.head.finished,
+            "streams": self.head.streams,
             "read": self.read,
             "stored": self.stored,
             "seconds": round(self.seconds, 3),
@@ -71,13 +80,17 @@ def backup(
         raise UsageError("invalid backup name: it must be non-empty Unicode text")
     if compression != "auto" and not 1 <= compression <= 19:
         raise UsageError("invalid compression: it must be auto or a zstd level from 1 to 19")
-    repository.access.require_writer()
+    domain = repository.domain
+    if not domain.log.may_store(repository.access.key, domain.id, name):
+        raise RoleForbids(
+            f"this key was not granted to store a backup named {name}",
+            hint="Choose another name, or ask the owner for a key that may: penstock key list shows the names.",
+        )
     begun = time.monotonic()
-    with reporting(listener, "backup", name, repository.sink, source) as reporter:
-
-        def on_damage(error: RepositoryError) -> None:
-            reporter.warn(f"not used: {error}")
-
+    with (
+        reporting(listener, "backup", name, repository.sink, source) as reporter,
+        Doubts(reporter.warn, "not used") as on_damage,
+    ):
         session = Session(
             repository,
             cache_folder=cache_dir,
@@ -90,33 +103,34 @@ def backup(
         done: Committed | None = None
         try:
             with session, session.writer() as writer:
-                parents = [entry for entry in list_snapshots(repository, on_damage) if entry.catalogue.backup == name]
                 with source.dump() as dump:
                     plan = dump.plan
-                    _check_plan(plan)
+                    inspection = _inspection_of(plan, reporter)
                     reporter.phase("dumping", plan.inspection.size_estimate)
-                    streams = [(spec, _store(dump, spec, writer, reporter)) for spec in plan.streams]
+                    streams = [
+                        (spec, _store(dump, number, spec, writer, reporter)) for number, spec in enumerate(plan.streams)
+                    ]
                 # Only now has the source confirmed that the whole dump succeeded.
                 reporter.phase("committing")
                 done = session.commit(
                     backup=name,
                     source=source_type,
-                    parent=parents[-1].id if parents else None,
                     consistency=plan.consistency,
-                    inspection=_inspection_json(plan.inspection),
+                    inspection=inspection,
                     streams=streams,
                     written=[writer.finish()],
                 )
-            figures = {"read": done.catalogue.size, "stored": done.stored, "packs": done.packs}
-            reporter.completed(f"snapshot {done.catalogue.snapshot.hex()}", figures)
+            figures = {"read": done.head.size, "stored": done.stored, "packs": done.packs}
+            reporter.completed(f"snapshot {done.head.snapshot.hex()}", figures)
         except (Interrupted, KeyboardInterrupt) as error:
             if done is not None:
-                say_more(error, f"the snapshot {done.catalogue.snapshot.hex()} is committed")
+                say_more(error, f"the snapshot {done.head.snapshot.hex()} is committed")
             raise
     return BackupResult(
-        snapshot=done.catalogue.snapshot,
-        catalogue=done.catalogue,
-        read=done.catalogue.size,
+        snapshot=done.head.snapshot,
+        head=done.head,
+        digest=done.digest,
+        read=done.head.size,
         stored=done.stored,
         packs=done.packs,
         seconds=time.monotonic() - begun,
@@ -125,16 +139,35 @@ def backup(
     )
 
 
-def _check_plan(plan: DumpPlan) -> None:
+def _inspection_of(plan: DumpPlan, reporter: Reporter) -> dict[str, Any]:
+    """What is recorded of the source's report. Raises `SourceError` for a plan of which no manifest can be made.
+
+    Checked before the dump, not hours later when the manifest is written, or cannot be read.
+    """
+    inspection = _inspection_json(plan.inspection)
+    streams = _check_plan(plan, inspection)
+    room = MAX_MANIFEST - _OF_A_MANIFEST - len(streams) - _OF_A_STREAM * len(plan.streams)
+    if room < 0:
+        raise SourceError(
+            f"{len(plan.streams)} streams with such attributes do not fit into a manifest",
+            hint="Leave something out, or make several backups of it.",
+        )
+    if len(encode_json(inspection)) > room:
+        reporter.warn(f"not recorded: the list of {len(inspection['inventory'])} things that the database holds")
+        inspection["inventory"] = []
+    return inspection
+
+
+def _check_plan(plan: DumpPlan, inspection: dict[str, Any]) -> bytes:
     names = [spec.name for spec in plan.streams]
     if not names or len(set(names)) != len(names):
         raise SourceError("the source's plan has no streams, or two with the same name: a defect in the plugin")
     streams = [[spec.name, spec.format, dict(spec.attributes)] for spec in plan.streams]
-    # Checked before the dump, not hours later when the manifest is written, or cannot be read.
-    if not _writable([plan.consistency, _inspection_json(plan.inspection), streams]):
+    if not _writable([plan.consistency, inspection, streams]):
         raise SourceError("the source's plan contains text that is not valid Unicode: a defect in the plugin")
     if min(spec.phase for spec in plan.streams) < 0:
         raise SourceError("the source's plan has a negative phase: a defect in the plugin")
+    return encode_json({"streams": streams})
 
 
 def _writable(value: object) -> bool:
@@ -146,9 +179,9 @@ def _writable(value: object) -> bool:
     return True
 
 
-def _store(dump: Dump, spec: StreamSpec, writer: StreamWriter, reporter: Reporter) -> StoredStream:
+def _store(dump: Dump, number: int, spec: StreamSpec, writer: StreamWriter, reporter: Reporter) -> StoredStream:
     stream = dump.open(spec)
-    stored = writer.store(stream, lambda done: reporter.progress(spec.name, done))
+    stored = writer.store(number, stream, lambda done: reporter.progress(spec.name, done))
     try:
         # Raises unless the child succeeded: end of file alone is not success.
         stream.close()

@@ -1,50 +1,88 @@
 """Find: the snapshot that an operator means, and what makes it doubtful that it is the one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from penstock.api.errors import DamagedObject, MissingObject, SnapshotNotFound
+from penstock.engine.doubts import Doubts
 from penstock.format.encoding import Malformed
 from penstock.repository import Repository, SnapshotEntry, layout
+from penstock.repository.checkpoint import SET_BACK, checked, is_known
+from penstock.repository.pool import Workers
 from penstock.repository.read.seen import snapshots_seen
-from penstock.repository.snapshots import find_snapshot
+from penstock.repository.sessions import proof_of_cut, read_session
+from penstock.repository.snapshots import find_snapshot, list_snapshots
 
-__all__ = ["find"]
+__all__ = ["find", "latest_names"]
 
 
 def find(
-    repository: Repository, text: str, *, cache_dir: Path | None = None, warn: Callable[[str], None]
+    repository: Repository,
+    text: str,
+    *,
+    cache_dir: Path | None = None,
+    checkpoint: str | None = None,
+    warn: Callable[[str], None],
 ) -> SnapshotEntry:
     """The snapshot that `text` names: `latest`, `latest:<backup>`, or the beginning of an id.
 
     Of `latest`, `warn` hears of each snapshot that is passed over because it is damaged or not signed, and, with
-    `cache_dir`, of each that this host has seen before, that is gone, and that may have been a later one.
-    Raises `SnapshotNotFound`, and, for an id, `DamagedObject` and `MissingObject`.
+    `cache_dir`, of each that this host has seen before, that is gone, and that may have been a later one. It hears too
+    if a session proves that the end of the owner's log is missing: who was revoked there counts as a writer here.
+    Raises `SnapshotNotFound`, also if nothing in the repository knows the snapshot of the `checkpoint`; for an id,
+    `DamagedObject` and `MissingObject`.
     """
+    if checkpoint is not None and not is_known(repository, checked(checkpoint)):
+        raise SnapshotNotFound(SET_BACK, hint="Look for another copy of the repository, or leave the checkpoint out.")
     met: set[bytes] = set()
+    newest: dict[bytes, SnapshotEntry] = {}
 
-    def meet(snapshot: bytes, parent: bytes | None) -> None:
+    def meet(entry: SnapshotEntry) -> None:
         # A parent is older than the snapshot that names it.
-        met.update(one for one in (snapshot, parent) if one is not None)
+        met.update(one for one in (entry.id, entry.head.parent) if one is not None)
+        known = newest.get(entry.writer)
+        if known is None or entry.head.sequence >= known.head.sequence:
+            newest[entry.writer] = entry
 
     def pass_over(error: DamagedObject | MissingObject) -> None:
         with suppress(Malformed):
             met.add(layout.id_of(error.key))
-        warn(f"passed over: {error}")
+        doubts(error)
 
     def tell_gone() -> None:
-        if cache_dir is not None:
-            for one in sorted(snapshots_seen(cache_dir, repository) - met):
-                warn(f"{layout.snapshot_key(one)}: gone: this host has seen it before, and it may be a later one")
+        if cache_dir is None or text.partition(":")[0] != "latest":
+            return
+        for domain in repository.domains:
+            for one in sorted(snapshots_seen(cache_dir, domain) - met):
+                gone(MissingObject(domain.at.snapshot_key(one), "this host has seen it, and it may be a later one"))
 
-    latest = text.partition(":")[0] == "latest"
-    try:
-        entry = find_snapshot(repository, text, on_damage=pass_over, on_present=meet)
-    except SnapshotNotFound:
-        if latest:
+    with Doubts(warn, "passed over") as doubts, Doubts(warn, "gone") as gone:
+        try:
+            found = find_snapshot(repository, text, on_damage=pass_over, on_present=meet)
+            newest.setdefault(found.writer, found)
+            return found
+        finally:
             tell_gone()
-        raise
-    if latest:
-        tell_gone()
-    return entry
+            for cut in _cuts(repository, newest.values()):
+                warn(str(cut))
+
+
+def _cuts(repository: Repository, entries: Iterable[SnapshotEntry]) -> Iterator[DamagedObject]:
+    """What the sessions of these snapshots prove to be missing of the owner's log."""
+
+    def look(entry: SnapshotEntry) -> DamagedObject | None:
+        # A session that is not what was written is told of by whoever needs it.
+        with suppress(DamagedObject, MissingObject):
+            return proof_of_cut(entry.domain, read_session(entry.domain, entry.session))
+        return None
+
+    with Workers(repository.sink.connections, "penstock-find", repository.sink.stop) as workers:
+        yield from filter(None, workers.map(look, entries))
+
+
+def latest_names(repository: Repository, *, warn: Callable[[str], None]) -> list[str]:
+    """A name for the latest snapshot of each backup, for `find`. `warn` hears of what is passed over."""
+    with Doubts(warn, "passed over") as doubts:
+        entries = list_snapshots(repository, on_damage=doubts)
+    return list(dict.fromkeys(f"latest:{entry.domain.label}/{entry.head.backup}" for entry in entries))

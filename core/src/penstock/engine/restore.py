@@ -9,8 +9,8 @@ from penstock.api.errors import RestoreFailed, UsageError
 from penstock.api.models import RestoreTarget, StreamSpec
 from penstock.api.source import Restore, Source
 from penstock.engine.reporting import Listener, Reporter, reporting
-from penstock.format.snapshot import StreamRecord
-from penstock.repository import Repository, SnapshotEntry
+from penstock.format.manifest import StreamRecord
+from penstock.repository import SnapshotEntry
 from penstock.repository.read.budget import DEFAULT_MEMORY
 from penstock.repository.read.reader import SnapshotReader
 
@@ -21,10 +21,15 @@ _PROGRESS_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """A completed restore. `written` in bytes; `target` for people; `verified_first`: all was read once before."""
+    """A completed restore. `written` in bytes; `target` for people; `verified_first`: all was read once before.
+
+    `finished` is when the dump was, `signer` whose key signed it.
+    """
 
     snapshot: bytes
     backup: str
+    finished: str
+    signer: str
     target: str
     streams: tuple[str, ...]
     written: int
@@ -37,6 +42,8 @@ class RestoreResult:
         return {
             "snapshot": self.snapshot.hex(),
             "backup": self.backup,
+            "finished": self.finished,
+            "signer": self.signer,
             "target": self.target,
             "streams": list(self.streams),
             "written": self.written,
@@ -66,7 +73,6 @@ class CatResult:
 
 
 def restore(
-    repository: Repository,
     entry: SnapshotEntry,
     source: Source,
     *,
@@ -86,8 +92,8 @@ def restore(
     """
     begun = time.monotonic()
     with (
-        reporting(listener, "restore", entry.id.hex(), repository.sink, source) as reporter,
-        SnapshotReader(repository, entry, memory) as reader,
+        reporting(listener, "restore", entry.id.hex(), entry.domain.sink, source) as reporter,
+        SnapshotReader(entry, memory) as reader,
     ):
         chosen = _choose(reader, streams)
         specs = [_spec(record) for record in chosen]
@@ -108,7 +114,9 @@ def restore(
         reporter.completed("restored", {"written": size, "segments": reader.segments_read})
     return RestoreResult(
         snapshot=entry.id,
-        backup=entry.catalogue.backup,
+        backup=entry.head.backup,
+        finished=entry.head.finished,
+        signer=entry.signer,
         target=source.location,
         streams=tuple(record.name for record in chosen),
         written=size,
@@ -119,7 +127,6 @@ def restore(
 
 
 def cat(
-    repository: Repository,
     entry: SnapshotEntry,
     stream: str,
     *,
@@ -134,8 +141,8 @@ def cat(
     """
     begun = time.monotonic()
     with (
-        reporting(listener, "cat", entry.id.hex(), repository.sink) as reporter,
-        SnapshotReader(repository, entry, memory) as reader,
+        reporting(listener, "cat", entry.id.hex(), entry.domain.sink) as reporter,
+        SnapshotReader(entry, memory) as reader,
     ):
         record = reader.stream(stream)
         reporter.phase("reading", record.size)

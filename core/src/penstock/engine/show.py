@@ -1,13 +1,14 @@
 """Show: what is in a snapshot, as far as the role may see."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.format.snapshot import Manifest
+from penstock.format.manifest import Manifest
 from penstock.format.trust import Role
-from penstock.repository import Repository, SnapshotEntry
-from penstock.repository.pool import Workers
-from penstock.repository.snapshots import open_manifest
+from penstock.repository import SnapshotEntry
+from penstock.repository.checkpoint import phrase_of
+from penstock.repository.read.reader import SnapshotReader
 
 __all__ = ["ShowResult", "show"]
 
@@ -24,18 +25,19 @@ class ShowResult:
         """The document of `penstock show`. Sizes in bytes."""
         return {
             **self.entry.to_json(),
+            "checkpoint": phrase_of(self.entry.digest),
             "content": None if self.manifest is None else _content(self.manifest),
             "content_hidden": f"this is a {self.role} key" if self.manifest is None else None,
         }
 
 
-def show(repository: Repository, entry: SnapshotEntry) -> ShowResult:
+def show(entry: SnapshotEntry) -> ShowResult:
     """The snapshot with its content. Raises `DamagedObject`, `MissingObject`."""
-    role = repository.access.role
+    role = entry.domain.access.role
     if role is not Role.OWNER:
         return ShowResult(entry, role, None)
-    with Workers(1, "penstock-show", repository.sink.stop) as workers:
-        return ShowResult(entry, role, workers.call(open_manifest, repository, entry))
+    with SnapshotReader(entry) as reader:
+        return ShowResult(entry, role, reader.manifest)
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:
@@ -52,5 +54,26 @@ def _content(manifest: Manifest) -> dict[str, Any]:
             }
             for stream in manifest.streams
         ],
-        "inspection": dict(manifest.inspection),
+        "inspection": _inspection(manifest.inspection),
     }
+
+
+def _inspection(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the source reported, as far as it has the form of such a report: whoever has a writer's key may differ."""
+    warnings, inventory = found.get("warnings"), found.get("inventory")
+    return {
+        **{name: _text(found.get(name)) for name in ("client_version", "engine", "server_version")},
+        "inventory": [item for item in inventory if _is_item(item)] if isinstance(inventory, list) else [],
+        "warnings": list(filter(_text, warnings)) if isinstance(warnings, list) else [],
+    }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_item(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("exact"), bool):
+        return False
+    texts = all(isinstance(value.get(name), str) for name in ("kind", "name"))
+    return texts and all(isinstance(value.get(name), int | None) for name in ("rows", "size"))

@@ -19,10 +19,10 @@ SEGMENT = 1 * MIB
 PACK_TARGET = 16 * MIB
 #: A pack is closed at this many chunks, however well they compress, to keep its directory small.
 PACK_CHUNKS = 32768
-#: Room for a pack's segments and its directory.
-PACK_CAPACITY = PACK_TARGET + 1 * MIB
-#: Bytes that a chunk of a loaded directory takes in a Python dictionary: its id (64) and its slot (about 48).
-_CHUNK_COST = 112
+#: Room for a pack's segments, its ends, and the zeroes between them.
+PACK_CAPACITY = PACK_TARGET + 2 * MIB
+#: Bytes that a chunk of a loaded pack takes: its id (64), its slot in a dictionary (about 48), where it ends (4).
+_CHUNK_COST = 116
 #: An incompressible segment exists four times while it is being sealed: plain, with its codec byte, encrypted, and with
 #: its nonce prepended.
 _SEGMENT_COST = 4 * SEGMENT

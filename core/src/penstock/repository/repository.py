@@ -1,13 +1,14 @@
 """Creating and opening a repository: who owns it, and who may do what in it."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+
+from blake3 import blake3
 
 from penstock.api.errors import (
     DamagedObject,
     KeyMissing,
     MissingObject,
-    ObjectExists,
     ObjectMissing,
     RepositoryExists,
     RepositoryMissing,
@@ -21,45 +22,48 @@ from penstock.api.sink import Sink
 from penstock.format.chunker import ChunkerParameters
 from penstock.format.documents import Document, decode_document, encode_document
 from penstock.format.encoding import Malformed, integer, new_id
-from penstock.format.keys import DecapsulationKey, IndexSecret, PassphraseCost, SigningKey
-from penstock.format.sealing import Sealer
-from penstock.format.trust import (
-    FORMAT_VERSION,
-    Grant,
-    OwnerSecret,
-    RepositoryConfig,
-    Role,
-    digest_of,
-    open_slot,
-    seal_slot,
-)
+from penstock.format.grants import Content, Granted, MadeDomain
+from penstock.format.keys import DecapsulationKey, PassphraseCost, SigningKey, new_secret
+from penstock.format.slot import MOST_SLOTS, open_slot, seal_slot
+from penstock.format.times import now
+from penstock.format.trust import FORMAT_VERSION, OwnerSecret, RepositoryConfig, Role
 from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
 from penstock.repository.trust.access import Access
-from penstock.repository.trust.grants import GrantLog, read_grants
-from penstock.repository.trust.seeding import even_index_secret
+from penstock.repository.trust.log import OwnerLog, read_log
+from penstock.repository.trust.seeding import even_domain
 
-__all__ = ["Repository", "now", "repository_id"]
+__all__ = ["FIRST_DOMAIN", "Repository", "put_new", "repository_id"]
 
-
-def now() -> str:
-    """The time as documents hold it: ISO 8601, UTC. Microseconds keep two runs in one second in order."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+#: The label of the domain that a new repository has.
+FIRST_DOMAIN = "main"
 
 
 class Repository:
-    """An open repository. `access` holds the keys it was opened with, `grants` is the owner's log, verified."""
+    """An open repository. `access` holds the keys it was opened with, `log` is the owner's log, verified.
 
-    def __init__(self, sink: Sink, config: RepositoryConfig, access: Access, grants: GrantLog) -> None:
+    `domains` are those that the access reaches, oldest first.
+    """
+
+    def __init__(self, sink: Sink, config: RepositoryConfig, access: Access, log: OwnerLog) -> None:
         self.sink = sink
         self.config = config
         self.access = access
-        self.grants = grants
-        self.index_sealer = Sealer(access.index.index_key)
+        self.log = log
+        self.domains: tuple[Domain, ...] = ()
+        self._find_domains()
 
     @property
     def id(self) -> bytes:
         """The repository's identifier, 16 bytes."""
         return self.config.repository
+
+    @property
+    def domain(self) -> Domain:
+        """Where this access stores backups: a writer's domain, for the owner the first. Raises `RoleForbids`."""
+        self.access.require_writer()
+        return self.domains[0]
 
     @classmethod
     def create(
@@ -70,7 +74,7 @@ class Repository:
         chunker: ChunkerParameters | None = None,
         cost: PassphraseCost | None = None,
     ) -> "Repository":
-        """Create a repository in an empty place, and open it as its owner.
+        """Create a repository with one domain in an empty place, and open it as its owner.
 
         penstock.json is written last: without it, no repository exists. Without a passphrase, the owner's access must
         be saved as a key file, or everything is lost. Raises `RepositoryExists` if the place is not empty.
@@ -78,112 +82,98 @@ class Repository:
         if next(iter(sink.list()), None) is not None:
             what = "a repository" if _has_config(sink) else "objects"
             raise RepositoryExists(f"{sink.location} already holds {what}", hint="Choose another place, or empty it.")
-        identifier = new_id()
-        parameters = chunker or ChunkerParameters()
-        index_secret = even_index_secret(identifier, parameters)
-        secret = OwnerSecret(SigningKey.generate(), DecapsulationKey.generate(), index_secret)
-        proof = IndexSecret(index_secret, identifier).proof
-        config = RepositoryConfig(identifier, now(), parameters, secret.public, proof)
+        secret = OwnerSecret(SigningKey.generate(), DecapsulationKey.generate(), new_secret())
+        config = RepositoryConfig(new_id(), now(), secret.public)
         document = encode_document(layout.CONFIG, config.to_json(), secret.signing)
         access = Access.of_owner(secret, config.repository)
-        repository = cls(sink, config, access, GrantLog(secret.public.signing, digest_of(document)))
+        log = OwnerLog(secret.public.signing, blake3(document).digest())
+        repository = cls(sink, config, access, log)
         if passphrase is not None:
             repository.add_slot(passphrase, "first passphrase", cost)
-        _put_new(sink, layout.CONFIG, document)
+        repository.add_domain(FIRST_DOMAIN, chunker)
+        put_new(sink, layout.CONFIG, document)
         return repository
 
     @classmethod
     def open(cls, sink: Sink, unlock: Access | Secret) -> "Repository":
         """Open with a key or with a passphrase.
 
-        Raises `RepositoryMissing`, `UnsupportedFormat`, `DamagedObject`, `WrongKey` (another repository's key, or a
-        revoked one), `WrongPassphrase`, `KeyMissing` (a passphrase, but no slot).
+        Raises `RepositoryMissing`, `UnsupportedFormat`, `DamagedObject`, `MissingObject` (a gap in the owner's log),
+        `WrongKey` (another repository's key, or a revoked one), `WrongPassphrase`, `KeyMissing` (no slot at all).
         """
-        found = _read_config(sink)
+        data, document, config = _read_config(sink)
+        root = blake3(data).digest()
         if isinstance(unlock, Access):
-            return cls._opened(sink, found, unlock, unlock.key, unlock.role)
-        refused: WrongKey | None = None
-        for access, slot in _accesses_by_passphrase(sink, found[2], unlock):
+            _require_same(sink, unlock, config)
             try:
-                return cls._opened(sink, found, access, slot, Role.SLOT)
-            except WrongKey as error:
-                # Its grant or revocation may have been interrupted, and the same passphrase may have another slot.
-                refused = refused or error
-        assert refused is not None
-        raise refused
+                document.verified(unlock.owner.signing)
+            except Malformed as error:
+                raise DamagedObject(layout.CONFIG, f"{error}; may be forged") from None
+            log = read_log(sink, unlock.owner.signing, root)
+            log.require_active(unlock.key, unlock.role)
+            return cls._checked(sink, config, unlock, log)
+        # The log is read with the key that penstock.json claims: slots that it does not grant are not even tried.
+        log = read_log(sink, config.owner.signing, root)
+        secret = _open_slots(sink, config, log, unlock)
+        if secret.public != config.owner:
+            raise DamagedObject(layout.CONFIG, "its owner is not the one that the passphrase opens; may be forged")
+        return cls._checked(sink, config, Access.of_owner(secret, config.repository), log)
 
     @classmethod
-    def _opened(
-        cls, sink: Sink, found: tuple[bytes, Document, RepositoryConfig], access: Access, key: bytes, role: Role
-    ) -> "Repository":
-        """Open with `access`, provided that the owner granted `key` that role; raises what `open` does."""
-        data, document, config = found
-        if access.repository != config.repository:
-            raise WrongKey(
-                f"the key belongs to another repository ({access.repository.hex()[:8]}) "
-                f"than {sink.location} ({config.repository.hex()[:8]})",
-                hint="Use this repository's own key file, or leave --key out to use the one of this host.",
-            )
-        try:
-            document.verified(access.owner.signing)
-        except Malformed as error:
-            raise DamagedObject(layout.CONFIG, f"{error}; may be forged") from None
-        grants = read_grants(sink, access.owner.signing, digest_of(data))
-        grants.require_active(key, role)
-        # Readers would take anything signed or sealed with other keys than the published ones for damage.
-        if access.signing is not None and access.signing.public != grants.writer(access.key):
+    def _checked(cls, sink: Sink, config: RepositoryConfig, access: Access, log: OwnerLog) -> "Repository":
+        """Readers would take anything signed or sealed with other keys than the published ones for damage."""
+        roles = (Role.WRITER, Role.MAINTAINER)
+        if access.signing.public != log.signer(access.key, roles):
             raise WrongKey("the key file is damaged: its signing key is not the one that the owner granted")
         if access.recipient is not None and access.recipient.public != config.owner.recipient:
             raise WrongKey("the key file is damaged: its private key is not that of the repository's owner")
-        if access.index.proof != config.index_proof:
-            raise WrongKey("the key file is damaged: its index secret is not that of the repository")
-        return cls(sink, config, access, grants)
+        repository = cls(sink, config, access, log)
+        for domain in repository.domains:
+            keys, made = domain.keys, domain.made
+            if keys.layout_proof != made.layout_proof or (keys.secret and keys.domain_proof != made.domain_proof):
+                raise WrongKey("the key file is damaged: its secrets are not those of the repository")
+        if access.role is Role.WRITER and not repository.domains:
+            raise WrongKey("the owner of this repository never made the domain of this key")
+        return repository
+
+    def _find_domains(self) -> None:
+        found = ((made, self.access.domain(made.domain)) for made in self.log.domains.values())
+        self.domains = tuple(Domain(self.sink, self.access, self.log, made, keys) for made, keys in found if keys)
+
+    def add_domain(self, label: str, chunker: ChunkerParameters | None = None) -> Domain:
+        """Make a domain, for the owner alone. Raises `RoleForbids`."""
+        root = self.access.root
+        parameters = chunker or ChunkerParameters()
+        domain = even_domain(root, parameters)
+        keys = root.domain(domain)
+        self.append(MadeDomain(domain, label, parameters, keys.layout_proof, keys.domain_proof))
+        return self.domains[-1]
 
     def add_slot(self, passphrase: Secret, label: str, cost: PassphraseCost | None = None) -> bytes:
         """Add a passphrase that opens the repository as its owner; returns the slot's id."""
-        signing, _ = self.access.require_owner("a new passphrase")
+        owner = self.access.owner_secret
         slot = new_id()
-        content = seal_slot(
-            self.access.owner_secret, _as_text(passphrase), cost or PassphraseCost(), self.config.repository, slot
-        )
+        key = layout.slot_key(slot)
+        content = seal_slot(owner, _as_text(passphrase), cost or PassphraseCost(), self.id, slot)
         # The slot comes first: a grant promises that it exists.
-        self.sink.put(layout.slot_key(slot), encode_document(layout.slot_key(slot), content, signing))
-        self.append_grant(role=Role.SLOT, key=slot, label=label)
+        put_new(self.sink, key, encode_document(key, content, owner.signing))
+        self.append(Granted(slot, Role.SLOT, label))
         return slot
 
-    def append_grant(
-        self,
-        *,
-        role: Role,
-        key: bytes,
-        label: str,
-        revoked: bool = False,
-        signing: SigningKey | None = None,
-        snapshots: dict[str, str] | None = None,
-    ) -> Grant:
-        """Append an entry to the owner's log."""
-        owner, _ = self.access.require_owner("granting and revoking keys")
-        number = self.grants.length + 1
-        grant = Grant(
-            number=number,
-            previous=self.grants.head,
-            revoked=revoked,
-            role=role,
-            key=key,
-            label=label,
-            created=now(),
-            signing=signing.public if signing else None,
-            snapshots=snapshots or {},
-        )
-        name = layout.grant_key(number)
-        document = encode_document(name, grant.to_json(), owner)
-        try:
-            _put_new(self.sink, name, document)
-        except ObjectExists as error:
-            raise RepositoryExists(
-                f"{name}: somebody else changed the keys at the same time", hint="Try again."
-            ) from error
-        return self.grants.append(document)
+    def append(self, content: Content) -> None:
+        """Append an entry to the owner's log. Raises `RoleForbids` for any other role."""
+        self.access.require_owner("granting and revoking keys")
+        entry = self.log.next(now(), content)
+        key = layout.grant_key(new_id())
+        document = encode_document(key, entry.to_json(), self.access.signing)
+        put_new(self.sink, key, document)
+        self.log.take([(key, entry, blake3(document).digest())])
+        self._find_domains()
+
+
+def put_new(sink: Sink, key: str, data: bytes) -> None:
+    """Put an object whose key nobody else can know; raises `ObjectExists` where the sink can tell."""
+    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities())
 
 
 def _has_config(sink: Sink) -> bool:
@@ -199,6 +189,15 @@ def repository_id(sink: Sink) -> bytes:
     return _read_config(sink)[2].repository
 
 
+def _require_same(sink: Sink, access: Access, config: RepositoryConfig) -> None:
+    if access.repository != config.repository:
+        raise WrongKey(
+            f"the key belongs to another repository ({access.repository.hex()[:8]}) "
+            f"than {sink.location} ({config.repository.hex()[:8]})",
+            hint="Use this repository's own key file, or leave --key out to use the one of this host.",
+        )
+
+
 def _as_text(passphrase: Secret) -> str:
     """The passphrase; refused if its bytes were not UTF-8, since nobody could type it again."""
     text = passphrase.reveal()
@@ -207,63 +206,47 @@ def _as_text(passphrase: Secret) -> str:
     return text
 
 
-def _put_new(sink: Sink, key: str, data: bytes) -> None:
-    sink.put(key, data, if_absent=Capability.CONDITIONAL_PUT in sink.capabilities())
-
-
 def _read_config(sink: Sink) -> tuple[bytes, Document, RepositoryConfig]:
     try:
-        data = sink.get(layout.CONFIG)
-    except ObjectMissing:
-        if any(True for prefix in (layout.SESSIONS, layout.PACKS, layout.SNAPSHOTS) for _ in sink.list(prefix)):
-            raise MissingObject(layout.CONFIG, "gone, although backups are there") from None
-        raise RepositoryMissing(f"no repository at {sink.location}", hint="Run penstock init to create one.") from None
-    try:
+        data = fetch(sink, layout.CONFIG)
         document = decode_document(layout.CONFIG, data)
         version = integer(document.claimed, "format")
-        if version > FORMAT_VERSION:
+        if version != FORMAT_VERSION:
             raise UnsupportedFormat(
                 f"{sink.location} has format {version} according to {layout.CONFIG}; "
-                f"this Penstock reads formats up to {FORMAT_VERSION}",
+                f"this Penstock reads format {FORMAT_VERSION}",
                 hint="Update Penstock.",
             )
         config = RepositoryConfig.from_json(document.claimed)
         # Trust in that owner comes later; this check keeps damage from looking like another repository's key.
         document.verified(config.owner.signing)
         return data, document, config
+    except ObjectMissing:
+        if next(iter(sink.list(layout.DOMAINS)), None) is not None:
+            raise MissingObject(layout.CONFIG, "gone, although backups are there") from None
+        raise RepositoryMissing(f"no repository at {sink.location}", hint="Run penstock init to create one.") from None
     except Malformed as error:
         raise DamagedObject(layout.CONFIG, str(error)) from None
 
 
-def _accesses_by_passphrase(sink: Sink, config: RepositoryConfig, passphrase: Secret) -> Iterator[tuple[Access, bytes]]:
-    """Try every slot; yields the owner's access and the slot's id for each that opens. Raises if none does.
-
-    The owner's private key comes from a slot that only the passphrase opens. The public key in penstock.json is then
-    compared with it, and nothing is trusted before that.
-    """
-    damage: DamagedObject | None = None
-    slots = opened = 0
-    for info in sink.list(layout.SLOTS):
-        slots += 1
-        try:
-            slot = layout.id_of(info.key)
-            content = decode_document(info.key, sink.get(info.key)).verified(config.owner.signing)
-            secret = open_slot(content, _as_text(passphrase), config.repository, slot)
-        except Malformed as error:
-            damage = damage or DamagedObject(info.key, str(error))
-            continue
-        if secret is not None:
-            if secret.public != config.owner:
-                raise DamagedObject(layout.CONFIG, "its owner is not the one that the passphrase opens; may be forged")
-            opened += 1
-            yield Access.of_owner(secret, config.repository), slot
-    if opened:
-        return
-    if damage is not None:
-        raise damage
-    if not slots:
+def _open_slots(sink: Sink, config: RepositoryConfig, log: OwnerLog, passphrase: Secret) -> OwnerSecret:
+    """The owner's secret, from the first granted slot that opens."""
+    text = _as_text(passphrase)
+    granted = [grantee.grant.key for grantee in log.active(Role.SLOT)]
+    if not granted:
         raise KeyMissing(f"{sink.location} has no passphrase slot", hint="Use the owner's key file.")
+    for content, slot in _slots(sink, config, granted[:MOST_SLOTS]):
+        with suppress(Malformed):
+            return open_slot(content, text, config.repository, slot)
+    # A damaged slot is no other error: what is wrong with a slot is nobody's business who can forge one.
     raise WrongPassphrase(
         f"the passphrase opens no slot of {sink.location}",
         hint="Check for typing errors and the keyboard layout; any other passphrase or the owner's key file works too.",
     )
+
+
+def _slots(sink: Sink, config: RepositoryConfig, slots: list[bytes]) -> Iterator[tuple[dict[str, object], bytes]]:
+    for slot in slots:
+        key = layout.slot_key(slot)
+        with suppress(Malformed, ObjectMissing):
+            yield decode_document(key, fetch(sink, key)).verified(config.owner.signing), slot

@@ -1,9 +1,11 @@
 """penstock.toml: found, read, validated, and asked for repositories and backups."""
 
+import os
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,12 +26,16 @@ T = TypeVar("T", bound=PluginTable)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one file, or, where `path` is None, the defaults alone."""
+    """The settings of one file, or, where `path` is None, the defaults alone.
+
+    `passed_over` says, in a sentence each, why files in the usual places do not count.
+    """
 
     path: Path | None = None
     repositories: Mapping[str, RepositorySettings] = field(default_factory=dict)
     backups: Mapping[str, BackupSettings] = field(default_factory=dict)
     defaults: Defaults = field(default_factory=Defaults)
+    passed_over: tuple[str, ...] = ()
 
     def repository(self, name: str) -> RepositorySettings:
         """The repository of that name; raises `SettingsError`."""
@@ -106,14 +112,35 @@ def _with_hint(text: str, error: PenstockError) -> str:
 
 
 def find_settings(named: Path | None = None, places: Iterable[Path] = ()) -> Settings:
-    """The settings of `named`, or of the first of `places` that is a file, or the defaults. Raises `SettingsError`."""
+    """The settings of `named`, or of the first of `places` that is a file, or the defaults. Raises `SettingsError`.
+
+    Settings run commands. A file that nobody named counts only if it and its folder belong to this user or to root, and
+    nobody else can write them.
+    """
     if named is not None:
         return load_settings(named)
+    passed_over: list[str] = []
     for place in places:
         with suppress(PermissionError):  # its folder may not be searched: then it is not for this user
-            if place.is_file():
-                return load_settings(place)
-    return Settings()
+            if not place.is_file():
+                continue
+            stranger = _stranger(place)
+            if stranger is None:
+                return replace(load_settings(place), passed_over=tuple(passed_over))
+            passed_over.append(f"{place.absolute()} does not count: {stranger}; name it with --config if it is yours")
+    return Settings(passed_over=tuple(passed_over))
+
+
+def _stranger(path: Path) -> str | None:
+    """Who else can write this file or put another in its place; None if nobody can."""
+    real = path.resolve()
+    for one in dict.fromkeys((path.absolute().parent, real.parent, real)):
+        found = one.stat()
+        if found.st_uid not in (os.geteuid(), 0):
+            return f"{one} belongs to another user"
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"others can write {one}"
+    return None
 
 
 def load_settings(path: Path) -> Settings:

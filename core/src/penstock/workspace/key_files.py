@@ -5,9 +5,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from penstock.api.errors import KeyMissing, PenstockError, UsageError
+from penstock.api.errors import KeyMissing, KeyProblem, PenstockError, UsageError
 
-__all__ = ["check_writable", "is_private", "new_private_file", "read_key_file"]
+__all__ = ["check_writable", "new_private_file", "read_key_file", "require_private"]
 
 _LARGEST_KEY_FILE = 64 * 1024
 
@@ -45,9 +45,13 @@ def read_key_file(path: Path) -> bytes:
         ) from error
 
 
-def is_private(path: Path) -> bool:
-    """Whether only the owner of the file can read it."""
+def require_private(path: Path) -> None:
+    """Raise `KeyProblem` if everybody on the host can read or write a file that holds a key or a passphrase."""
     try:
-        return not path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+        mode = path.stat().st_mode
     except OSError:
-        return True
+        return  # whoever reads it will say so
+    if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise KeyProblem(
+            f"everybody on this host can read {path}", hint=f"Run chmod o= {path}, and think of a new one."
+        )

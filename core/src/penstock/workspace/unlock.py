@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.api.errors import KeyMissing, RoleForbids
-from penstock.api.secrets import Secret, SecretEnv, SecretFile
+from penstock.api.secrets import Secret, SecretCommand, SecretEnv, SecretFile
 from penstock.api.sink import Sink
 from penstock.format.trust import Role
 from penstock.repository import Access, Repository
@@ -44,7 +44,10 @@ class Prompts(Protocol):
         """The passphrase of a repository; None if none was given, which `optional` allows."""
 
     def new_passphrase(self, purpose: str) -> Secret:
-        """A new passphrase, entered twice. Raises `UsageError` if it is empty, or the two differ."""
+        """A new passphrase, entered twice. Raises `UsageError` if the two differ."""
+
+    def tried(self, repository: str, works: Callable[[Secret], bool]) -> bool:
+        """Whether somebody typed a passphrase that `works`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,17 @@ class Unlocker:
         if self.credentials.passphrase is not None:
             return self.credentials.passphrase
         if self.credentials.passphrase_file is not None:
-            return SecretFile(file=self.credentials.passphrase_file).resolve(self.environ)
+            return self._resolved(SecretFile(file=self.credentials.passphrase_file))
         if self.environ.get(PASSPHRASE_VARIABLE):
             return SecretEnv(env=PASSPHRASE_VARIABLE).resolve(self.environ)
         if settings is not None and settings.passphrase is not None:
-            return settings.passphrase.resolve(self.environ)
+            return self._resolved(settings.passphrase)
         return None
+
+    def _resolved(self, reference: SecretEnv | SecretFile | SecretCommand) -> Secret:
+        if isinstance(reference, SecretFile):
+            key_files.require_private(reference.file)
+        return reference.resolve(self.environ)
 
     def _found_key(self, sink: Sink, settings: RepositorySettings | None) -> tuple[Access | None, KeyMissing | None]:
         """The key of the settings or of the default place; and the error for a configured one that is missing."""
@@ -119,7 +127,5 @@ class Unlocker:
         return (self._access(default), None) if default.exists() else (None, None)
 
     def _access(self, path: Path) -> Access:
-        access = Access.from_key_file(key_files.read_key_file(path), str(path))
-        if not key_files.is_private(path):
-            self.warn(f"others can read the key file {path}: chmod 600 it")
-        return access
+        key_files.require_private(path)
+        return Access.from_key_file(key_files.read_key_file(path), str(path))

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from penstock.api import NEVER, Secret, Sink, Source, StopToken, UsageError
+from penstock.api import NEVER, KeyProblem, Secret, Sink, Source, StopToken, UsageError
 from penstock.plugins import PluginHost
 from penstock.repository import Repository
 from penstock.repository.read.budget import DEFAULT_MEMORY
@@ -86,6 +86,7 @@ class Workspace:
         self.overrides = overrides or Overrides()
         self.host = host or PluginHost(stop=stop)
         self._stop = stop
+        self._warn = warn
         self._environ = dict(environ or {})
         self._unlocker = Unlocker(credentials or Credentials(), self._environ, folders, prompts, warn)
         self._places: dict[str, Place] = {}
@@ -114,7 +115,10 @@ class Workspace:
     @cached_property
     def settings(self) -> Settings:
         """penstock.toml, or nothing but defaults. Raises `SettingsError`."""
-        return find_settings(self.overrides.settings_file, self.folders.settings)
+        found = find_settings(self.overrides.settings_file, self.folders.settings)
+        for one in found.passed_over:
+            self._warn(one)
+        return found
 
     @property
     def cache_dir(self) -> Path:
@@ -170,6 +174,19 @@ class Workspace:
         """A new passphrase, if somebody can be asked for one. Raises `UsageError`."""
         prompts = self._unlocker.prompts
         return None if prompts is None else prompts.new_passphrase(purpose)
+
+    def tried(self, place: Place) -> bool:
+        """Whether somebody who was asked typed a passphrase that opens the repository."""
+        prompts = self._unlocker.prompts
+
+        def works(passphrase: Secret) -> bool:
+            try:
+                Repository.open(place.sink, passphrase)
+            except KeyProblem:
+                return False
+            return True
+
+        return prompts is not None and prompts.tried(place.shown, works)
 
     def new_key_file(self, place: Place, repository: bytes) -> Path:
         """Where a key of this host is to be written, to be found later: the settings' place, or the default one."""

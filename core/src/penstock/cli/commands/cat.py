@@ -35,4 +35,4 @@ def register(app: typer.Typer) -> None:
         repository = run.workspace.repository(Need.OWNER)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
         with run.listening() as listen:
-            engine.cat(repository, entry, stream, out=run.output.raw, memory=run.workspace.memory(), listener=listen)
+            engine.cat(entry, stream, out=run.output.raw, memory=run.workspace.memory(), listener=listen)

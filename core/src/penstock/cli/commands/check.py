@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.invocation import command
-from penstock.cli.options import DATA
+from penstock.cli.options import CHECKPOINT, DATA
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         read_data: Annotated[
             bool, typer.Option("--read-data", help="Read every byte; with the owner's key, open all of it too.")
         ] = False,
+        checkpoint: Annotated[str | None, CHECKPOINT] = None,
     ) -> None:
         """Check that everything is there and undamaged.
 
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
                 repository,
                 read_data=read_data,
                 cache_dir=run.workspace.cache_dir,
+                checkpoint=checkpoint,
                 memory=run.workspace.memory(),
                 listener=listen,
             )

@@ -48,15 +48,16 @@ def register(app: typer.Typer) -> None:
 def make(run: "Run", named: str | None, owner_key: Path | None, *, writer_key: bool) -> None:
     """Make the repository and its keys, and say what to keep where."""
     from penstock.cli.output import views
-    from penstock.format.trust import Role
     from penstock.repository import Repository
-    from penstock.repository.trust.keyring import add_key
+    from penstock.repository.repository import FIRST_DOMAIN
+    from penstock.repository.trust.keyring import add_writer
     from penstock.workspace import key_files
 
     place = run.workspace.place(named)
     if owner_key is not None:
         key_files.check_writable(owner_key)
-    passphrase = _passphrase(run, place, required=owner_key is None)
+    given = run.workspace.given_passphrase(place)
+    passphrase = given or _new_passphrase(run, place, required=owner_key is None)
     repository = Repository.create(place.sink, passphrase=passphrase)
     if owner_key is not None:
         key_files.new_private_file(owner_key, repository.access.to_key_file())
@@ -69,17 +70,20 @@ def make(run: "Run", named: str | None, owner_key: Path | None, *, writer_key: b
     }
     if writer_key:
         path = run.workspace.new_key_file(place, repository.id)
-        access = add_key(repository, Role.WRITER, socket.gethostname())
+        access = add_writer(repository, socket.gethostname(), domain=FIRST_DOMAIN)
         key_files.new_private_file(path, access.to_key_file())
         document["writer_key"] = str(path)
+    # What was typed into a terminal may not be what somebody remembers.
+    if given is None and passphrase is not None and not run.workspace.tried(place):
+        run.output.warning("the passphrase was not tried: run penstock key test before you rely on it")
     run.output.result(document, views.made)
 
 
-def _passphrase(run: "Run", place: "Place", *, required: bool) -> "Secret | None":
+def _new_passphrase(run: "Run", place: "Place", *, required: bool) -> "Secret | None":
     from penstock.api import KeyMissing
     from penstock.workspace.unlock import PASSPHRASE_VARIABLE
 
-    passphrase = run.workspace.given_passphrase(place) or run.workspace.new_passphrase(f"for {place.shown}")
+    passphrase = run.workspace.new_passphrase(f"for {place.shown}")
     if passphrase is None and required:
         raise KeyMissing(
             "nobody could open the repository: it needs a passphrase, or a file for the owner's key",

@@ -6,7 +6,7 @@ import typer
 
 from penstock.cli.commands.show import SNAPSHOT
 from penstock.cli.invocation import command
-from penstock.cli.options import DATA
+from penstock.cli.options import CHECKPOINT, DATA
 
 if TYPE_CHECKING:
     from penstock.api import Source
@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
         skip_verify: Annotated[
             bool, typer.Option("--skip-verify", help="Do not read everything once before writing to the target.")
         ] = False,
+        checkpoint: Annotated[str | None, CHECKPOINT] = None,
     ) -> None:
         """Restore a snapshot into a database.
 
@@ -60,11 +61,16 @@ def register(app: typer.Typer) -> None:
         source = _target(run, to, to_backup)
         target = RestoreTarget(clean=clean, options=_pairs(options or []))
         repository = run.workspace.repository(Need.OWNER)
-        entry = engine.find(repository, snapshot, cache_dir=run.workspace.cache_dir, warn=run.output.warning)
-        _same_kind(entry.catalogue.source, source)
+        entry = engine.find(
+            repository,
+            snapshot,
+            cache_dir=run.workspace.cache_dir,
+            checkpoint=checkpoint,
+            warn=run.output.warning,
+        )
+        _same_kind(entry.head.source, source)
         with run.listening() as listen:
             result = engine.restore(
-                repository,
                 entry,
                 source,
                 target=target,

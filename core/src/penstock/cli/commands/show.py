@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["SNAPSHOT", "register"]
 
 #: The argument that names a snapshot, here and in other commands.
-SNAPSHOT = typer.Argument(metavar="SNAPSHOT", help="An id or its beginning, latest, or latest:BACKUP.")
+SNAPSHOT = typer.Argument(
+    metavar="SNAPSHOT", help="An id or its beginning, latest, latest:BACKUP or latest:DOMAIN/BACKUP."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -32,4 +34,4 @@ def register(app: typer.Typer) -> None:
 
         repository = run.workspace.repository(Need.OWNER_OR_ANY)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
-        run.output.result(engine.show(repository, entry).to_json(), views.snapshot)
+        run.output.result(engine.show(entry).to_json(), views.snapshot)

@@ -24,12 +24,13 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """List the snapshots of a repository, oldest first."""
+        from penstock import engine
         from penstock.cli.output import views
         from penstock.repository.snapshots import list_snapshots
         from penstock.workspace import Need
 
-        entries = list_snapshots(
-            run.workspace.repository(Need.ANY), on_damage=lambda error: run.output.warning(f"left out: {error}")
-        )
-        shown = [entry.to_json() for entry in entries if backup in (None, entry.catalogue.backup)]
+        repository = run.workspace.repository(Need.ANY)
+        with engine.Doubts(run.output.warning, "left out") as doubts:
+            entries = list_snapshots(repository, on_damage=doubts)
+        shown = [entry.to_json() for entry in entries if backup in (None, entry.head.backup)]
         run.output.result({"snapshots": shown}, views.snapshots)

@@ -1,9 +1,11 @@
 """Numbers and texts as people read them."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-__all__ = ["amount", "count", "duration", "moment", "printable", "table"]
+__all__ = ["age", "amount", "count", "duration", "moment", "printable", "table"]
 
+_DAY = 86_400
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -32,6 +34,17 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def age(stamp: str) -> str:
+    """How long ago that was: `2 h 05 min`, `3 days`; `no time` for what is yet to come, or no time at all."""
+    try:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
+    except (ValueError, TypeError):
+        return "no time"
+    if seconds < 0:
+        return "no time"
+    return duration(seconds) if seconds < 2 * _DAY else count(int(seconds // _DAY), "day")
 
 
 def moment(stamp: str) -> str:

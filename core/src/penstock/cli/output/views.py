@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.cli.output.units import amount, count, duration, moment, printable, table
+from penstock.cli.output.units import age, amount, count, duration, moment, printable, table
 
 __all__ = [
     "backups",
@@ -11,14 +11,18 @@ __all__ = [
     "config",
     "config_check",
     "inspection",
+    "kept",
+    "key_tested",
     "key_written",
     "keys",
     "made",
     "plugins",
+    "policies",
     "restored",
     "revoked",
     "snapshot",
     "snapshots",
+    "verified",
 ]
 
 Document = Mapping[str, Any]
@@ -50,6 +54,7 @@ def backups(document: Document) -> Iterator[str]:
             f"{printable(one['name'])}: snapshot {one['snapshot'][:_SHORT_ID]}, {count(one['streams'], 'stream')}, "
             f"{amount(one['read'])} read, {amount(one['stored'])} stored, {duration(one['seconds'])}"
         )
+        yield f"  checkpoint: {one['checkpoint']}"
 
 
 def snapshots(document: Document) -> Iterator[str]:
@@ -58,7 +63,7 @@ def snapshots(document: Document) -> Iterator[str]:
         yield "No snapshots yet."
         return
     yield from table(
-        ("ID", "STARTED (UTC)", "BACKUP", "SOURCE", "HOST", "STREAMS", "SIZE", "STORED"),
+        ("ID", "STARTED (UTC)", "BACKUP", "SOURCE", "HOST", "SIGNED BY", "STREAMS", "SIZE", "STORED"),
         [
             (
                 one["id"][:_SHORT_ID],
@@ -66,18 +71,21 @@ def snapshots(document: Document) -> Iterator[str]:
                 one["backup"],
                 one["source"],
                 one["host"],
+                one["signer"],
                 str(one["streams"]),
                 amount(one["size"]),
                 amount(one["stored"]),
             )
             for one in document["snapshots"]
         ],
-        right=(5, 6, 7),
+        right=(6, 7, 8),
     )
+    latest = document["snapshots"][-1]
+    yield f"The latest is {age(latest['finished'])} old."
 
 
 def snapshot(document: Document) -> Iterator[str]:
-    """`show`: the catalogue entry, and, for the owner, streams and inventory."""
+    """`show`: what everybody may know, and, for the owner, streams and inventory."""
     yield f"Snapshot {document['id']}"
     rows = [
         ("backup", document["backup"]),
@@ -85,10 +93,12 @@ def snapshot(document: Document) -> Iterator[str]:
         ("started", moment(document["started"]) + " UTC"),
         ("finished", moment(document["finished"]) + " UTC"),
         ("host", document["host"]),
+        ("signed by", f"{document['signer']}, domain {document['domain']}"),
         ("program", document["program"]),
         ("parent", (document["parent"] or "none")[:_SHORT_ID]),
         ("size", f"{amount(document['size'])} in {count(document['streams'], 'stream')}"),
         ("stored", f"{amount(document['stored'])} by this run"),
+        ("checkpoint", document["checkpoint"]),
     ]
     content = document["content"]
     if content is not None:
@@ -168,6 +178,10 @@ def restored(document: Document) -> Iterator[str]:
         f"Snapshot {document['snapshot'][:_SHORT_ID]}: {verified} {count(len(document['streams']), 'stream')}, "
         f"{amount(document['written'])}, to {printable(document['target'])} in {duration(document['seconds'])}"
     )
+    yield (
+        f"It is {printable(document['backup'])} as of {moment(document['finished'])} UTC, {age(document['finished'])} "
+        f"ago, signed by {printable(document['signer'])}"
+    )
 
 
 def check(document: Document) -> Iterator[str]:
@@ -194,6 +208,18 @@ def check(document: Document) -> Iterator[str]:
         yield f"Damaged or missing: {count(document['finding_count'], 'object')}."
     else:
         yield "No damage found."
+
+
+def verified(document: Document) -> Iterator[str]:
+    """`verify`: a line for each snapshot, and what does not come out whole."""
+    for one in document["snapshots"]:
+        whole = f"{count(one['streams'], 'stream')}, {amount(one['read'])}, came out whole"
+        of = f"{printable(one['backup'])} of {moment(one['finished'])}, signed by {printable(one['signer'])}"
+        yield f"{one['snapshot'][:_SHORT_ID]} ({of}): {whole}"
+        for problem in one["problems"]:
+            yield f"  {printable(problem)}"
+    if not document["snapshots"]:
+        yield "No snapshots yet."
 
 
 def plugins(document: Document) -> Iterator[str]:
@@ -225,13 +251,15 @@ def plugins(document: Document) -> Iterator[str]:
 def keys(document: Document) -> Iterator[str]:
     """`key list`."""
     yield from table(
-        ("KEY", "ROLE", "CREATED (UTC)", "LABEL", "REVOKED (UTC)"),
+        ("KEY", "ROLE", "CREATED (UTC)", "LABEL", "DOMAIN", "NAMES", "REVOKED (UTC)"),
         [
             (
                 one["key"][:_SHORT_ID],
                 "passphrase" if one["role"] == "slot" else one["role"],
                 moment(one["created"]),
                 one["label"],
+                one["domain"] or "",
+                " ".join(one["names"]),
                 moment(one["revoked"] or ""),
             )
             for one in document["keys"]
@@ -253,8 +281,52 @@ def key_written(document: Document) -> Iterator[str]:
 
 
 def revoked(document: Document) -> Iterator[str]:
-    """`key revoke`."""
+    """`key revoke`: what is kept of a writer's."""
     yield f"Revoked {document['role']} key {document['key'][:_SHORT_ID]} ({printable(document['label'])})."
+    if document["role"] == "writer":
+        yield from kept(document)
+        if document["left_out"]:
+            yield ""
+            yield f"Not kept: {count(len(document['left_out']), 'snapshot')}. To keep some: penstock key keep ID."
+            yield from _snapshots_of_key(document["left_out"])
+
+
+def kept(document: Document) -> Iterator[str]:
+    """`key keep`: the snapshots that stay good."""
+    if not document["kept"]:
+        yield "None of its snapshots is kept."
+        return
+    yield f"Kept: {count(len(document['kept']), 'snapshot')}"
+    yield from _snapshots_of_key(document["kept"])
+
+
+def _snapshots_of_key(snapshots: list[Document]) -> Iterator[str]:
+    yield from table(
+        ("ID", "STARTED (UTC)", "BACKUP", "HOST", "SIZE"),
+        [
+            (one["id"][:_SHORT_ID], moment(one["started"]), one["backup"], one["host"], amount(one["size"]))
+            for one in snapshots
+        ],
+        right=(4,),
+    )
+
+
+def key_tested(document: Document) -> Iterator[str]:
+    """`key test`: who it is."""
+    domains = ", ".join(document["domains"])
+    yield (
+        f"It opens repository {document['repository'][:_SHORT_ID]} as {document['role']} "
+        f"({printable(document['label'])}); domains: {printable(domains)}."
+    )
+
+
+def policies(document: Document) -> Iterator[str]:
+    """`policy`: what goes where, and below it what to paste."""
+    for number, one in enumerate(document["policies"]):
+        if number:
+            yield ""
+        yield f"# {printable(one['title'])}"
+        yield from (printable(line) for line in one["text"].splitlines())
 
 
 def config_check(document: Document) -> Iterator[str]:

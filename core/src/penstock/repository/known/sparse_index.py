@@ -5,18 +5,22 @@ a batch's sampled ids point at are loaded whole, and the batch is deduplicated a
 """
 
 import struct
+from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import accumulate
 
 from penstock.api.errors import DamagedObject, MissingObject, RepositoryError
-from penstock.format.encoding import ID_BYTES
-from penstock.format.pack import Directory, SegmentId
+from penstock.format.encoding import ID_BYTES, Malformed
+from penstock.format.index import PackEnds
+from penstock.format.pack import SegmentId
 from penstock.repository.budget import PACK_CHUNKS
+from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
 from penstock.repository.pool import Workers
-from penstock.repository.read.directories import read_directory
-from penstock.repository.repository import Repository
+from penstock.repository.read.ends import PackEnd, read_known_end
+from penstock.repository.sessions import require_usable
 
 __all__ = ["KnownPack", "SparseIndex"]
 
@@ -32,43 +36,64 @@ _FRESH = 1
 class KnownPack:
     """The chunks of one pack by id: `chunks` gives a chunk's number in the pack, `extents` the places of runs.
 
-    `sessions` are those whose data keys seal its segments.
+    `sessions` are those whose keys seal its segments; `pin` is None while the pack is being written.
     """
 
-    __slots__ = ("_segments", "_starts", "chunks", "sessions")
+    __slots__ = ("_ends", "_segments", "_starts", "chunks", "pack", "pin", "sessions")
 
-    def __init__(self, sessions: Iterable[bytes]) -> None:
+    def __init__(self, pack: bytes, sessions: Iterable[bytes], pin: bytes | None = None) -> None:
+        self.pack = pack
+        self.pin = pin
         self.chunks: dict[bytes, int] = {}
         self.sessions = frozenset(sessions)
         self._segments: list[SegmentId] = []
         self._starts: list[int] = []
+        #: Where each chunk ends, counted through the plain bytes of the whole pack.
+        self._ends = array("I")
 
     @classmethod
-    def of(cls, directory: Directory) -> "KnownPack":
-        """The chunks of a directory."""
-        known = cls(place.session for place in directory.segments)
-        ids = [chunk for (chunk,) in _ID.iter_unpack(directory.ids)]
+    def of(cls, end: PackEnd) -> "KnownPack":
+        """The chunks of a pack whose end was read; raises `Malformed`."""
+        found = end.chunks()
+        known = cls(end.places.pack, (place.session for place in end.places.places), end.pin)
+        ids = [chunk for (chunk,) in _ID.iter_unpack(found.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
         # If a pack holds a chunk twice, use the first place.
         known.chunks = dict(zip(reversed(ids), reversed(numbers[: len(ids)]), strict=True))
+        known._ends = array("I", accumulate(found.lengths))
         start = 0
-        for place in directory.segments:
+        for place, count in zip(end.places.places, found.counts, strict=True):
             known.begin_segment(place.id, start)
-            start += place.chunks
+            start += count
         return known
+
+    @property
+    def segments(self) -> int:
+        """How many segments it has."""
+        return len(self._segments)
 
     def begin_segment(self, segment: SegmentId, start: int) -> None:
         """The next segment begins with chunk `start`."""
         self._segments.append(segment)
         self._starts.append(start)
 
+    def add_chunks(self, ids: Sequence[bytes], lengths: Iterable[int]) -> None:
+        """Add chunks of these lengths (bytes)."""
+        first = len(self._ends)
+        ends = accumulate(lengths, initial=self._ends[-1] if first else 0)
+        next(ends)  # where the first begins
+        self._ends.extend(ends)
+        self.chunks.update(zip(ids, range(first, first + len(ids)), strict=True))
+
     def extents(self, first: int, end: int) -> Iterable[tuple[SegmentId, int, int]]:
-        """(segment, first chunk in it, chunks) for the chunks `first` to `end` of the pack."""
+        """(segment, offset in it, bytes) for the chunks `first` to `end` of the pack."""
         at = bisect_right(self._starts, first) - 1
         while first < end:
             start = self._starts[at]
             stop = min(end, self._starts[at + 1]) if at + 1 < len(self._starts) else end
-            yield self._segments[at], first - start, stop - first
+            begin = self._ends[start - 1] if start else 0
+            offset = (self._ends[first - 1] if first else 0) - begin
+            yield self._segments[at], offset, self._ends[stop - 1] - begin - offset
             first = stop
             at += 1
 
@@ -76,25 +101,28 @@ class KnownPack:
 class SparseIndex:
     """Finds the packs that may hold a batch's chunks. Not thread-safe; holds at most `directory_chunks` chunks.
 
-    `workers` make its requests, so that a stop ends its waits.
-    `unusable` are the numbers of packs that must not be deduplicated against. `on_damage` is told of packs that turn
-    out to be unusable.
+    `workers` make its requests, so that a stop ends its waits. A pack is used only if an unrevoked writer of the domain
+    signed it, if each of its segments is of one of the `sessions`, which were verified and still are what they were,
+    and if it is not among `unusable` (numbers). `on_damage` is told of packs that turn out not to be what was written;
+    `damaged` keeps them.
     """
 
     def __init__(
         self,
-        repository: Repository,
+        domain: Domain,
         cache: Cache,
         workers: Workers,
         *,
         directory_chunks: int,
+        sessions: Container[bytes],
         unusable: Container[int],
         on_damage: Callable[[RepositoryError], None],
     ) -> None:
-        self._repository = repository
+        self._domain = domain
         self._cache = cache
         self._workers = workers
         self._limit = directory_chunks
+        self._sessions = sessions
         self._unusable = unusable
         self._on_damage = on_damage
         #: In order of last use, most recent last.
@@ -103,16 +131,20 @@ class SparseIndex:
         #: Packs of this run that no hook has pointed at yet, oldest first.
         self._fresh: list[bytes] = []
         self._bad: set[int] = set()
+        #: Whether the sessions that were met can be relied on.
+        self._met: dict[bytes, bool] = {}
+        #: Packs found damaged, and why.
+        self.damaged: dict[bytes, str] = {}
 
-    def add(self, pack: bytes, known: KnownPack) -> None:
+    def add(self, known: KnownPack) -> None:
         """Add a pack that was just written.
 
         A dump of new data finds next to nothing in its own earlier packs. Only the latest stay loaded without a hook
         pointing at them, so that they take no memory and do not evict packs of earlier nights. A hook reloads others.
         """
         self._make_room(len(known.chunks), ())
-        self._take_in(pack, known)
-        self._fresh.append(pack)
+        self._take_in(known)
+        self._fresh.append(known.pack)
         if len(self._fresh) > _FRESH:
             self._drop(self._fresh[0])
 
@@ -164,18 +196,47 @@ class SparseIndex:
     def _load(self, number: int, keep: Container[bytes]) -> bytes | None:
         """Load a pack if it fits beside those in `keep`; returns its id, or None."""
         place = self._cache.place(number)
-        if place is None or place.pack in self._loaded or not self._make_room(place.chunks, keep):
+        if place is None or place[0].pack in self._loaded or not self._make_room(place[1], keep):
             return None
+        ends = place[0]
         try:
-            offset, length = place.directory_offset, place.directory_length
-            directory = self._workers.call(read_directory, self._repository, place.pack, offset, length)
+            known = self._workers.call(self._read, ends)
         except (DamagedObject, MissingObject) as error:
             # Its chunks are stored again: damage must not spread to new snapshots.
             self._bad.add(number)
+            if isinstance(error, DamagedObject):
+                self.damaged[ends.pack] = error.reason
             self._on_damage(error)
             return None
-        self._take_in(place.pack, KnownPack.of(directory))
-        return place.pack
+        if known is None:
+            self._bad.add(number)
+            return None
+        self._take_in(known)
+        return ends.pack
+
+    def _read(self, ends: PackEnds) -> KnownPack | None:
+        """The pack, or None if it is sound, but must not be used; raises `DamagedObject`, `MissingObject`."""
+        end = read_known_end(self._domain, ends)
+        try:
+            writer = end.require_writer()
+            known = KnownPack.of(end)
+        except Malformed as error:
+            raise DamagedObject(self._domain.at.pack_key(ends.pack), str(error)) from None
+        if self._domain.log.revoked(writer) or not all(map(self._usable, known.sessions)):
+            return None
+        return known
+
+    def _usable(self, session: bytes) -> bool:
+        """Whether a session can be relied on: read once in each run, for it may have changed since it was seen."""
+        if session not in self._met:
+            self._met[session] = session in self._sessions
+            try:
+                if self._met[session]:
+                    require_usable(self._domain, session)
+            except (DamagedObject, MissingObject) as error:
+                self._met[session] = False
+                self._on_damage(error)
+        return self._met[session]
 
     def _make_room(self, chunks: int, keep: Container[bytes]) -> bool:
         """Drop the least recently used packs not in `keep`; returns whether the new chunks fit."""
@@ -186,8 +247,8 @@ class SparseIndex:
         # One pack may always be loaded, however large.
         return self._held + chunks <= self._limit or not self._loaded
 
-    def _take_in(self, pack: bytes, known: KnownPack) -> None:
-        self._loaded[pack] = known
+    def _take_in(self, known: KnownPack) -> None:
+        self._loaded[known.pack] = known
         self._held += len(known.chunks)
 
     def _drop(self, pack: bytes) -> None:

@@ -1,96 +1,179 @@
-"""Brings a writer's cache in step with the repository before a dump: parallel requests, one thread for the cache."""
+"""Brings a writer's cache in step with its domain before a dump: parallel requests, one thread for the cache."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError, UnsupportedFormat
+from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import Malformed
-from penstock.format.index import PackSummary, open_index
+from penstock.format.index import PackSummary, decode_index
+from penstock.format.session import SessionDocument
 from penstock.repository import layout
-from penstock.repository.known.cache import Cache
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
+from penstock.repository.known.cache import Cache, SeenHead
+from penstock.repository.notices import Notices, read_doomed, read_notices
 from penstock.repository.pool import Workers
-from penstock.repository.read.directories import read_pack_end
-from penstock.repository.read.listing import listed
-from penstock.repository.repository import Repository
-from penstock.repository.sessions import read_session
+from penstock.repository.read.ends import TAIL, read_end
+from penstock.repository.read.listing import listed, pages
+from penstock.repository.sessions import proof_of_cut, read_session
+from penstock.repository.snapshots import read_snapshot
 
-__all__ = ["synchronize"]
+__all__ = ["InStep", "synchronize"]
 
 OnDamage = Callable[[RepositoryError], None]
+#: In bytes.
+_SMALL_INDEX = 256 * 1024
+#: Packs that vanished, named in one warning.
+_NAMED = 5
 
 
-def synchronize(repository: Repository, cache: Cache, workers: Workers, on_damage: OnDamage) -> set[int]:
-    """Bring the cache in step with the repository: index objects first, then packs not yet in any index.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    index: bytes
+    packs: list[PackSummary]
+    replaces: tuple[bytes, ...]
 
-    Returns the numbers of packs that must not be deduplicated against, because their session is gone or its writer
-    was revoked. Raises `UnsupportedFormat` if a later version has begun to prune.
+
+@dataclass(slots=True)
+class InStep:
+    """What a writer has to know of its domain."""
+
+    #: Verified sessions of writers that are not revoked.
+    sessions: set[bytes] = field(default_factory=set)
+    #: The cache's numbers of packs that must not be deduplicated against.
+    unusable: set[int] = field(default_factory=set)
+    #: The heads of snapshots that are there, or were seen before and may have been hidden.
+    heads: list[SeenHead] = field(default_factory=list)
+    #: Those that are void or were forgotten: they count in their writers' sequences, and are nobody's parents.
+    gone: set[bytes] = field(default_factory=set)
+
+    def newest(self) -> dict[bytes, SeenHead]:
+        """The newest head of each writer."""
+        found: dict[bytes, SeenHead] = {}
+        for head in self.heads:
+            known = found.get(head.writer)
+            if known is None or (head.sequence, head.time) > (known.sequence, known.time):
+                found[head.writer] = head
+        return found
+
+    def parent(self, name: bytes) -> bytes | None:
+        """The latest snapshot of the backup whose name has this tag; None if there is none."""
+        of_name = [head for head in self.heads if head.name == name and head.snapshot not in self.gone]
+        followed = {head.parent for head in of_name}
+        # Clocks are set back, and a second is long for a small backup: times decide only between runs side by side.
+        newest = [head for head in of_name if head.snapshot not in followed] or of_name
+        return max(newest, key=lambda head: head.time).snapshot if newest else None
+
+
+def synchronize(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> InStep:
+    """Bring the cache in step with the domain: index objects first, then packs not yet in any index, sessions, heads.
+
+    `on_damage` is told of what is not what was written, and of packs that vanished.
     """
-    if any(True for _ in listed(workers, repository.sink, layout.TOMBSTONES)):
-        raise UnsupportedFormat(
-            f"{repository.sink.location} is being pruned by a later version", hint="Update Penstock."
-        )
-    _read_new_indexes(repository, cache, workers, on_damage)
-    _read_unindexed_packs(repository, cache, workers, on_damage)
-    good = _good_sessions(repository, cache, workers, on_damage)
-    return cache.packs_of_other_sessions(good)
+    _look_at_log(domain, cache, workers, on_damage)
+    notices = read_notices(domain, workers)
+    _read_new_indexes(domain, cache, workers, on_damage)
+    _read_unindexed_packs(domain, cache, workers, notices, on_damage)
+    sessions = set(_good_sessions(domain, cache, workers, on_damage))
+    heads = _heads(domain, cache, workers, notices, on_damage)
+    shunned = notices.distrusted.keys() | cache.distrusted().keys() | read_doomed(domain, workers)
+    gone = {head.snapshot for head in heads if notices.hides(head.snapshot, head.digest, head.writer) is not None}
+    return InStep(sessions, cache.numbers(shunned), heads, gone)
 
 
-def _read_new_indexes(repository: Repository, cache: Cache, workers: Workers, on_damage: OnDamage) -> None:
-    def read(info: ObjectInfo) -> list[PackSummary] | RepositoryError | None:
+def _read_new_indexes(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> None:
+    """The large ones first: they may say that small ones need not be read."""
+
+    def read(info: ObjectInfo) -> _Read | RepositoryError | None:
         try:
-            data = repository.sink.get(info.key)
-            return open_index(data, repository.index_sealer, repository.id, layout.id_of(info.key))
+            sealed = decode_index(layout.id_of(info.key), fetch(domain.sink, info.key))
+            writer = domain.writer(sealed.writer)
+            if writer is None:
+                raise Malformed("its signer was never granted to write here")
+            sealed.verify(writer, domain.scope)
+            if domain.log.revoked(sealed.writer):
+                # It could hide the packs of others, by saying that they have no hooks.
+                return _Read(sealed.index, [], ())
+            _, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
+            packs = sealed.open_summaries(domain.layout_sealer, domain.id_sealer, domain.scope)
+            return _Read(sealed.index, packs, replaces)
         except ObjectMissing:
             return None
         except Malformed as error:
             return DamagedObject(info.key, str(error))
 
-    known = set(cache.seen(layout.INDEX))
-    new = [info for info in listed(workers, repository.sink, layout.INDEX) if info.key not in known]
-    for info, packs in zip(new, workers.map(read, new), strict=True):
-        if isinstance(packs, RepositoryError):
-            on_damage(packs)
-        elif packs is not None:
-            cache.add_packs(packs, indexed=True)
-            cache.saw([info.key])
+    new = []
+    for page in pages(listed(workers, domain.sink, domain.at.index)):
+        known = cache.known(info.key for info in page)
+        new += [info for info in page if info.key not in known]
+    replaced: set[str] = set()
+    for large in (True, False):
+        wanted = [info for info in new if (info.size > _SMALL_INDEX) is large and info.key not in replaced]
+        for info, found in zip(wanted, workers.map(read, wanted), strict=True):
+            if isinstance(found, RepositoryError):
+                on_damage(found)
+            elif found is not None:
+                cache.add_packs(found.packs, index=found.index)
+                cache.saw([info.key])
+                replaced.update(map(domain.at.index_key, found.replaces))
+    cache.saw(info.key for info in new if info.key in replaced)
 
 
-def _read_unindexed_packs(repository: Repository, cache: Cache, workers: Workers, on_damage: OnDamage) -> None:
+def _read_unindexed_packs(
+    domain: Domain, cache: Cache, workers: Workers, notices: Notices, on_damage: OnDamage
+) -> None:
     def read(info: ObjectInfo) -> PackSummary | RepositoryError:
         try:
-            return read_pack_end(repository, layout.id_of(info.key), info.size)[1]
+            end = read_end(domain, layout.id_of(info.key), info.size, TAIL)
+            end.require_writer()
+            return end.summary()
+        except Malformed as error:
+            return DamagedObject(info.key, str(error))
         except (DamagedObject, MissingObject) as error:
             return error
 
-    known = cache.packs()
-    gone = set(known)
-    there, new = [], []
-    for info in listed(workers, repository.sink, layout.PACKS):
-        try:
-            pack = layout.id_of(info.key)
-        except Malformed as error:
-            on_damage(DamagedObject(info.key, str(error)))
-            continue
-        gone.discard(pack)
-        there.append(info.key)
-        if pack not in known:
-            new.append(info)
-    for summary in workers.map(read, new):
-        if isinstance(summary, RepositoryError):
-            on_damage(summary)
-        else:
-            cache.add_packs([summary], indexed=False)
-    if gone:
-        cache.forget_packs(gone)
-    cache.saw(there)
+    listing = cache.unlisted()
+    for page in pages(listed(workers, domain.sink, domain.at.packs)):
+        there = {}
+        for info in page:
+            try:
+                there[layout.id_of(info.key)] = info
+            except Malformed as error:
+                on_damage(DamagedObject(info.key, str(error)))
+        known = listing.page([(pack, info.size) for pack, info in there.items()])
+        new = [info for pack, info in there.items() if pack not in known]
+        # What has another size than the index says is not what the index says.
+        cache.forget_packs(layout.id_of(info.key) for info in new)
+        for summary in workers.map(read, new):
+            if isinstance(summary, RepositoryError):
+                on_damage(summary)
+            else:
+                cache.add_packs([summary])
+        cache.saw(info.key for info in there.values())
+    gone = list(listing.gone())
+    cache.forget_packs(gone)
+    _tell_vanished([key for key in map(domain.at.pack_key, gone) if key not in notices.deleted], on_damage)
 
 
-def _good_sessions(repository: Repository, cache: Cache, workers: Workers, on_damage: OnDamage) -> Iterable[bytes]:
+def _tell_vanished(keys: list[str], on_damage: OnDamage) -> None:
+    """Say that these objects are gone although nobody recorded their deletion."""
+    if not keys:
+        return
+    first, *others = sorted(keys)
+    reason = "gone, and nobody recorded its deletion"
+    if others:
+        reason = f"gone, with {len(others)} more, and nobody recorded their deletion"
+    hint = "Run penstock check to see what is lost. What this backup needs is stored anew."
+    on_damage(MissingObject(first, reason, hint=hint, details=tuple(others[:_NAMED])))
+
+
+def _good_sessions(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> Iterator[bytes]:
     """Verified sessions whose writers are not revoked."""
     known = cache.sessions()
-    good, new = [], []
-    for info in listed(workers, repository.sink, layout.SESSIONS):
+    new = []
+    for info in listed(workers, domain.sink, domain.at.sessions):
         try:
             session = layout.id_of(info.key)
         except Malformed as error:
@@ -98,23 +181,71 @@ def _good_sessions(repository: Repository, cache: Cache, workers: Workers, on_da
             continue
         if session not in known:
             new.append(session)
-        elif not repository.grants.revoked(known[session]):
-            good.append(session)
+        elif not domain.log.revoked(known[session]):
+            yield session
     verified = []
-    for session, writer in zip(new, workers.map(partial(_writer_of, repository), new), strict=True):
-        if isinstance(writer, RepositoryError):
-            on_damage(writer)
+    cut = None
+    for session, found in zip(new, workers.map(partial(_session, domain), new), strict=True):
+        if isinstance(found, RepositoryError):
+            on_damage(found)
             continue
-        verified.append((session, writer))
-        if not repository.grants.revoked(writer):
-            good.append(session)
+        verified.append((session, found.writer))
+        cut = cut or workers.call(proof_of_cut, domain, found)
+        if not domain.log.revoked(found.writer):
+            yield session
+    if cut is not None:
+        on_damage(cut)
     if verified:
         cache.add_sessions(verified)
-    return good
 
 
-def _writer_of(repository: Repository, session: bytes) -> bytes | RepositoryError:
+def _session(domain: Domain, session: bytes) -> SessionDocument | RepositoryError:
     try:
-        return read_session(repository, session).writer
+        return read_session(domain, session)
     except (DamagedObject, MissingObject) as error:
         return error
+
+
+def _look_at_log(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> None:
+    """Say so if the end of the owner's log is gone that this host has seen."""
+    gone = set(cache.seen(layout.GRANTS)).difference(domain.log.keys)
+    if gone:
+        # The owner may have added to it since it was read.
+        gone.difference_update(info.key for info in listed(workers, domain.sink, layout.GRANTS))
+    if gone:
+        on_damage(MissingObject(min(gone), "gone: this host has seen it, so the owner's log was cut"))
+    cache.saw(domain.log.keys)
+
+
+def _heads(domain: Domain, cache: Cache, workers: Workers, notices: Notices, on_damage: OnDamage) -> list[SeenHead]:
+    def read(info: ObjectInfo) -> SeenHead | RepositoryError:
+        try:
+            entry = read_snapshot(domain, info)
+        except (DamagedObject, MissingObject) as error:
+            return error
+        head = entry.head
+        tag = domain.keys.tag(head.backup)
+        return SeenHead(entry.id, entry.writer, head.sequence, entry.digest, tag, entry.time, head.parent)
+
+    seen = {head.snapshot: head for head in cache.heads()}
+    there = set()
+    new = []
+    for info in listed(workers, domain.sink, domain.at.snapshots):
+        try:
+            snapshot = layout.id_of(info.key)
+        except Malformed as error:
+            on_damage(DamagedObject(info.key, str(error)))
+            continue
+        there.add(snapshot)
+        if snapshot not in seen:
+            new.append(info)
+    vanished = [one for one in seen if one not in there and (one, seen[one].digest) not in notices.forgotten]
+    _tell_vanished([domain.at.snapshot_key(one) for one in vanished], on_damage)
+    for head in workers.map(read, new):
+        if isinstance(head, RepositoryError):
+            on_damage(head)
+        else:
+            seen[head.snapshot] = head
+            cache.add_heads([head])
+    # Writers may have been revoked since.
+    return [head for head in seen.values() if domain.log.in_force(head.writer, head.snapshot, head.digest)]

@@ -1,18 +1,22 @@
 """Listings, and what is read of the objects that they name: on threads, so that a stop ends every wait for a sink."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
 
 from penstock.api.errors import ObjectMissing
 from penstock.api.models import ObjectInfo
 from penstock.api.sink import Sink
+from penstock.format.encoding import Malformed
 from penstock.repository import layout
+from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
+from penstock.repository.temporary import PackSizes
 
-__all__ = ["find_packs", "listed", "read_all"]
+__all__ = ["find_packs", "listed", "pages", "read_all", "sizes_in"]
 
 #: Sinks list in pages of about so many objects, each of which takes a request.
 _PAGE = 1000
@@ -53,30 +57,36 @@ def read_all(
             future.cancel()
 
 
-def find_packs(workers: Workers, sink: Sink, packs: Collection[bytes]) -> tuple[dict[bytes, int], list[bytes]]:
-    """The sizes in bytes of those of `packs` that are there, and those that are gone.
+def pages(objects: Iterable[ObjectInfo]) -> Iterator[list[ObjectInfo]]:
+    """The objects, so many at a time as take one request."""
+    iterator = iter(objects)
+    while page := list(islice(iterator, _PAGE)):
+        yield page
+
+
+def sizes_in(page: Iterable[ObjectInfo]) -> Iterator[tuple[bytes, int]]:
+    """The ids and sizes of those that may be packs, by their names."""
+    for info in page:
+        with suppress(Malformed):
+            yield layout.id_of(info.key), info.size
+
+
+def find_packs(workers: Workers, domain: Domain, packs: PackSizes) -> None:
+    """Find the sizes of `packs`: those that are gone are missing there afterwards.
 
     In about as few requests as it takes: packs are asked for one by one, or looked for in a listing of all of them,
     which is given up when it has taken more requests than asking would.
     """
-    wanted = {layout.pack_key(pack): pack for pack in packs}
-    sizes: dict[bytes, int] = {}
-    if len(wanted) > workers.count:
-        for number, info in enumerate(listed(workers, sink, layout.PACKS)):
-            if number >= _PAGE * len(packs):
+    if packs.count > workers.count:
+        for number, page in enumerate(pages(listed(workers, domain.sink, domain.at.packs))):
+            if number >= packs.count:
                 break
-            pack = wanted.pop(info.key, None)
-            if pack is not None:
-                sizes[pack] = info.size
-                if not wanted:
-                    break
-    gone = []
-    for pack, size in workers.map(lambda one: (wanted[one], _size(sink, one)), sorted(wanted)):
-        if size is None:
-            gone.append(pack)
-        else:
-            sizes[pack] = size
-    return sizes, gone
+            packs.met(sizes_in(page))
+            if next(packs.missing(), None) is None:
+                return
+    for pack, size in workers.map(lambda one: (one, _size(domain.sink, domain.at.pack_key(one))), packs.missing()):
+        if size is not None:
+            packs.met([(pack, size)])
 
 
 def _size(sink: Sink, key: str) -> int | None:

@@ -1,40 +1,43 @@
 """Reading streams back: extents to segments, segments fetched ahead on threads, every byte verified on its way out."""
 
-from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from threading import Lock
+from itertools import groupby, islice
 from types import TracebackType
+
+from blake3 import blake3
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, SnapshotNotFound
 from penstock.format.encoding import Malformed
 from penstock.format.ids import StreamDigest
-from penstock.format.pack import MAGIC, SegmentId, open_segment
-from penstock.format.recipe import Extent, decode_recipe
+from penstock.format.manifest import StreamRecord
+from penstock.format.pack import MAGIC, MAX_SEGMENTS, SegmentId, open_segment
+from penstock.format.part import PartRef
+from penstock.format.recipe import Extent
 from penstock.format.sealing import Sealer
-from penstock.format.snapshot import StreamRecord
-from penstock.repository import layout
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, RANGE, ReadBudget
-from penstock.repository.read.directories import read_pack_end
+from penstock.repository.read.content import PARTS_KEPT, Content
+from penstock.repository.read.ends import PLACES_TAIL, read_end
 from penstock.repository.read.listing import find_packs
 from penstock.repository.read.once import Once
 from penstock.repository.read.ranges import Ranges
 from penstock.repository.read.segments import Buffers, PlacedPack, Segment
-from penstock.repository.repository import Repository
 from penstock.repository.sessions import data_sealer
-from penstock.repository.snapshots import SnapshotEntry, open_manifest
+from penstock.repository.snapshots import SnapshotEntry
+from penstock.repository.temporary import PackSizes
 
 __all__ = ["SnapshotReader"]
 
-#: How far down the snapshot's table of segments, which is in the order of their first use, reading ahead looks.
+#: How many segments reading ahead looks down the recipe for what lies together in a pack.
 _LOOK = 64
 #: Scattered changes make extents of few bytes: they are joined until a block has so many.
 _BLOCK = 256 * 1024
-#: Extents that may wait in the window, however few segments they need.
+#: Extents that may wait, however few segments they need.
 _WINDOW = 4096
-#: Directories kept without their ids: some 2 bytes a chunk.
-_DIRECTORIES = 64
+#: Packs whose places are kept: some 200 bytes a segment.
+_PLACES = 64
 #: Data keys that are kept: one for each run whose segments the snapshot uses.
 _SEALERS = 4096
 #: Missing packs that an error names.
@@ -44,32 +47,28 @@ _NAMED = 20
 class SnapshotReader:
     """Reads the streams of one snapshot. Needs the owner's access. Use as a context manager; `blocks` by one thread.
 
-    Its buffers take `memory` bytes at most. Every wait ends with `Interrupted` as soon as the sink's `stop` stops;
-    requests that hang are abandoned then.
+    Its buffers take `memory` bytes at most. Nothing is given out that the snapshot's head does not pin. Every wait ends
+    with `Interrupted` as soon as the sink's `stop` stops; requests that hang are abandoned then.
     """
 
-    def __init__(self, repository: Repository, entry: SnapshotEntry, memory: int = DEFAULT_MEMORY) -> None:
-        self._repository = repository
+    def __init__(self, entry: SnapshotEntry, memory: int = DEFAULT_MEMORY) -> None:
+        self._domain = domain = entry.domain
         self._entry = entry
-        self._budget = ReadBudget.of(memory, repository.sink.connections)
-        self._table = entry.catalogue.segments
-        self._sealers: Once[bytes, Sealer] = Once(lambda session: data_sealer(repository, session), kept=_SEALERS)
-        self._directories: Once[bytes, PlacedPack] = Once(self._read_directory, kept=_DIRECTORIES)
-        #: Sizes of packs, in bytes, as far as `require` has met them.
-        self._sizes: dict[bytes, int] = {}
-        self._ranges = Ranges(repository.sink, self._budget.ranges)
-        self._lock = Lock()
-        #: The last segment of the table that a thread has begun to read, and those about it that were read.
-        self._reached = -1
-        self._read: set[int] = set()
+        self._budget = ReadBudget.of(memory, domain.sink.connections)
+        self._sealers: Once[tuple[bytes, bytes], Sealer] = Once(lambda one: data_sealer(domain, *one), kept=_SEALERS)
+        self._places: Once[bytes, PlacedPack] = Once(self._read_places, kept=_PLACES)
+        #: Sizes of packs, as far as `require` has met them.
+        self._sizes = PackSizes()
+        self._ranges = Ranges(domain.sink, self._budget.ranges)
         self._buffers = Buffers()
         self.segments_read = 0
-        self._workers = Workers(self._budget.requests, "penstock-fetch", repository.sink.stop)
+        self._workers = Workers(self._budget.requests, "penstock-fetch", domain.sink.stop)
         try:
-            self.manifest = self._workers.call(open_manifest, repository, entry)
+            self._content = self._workers.call(Content, entry, lambda *session: self._sealers(session))
         except BaseException:
             self._workers.abandon()
             raise
+        self.manifest = self._content.manifest
 
     def __enter__(self) -> "SnapshotReader":
         return self
@@ -78,6 +77,8 @@ class SnapshotReader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._workers.__exit__(kind, error, traceback)
+        self._sizes.close()
+        self._content.table.close()
 
     def stream(self, name: str) -> StreamRecord:
         """The stream of that name; raises `SnapshotNotFound`, which names the streams of the snapshot."""
@@ -88,25 +89,26 @@ class SnapshotReader:
         raise SnapshotNotFound(f"the snapshot has no stream {name!r}", hint=f"Choose one of: {known}.")
 
     def require(self, records: Sequence[StreamRecord]) -> None:
-        """See that what these streams need is there: their packs, and the sessions with the keys of their segments.
+        """See that what these streams need is there: parts with recipes, packs, sessions with the keys of segments.
 
-        Nothing is read of the packs but, where a session is lost and not all streams are wanted, directories.
+        Nothing is read of the packs but, where a session is lost and not all streams are wanted, their ends.
         Raises `MissingObject` or `DamagedObject`.
         """
-        packs = self._packs_of(records)
-        sizes, gone = find_packs(self._workers, self._repository.sink, packs)
-        self._sizes.update(sizes)
-        if gone:
-            keys = sorted(map(layout.pack_key, gone))
+        self._require_parts(records)
+        packs = self._sizes = PackSizes()
+        self._workers.call(lambda: packs.add(self._packs_of(records)))
+        find_packs(self._workers, self._domain, packs)
+        if gone := list(islice(packs.missing(), _NAMED)):
+            keys = list(map(self._domain.at.pack_key, gone))
             raise MissingObject(
                 keys[0],
                 "the pack is gone",
                 hint="Run penstock check to see what is lost, and restore other streams or another snapshot.",
-                details=tuple(f"{key}: the pack is gone" for key in keys[1:_NAMED]),
+                details=tuple(f"{key}: the pack is gone" for key in keys[1:]),
             )
         lost = {
             session: error
-            for session, error in self._workers.map(self._session_problem, self._entry.catalogue.sessions)
+            for session, error in self._workers.map(self._session_problem, self._content.sessions)
             if error is not None
         }
         # Another stream of the snapshot may be the only one that needs a lost session.
@@ -115,27 +117,52 @@ class SnapshotReader:
             if session in needed:
                 raise error
 
-    def _packs_of(self, records: Sequence[StreamRecord]) -> set[bytes]:
+    def _require_parts(self, records: Sequence[StreamRecord]) -> None:
+        try:
+            parts: dict[tuple[int, int], PartRef] = {}
+            for record in records:
+                parts |= self._content.recipe_parts(record)
+            if len(parts) < PARTS_KEPT:
+                # They will be read anyway, and are kept until then.
+                for layer, number in parts:
+                    self._workers.call(self._content.part, layer, number)
+                return
+        except Malformed as error:
+            raise self._damaged(error) from None
+        for problem in self._workers.map(self._part_problem, sorted(parts.values(), key=lambda ref: ref.part)):
+            if problem is not None:
+                raise problem
+
+    def _part_problem(self, ref: PartRef) -> DamagedObject | MissingObject | None:
+        key = self._domain.at.part_key(ref.part)
+        try:
+            size = self._domain.sink.stat(key).size
+        except ObjectMissing:
+            return MissingObject(key, "gone: a stream's recipe is in it")
+        return None if size == ref.size else DamagedObject(key, "not the bytes that the snapshot pins")
+
+    def _packs_of(self, records: Sequence[StreamRecord]) -> Iterator[bytes]:
+        """The packs that these streams need, some of them more than once."""
         if len(records) == len(self.manifest.streams):
-            return {segment.pack for segment in self._table}
-        packs = set()
+            yield from (pack for pack, _ in self._content.table.used())
+            return
         try:
             for record in records:
-                packs |= {self._segment(extent.segment).pack for extent in decode_recipe(record.recipe)}
+                each = (_segment(self._content, extent).pack for extent in self._content.extents(record))
+                yield from (pack for pack, _ in groupby(each))
         except Malformed as error:
-            raise DamagedObject(layout.snapshot_key(self._entry.id), str(error)) from None
-        return packs
+            raise self._damaged(error) from None
 
     def _session_problem(self, session: bytes) -> tuple[bytes, DamagedObject | MissingObject | None]:
         try:
-            self._sealers(session)
+            self._content.sealer(session)
         except (DamagedObject, MissingObject) as error:
             return session, error
         return session, None
 
-    def _sessions_of(self, packs: Collection[bytes]) -> set[bytes]:
+    def _sessions_of(self, packs: Iterable[bytes]) -> set[bytes]:
         sessions: set[bytes] = set()
-        for placed in self._workers.map(self._directories, sorted(packs)):
+        for placed in self._workers.map(self._places, packs):
             sessions |= placed.sessions
         return sessions
 
@@ -147,9 +174,6 @@ class SnapshotReader:
         """
         digest = StreamDigest()
         size = 0
-        with self._lock:
-            self._reached = -1
-            self._read = set()
         try:
             for block in _joined(self._pieces(record)):
                 digest.update(block)
@@ -158,101 +182,145 @@ class SnapshotReader:
             if size != record.size or digest.digest() != record.digest:
                 raise Malformed(f"the stream {record.name} does not have the digest that was recorded for it")
         except Malformed as error:
-            raise DamagedObject(layout.snapshot_key(self._entry.id), str(error)) from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Malformed) -> DamagedObject:
+        return DamagedObject(self._domain.at.snapshot_key(self._entry.id), str(error))
 
     def _pieces(self, record: StreamRecord) -> Iterator[memoryview]:
         """The bytes of a stream, an extent at a time."""
-        for extent, future in self._ahead(decode_recipe(record.recipe)):
+        for extent, future in self._ahead(self._content.extents(record)):
             segment = self._workers.result(future)
-            end = extent.first + extent.chunks
-            if end >= len(segment.starts):
-                raise Malformed(f"the recipe of {record.name} asks for chunks that its segment does not have")
-            yield segment.data[segment.starts[extent.first] : segment.starts[end]]
+            end = extent.start + extent.length
+            if end > len(segment.data):
+                raise Malformed(f"the recipe of {record.name} asks for bytes that its segment does not have")
+            yield segment.data[extent.start : end]
 
     def _ahead(self, extents: Iterator[Extent]) -> Iterator[tuple[Extent, Future[Segment]]]:
         """Each extent with its segment, which was asked for a while before its turn came."""
+        coming = _Coming(extents)
         window: deque[Extent] = deque()
-        waiting: dict[int, int] = {}
-        held: OrderedDict[int, Future[Segment]] = OrderedDict()
-        exhausted = False
+        # By their numbers in the segment table.
+        waiting: Counter[int | None] = Counter()
+        held: OrderedDict[int | None, Future[Segment]] = OrderedDict()
         try:
             while True:
-                while not exhausted and len(window) < _WINDOW and len(waiting) <= self._budget.ahead:
-                    extent = next(extents, None)
-                    if extent is None:
-                        exhausted = True
+                while len(window) < _WINDOW and len(waiting) <= self._budget.ahead:
+                    if coming.needs_more:
+                        self._workers.call(coming.look)
+                    following = coming.take()
+                    if following is None:
                         break
-                    if extent.segment not in held:
-                        held[extent.segment] = self._workers.submit(self._fetch, extent.segment)
+                    segment = following.segment
+                    if segment not in held:
+                        assert segment is not None
+                        held[segment] = self._workers.submit(self._fetch, segment, coming.segments())
                         self.segments_read += 1
-                    held.move_to_end(extent.segment)
-                    waiting[extent.segment] = waiting.get(extent.segment, 0) + 1
-                    window.append(extent)
+                    held.move_to_end(segment)
+                    waiting[segment] += 1
+                    window.append(following)
                 if not window:
                     break
                 extent = window.popleft()
-                yield extent, held[extent.segment]
-                waiting[extent.segment] -= 1
-                if not waiting[extent.segment]:
-                    del waiting[extent.segment]
+                segment = extent.segment
+                yield extent, held[segment]
+                waiting[segment] -= 1
+                if not waiting[segment]:
+                    del waiting[segment]
                 if len(held) > self._budget.kept + len(waiting):
-                    self._buffers.give_back(held.pop(next(number for number in held if number not in waiting)).result())
+                    self._buffers.give_back(held.pop(next(one for one in held if one not in waiting)).result())
             while held:
                 self._buffers.give_back(held.popitem()[1].result())
         finally:
             for future in held.values():
                 future.cancel()
 
-    def _segment(self, number: int) -> SegmentId:
-        if number >= len(self._table):
-            raise Malformed("a recipe asks for a segment that the snapshot does not list")
-        return self._table[number]
-
-    def _fetch(self, number: int) -> Segment:
-        """Read, open and index one segment; on a thread of the pool."""
-        segment = self._segment(number)
-        placed = self._directories(segment.pack)
-        place, lengths = placed.find(segment)
-        key = layout.pack_key(segment.pack)
+    def _fetch(self, number: int, coming: Collection[int]) -> Segment:
+        """Read, verify and open one segment; on a thread of the pool. `coming` are those that are wanted soon."""
+        find = self._content.table.find
+        segment = find(number)
+        placed = self._places(segment.pack)
+        place = placed.find(segment)
+        key = self._domain.at.pack_key(segment.pack)
         # The first segment is read with the mark in front of it, so that every byte in use is verified.
         margin = len(MAGIC) if place.offset == len(MAGIC) else 0
-        stop = placed.end_of_run(segment, self._coming(number), RANGE)
+        # Those of the same row are in the same pack.
+        row = number // MAX_SEGMENTS
+        beside = {find(one) for one in coming if one // MAX_SEGMENTS == row}
+        stop = placed.end_of_run(segment, beside, RANGE)
         try:
             read = self._ranges.read(key, place.offset - margin, place.offset + place.sealed_length, stop)
         except ObjectMissing:
             raise MissingObject(key, "the pack is gone") from None
-        self._note_read(number)
         try:
+            sealed = read[margin:]
             if read[:margin] != MAGIC[:margin]:
                 raise Malformed("not a pack: wrong magic bytes")
-            data = open_segment(read[margin:], self._sealers(place.session), self._repository.id, segment)
+            if blake3(sealed).digest() != place.digest:
+                raise Malformed("not the bytes that the snapshot pins")
+            data = open_segment(sealed, self._content.sealer(place.session), self._domain.scope, segment)
             if len(data) != place.plain_length:
-                raise Malformed("it has another length than its directory says")
+                raise Malformed("it has another length than was recorded for it")
         except Malformed as error:
             raise DamagedObject(key, f"segment {segment.ordinal}: {error}") from None
-        return self._buffers.filled(data, lengths)
+        return self._buffers.filled(data)
 
-    def _coming(self, number: int) -> set[SegmentId]:
-        """The segments that will be wanted soon, and were not read yet."""
-        with self._lock:
-            self._reached = max(self._reached, number)
-            first, end = max(number, self._passed) + 1, min(number + _LOOK, len(self._table))
-            return {self._table[one] for one in range(first, end) if one not in self._read}
+    def _read_places(self, pack: bytes) -> PlacedPack:
+        key = self._domain.at.pack_key(pack)
+        size = self._sizes.size(pack)
+        if size is None:
+            try:
+                size = self._domain.sink.stat(key).size
+            except ObjectMissing:
+                raise MissingObject(key, "the pack is gone") from None
+        end = read_end(self._domain, pack, size, PLACES_TAIL, with_ids=False)
+        if (end.pin, len(end.places.places)) != self._content.table.pin(pack):
+            raise DamagedObject(key, "not the pack that the snapshot pins")
+        return PlacedPack(end.places, key)
 
-    def _note_read(self, number: int) -> None:
-        with self._lock:
-            self._read.add(number)
-            if len(self._read) > 2 * _LOOK:
-                self._read = {one for one in self._read if one > self._passed}
+
+def _segment(content: Content, extent: Extent) -> SegmentId:
+    assert extent.segment is not None
+    return content.table.find(extent.segment)
+
+
+class _Coming:
+    """The extents that come next, all of segments, as far ahead as it is worthwhile to look."""
+
+    def __init__(self, extents: Iterator[Extent]) -> None:
+        self._extents = extents
+        self._ahead: deque[Extent] = deque()
+        self._segments: Counter[int | None] = Counter()
+        self._ended = False
 
     @property
-    def _passed(self) -> int:
-        """All segments of the table up to here were asked for, if the stream needs them."""
-        return self._reached - self._budget.ahead
+    def needs_more(self) -> bool:
+        """Whether `look` should be called first, which may have to read."""
+        return len(self._ahead) < _WINDOW // 2 and len(self._segments) < _LOOK // 2 and not self._ended
 
-    def _read_directory(self, pack: bytes) -> PlacedPack:
-        directory, _ = read_pack_end(self._repository, pack, self._sizes.get(pack))
-        return PlacedPack(directory)
+    def look(self) -> None:
+        """Look as far ahead as it is worthwhile."""
+        ahead, segments = self._ahead, self._segments
+        for extent in self._extents:
+            ahead.append(extent)
+            segments[extent.segment] += 1
+            if len(ahead) >= _WINDOW or len(segments) >= _LOOK:
+                return
+        self._ended = True
+
+    def take(self) -> Extent | None:
+        """The next one; None at the end."""
+        if not self._ahead:
+            return None
+        extent = self._ahead.popleft()
+        self._segments[extent.segment] -= 1
+        if not self._segments[extent.segment]:
+            del self._segments[extent.segment]
+        return extent
+
+    def segments(self) -> frozenset[int]:
+        """The numbers of the segments of the extents that were looked at, and not taken yet."""
+        return frozenset(number for number in self._segments if number is not None)
 
 
 def _joined(pieces: Iterator[memoryview]) -> Iterator[memoryview]:

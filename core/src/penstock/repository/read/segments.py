@@ -1,27 +1,24 @@
 """Segments: where packs have them, and the buffers that they are opened into."""
 
-from collections.abc import Container, Iterable
-from itertools import accumulate
+from collections.abc import Container
 from mmap import mmap
 from threading import Lock
 
 from penstock.api.errors import MissingObject
-from penstock.format.pack import Directory, SegmentId, SegmentPlace
-from penstock.repository import layout
+from penstock.format.pack import Place, Places, SegmentId
 from penstock.repository.budget import SEGMENT, new_buffer
 
 __all__ = ["Buffers", "PlacedPack", "Segment"]
 
 
 class Segment:
-    """One opened segment: its bytes, in a buffer that goes round, and where each chunk begins."""
+    """One opened segment: its bytes, in a buffer that goes round."""
 
-    __slots__ = ("buffer", "data", "starts")
+    __slots__ = ("buffer", "data")
 
-    def __init__(self, buffer: mmap, size: int, lengths: Iterable[int]) -> None:
+    def __init__(self, buffer: mmap, size: int) -> None:
         self.buffer = buffer
         self.data = memoryview(buffer)[:size]
-        self.starts = list(accumulate(lengths, initial=0))
 
 
 class Buffers:
@@ -35,13 +32,13 @@ class Buffers:
         self._lock = Lock()
         self._free: list[mmap] = []
 
-    def filled(self, data: bytes, lengths: Iterable[int]) -> Segment:
+    def filled(self, data: bytes) -> Segment:
         """The segment, its bytes copied into a buffer."""
         with self._lock:
             buffer = self._free.pop() if self._free and len(data) <= SEGMENT else None
         buffer = buffer or new_buffer(max(SEGMENT, len(data)))
         buffer[: len(data)] = data
-        return Segment(buffer, len(data), lengths)
+        return Segment(buffer, len(data))
 
     def give_back(self, segment: Segment) -> None:
         """Nobody uses the segment any more."""
@@ -51,35 +48,29 @@ class Buffers:
 
 
 class PlacedPack:
-    """A pack's directory without its ids: places of segments, lengths of chunks, and whose runs the segments are of."""
+    """Where the segments of a pack are, and whose runs they are of."""
 
-    __slots__ = ("_lengths", "_places", "_segments", "sessions")
+    __slots__ = ("_key", "_numbers", "_places", "sessions")
 
-    def __init__(self, directory: Directory) -> None:
-        self._lengths = directory.lengths
-        self._segments = directory.segments
-        self.sessions = {place.session for place in directory.segments}
-        self._places: dict[SegmentId, tuple[int, int]] = {}
-        start = 0
-        for number, place in enumerate(directory.segments):
-            self._places[place.id] = (number, start)
-            start += place.chunks
+    def __init__(self, places: Places, key: str) -> None:
+        self._key = key
+        self._places = places.places
+        self._numbers = {place.id: number for number, place in enumerate(places.places)}
+        self.sessions = {place.session for place in places.places}
 
-    def find(self, segment: SegmentId) -> tuple[SegmentPlace, Iterable[int]]:
-        """Where the segment is, and its chunks' lengths; raises `MissingObject`."""
-        found = self._places.get(segment)
-        if found is None:
-            raise MissingObject(layout.pack_key(segment.pack), f"segment {segment.ordinal} is not in it")
-        number, start = found
-        place = self._segments[number]
-        return place, self._lengths[start : start + place.chunks]
+    def find(self, segment: SegmentId) -> Place:
+        """Where the segment is; raises `MissingObject`."""
+        number = self._numbers.get(segment)
+        if number is None:
+            raise MissingObject(self._key, f"segment {segment.ordinal} is not in it")
+        return self._places[number]
 
     def end_of_run(self, segment: SegmentId, wanted: Container[SegmentId], most: int) -> int:
         """Where those end that follow `segment` in the pack and are wanted, `most` bytes from its start at most."""
-        number, _ = self._places[segment]
-        first = self._segments[number]
+        number = self._numbers[segment]
+        first = self._places[number]
         end = first.offset + first.sealed_length
-        for place in self._segments[number + 1 :]:
+        for place in self._places[number + 1 :]:
             if place.id not in wanted or place.offset + place.sealed_length - first.offset > most:
                 break
             end = place.offset + place.sealed_length

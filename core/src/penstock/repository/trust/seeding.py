@@ -1,4 +1,4 @@
-"""The index secret of a new repository, chosen so that its chunker cuts tables of padded rows evenly.
+"""The id of a new domain, chosen so that its chunker cuts tables of padded rows evenly.
 
 Such tables have few distinct windows. A seed that does not cut in the padding rarely cuts at all: chunks of 5 KiB, and
 a changed row spoils a whole one. A seed that does cuts in every row: chunks of 500 bytes, whose entries outweigh the
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from penstock.format.chunker import Chunker, ChunkerParameters
-from penstock.format.keys import IndexSecret, new_secret
+from penstock.format.encoding import new_id
+from penstock.format.keys import RootSecret
 
-__all__ = ["even_index_secret"]
+__all__ = ["even_domain"]
 
 _CANDIDATES = 32
 #: Bytes. Chunks smaller than this on average cost more in directories and CPU than they save; so do smaller pieces.
@@ -22,15 +23,15 @@ _FILLINGS = (b"\0", b" ", b"0", b"\xff")
 _FILLED = 16 * 1024
 
 
-def even_index_secret(repository: bytes, parameters: ChunkerParameters) -> bytes:
-    """A new index secret for `repository`: under its seed, the chunk around a changed byte is small on average."""
+def even_domain(root: RootSecret, parameters: ChunkerParameters) -> bytes:
+    """The id of a new domain: under its seed, the chunk around a changed byte is small on average."""
     table = memoryview(b"".join(_rows()))
     fillings = [memoryview(filling * _FILLED) for filling in _FILLINGS]
     first_cut = replace(parameters, joined_below=0, split_above=0)
     best: tuple[bool, float, bytes] | None = None
     for _ in range(_CANDIDATES):
-        secret = new_secret()
-        seed = IndexSecret(secret, repository).chunker_seed
+        domain = new_id()
+        seed = root.domain(domain).chunker_seed
         whole, pieces = Chunker(parameters, seed), Chunker(first_cut, seed)
         lengths = whole.cut(table, last=True)
         spoiled = sum(length * length for length in lengths) / len(table)
@@ -39,7 +40,7 @@ def even_index_secret(repository: bytes, parameters: ChunkerParameters) -> bytes
         # Each filling separately: taken together, the uncut ones would hide one that is cut to pieces.
         cuts = [(lengths, table), (pieces.cut(table, last=True), table)]
         cuts += [(cutter.cut(filling, last=True), filling) for filling in fillings for cutter in (pieces, whole)]
-        candidate = (any(_small(*cut) for cut in cuts), spoiled, secret)
+        candidate = (any(_small(*cut) for cut in cuts), spoiled, domain)
         best = candidate if best is None else min(best, candidate)
     assert best is not None
     return best[2]

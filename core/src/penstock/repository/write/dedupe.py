@@ -20,31 +20,27 @@ _Run = tuple[KnownPack, int, int]
 
 
 class Deduplicator:
-    """Cuts batches into chunks, finds the known ones and stores the others. Used by one thread.
+    """Cuts batches into chunks, finds the known ones and stores the others. Used by one thread."""
 
-    `sessions` are those whose keys seal the chunks placed so far.
-    """
-
-    def __init__(self, chunker: Chunker, id_key: bytes, index: SparseIndex, packer: Packer) -> None:
+    def __init__(self, chunker: Chunker, chunk_key: bytes, index: SparseIndex, packer: Packer) -> None:
         self._chunker = chunker
-        self._id_key = id_key
+        self._chunk_key = chunk_key
         self._index = index
         self._packer = packer
-        self.sessions: set[bytes] = set()
         #: Bytes at the end of the last batch that belong to a chunk continuing in the next.
         self.rest = 0
 
-    def extents(self, data: memoryview, *, last: bool) -> Iterator[tuple[SegmentId, int, int]]:
-        """(segment, first chunk, number of chunks) for each run of chunks, to the end of the batch.
+    def extents(self, data: memoryview, *, last: bool) -> Iterator[tuple[KnownPack, SegmentId, int, int]]:
+        """(pack, segment, offset in it, bytes) for each run of chunks, to the end of the batch.
 
         `data` begins with the `rest` of the previous batch. After the iteration, `rest` is that of this one.
         """
         lengths = self._chunker.cut(data, last=last)
-        ids = chunk_ids(self._id_key, data, lengths)
+        ids = chunk_ids(self._chunk_key, data, lengths)
         used = sum(lengths)
         for pack, first, end in self._placed(ids, lengths, data):
-            self.sessions |= pack.sessions
-            yield from pack.extents(first, end)
+            for segment, offset, size in pack.extents(first, end):
+                yield pack, segment, offset, size
         self._packer.passed(used)
         self.rest = len(data) - used
 

@@ -16,22 +16,28 @@ from mmap import mmap
 from blake3 import blake3
 
 from penstock.format.encoding import new_id
-from penstock.format.index import PackSummary, summarize
+from penstock.format.index import PackEnds, PackSummary, hooks_of
 from penstock.format.pack import (
     MAGIC,
-    Directory,
+    MAX_SEGMENTS,
+    TRAILER_BYTES,
+    Chunks,
+    Place,
+    Places,
     SegmentId,
-    SegmentPlace,
-    encode_trailer,
-    seal_directory,
+    pin_of,
+    seal_chunks,
+    seal_places,
     seal_segment,
+    sign_trailer,
+    zeroes_for,
 )
+from penstock.format.padding import padded
 from penstock.format.sealing import OVERHEAD, Sealer
-from penstock.repository import layout
 from penstock.repository.budget import PACK_CAPACITY, PACK_CHUNKS, PACK_TARGET, SEGMENT, Budget, new_buffer
+from penstock.repository.domain import Domain
 from penstock.repository.known.sparse_index import KnownPack
 from penstock.repository.pool import Workers
-from penstock.repository.repository import Repository
 
 __all__ = ["Packer"]
 
@@ -41,6 +47,12 @@ _LEVEL_SCATTERED = 9
 #: Where the previous segment compressed to less than 1/32 of its size, level 3 gains nothing.
 _LEVEL_EASY = 1
 _EASY = 32
+#: From this share of its size on, a pack ends just below a size of its class: its last segment is made as long as that
+#: takes, if it compresses as the others did, give or take a little. Zeroes would be 1.6 % of all that is stored.
+_NEARLY_FULL = 0.9
+_DOUBT = 0.03
+_STEP = SEGMENT // 64
+_SHORTEST = 2 * 65536
 #: New data counts as scattered if a segment spans more of the stream than this, counted in batches.
 _SCATTERED = 6 * SEGMENT
 
@@ -53,7 +65,7 @@ class _Sealing:
     plain_length: int
     chunks: int
     buffer: mmap
-    sealed: Future[bytes]
+    sealed: Future[tuple[bytes, bytes]]
 
 
 class _OpenPack:
@@ -64,41 +76,45 @@ class _OpenPack:
         self.buffer = buffer
         self.buffer[: len(MAGIC)] = MAGIC
         self.size = len(MAGIC)
-        self.places: list[SegmentPlace] = []
+        self.places: list[Place] = []
+        #: Of chunks, for each segment; and of all of them, in order.
+        self.counts: list[int] = []
         self.lengths = array("H")
         self.ids: list[bytes] = []
-        self.known = KnownPack((session,))
+        self.known = KnownPack(self.id, (session,))
         self.segments = 0
 
 
 class Packer:
     """Takes new chunks in order and stores them in packs. Used by one thread; call `close` or `abort` at the end.
 
-    `closed` is called for every pack whose upload begins, `landed` when it is durably in the sink; both in the
-    caller's thread.
+    `closed` is called for every pack whose upload begins, its pin known from then on, `landed` when it is durably in
+    the sink; both in the caller's thread.
     """
 
     def __init__(
         self,
-        repository: Repository,
+        domain: Domain,
         *,
         session: bytes,
         data_sealer: Sealer,
         budget: Budget,
         level: int | None,
-        closed: Callable[[bytes, KnownPack], None],
+        if_absent: bool,
+        closed: Callable[[KnownPack], None],
         landed: Callable[[PackSummary], None],
     ) -> None:
-        self._repository = repository
+        self._domain = domain
         self._session = session
         self._data_sealer = data_sealer
         self._level = level
+        self._if_absent = if_absent
         self._closed = closed
         self._landed = landed
         self._segment_buffers = [new_buffer(SEGMENT) for _ in range(budget.sealing)]
         self._pack_buffers = [new_buffer(PACK_CAPACITY) for _ in range(budget.packs)]
-        self._sealers = Workers(budget.sealers, "penstock-seal", repository.sink.stop)
-        self._uploaders = Workers(budget.uploads, "penstock-upload", repository.sink.stop)
+        self._sealers = Workers(budget.sealers, "penstock-seal", domain.sink.stop)
+        self._uploaders = Workers(budget.uploads, "penstock-upload", domain.sink.stop)
         self._sealing: deque[_Sealing] = deque()
         self._in_flight = 0
         self._uploads: deque[tuple[Future[None], mmap, PackSummary]] = deque()
@@ -107,6 +123,9 @@ class Packer:
         self.known = self._pack.known
         self._segment = self._segment_buffers.pop()
         self._filled = 0
+        #: What fits into the segment; and whether it is the last of its pack.
+        self._capacity = SEGMENT
+        self._last = False
         self._segment_first = 0
         self._passed = 0
         self._easy = False
@@ -127,12 +146,12 @@ class Packer:
         ends = list(accumulate(lengths))
         done = start = 0
         while done < len(ids):
-            stop = bisect_right(ends, start + SEGMENT - self._filled, lo=done)
+            if not self._filled:
+                self._begin_segment()
+            stop = bisect_right(ends, start + self._capacity - self._filled, lo=done)
             if stop == done:
                 self._close_segment()
                 continue
-            if not self._filled:
-                self._begin_segment()
             pack = self._pack
             end = ends[stop - 1]
             self._segment[self._filled : self._filled + end - start] = data[start:end]
@@ -140,7 +159,7 @@ class Packer:
             first = len(pack.ids)
             pack.ids += ids[done:stop]
             pack.lengths.extend(lengths[done:stop])
-            pack.known.chunks.update(zip(ids[done:stop], range(first, len(pack.ids)), strict=True))
+            pack.known.add_chunks(ids[done:stop], lengths[done:stop])
             yield pack.known, first, len(pack.ids)
             done, start = stop, end
 
@@ -162,6 +181,8 @@ class Packer:
 
     def _begin_segment(self) -> None:
         pack = self._room_for_segment()
+        length = self._length_of_last(pack)
+        self._capacity, self._last = length or SEGMENT, length is not None
         self._segment_first = len(pack.ids)
         pack.known.begin_segment(SegmentId(pack.id, pack.segments), self._segment_first)
 
@@ -170,7 +191,9 @@ class Packer:
         pack = self._pack
         if not pack.segments:
             return pack
-        if len(pack.ids) + SEGMENT // 512 > PACK_CHUNKS:
+        if self._last:
+            return self._close_pack()
+        if len(pack.ids) + SEGMENT // 512 > PACK_CHUNKS or pack.segments == MAX_SEGMENTS:
             return self._close_pack()
         if pack.size + self._in_flight + SEGMENT + OVERHEAD > PACK_TARGET:
             # Segments being sealed were counted as incompressible: check again when they are done.
@@ -178,6 +201,21 @@ class Packer:
             if pack.size + SEGMENT + OVERHEAD > PACK_TARGET:
                 return self._close_pack()
         return pack
+
+    def _length_of_last(self, pack: _OpenPack) -> int | None:
+        """How long (plain bytes) the next segment must be for the pack to end well after it; None if it goes on."""
+        full = max(len(pack.ids) / PACK_CHUNKS, (pack.size + self._in_flight) / PACK_TARGET)
+        if full < _NEARLY_FULL:
+            return None
+        self._collect_sealed(0)
+        plain = sum(place.plain_length for place in pack.places)
+        chunks, length = len(pack.ids), pack.size
+        for room in range(SEGMENT, _SHORTEST, -_STEP):
+            sealed = room * length // plain
+            whole = length + sealed + _ends_of(chunks + chunks * room // plain)
+            if 0 <= padded(whole) - whole - sealed * _DOUBT <= 2 * _STEP * length / plain:
+                return room
+        return None
 
     def _close_segment(self) -> None:
         if not self._filled:
@@ -189,7 +227,7 @@ class Packer:
         level = self._level
         if level is None:
             level = _LEVEL_SCATTERED if self._passed > _SCATTERED else _LEVEL_EASY if self._easy else _LEVEL
-        sealed = self._sealers.submit(seal_segment, view, level, self._data_sealer, self._repository.id, segment)
+        sealed = self._sealers.submit(_seal, view, level, self._data_sealer, self._domain.scope, segment)
         chunks = len(pack.ids) - self._segment_first
         self._sealing.append(_Sealing(segment, self._filled, chunks, self._segment, sealed))
         self._in_flight += self._filled + OVERHEAD + 1
@@ -203,11 +241,10 @@ class Packer:
         pack = self._pack
         while self._sealing and (len(self._sealing) > left or self._sealing[0].sealed.done()):
             done = self._sealing.popleft()
-            data = self._sealers.result(done.sealed)
+            data, digest = self._sealers.result(done.sealed)
             pack.buffer[pack.size : pack.size + len(data)] = data
-            pack.places.append(
-                SegmentPlace(done.segment, self._session, pack.size, len(data), done.plain_length, done.chunks)
-            )
+            pack.places.append(Place(done.segment, self._session, pack.size, len(data), done.plain_length, digest))
+            pack.counts.append(done.chunks)
             pack.size += len(data)
             self._in_flight -= done.plain_length + OVERHEAD + 1
             self._easy = len(data) * _EASY < done.plain_length
@@ -218,22 +255,31 @@ class Packer:
         self._collect_sealed(0)
         pack = self._pack
         if pack.segments:
-            view = memoryview(pack.buffer)
-            digest = blake3(view[len(MAGIC) : pack.size]).digest()
-            directory = Directory(pack.id, digest, tuple(pack.places), pack.lengths, b"".join(pack.ids))
-            sealed = seal_directory(directory, self._repository.index_sealer, self._repository.id)
-            offset = pack.size
-            for part in (sealed, encode_trailer(len(sealed))):
-                view[pack.size : pack.size + len(part)] = part
-                pack.size += len(part)
-            summary = summarize(directory, pack.size, offset, len(sealed))
-            upload = self._uploaders.submit(self._repository.sink.put, layout.pack_key(pack.id), view[: pack.size])
+            summary = self._finish(pack)
+            key = self._domain.at.pack_key(pack.id)
+            view = memoryview(pack.buffer)[: pack.size]
+            upload = self._uploaders.submit(self._domain.sink.put, key, view, if_absent=self._if_absent)
             self._uploads.append((upload, pack.buffer, summary))
-            self._closed(pack.id, pack.known)
+            self._closed(pack.known)
             self._collect_uploads(len(self._uploads) - (not self._pack_buffers))
             self._pack = _OpenPack(self._pack_buffers.pop(), self._session)
             self.known = self._pack.known
         return self._pack
+
+    def _finish(self, pack: _OpenPack) -> PackSummary:
+        """Put the ends behind the segments, with zeroes in between."""
+        domain = self._domain
+        chunks = Chunks(tuple(pack.counts), pack.lengths, b"".join(pack.ids))
+        ids = seal_chunks(chunks, domain.id_sealer, domain.scope, pack.id)
+        places = seal_places(Places(pack.id, tuple(pack.places)), domain.layout_sealer, domain.scope)
+        trailer = sign_trailer(domain.access.signing, domain.access.key, domain.scope, pack.id, ids, places)
+        zeroes = bytes(zeroes_for(pack.size, len(ids) + len(places)))
+        for piece in (zeroes, ids, places, trailer):
+            pack.buffer[pack.size : pack.size + len(piece)] = piece
+            pack.size += len(piece)
+        pack.known.pin = pin_of(places)
+        ends = PackEnds(pack.id, pack.size, len(ids), len(places))
+        return PackSummary(ends, len(pack.ids), hooks_of(chunks.ids))
 
     def _collect_uploads(self, left: int) -> None:
         """Record uploaded packs, in order; wait until at most `left` remain."""
@@ -242,3 +288,14 @@ class Packer:
             self._uploaders.result(upload)
             self._pack_buffers.append(buffer)
             self._landed(summary)
+
+
+def _seal(view: memoryview, level: int, sealer: Sealer, scope: bytes, segment: SegmentId) -> tuple[bytes, bytes]:
+    """A sealed segment and its digest; on a thread."""
+    sealed = seal_segment(view, level, sealer, scope, segment)
+    return sealed, blake3(sealed).digest()
+
+
+def _ends_of(chunks: int) -> int:
+    """How long (bytes) the ends of a pack of so many chunks are, about: ids do not compress, places do."""
+    return padded(18 * chunks + OVERHEAD) + padded(0) + TRAILER_BYTES

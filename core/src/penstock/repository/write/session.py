@@ -1,55 +1,80 @@
-"""One writer's run: a session owns a data key, its writers store streams, and the final snapshot is the commit."""
+"""One writer's run: a session owns a data key, its writers store streams, and the snapshot's head is the commit."""
 
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from blake3 import blake3
 
 from penstock import __version__
 from penstock.api.errors import Interrupted, MissingObject, RepositoryError, SinkUnreachable, say_more
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
-from penstock.format.encoding import new_id
-from penstock.format.keys import new_secret
+from penstock.format.encoding import ID_BYTES, new_id
+from penstock.format.head import MAX_REFS, MAX_SEEN, MAX_SEQUENCE, Head, Seen, encode_head
+from penstock.format.keys import new_secret, wrap_data_key
+from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
+from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, SESSION_BYTES, Kind, encode_sessions
 from penstock.format.sealing import Sealer
-from penstock.format.snapshot import Catalogue, Manifest, StreamRecord, encode_snapshot
-from penstock.format.trust import OWNER_ID, SessionDocument
+from penstock.format.session import SessionDocument
+from penstock.format.times import now
 from penstock.repository import layout
 from penstock.repository.budget import Budget
-from penstock.repository.known.cache import Cache
-from penstock.repository.known.synchronizing import synchronize
+from penstock.repository.known.cache import Cache, SeenHead
+from penstock.repository.known.synchronizing import InStep, synchronize
+from penstock.repository.notices import distrust
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import ReadBudget
-from penstock.repository.read.listing import listed
-from penstock.repository.repository import Repository, now
-from penstock.repository.upkeep.locks import foundations, prolong_locks
-from penstock.repository.write.merging import merged
+from penstock.repository.read.listing import listed, pages, sizes_in
+from penstock.repository.repository import Repository
+from penstock.repository.sessions import require_usable
+from penstock.repository.temporary import PackSizes
+from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
+from penstock.repository.write.indexing import merge_indexes
+from penstock.repository.write.parts import Piece, put_parts, referred
 from penstock.repository.write.stream import StoredStream, StreamWriter, Written
 
-__all__ = ["Committed", "Session"]
+__all__ = ["Committed", "HandedOver", "Session"]
+
+#: Rows of segment tables that one session, and one writer in it, has to itself.
+_ROWS_A_SESSION = 1 << 40
+_ROWS_A_WRITER = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
     """A committed snapshot. `stored` is what this run added to the repository (bytes), `packs` how many it uploaded."""
 
-    catalogue: Catalogue
+    head: Head
+    digest: bytes
     stored: int
     packs: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What another process or machine needs to write streams of a session. Secret: it holds the data key."""
+
+    session: bytes
+    number: int
+    started: str
+    data_key: bytes = field(repr=False)
 
 
 class Session:
     """One writer's run, as a context manager: leaving without `commit` leaves no snapshot behind.
 
-    Entering asks whether the sink can be written, brings the local cache in step with the repository and registers the
+    Entering asks whether the sink can be written, brings the local cache in step with the domain and registers the
     session there, so that none of this happens while a database holds a view. `memory` (bytes) is shared by all
     writers; up to `writers` of them may be open at once, each in its own thread. `on_damage` is told of objects found
     damaged in the search for duplicates, `on_trouble` of an unusable cache; both may be called from any writer's
-    thread, and the backup continues.
+    thread, and the backup continues. With `joins`, it writes streams of a session that another process commits.
     """
 
     def __init__(
@@ -62,38 +87,41 @@ class Session:
         on_damage: Callable[[RepositoryError], None],
         on_trouble: Callable[[str], object],
         writers: int = 1,
+        joins: HandedOver | None = None,
     ) -> None:
-        self._signing = repository.access.require_writer()
-        connections = repository.sink.connections
-        self._repository = repository
+        self._domain = domain = repository.domain
+        connections = domain.sink.connections
         self._budget = Budget.of(memory // writers, max(1, connections // writers))
         self._level = level
         self._on_damage = on_damage
-        self._id = new_id()
-        self._unusable: Collection[int] = ()
+        self._on_trouble = on_trouble
         self._thread_count = ReadBudget.of(memory, connections).requests
         self._cache_folder = cache_folder
-        self._on_trouble = on_trouble
-        self._started = now()
-        data_key = new_secret()
-        self._data_sealer = Sealer(data_key)
-        self._wrapped = SessionDocument.wrap(
-            data_key, {OWNER_ID: repository.config.owner.recipient}, repository.id, self._id
-        )
+        self._joins = joins
+        self._id = joins.session if joins else new_id()
+        self._started = joins.started if joins else now()
+        self._data_key = joins.data_key if joins else new_secret()
+        self._data_sealer = Sealer(self._data_key)
+        self._recipient = repository.config.owner.recipient
+        self._first_row = joins.number * _ROWS_A_SESSION if joins else 0
+        self._handed_over = 0
+        self._in_step = InStep()
         self._stored = 0
 
     def __enter__(self) -> Self:
-        repository = self._repository
+        domain = self._domain
         with ExitStack() as opening:
-            self._workers = opening.enter_context(Workers(self._thread_count, "penstock-session", repository.sink.stop))
-            self._workers.call(repository.sink.preflight)
+            self._workers = opening.enter_context(Workers(self._thread_count, "penstock-session", domain.sink.stop))
+            self._workers.call(domain.sink.preflight)
             # Asked now: it may take a request, which must not fail hours later, at the commit.
-            self._if_absent = Capability.CONDITIONAL_PUT in self._workers.call(repository.sink.capabilities)
+            self._if_absent = Capability.CONDITIONAL_PUT in self._workers.call(domain.sink.capabilities)
             self._cache = opening.enter_context(
-                Cache(self._cache_folder, repository.id, repository.sink.location, on_trouble=self._on_trouble)
+                Cache(self._cache_folder, domain.scope, domain.sink.location, on_trouble=self._on_trouble)
             )
-            self._unusable = synchronize(repository, self._cache, self._workers, self._on_damage)
-            self._write_session()
+            self._in_step = synchronize(domain, self._cache, self._workers, self._on_damage)
+            if self._joins is None:
+                self._write_session()
+            self._in_step.sessions.add(self._id)
             opening.pop_all()
         return self
 
@@ -105,64 +133,98 @@ class Session:
 
     def writer(self) -> StreamWriter:
         """A writer of streams in this session. Call from the session's thread; any one thread may enter and use it."""
+        first_row = self._first_row
+        self._first_row += _ROWS_A_WRITER
         return StreamWriter(
-            self._repository,
+            self._domain,
             self._cache.another(),
             session=self._id,
             data_sealer=self._data_sealer,
             budget=self._budget,
             level=self._level,
-            unusable=self._unusable,
+            if_absent=self._if_absent,
+            first_row=first_row,
+            sessions=self._in_step.sessions,
+            unusable=self._in_step.unusable,
             on_damage=self._on_damage,
         )
 
+    def hand_over(self) -> HandedOver:
+        """What one other process or machine needs to join this session."""
+        self._handed_over += 1
+        return HandedOver(self._id, self._handed_over, self._started, self._data_key)
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._workers.call(self._domain.sink.put, key, data, if_absent=self._if_absent)
+        self._stored += len(data)
+
     def _write_session(self) -> None:
-        repository = self._repository
+        domain = self._domain
         session = SessionDocument(
             session=self._id,
-            writer=repository.access.key,
+            writer=domain.access.key,
             started=self._started,
             host=socket.gethostname(),
-            grants=repository.grants.length,
-            wrapped=self._wrapped,
+            log=domain.log.newest,
+            wrapped=wrap_data_key(self._data_key, self._recipient, domain.scope, self._id),
         )
-        key = layout.session_key(self._id)
-        data = encode_document(key, session.to_json(), self._signing)
-        self._workers.call(repository.sink.put, key, data)
-        self._cache.add_sessions([(self._id, repository.access.key)])
+        key = domain.at.session_key(self._id)
+        self._put(key, encode_document(key, session.to_json(), domain.access.signing))
+        self._cache.add_sessions([(self._id, domain.access.key)])
         self._cache.saw([key])
-        self._stored += len(data)
 
     def commit(
         self,
         *,
         backup: str,
         source: str,
-        parent: bytes | None,
         consistency: str,
         inspection: dict[str, Any],
         streams: Sequence[tuple[StreamSpec, StoredStream]],
         written: Iterable[Written],
     ) -> Committed:
-        """Check once more that the packs the streams need exist, and write the snapshot.
+        """Check once more that what the streams need is there, and write the snapshot: its last parts, then its head.
 
-        `written` is what all writers' `finish` returned. In a sink with object lock, everything that the snapshot needs
-        is locked as long as the snapshot. Raises `MissingObject` if a pack that this run relied on is gone: the run
-        must be repeated. Where the outcome of the last request is unknown, `Interrupted` or
-        `SinkUnreachable` says that the snapshot may exist.
+        `written` is what all writers' `finish` returned; the numbers of the streams are their places in `streams`. In a
+        sink with object lock, everything that the snapshot needs is locked as long as the snapshot. Raises
+        `MissingObject` or `DamagedObject` if something that this run relied on is gone or was changed: the run must be
+        repeated. Where the outcome of the last request is unknown, `Interrupted` or `SinkUnreachable` says that the
+        snapshot may exist.
         """
         done = tuple(written)
-        segments, recipes = merged([stored for _, stored in streams])
-        records = tuple(_record(spec, stored, recipe) for (spec, stored), recipe in zip(streams, recipes, strict=True))
-        packs = {segment.pack for segment in segments}
-        sessions = tuple(dict.fromkeys((self._id, *(one for _, stored in streams for one in stored.sessions))))
-        repository = self._repository
-        self._require_all({layout.pack_key(pack) for pack in packs})
+        domain = self._domain
+        packs = PackSizes()
+        for ids in chain.from_iterable(one.needed for one in done):
+            packs.add(ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
+        sessions = tuple(dict.fromkeys((self._id, *(session for one in done for session in one.sessions))))
+        pinned = self._require_all(packs, sessions)
+        self._tell_of_damage(done)
+        parts = [part for one in done for part in one.parts]
+        rest = [piece for one in done for piece in one.rest]
+        rest += _pieces(Kind.SESSIONS, encode_sessions(pinned), SESSION_BYTES)
+        # The manifest names the parts that recipes are in, and comes after them.
+        parts += put_parts(domain, rest, self._data_sealer, self._put)
+        recipes: dict[int, list[int]] = {}
+        for number, part in enumerate(parts):
+            for stream in part.streams:
+                recipes.setdefault(stream, []).append(number)
+        records = tuple(_record(spec, stored, recipes.get(number, ())) for number, (spec, stored) in enumerate(streams))
+        manifest = Manifest(consistency, inspection, records)
+        before = len(parts)
+        parts += put_parts(domain, _pieces(Kind.MANIFEST, encode_manifest(manifest)), self._data_sealer, self._put)
+        newest_part = domain.at.part_key(parts[-1].ref.part)
+        refs = referred(domain, [part.ref for part in parts], self._data_sealer, MAX_REFS, self._put)
         indexes = tuple(index for one in done for index in one.indexes)
-        needed = (*map(layout.session_key, sessions), *map(layout.pack_key, sorted(packs)))
-        self._prolong_locks((*needed, *map(layout.index_key, indexes)))
+        indexes += tuple(merge_indexes(domain, self._cache, self._put))
+        needed = [domain.at.part_key(ref.part) for ref in {*refs, *(part.ref for part in parts)}]
+        needed += [*map(domain.at.session_key, sessions), *map(domain.at.index_key, indexes)]
+        self._prolong_locks(chain(needed, map(domain.at.pack_key, packs)), just_put=newest_part)
+        packs.close()
+        newest = self._in_step.newest()
+        mine = newest.pop(domain.access.key, None)
+        latest = sorted(newest.values(), key=lambda head: head.time)[-MAX_SEEN:]
         stored = self._stored + sum(one.stored for one in done)
-        catalogue = Catalogue(
+        head = Head(
             snapshot=new_id(),
             backup=backup,
             source=source,
@@ -170,55 +232,85 @@ class Session:
             finished=now(),
             host=socket.gethostname(),
             program=f"penstock {__version__}",
-            parent=parent,
+            parent=self._in_step.parent(domain.keys.tag(backup)),
             size=sum(record.size for record in records),
             streams=len(records),
             stored=stored,
+            sequence=min(mine.sequence + 1, MAX_SEQUENCE) if mine else 1,
+            previous=mine.digest if mine else None,
+            seen={head.writer: Seen(head.sequence, head.digest) for head in latest},
             index=indexes,
-            sessions=sessions,
-            segments=segments,
+            parts=tuple(refs),
+            manifest=before,
         )
-        data = encode_snapshot(
-            catalogue,
-            Manifest(consistency, inspection, records),
-            repository=repository.id,
+        data = self._put_head(head)
+        return Committed(head, blake3(data).digest(), stored + len(data), sum(one.packs for one in done))
+
+    def _put_head(self, head: Head) -> bytes:
+        domain = self._domain
+        data = encode_head(
+            head,
             session=self._id,
-            writer=repository.access.key,
-            index_sealer=repository.index_sealer,
-            data_sealer=self._data_sealer,
-            signer=self._signing,
+            writer=domain.access.key,
+            scope=domain.scope,
+            layout_sealer=domain.layout_sealer,
+            signer=domain.access.signing,
         )
-        key = layout.snapshot_key(catalogue.snapshot)
+        key = domain.at.snapshot_key(head.snapshot)
         try:
-            self._workers.call(repository.sink.put, key, data, if_absent=self._if_absent)
+            self._put(key, data)
         except (Interrupted, KeyboardInterrupt, SinkUnreachable) as error:
-            say_more(error, f"the snapshot {catalogue.snapshot.hex()} may exist: run penstock snapshots to see")
+            say_more(error, f"the snapshot {head.snapshot.hex()} may exist: run penstock snapshots to see")
             raise
         self._cache.saw([key])
-        return Committed(catalogue, stored + len(data), sum(len(one.packs) for one in done))
+        digest, tag = blake3(data).digest(), domain.keys.tag(head.backup)
+        seen = SeenHead(
+            head.snapshot, domain.access.key, head.sequence, digest, tag, time=head.finished, parent=head.parent
+        )
+        self._cache.add_heads([seen])
+        return data
 
-    def _prolong_locks(self, needed: Sequence[str]) -> None:
+    def _tell_of_damage(self, done: Sequence[Written]) -> None:
+        """Other writers must not rely on what this one found damaged."""
+        damaged = {pack: why for one in done for pack, why in one.damaged.items()}
+        if damaged:
+            for pack, why in damaged.items():
+                self._cache.distrust(pack, why)
+            self._workers.call(distrust, self._domain, damaged)
+
+    def _prolong_locks(self, needed: Iterable[str], *, just_put: str) -> None:
         """Objects put hours ago, in this run or an earlier one, would otherwise be unlocked before the snapshot is."""
-        repository = self._repository
-        missing = prolong_locks(repository, self._cache, needed, self._workers)
+        domain = self._domain
+        at = store_time(domain.sink, just_put, self._workers)
+        missing = prolong_locks(domain.sink, self._cache, needed, self._workers, now=at)
         if missing:
             raise _gone(min(missing))
-        for key in prolong_locks(repository, self._cache, foundations(repository), self._workers):
+        for key in prolong_locks(domain.sink, self._cache, foundations(domain.log), self._workers, now=at):
             lost = MissingObject(key, "the object is gone", hint="Run penstock check.")
             if not key.startswith(layout.SLOTS):
                 raise lost  # without it nobody can open the repository
             # Another passphrase or key may still open it: no reason to skip tonight's backup.
             self._on_trouble(f"{lost}; run penstock check")
 
-    def _require_all(self, packs: set[str]) -> None:
-        missing = set(packs)
-        for info in listed(self._workers, self._repository.sink, layout.PACKS):
-            missing.discard(info.key)
-        if missing:
-            raise _gone(min(missing))
+    def _require_all(self, packs: PackSizes, sessions: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The digests of these sessions, all of which are there and usable, like the packs."""
+        domain = self._domain
+        for page in pages(listed(self._workers, domain.sink, domain.at.packs)):
+            packs.met(sizes_in(page))
+        for missing in packs.missing():
+            raise _gone(domain.at.pack_key(missing))
+        digests = self._workers.map(lambda session: require_usable(domain, session), sessions)
+        return dict(zip(sessions, digests, strict=True))
 
 
-def _record(spec: StreamSpec, stored: StoredStream, recipe: bytes) -> StreamRecord:
+def _pieces(kind: Kind, data: bytes, unit: int = 1) -> Iterable[Piece]:
+    """Sections of a part at most, each of whole units of so many bytes."""
+    most = (MAX_PLAIN - SECTION_OVERHEAD) // unit * unit
+    for start in range(0, len(data), most):
+        yield Piece(kind, data[start : start + most])
+
+
+def _record(spec: StreamSpec, stored: StoredStream, parts: Sequence[int]) -> StreamRecord:
     return StreamRecord(
         name=spec.name,
         format=spec.format,
@@ -227,7 +319,7 @@ def _record(spec: StreamSpec, stored: StoredStream, recipe: bytes) -> StreamReco
         attributes=dict(spec.attributes),
         size=stored.size,
         digest=stored.digest,
-        recipe=recipe,
+        recipe=(tuple(parts),),
     )
 
 

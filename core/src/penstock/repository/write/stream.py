@@ -3,45 +3,41 @@
 from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
 from penstock.api.errors import Interrupted, RepositoryError
 from penstock.api.source import DumpStream
 from penstock.format.chunker import Chunker
-from penstock.format.encoding import new_id
-from penstock.format.index import PackSummary, seal_index
-from penstock.format.pack import SegmentId
-from penstock.format.recipe import RecipeEncoder
+from penstock.format.index import PackSummary
+from penstock.format.part import Kind, encode_rows
 from penstock.format.sealing import Sealer
-from penstock.repository import layout
 from penstock.repository.budget import Budget
+from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
 from penstock.repository.known.sparse_index import SparseIndex
 from penstock.repository.pool import Workers
-from penstock.repository.repository import Repository
 from penstock.repository.write.dedupe import Deduplicator
+from penstock.repository.write.indexing import HOOKS_AN_INDEX, PACKS_AN_INDEX, write_index
 from penstock.repository.write.intake import Intake
 from penstock.repository.write.packer import Packer
+from penstock.repository.write.parts import ENOUGH, Piece, WrittenPart, put_parts
+from penstock.repository.write.recipes import RecipeWriter
+from penstock.repository.write.table import TableBuilder
 
 __all__ = ["StoredStream", "StreamWriter", "Written"]
 
-_PACKS_AN_INDEX = 8
+#: Rows of the segment table in one section.
+_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredStream:
-    """A stored stream: plain data, whichever thread, process or machine wrote it.
-
-    `size` in bytes, `digest` is BLAKE3-256. The recipe numbers the segments by their place in `segments`; `sessions`
-    are those whose keys seal them.
-    """
+    """A stored stream, whichever thread, process or machine wrote it. `size` in bytes, `digest` is BLAKE3-256."""
 
     size: int
     digest: bytes
-    recipe: bytes = field(repr=False)
-    segments: tuple[SegmentId, ...] = field(repr=False)
-    sessions: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +45,17 @@ class Written:
     """What a writer has put into the sink: plain data for the commit. `stored` in bytes."""
 
     stored: int
-    packs: tuple[bytes, ...]
+    #: How many packs.
+    packs: int
     indexes: tuple[bytes, ...]
+    #: The ids of the packs that its streams need, many in a row, and the sessions whose data keys seal these.
+    needed: tuple[bytes, ...] = field(repr=False)
+    sessions: tuple[bytes, ...]
+    #: Parts of the snapshot, and sections that are not in a part yet.
+    parts: tuple[WrittenPart, ...]
+    rest: tuple[Piece, ...] = field(repr=False)
+    #: Packs that turned out to be damaged, and why.
+    damaged: dict[bytes, str]
 
 
 class StreamWriter:
@@ -59,57 +64,71 @@ class StreamWriter:
     A context manager: what was written counts after `finish`; leaving without it abandons work in progress. Two
     writers that meet the same new chunk at once store it twice, which is cheaper than asking each other.
 
-    `unusable` are the cache's numbers of packs that must not be deduplicated against. `level` is zstd's; None chooses
-    it by the data.
+    `sessions` and `unusable` say what may be deduplicated against: see `SparseIndex`. `level` is zstd's; None chooses
+    it by the data. `first_row` is that of its segment table.
     """
 
     def __init__(
         self,
-        repository: Repository,
+        domain: Domain,
         cache: Cache,
         *,
         session: bytes,
         data_sealer: Sealer,
         budget: Budget,
         level: int | None,
+        if_absent: bool,
+        first_row: int,
+        sessions: Container[bytes],
         unusable: Container[int],
         on_damage: Callable[[RepositoryError], None],
     ) -> None:
-        self._repository = repository
+        self._domain = domain
         self._cache = cache
         self._session = session
         self._data_sealer = data_sealer
         self._budget = budget
         self._level = level
+        self._if_absent = if_absent
+        self._sessions = sessions
         self._unusable = unusable
         self._on_damage = on_damage
+        self._table = TableBuilder(first_row)
+        self._pieces: list[Piece] = []
+        #: How many bytes they take, as far as they were counted.
+        self._pieces_size = self._counted = 0
+        self._parts: list[WrittenPart] = []
+        #: Packs that are in no index object yet, and how many hooks they have.
         self._to_index: list[PackSummary] = []
+        self._hooks = 0
         self._indexes: list[bytes] = []
-        self._packs: list[bytes] = []
+        self._packs = 0
         self._stored = 0
 
     def __enter__(self) -> Self:
-        repository, budget = self._repository, self._budget
+        domain, budget = self._domain, self._budget
         with ExitStack() as opening:
             opening.enter_context(self._cache)
-            self._workers = opening.enter_context(Workers(1, "penstock-index", repository.sink.stop))
+            self._workers = opening.enter_context(Workers(1, "penstock-index", domain.sink.stop))
             self._index = SparseIndex(
-                repository,
+                domain,
                 self._cache,
                 self._workers,
                 directory_chunks=budget.directory_chunks,
+                sessions=self._sessions,
                 unusable=self._unusable,
                 on_damage=self._on_damage,
             )
             self._index.warm_up()
-            self._chunker = Chunker(repository.config.chunker, repository.access.index.chunker_seed)
+            self._chunker = Chunker(domain.made.chunker, domain.keys.chunker_seed)
             self._buffers = Intake.make_buffers(budget.batches, self._chunker.longest_rest)
             self._packer = Packer(
-                repository,
+                domain,
                 session=self._session,
                 data_sealer=self._data_sealer,
                 budget=budget,
                 level=self._level,
+                if_absent=self._if_absent,
                 closed=self._index.add,
                 landed=self._landed,
             )
@@ -128,49 +147,71 @@ class StreamWriter:
             self._cache.close()
             self._workers.__exit__(kind, error, traceback)
 
-    def store(self, stream: DumpStream, on_progress: Callable[[int], None]) -> StoredStream:
-        """Store one stream to its end; `on_progress` is given the bytes read so far. Does not close the stream.
+    def store(self, number: int, stream: DumpStream, on_progress: Callable[[int], None]) -> StoredStream:
+        """Store one stream to its end, as that with this number; `on_progress` is given the bytes read so far.
 
-        Raises what reading raises; after any error the stream has been aborted, once.
+        Does not close the stream. Raises what reading raises; after any error the stream has been aborted, once.
         """
-        recipe = RecipeEncoder()
-        segments: dict[SegmentId, int] = {}
-        dedupe = Deduplicator(self._chunker, self._repository.access.index.id_key, self._index, self._packer)
-        with Intake(stream, self._buffers, self._chunker.longest_rest, self._repository.sink.stop) as intake:
+        recipe = RecipeWriter(number)
+        dedupe = Deduplicator(self._chunker, self._domain.keys.chunk_key, self._index, self._packer)
+        with Intake(stream, self._buffers, self._chunker.longest_rest, self._domain.sink.stop) as intake:
             for batch in intake:
-                for segment, first, count in dedupe.extents(batch.data, last=batch.last):
-                    recipe.add(segments.setdefault(segment, len(segments)), first, count)
+                for pack, segment, start, length in dedupe.extents(batch.data, last=batch.last):
+                    self._pieces += recipe.add(self._table.number(pack, segment), start, length)
                 intake.carry(dedupe.rest)
+                self._put_full_parts()
                 on_progress(intake.size)
-        return StoredStream(
-            intake.size, intake.digest(), recipe.finish(), tuple(segments), tuple(sorted(dedupe.sessions))
-        )
+            self._pieces += recipe.finish()
+        return StoredStream(intake.size, intake.digest())
 
     def finish(self) -> Written:
         """Seal and upload what is pending, and wait until all of it is durable."""
         self._packer.close()
         self._write_index()
-        return Written(self._stored, tuple(self._packs), tuple(self._indexes))
+        needed = []
+        rows = self._table.rows()
+        while some := list(islice(rows, _ROWS)):
+            needed.append(b"".join(row.pack for row in some))
+            self._pieces.append(Piece(Kind.TABLE, encode_rows(some)))
+            self._put_full_parts()
+        return Written(
+            stored=self._stored,
+            packs=self._packs,
+            indexes=tuple(self._indexes),
+            needed=tuple(needed),
+            sessions=tuple(sorted(self._table.sessions)),
+            parts=tuple(self._parts),
+            rest=tuple(self._pieces),
+            damaged=dict(self._index.damaged),
+        )
+
+    def _put_full_parts(self) -> None:
+        self._pieces_size += sum(piece.size for piece in self._pieces[self._counted :])
+        self._counted = len(self._pieces)
+        if self._pieces_size > ENOUGH:
+            self._parts += put_parts(self._domain, self._pieces, self._data_sealer, self._put)
+            self._pieces = []
+            self._pieces_size = self._counted = 0
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._workers.call(self._domain.sink.put, key, data, if_absent=self._if_absent)
+        self._stored += len(data)
 
     def _landed(self, summary: PackSummary) -> None:
         """A pack is durably in the sink: later runs can use it even if this one fails."""
-        self._stored += summary.size
-        self._packs.append(summary.pack)
-        self._cache.add_packs([summary], indexed=False)
-        self._cache.saw([layout.pack_key(summary.pack)])
+        ends = summary.ends
+        self._stored += ends.size
+        self._packs += 1
+        self._cache.add_packs([summary])
+        self._cache.saw([self._domain.at.pack_key(ends.pack)])
         self._to_index.append(summary)
-        if len(self._to_index) >= _PACKS_AN_INDEX:
+        self._hooks += len(summary.hooks)
+        if self._hooks >= HOOKS_AN_INDEX or len(self._to_index) >= PACKS_AN_INDEX:
             self._write_index()
 
     def _write_index(self) -> None:
         if not self._to_index:
             return
-        repository = self._repository
-        index = new_id()
-        data = seal_index(index, self._to_index, repository.index_sealer, repository.id)
-        self._workers.call(repository.sink.put, layout.index_key(index), data)
-        self._cache.add_packs(self._to_index, indexed=True)
-        self._cache.saw([layout.index_key(index)])
-        self._indexes.append(index)
-        self._stored += len(data)
+        self._indexes.append(write_index(self._domain, self._cache, self._to_index, self._put))
         self._to_index = []
+        self._hooks = 0

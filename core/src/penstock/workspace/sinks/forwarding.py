@@ -1,9 +1,9 @@
 """The base of all decorators: it forwards everything."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from penstock.api import Capability, ObjectInfo, Report, Sink, StopToken
+from penstock.api import Capability, ObjectInfo, PolicyText, Report, Rights, Sink, StopToken
 
 __all__ = ["ForwardingSink"]
 
@@ -93,6 +93,10 @@ class ForwardingSink(Sink):
     def retain(self, key: str, until: datetime) -> None:
         """Lengthen the lock."""
         self.inner.retain(key, until)
+
+    def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
+        """What `inner` says."""
+        return self.inner.policy(rights)
 
     def close(self) -> None:
         """Close `inner`."""

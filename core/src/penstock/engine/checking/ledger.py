@@ -3,18 +3,21 @@
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from penstock.api.errors import PenstockError
 from penstock.api.models import ObjectInfo
 
-__all__ = ["Ledger"]
+__all__ = ["Held", "Ledger"]
 
 _SCHEMA = """
-CREATE TABLE objects (key TEXT PRIMARY KEY, size INTEGER NOT NULL, good INTEGER) WITHOUT ROWID;
-CREATE TABLE segments (pack BLOB PRIMARY KEY, held BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE objects (key TEXT PRIMARY KEY, size INTEGER NOT NULL, modified TEXT, good INTEGER, signer BLOB,
+    digest BLOB)
+    WITHOUT ROWID;
+CREATE TABLE packs (pack BLOB PRIMARY KEY, pin BLOB NOT NULL, held BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE findings (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -24,20 +27,27 @@ _PAGE = 1000
 _PACKS = 256
 
 
+class Held(NamedTuple):
+    """What a sound pack has: its pin, and the plain bytes of its segments by number."""
+
+    pin: bytes
+    lengths: dict[int, int]
+
+
 class Ledger:
-    """Which objects there are, what was found wrong, and what packs hold. Used by one thread, as a context manager.
+    """Which objects there are, what was found wrong, and what packs hold. A context manager, for a thread at a time.
 
     Leaving the block turns SQLite's errors, such as a full disk, into a `PenstockError`.
     """
 
     def __init__(self) -> None:
         # Without a name: SQLite keeps it in memory as long as it is small, then in a file that nobody else can open.
-        self._db = sqlite3.connect("", isolation_level=None)
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
-        #: Segments by number in a pack, and their chunks; None for a pack that is gone or damaged.
+        #: None for a pack that is gone or damaged.
         self.segments = lru_cache(_PACKS)(self._segments)
 
     def __enter__(self) -> Self:
@@ -57,17 +67,19 @@ class Ledger:
 
     def add(self, objects: Iterable[ObjectInfo]) -> None:
         """Note that these objects exist."""
-        rows = ((info.key, info.size) for info in objects)
-        self._db.executemany("INSERT OR REPLACE INTO objects (key, size) VALUES (?, ?)", rows)
+        rows = ((info.key, info.size, info.modified and info.modified.isoformat()) for info in objects)
+        self._db.executemany("INSERT OR REPLACE INTO objects (key, size, modified) VALUES (?, ?, ?)", rows)
 
     def holds(self, key: str) -> bool:
         """Whether the object is known to exist."""
         return self._db.execute("SELECT 1 FROM objects WHERE key = ?", (key,)).fetchone() is not None
 
-    def judge(self, key: str, *, good: bool) -> None:
-        """Note that the object was looked at."""
+    def judge(self, key: str, signer: bytes | None, digest: bytes | None = None) -> None:
+        """Note that the object was looked at, and whose it is; None if it is not what was written."""
         self._db.execute(
-            "INSERT INTO objects VALUES (?, 0, ?) ON CONFLICT (key) DO UPDATE SET good = excluded.good", (key, good)
+            "INSERT INTO objects (key, size, good, signer, digest) VALUES (?, 0, ?, ?, ?) ON CONFLICT (key)"
+            " DO UPDATE SET good = excluded.good, signer = excluded.signer, digest = excluded.digest",
+            (key, signer is not None, signer, digest),
         )
 
     def judged(self, key: str) -> bool | None:
@@ -75,14 +87,25 @@ class Ledger:
         row = self._db.execute("SELECT good FROM objects WHERE key = ?", (key,)).fetchone()
         return None if row is None or row[0] is None else bool(row[0])
 
+    def signer(self, key: str) -> bytes | None:
+        """Whose the object is, if it was found good."""
+        row = self._db.execute("SELECT signer FROM objects WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def digest(self, key: str) -> bytes | None:
+        """The digest of the object, if it was noted."""
+        row = self._db.execute("SELECT digest FROM objects WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
     def under(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose keys start with `prefix`, in their order; others may be noted meanwhile."""
         last = prefix
         while rows := self._db.execute(
-            "SELECT key, size FROM objects WHERE key > ? AND key < ? ORDER BY key LIMIT ?",
+            "SELECT key, size, modified FROM objects WHERE key > ? AND key < ? ORDER BY key LIMIT ?",
             (last, prefix + "\x7f", _PAGE),
         ).fetchall():
-            yield from (ObjectInfo(key, size) for key, size in rows)
+            for key, size, modified in rows:
+                yield ObjectInfo(key, size, modified and datetime.fromisoformat(modified))
             last = rows[-1][0]
 
     def count(self, prefix: str, *, good: bool = False) -> tuple[int, int]:
@@ -105,17 +128,17 @@ class Ledger:
 
     # packs
 
-    def add_pack(self, pack: bytes, held: "array[int]") -> None:
-        """Note the segments that were born in a pack and are there: number and chunks of each, one after the other."""
-        self._db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (pack, held.tobytes()))
+    def add_pack(self, pack: bytes, pin: bytes, held: "array[int]") -> None:
+        """Note a sound pack, and the segments that were born in it: number and bytes of each, one after the other."""
+        self._db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?)", (pack, pin, held.tobytes()))
 
-    def _segments(self, pack: bytes) -> dict[int, int] | None:
-        row = self._db.execute("SELECT held FROM segments WHERE pack = ?", (pack,)).fetchone()
+    def _segments(self, pack: bytes) -> Held | None:
+        row = self._db.execute("SELECT pin, held FROM packs WHERE pack = ?", (pack,)).fetchone()
         if row is None:
             return None
         held = array("I")
-        held.frombytes(row[0])
-        return dict(zip(held[::2], held[1::2], strict=True))
+        held.frombytes(row[1])
+        return Held(row[0], dict(zip(held[::2], held[1::2], strict=True)))
 
     # what was seen before
 
@@ -128,8 +151,12 @@ class Ledger:
         rows = self._db.execute("SELECT key FROM seen WHERE key NOT IN (SELECT key FROM objects) ORDER BY key")
         yield from (key for (key,) in rows)
 
-    def unseen(self) -> Iterator[list[str]]:
-        """The objects that exist, were not seen before, and that nothing is wrong with; some at a time."""
-        rows = self._db.execute("SELECT key FROM objects EXCEPT SELECT key FROM seen EXCEPT SELECT key FROM findings")
+    def unseen(self, prefix: str) -> Iterator[list[str]]:
+        """Objects with this prefix that exist, were not seen before, and that nothing is wrong with; some at a time."""
+        rows = self._db.execute(
+            "SELECT key FROM objects WHERE key > ? AND key < ?"
+            " EXCEPT SELECT key FROM seen EXCEPT SELECT key FROM findings",
+            (prefix, prefix + "\x7f"),
+        )
         while page := rows.fetchmany(_PAGE):
             yield [key for (key,) in page]

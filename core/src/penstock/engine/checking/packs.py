@@ -1,0 +1,121 @@
+"""The packs in a check: their ends, and, where data is read, every byte."""
+
+from array import array
+from typing import NamedTuple
+
+from penstock.api.errors import DamagedObject, MissingObject
+from penstock.api.models import ObjectInfo
+from penstock.engine.checking.findings import Findings
+from penstock.engine.checking.ledger import Ledger
+from penstock.engine.reporting import Reporter
+from penstock.format.encoding import Malformed
+from penstock.format.sealing import Sealer
+from penstock.format.trust import Role
+from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.pool import Workers
+from penstock.repository.read.ends import TAIL, PackEnd, read_end
+from penstock.repository.read.once import Once
+from penstock.repository.read.verify import verify_pack
+from penstock.repository.sessions import data_sealer, read_session
+
+__all__ = ["Packs"]
+
+#: Data keys that are kept.
+_SEALERS = 4096
+
+
+class _Pack(NamedTuple):
+    """What a check keeps of a pack: its pin, and the number and plain length of each segment that was born in it."""
+
+    pin: bytes
+    held: "array[int]"
+    segments: int
+    sessions: frozenset[bytes]
+
+    @classmethod
+    def of(cls, end: PackEnd) -> "_Pack":
+        held = array("I")
+        places = end.places.places
+        for place in places:
+            if place.id.pack == end.places.pack:
+                held.extend((place.id.ordinal, place.plain_length))
+        return cls(end.pin, held, len(places), frozenset(place.session for place in places))
+
+
+class Packs:
+    """The packs of a domain."""
+
+    def __init__(
+        self, domain: Domain, workers: Workers, ledger: Ledger, findings: Findings, reporter: Reporter
+    ) -> None:
+        self._domain = domain
+        self._workers = workers
+        self._ledger = ledger
+        self._findings = findings
+        self._reporter = reporter
+        self.sealers: Once[bytes, Sealer] = Once(lambda session: data_sealer(domain, session), kept=_SEALERS)
+        self.count = 0
+        self.segments = 0
+        #: Bytes.
+        self.read = 0
+        #: Packs that are damaged, and why.
+        self.damaged: dict[bytes, str] = {}
+
+    def examine(self, workers: Workers, *, read_data: bool) -> None:
+        """Look at every pack, on the threads of `workers`."""
+
+        def look(info: ObjectInfo) -> tuple[ObjectInfo, _Pack | DamagedObject | MissingObject]:
+            try:
+                return info, self._pack(info, read_data=read_data)
+            except Malformed as error:
+                return info, DamagedObject(info.key, str(error))
+            except (DamagedObject, MissingObject) as error:
+                return info, error
+
+        found = (info for info in self._ledger.under(self._domain.at.packs) if not self._ledger.found(info.key))
+        for info, result in workers.map(look, found):
+            self.count += 1
+            pack = layout.id_of(info.key)
+            if isinstance(result, _Pack):
+                self._note(pack, result)
+            else:
+                self._findings.error(result)
+                if isinstance(result, DamagedObject):
+                    self.damaged[pack] = result.reason
+            if read_data:
+                self._reporter.progress(info.key, info.size)
+                self._reporter.base += info.size
+                self.read += info.size
+
+    def _pack(self, info: ObjectInfo, *, read_data: bool) -> _Pack:
+        pack = layout.id_of(info.key)
+        if read_data:
+            return _Pack.of(verify_pack(self._domain, pack, info.size, self._sealer))
+        end = read_end(self._domain, pack, info.size, TAIL)
+        end.require_writer()
+        if self._domain.knows_chunks:
+            end.chunks()
+        return _Pack.of(end)
+
+    def _sealer(self, session: bytes) -> Sealer | None:
+        """The key of a segment, where it is at hand; what is wrong with a session is a finding about the session."""
+        if self._domain.access.role is not Role.OWNER:
+            return None
+        try:
+            return self.sealers(session)
+        except (DamagedObject, MissingObject):
+            return None
+
+    def _note(self, pack: bytes, found: _Pack) -> None:
+        self._ledger.add_pack(pack, found.pin, found.held)
+        self.segments += found.segments
+        for session in found.sessions:
+            key = self._domain.at.session_key(session)
+            if self._ledger.judged(key) is None:
+                # It may have begun after the sessions were listed.
+                try:
+                    self._ledger.judge(key, self._workers.call(read_session, self._domain, session).writer)
+                except (DamagedObject, MissingObject) as error:
+                    self._ledger.judge(key, None)
+                    self._findings.error(error)

@@ -1,0 +1,189 @@
+"""The snapshots in a check: whether all that they pin is there, and is what they pin; for the owner, recipes too."""
+
+from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
+from penstock.engine.checking.findings import Findings
+from penstock.engine.checking.ledger import Ledger
+from penstock.format.encoding import Malformed
+from penstock.format.part import Kind, Row, decode_rows
+from penstock.format.sealing import Sealer
+from penstock.format.trust import OWNER_ID, Role
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
+from penstock.repository.notices import Notices
+from penstock.repository.pool import Workers
+from penstock.repository.read.content import Content, add_sessions, layout_sections, parts_of
+from penstock.repository.read.once import Once
+from penstock.repository.snapshots import SnapshotEntry, each_snapshot
+
+__all__ = ["Snapshots"]
+
+#: Objects that were not listed are asked for one by one, so many of them: heads may name thousands that never were.
+_MOST_ASKED = 1000
+
+
+class Snapshots:
+    """The snapshots of a domain, a few in memory at a time."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        notices: Notices,
+        workers: Workers,
+        ledger: Ledger,
+        findings: Findings,
+        sealers: Once[bytes, Sealer],
+    ) -> None:
+        self._domain = domain
+        self._notices = notices
+        self._workers = workers
+        self._ledger = ledger
+        self._findings = findings
+        self._sealers = sealers
+        self._forgotten = {snapshot for snapshot, _ in notices.forgotten}
+        self._missed = 0
+        #: Those that are what was written.
+        self.count = 0
+
+    def examine(self) -> None:
+        """Look at all of them."""
+        objects = (info for info in self._ledger.under(self._domain.at.snapshots) if not self._ledger.found(info.key))
+        digests = {digest for _, digest in self._notices.forgotten}
+        void = {digest: signers for (_, digest), signers in self._notices.void.items()}
+        named: list[tuple[str, str, bytes, bytes]] = []
+        for entry in each_snapshot(self._domain, self._workers, objects, self._notices, self._findings.error):
+            self.count += 1
+            digests.add(entry.digest)
+            named += _heads_named(entry)
+            if entry.from_the_future:
+                self._findings.add(self._key(entry), f"it claims to be of {entry.head.finished}, in the future")
+            self._references(entry)
+            self._content(entry)
+        for key, what, digest, writer in named:
+            if digest not in digests and void.get(digest, set()).isdisjoint((writer, OWNER_ID)):
+                self._findings.add(key, f"{what}, which is gone and was not forgotten", gone=True)
+
+    def _key(self, entry: SnapshotEntry) -> str:
+        return self._domain.at.snapshot_key(entry.id)
+
+    def _references(self, entry: SnapshotEntry) -> None:
+        at = self._domain.at
+        wanted = {at.session_key(entry.session): "its session"}
+        wanted |= {at.index_key(index): "an index object of its run" for index in entry.head.index}
+        if entry.head.parent is not None and entry.head.parent not in self._forgotten:
+            wanted[at.snapshot_key(entry.head.parent)] = "its parent"
+        mine = at.session_key(entry.session)
+        if self._ledger.signer(mine) not in (None, entry.writer):
+            self._findings.add(mine, f"not the session of the writer of snapshot {_short(entry)}")
+        for key, what in wanted.items():
+            if key not in self._notices.deleted and not self._exists(key):
+                self._findings.add(key, f"gone: snapshot {_short(entry)} names it as {what}", gone=True)
+
+    def _exists(self, key: str) -> bool:
+        """Asked for again where it was not listed: it may have been put between two pages of the listing."""
+        if self._ledger.holds(key):
+            return True
+        if self._ledger.found(key) or self._missed >= _MOST_ASKED:
+            return False
+        try:
+            self._ledger.add([self._workers.call(self._domain.sink.stat, key)])
+        except ObjectMissing:
+            self._missed += 1
+            return False
+        return True
+
+    def _content(self, entry: SnapshotEntry) -> None:
+        # One after the other: this thread waits, and the ledger is for one at a time.
+        for look in (self._parts, self._layout, self._recipes):
+            try:
+                self._workers.call(look, entry)
+            except Malformed as error:
+                self._findings.add(self._key(entry), str(error))
+            except (DamagedObject, MissingObject) as error:
+                self._findings.error(error)
+
+    def _parts(self, entry: SnapshotEntry) -> None:
+        """Each part, as every role can see it: there, and with the digest that is pinned."""
+        for ref in parts_of(entry):
+            key = self._domain.at.part_key(ref.part)
+            digest = self._ledger.digest(key)
+            try:
+                if digest is None:  # put after they were listed, or gone, or damaged
+                    ref.verify(fetch(self._domain.sink, key))
+                elif digest != ref.digest:
+                    raise Malformed(f"not the part that snapshot {_short(entry)} pins")
+            except ObjectMissing:
+                self._findings.add(key, f"gone: snapshot {_short(entry)} needs it", gone=True)
+            except Malformed as error:
+                self._findings.add(key, str(error))
+
+    def _layout(self, entry: SnapshotEntry) -> None:
+        sessions: dict[bytes, bytes] = {}
+        for section in layout_sections(entry):
+            if section.kind is Kind.SESSIONS:
+                add_sessions(sessions, section)
+            for row in decode_rows(section.data) if section.kind is Kind.TABLE else ():
+                self._row(entry, row)
+        self._sessions(entry, sessions)
+
+    def _sessions(self, entry: SnapshotEntry, sessions: dict[bytes, bytes]) -> None:
+        needed = {entry.session, *(base.session for base in entry.head.bases)}
+        if not needed <= sessions.keys():
+            raise Malformed("it needs a session that it does not pin")
+        for session, pinned in sessions.items():
+            key = self._domain.at.session_key(session)
+            if key in self._notices.deleted:
+                continue
+            if not self._exists(key):
+                self._findings.add(key, f"gone: snapshot {_short(entry)} needs its data key", gone=True)
+            elif self._ledger.digest(key) not in (None, pinned):
+                self._findings.add(key, f"not the session that snapshot {_short(entry)} pins")
+
+    def _row(self, entry: SnapshotEntry, row: Row) -> None:
+        if not row.used:
+            return
+        key = self._domain.at.pack_key(row.pack)
+        held = self._ledger.segments(row.pack)
+        if held is None:
+            problem = f"gone or damaged: snapshot {_short(entry)} needs its segments"
+            self._findings.add(key, problem, gone=not self._ledger.holds(key))
+        elif held.pin != row.pin:
+            self._findings.add(key, f"not the pack that snapshot {_short(entry)} pins")
+        elif not row.used <= held.lengths.keys():
+            self._findings.add(key, f"it lacks segments that snapshot {_short(entry)} needs")
+
+    def _recipes(self, entry: SnapshotEntry) -> None:
+        if self._domain.access.role is not Role.OWNER:
+            return
+        # The ledger has compared the sessions with what is pinned.
+        content = Content(entry, lambda session, _: self._sealers(session))
+        for record in content.manifest.streams:
+            for extent in content.runs(record):
+                assert extent.segment is not None
+                segment = content.table.find(extent.segment)
+                held = self._ledger.segments(segment.pack)
+                if held is not None and extent.start + extent.length > held.lengths.get(segment.ordinal, 0):
+                    raise Malformed(f"the recipe of {record.name} asks for bytes that are not there")
+
+
+def _heads_named(entry: SnapshotEntry) -> list[tuple[str, str, bytes, bytes]]:
+    """The heads that this one proves to have been there: the key to report, what it says, their digests and writers."""
+    log, key = entry.domain.log, entry.domain.at.snapshot_key(entry.id)
+    named = [
+        (writer, f"its writer saw snapshot {seen.sequence} of {log.label(writer)}", seen.digest)
+        for writer, seen in entry.head.seen.items()
+    ]
+    if entry.head.previous is not None:
+        named.append(
+            (entry.writer, f"it follows snapshot {entry.head.sequence - 1} of its writer", entry.head.previous)
+        )
+    # Of a revoked writer, the owner may have left out some, and nobody expects those to be there.
+    kept = {writer: log.kept(writer) for writer, _, _ in named}
+    return [
+        (key, what, digest, writer)
+        for writer, what, digest in named
+        if (known := kept[writer]) is None or digest in known.values()
+    ]
+
+
+def _short(entry: SnapshotEntry) -> str:
+    return entry.id.hex()[:8]

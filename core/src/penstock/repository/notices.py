@@ -1,0 +1,185 @@
+"""Notices, tombstones and deletion records: what is not relied on, listed or used any more, by whoever may say so."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, NamedTuple, TypeVar
+
+from penstock.api.errors import DamagedObject, ObjectMissing
+from penstock.api.models import ObjectInfo
+from penstock.format.encoding import Malformed, new_id
+from penstock.format.keys import VerifyingKey
+from penstock.format.notice import Action, Deletion, Notice, Tombstone, decode_notice, encode_notice
+from penstock.format.times import as_text, now
+from penstock.format.trust import OWNER_ID
+from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
+from penstock.repository.pool import Workers
+from penstock.repository.read.listing import listed
+from penstock.repository.repository import put_new
+
+__all__ = ["Doubted", "Notices", "distrust", "read_doomed", "read_notices", "undelete", "vouch_for"]
+
+#: A notice of so many packs, with reasons of so many characters, is never larger than allowed.
+_PACKS_A_NOTICE = 2000
+_LONGEST = 200
+
+OnStranger = Callable[[DamagedObject], object]
+T = TypeVar("T", Notice, Tombstone, Deletion)
+
+
+@dataclass(slots=True)
+class Notices:
+    """What a domain's notices and deletion records say."""
+
+    #: Packs that no writer may deduplicate against, and why.
+    distrusted: dict[bytes, str] = field(default_factory=dict)
+    #: Who said of which heads, (snapshot, digest), that they are void: its own writer's and the owner's word counts.
+    void: dict[tuple[bytes, bytes], set[bytes]] = field(default_factory=dict)
+    #: Heads that were forgotten: (snapshot, digest).
+    forgotten: set[tuple[bytes, bytes]] = field(default_factory=set)
+    #: Objects that were deleted on purpose: their keys.
+    deleted: set[str] = field(default_factory=set)
+
+    def hides(self, snapshot: bytes, digest: bytes, writer: bytes) -> str | None:
+        """Why a snapshot with this head is not listed; None if it is."""
+        if not self.void.get((snapshot, digest), set()).isdisjoint((writer, OWNER_ID)):
+            return "its own writer found that it cannot be restored, and voided it"
+        if (snapshot, digest) in self.forgotten:
+            return "forgotten"
+        return None
+
+
+class Doubted(NamedTuple):
+    """A key that was stolen, perhaps, and since when; None if nobody knows."""
+
+    key: bytes
+    since: str | None
+
+    def said(self, signer: bytes, *times: str) -> bool:
+        """Whether it is the signer, and said it since then, as it says itself or as the store does."""
+        return signer == self.key and self.since is not None and max(times) >= self.since
+
+
+def read_notices(
+    domain: Domain, workers: Workers, on_stranger: OnStranger | None = None, *, doubted: Doubted | None = None
+) -> Notices:
+    """What is in force, but for what is `doubted`; `on_stranger` is told of objects of nobody who may say so."""
+    found = Notices()
+    for said in _read(domain, workers, domain.at.notices, Notice, domain.signer, on_stranger):
+        signer, notice = said.signer, said.content
+        if doubted is not None and doubted.said(signer, notice.made, said.written):
+            continue
+        found.distrusted.update(notice.packs)
+        for head in notice.void.items():
+            found.void.setdefault(head, set()).add(signer)
+    records = _read(domain, workers, domain.at.deletions, Deletion, domain.keeper, on_stranger)
+    # Not by what a record says alone: one that claims to be of the last year could never be taken back.
+    for _, record in sorted(map(_in_time, records), key=lambda one: one[0]):
+        if record.action is Action.UNDELETE:
+            found.forgotten.difference_update(record.snapshots.items())
+            continue
+        found.forgotten.update(record.snapshots.items())
+        if record.action is Action.DELETE:
+            at, things = domain.at, record.things
+            found.deleted.update(map(at.snapshot_key, record.snapshots))
+            found.deleted.update(map(at.pack_key, things.packs))
+            found.deleted.update(map(at.part_key, things.parts))
+            found.deleted.update(map(at.index_key, things.index))
+            found.deleted.update(map(at.session_key, things.sessions))
+    return found
+
+
+def read_doomed(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> set[bytes]:
+    """The packs that a prune is about to delete: a session that begins now must not use them."""
+    found = _read(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger)
+    return {pack for said in found for pack in said.content.things.packs}
+
+
+def distrust(domain: Domain, packs: Mapping[bytes, str]) -> None:
+    """Tell all writers not to deduplicate against these packs, and why, in as many notices as it takes."""
+    left = iter(packs.items())
+    while some := dict(islice(left, _PACKS_A_NOTICE)):
+        _put(domain, Notice(now(), {pack: why[:_LONGEST] for pack, why in some.items()}))
+
+
+def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
+    """Say as the owner what a key has said, and is not doubted, so that it stays in force when that key is revoked.
+
+    That is, of notices, what packs are damaged; of deletion records, all.
+    """
+    for one in _read(domain, workers, domain.at.notices, Notice, domain.signer, None):
+        notice = one.content
+        if one.signer == doubted.key and notice.packs and not doubted.said(one.signer, notice.made, one.written):
+            _put(domain, Notice(notice.made, notice.packs))
+    for said in _read(domain, workers, domain.at.deletions, Deletion, domain.keeper, None):
+        if said.signer == doubted.key and not doubted.said(said.signer, said.content.made, said.written):
+            _put(domain, said.content)
+
+
+def undelete(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
+    """Take back that these snapshots were forgotten; by the digests of their heads."""
+    _put(domain, Deletion(now(), Action.UNDELETE, snapshots))
+
+
+def _put(domain: Domain, content: Notice | Deletion) -> None:
+    name = new_id()
+    at = domain.at
+    key = at.notice_key(name) if isinstance(content, Notice) else at.deletion_key(name)
+    data = encode_notice(
+        name,
+        content,
+        signer=domain.access.signing,
+        key=domain.access.key,
+        layout_sealer=domain.layout_sealer,
+        scope=domain.scope,
+    )
+    put_new(domain.sink, key, data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said(Generic[T]):
+    """One of these objects: its id, whose it is, when the store wrote it ("" if it does not say), and what it says."""
+
+    name: bytes
+    signer: bytes
+    written: str
+    content: T
+
+
+def _in_time(said: _Said[Deletion]) -> tuple[tuple[str, bytes], Deletion]:
+    """What decides on the order in which records apply, and the record."""
+    record = said.content
+    return (min(record.made, said.written or record.made), said.name), record
+
+
+def _read(
+    domain: Domain,
+    workers: Workers,
+    prefix: str,
+    kind: type[T],
+    signer: Callable[[bytes], VerifyingKey | None],
+    on_stranger: OnStranger | None,
+) -> Iterator["_Said[T]"]:
+    def read(info: ObjectInfo) -> _Said[T] | DamagedObject | None:
+        try:
+            sealed = decode_notice(layout.id_of(info.key), fetch(domain.sink, info.key))
+            key = signer(sealed.signer)
+            if key is None:
+                raise Malformed("its signer may not say so")
+            content = sealed.open(kind, key, domain.layout_sealer, domain.scope)
+            if domain.log.revoked(sealed.signer):
+                return None  # nobody's damage: it was said while the key was good, or has no effect
+            return _Said(sealed.name, sealed.signer, as_text(info.modified) if info.modified else "", content)
+        except ObjectMissing:
+            return None
+        except Malformed as error:
+            return DamagedObject(info.key, str(error))
+
+    for found in workers.map(read, listed(workers, domain.sink, prefix)):
+        if isinstance(found, DamagedObject):
+            if on_stranger is not None:
+                on_stranger(found)
+        elif found is not None:
+            yield found

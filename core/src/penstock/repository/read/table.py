@@ -1,0 +1,86 @@
+"""The segment table of a snapshot as a reader asks it: which segment has a number, and what pins its pack."""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from penstock.format.encoding import Malformed
+from penstock.format.pack import MAX_SEGMENTS, SegmentId
+from penstock.format.part import Row
+from penstock.repository.temporary import TemporaryTables
+
+__all__ = ["SegmentTable"]
+
+_SCHEMA = """
+CREATE TABLE rows (number INTEGER PRIMARY KEY, pack BLOB NOT NULL);
+CREATE TABLE packs (pack BLOB PRIMARY KEY, pin BLOB NOT NULL, segments INTEGER NOT NULL, used BLOB NOT NULL)
+    WITHOUT ROWID;
+"""
+_PAGE = 256
+#: Rows in memory: a stream comes back to the same packs.
+_KEPT = 1024
+
+
+class SegmentTable:
+    """The segments of a snapshot by number. For any number of threads.
+
+    A terabyte has some 60,000 rows: all but the latest to be asked for are in a temporary file.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._tables = TemporaryTables(_SCHEMA)
+        self._row = lru_cache(_KEPT)(self._find_row)
+        for row in rows:
+            self._add(row)
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._row.cache_clear()
+        self._tables.close()
+
+    def _add(self, row: Row) -> None:
+        """Raises `Malformed` for a row that contradicts another."""
+        tables, used = self._tables, sum(1 << ordinal for ordinal in row.used)
+        if not tables.change("INSERT OR IGNORE INTO rows VALUES (?, ?)", (row.number, row.pack)):
+            ((pack,),) = tables.rows("SELECT pack FROM rows WHERE number = ?", (row.number,))
+            if pack != row.pack:
+                raise Malformed("two rows of the segment table have one number")
+        values = (row.pack, row.pin, row.segments, _packed(used))
+        if not tables.change("INSERT OR IGNORE INTO packs VALUES (?, ?, ?, ?)", values):
+            pin, segments, known = self._pack(row.pack)
+            if (pin, segments) != (row.pin, row.segments):
+                raise Malformed("the segment table has two pins of one pack")
+            tables.change("UPDATE packs SET used = ? WHERE pack = ?", (_packed(known | used), row.pack))
+
+    def _pack(self, pack: bytes) -> tuple[bytes, int, int]:
+        ((pin, segments, used),) = self._tables.rows("SELECT pin, segments, used FROM packs WHERE pack = ?", (pack,))
+        return pin, segments, int.from_bytes(used, "little")
+
+    def _find_row(self, number: int) -> tuple[bytes, int] | None:
+        rows = self._tables.rows("SELECT pack, used FROM rows JOIN packs USING (pack) WHERE number = ?", (number,))
+        return (rows[0][0], int.from_bytes(rows[0][1], "little")) if rows else None
+
+    def find(self, number: int) -> SegmentId:
+        """The segment with this number; raises `Malformed` for one that the snapshot does not need."""
+        row, ordinal = divmod(number, MAX_SEGMENTS)
+        found = self._row(row)
+        if found is None or not found[1] >> ordinal & 1:
+            raise Malformed("a recipe asks for a segment that the snapshot does not list")
+        return SegmentId(found[0], ordinal)
+
+    def pin(self, pack: bytes) -> tuple[bytes, int]:
+        """The pin of a pack of the table, and how many segments its places have."""
+        return self._pack(pack)[:2]
+
+    def used(self) -> Iterator[tuple[bytes, int]]:
+        """The packs of which segments are needed, in order, with a bit for each of these segments."""
+        last = b""
+        while page := self._tables.rows(
+            "SELECT pack, used FROM packs WHERE pack > ? AND used != x'' ORDER BY pack LIMIT ?", (last, _PAGE)
+        ):
+            for last, used in page:
+                yield last, int.from_bytes(used, "little")
+
+
+def _packed(used: int) -> bytes:
+    """A bit for each segment, in as few bytes as it takes."""
+    return used.to_bytes(-(-used.bit_length() // 8), "little")
