@@ -34,10 +34,10 @@ from penstock.api import (
 from penstock.cli.own_process import lighten, steady
 from penstock.engine import backup
 from penstock.engine.restore import cat
-from penstock.format.trust import Role
 from penstock.repository import Access, Repository
+from penstock.repository.repository import FIRST_DOMAIN
 from penstock.repository.snapshots import find_snapshot
-from penstock.repository.trust.keyring import add_key
+from penstock.repository.trust.keyring import add_writer
 from penstock_filesystem.sink import FilesystemSettings, FilesystemSink
 
 MIB = 1024 * 1024
@@ -96,7 +96,7 @@ class _FileStream(DumpStream):
 def initialise(folder: Path) -> None:
     """Create a repository, and a writer key beside it."""
     repository = Repository.create(_sink(folder), passphrase=_passphrase())
-    key = add_key(repository, Role.WRITER, "benchmark").to_key_file()
+    key = add_writer(repository, "benchmark", domain=FIRST_DOMAIN).to_key_file()
     descriptor = os.open(folder / _KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(key)
@@ -123,7 +123,7 @@ def restore(folder: Path, out: BinaryIO) -> None:
     """Write the latest snapshot's stream to `out`; every byte is verified."""
     repository = Repository.open(_sink(folder), _passphrase())
     entry = find_snapshot(repository, "latest")
-    cat(repository, entry, "dump", out=out.write, listener=_unheard)
+    cat(entry, "dump", out=out.write, listener=_unheard)
 
 
 def _unheard(event: Event) -> None:

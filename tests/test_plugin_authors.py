@@ -164,7 +164,7 @@ def test_sqlite_goes_to_webdav_and_comes_back(python: Path, tmp_path: Path) -> N
         host.penstock("check", "--repo", "main")
         host.penstock("restore", "latest", "--to", f"sqlite://{tmp_path}/back.db", "--repo", "main")
     assert (tmp_path / "back.db").read_bytes() == database.read_bytes()
-    assert list((tmp_path / "served" / "backups").glob("snapshots/*"))
+    assert list((tmp_path / "served" / "backups").glob("d/*/snapshots/*"))
 
 
 @pytest.mark.server

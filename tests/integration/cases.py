@@ -41,6 +41,11 @@ class Target:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def in_domain(key: str) -> str:
+    """What is left of an object's key without the domain that it is in."""
+    return key.split("/", 2)[2] if key.startswith("d/") else key
+
+
 class SourceCase(ABC):
     """A database that lives: it is filled, it changes, and what it holds can be compared."""
 
@@ -107,8 +112,12 @@ class SinkCase(ABC):
         return sum(self.sizes().values())
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The keys that begin so."""
-        return sorted(key for key in self.sizes() if key.startswith(prefix))
+        """The keys that begin so, in the repository or in a domain of it."""
+        return sorted(key for key in self.sizes() if in_domain(key).startswith(prefix))
+
+    def packs(self) -> dict[str, int]:
+        """The packs, and their sizes."""
+        return {key: size for key, size in self.sizes().items() if in_domain(key).startswith("packs/")}
 
     def digests(self) -> dict[str, str]:
         """Every object, and what is in it."""

@@ -7,7 +7,7 @@ from tests.integration import databases
 from tests.integration.cases import Bench, FilesystemCase, SinkCase, SourceCase, url_of
 from tests.integration.databases import Content
 from tests.integration.matrix import SINKS, SOURCES
-from tests.integration.running import PASSPHRASE, Host
+from tests.integration.running import PASSPHRASE, Host, private_passphrase
 from tests.servers import versions
 from tests.servers.postgres import PostgresServer, PostgresServers
 
@@ -53,6 +53,7 @@ def host(new_host: Callable[[str], Host]) -> Host:
 @pytest.fixture
 def passphrase_file(tmp_path: Path) -> Path:
     path = tmp_path / "passphrase of the owner"
+    path.touch(0o600)
     path.write_text(PASSPHRASE + "\nnot this line\n", encoding="utf-8")
     return path
 
@@ -100,12 +101,12 @@ def noisy_and_backed_up(postgres_servers: PostgresServers, tmp_path_factory: pyt
     repository = FilesystemCase(Bench(folder, postgres_servers))
     environ = {"PENSTOCK_REPOSITORY": repository.url, "PGPASSWORD": server.password}
     host = Host(folder / "host", environ, measured=False)
-    (folder / "passphrase").write_text(PASSPHRASE, encoding="utf-8")
+    private_passphrase(folder / "passphrase")
     host("init", "--passphrase-file", str(folder / "passphrase"))
     with server.database("noisy") as name:
         server.execute(databases.NOISE.format(rows=_NOISE_ROWS), name)
         host("backup", url_of(server, name))
-        packs = sum(size for key, size in repository.sizes().items() if key.startswith("packs/"))
+        packs = sum(repository.packs().values())
         yield Noisy(server, name, databases.content_of(server, name, named=False), packs, host)
 
 

@@ -23,6 +23,13 @@ COMMAND = Path(sys.executable).parent / "penstock"
 _TIMEOUT = 500.0
 
 
+def private_passphrase(path: Path) -> Path:
+    """A file with the passphrase, which nobody else can read."""
+    path.touch(0o600)
+    path.write_text(PASSPHRASE, encoding="utf-8")
+    return path
+
+
 @dataclass(frozen=True)
 class Done:
     """How one run of the command ended."""

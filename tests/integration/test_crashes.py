@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
 
 
 def _packs(repository: FilesystemCase) -> dict[str, int]:
-    return {key: size for key, size in repository.sizes().items() if key.startswith("packs/")}
+    return repository.packs()
 
 
 def _dump_is_over(host: Host, repository: FilesystemCase) -> bool:

@@ -1,5 +1,6 @@
 """Damage to any object is found and named, and stops a restore that needs it before its target is touched."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,13 +9,13 @@ from pathlib import Path
 import pytest
 from tests.integration import databases
 from tests.integration.cases import Bench, FilesystemCase, url_of
-from tests.integration.running import PASSPHRASE, Host, with_passphrase
+from tests.integration.running import Host, private_passphrase, with_passphrase
 from tests.servers.postgres import PostgresServer, PostgresServers
 
 pytestmark = pytest.mark.server
 
 TARGET = "untouched"
-KINDS = ("penstock.json", "grants/", "slots/", "sessions/", "packs/", "index/", "snapshots/")
+KINDS = ("penstock.json", "grants/", "slots/", "sessions/", "packs/", "index/", "parts/", "snapshots/")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def kept(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFac
     repository = FilesystemCase(Bench(folder, postgres_servers))
     environ = {"PENSTOCK_REPOSITORY": repository.url, "PGPASSWORD": server.password}
     host = Host(folder / "host", environ, measured=False)
-    (folder / "passphrase").write_text(PASSPHRASE, encoding="utf-8")
+    private_passphrase(folder / "passphrase")
     host("init", "--passphrase-file", str(folder / "passphrase"))
     host("key", "add-passphrase", "--new-passphrase-file", str(folder / "passphrase"), environ=with_passphrase())
     with server.database("kept") as name, server.database(TARGET):
@@ -48,7 +49,8 @@ def kept(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFac
         nights = {}
         for _ in range(2):
             (made,) = host.json("backup", url_of(server, name))["backups"]
-            nights[f"snapshots/{made['snapshot']}"] = databases.content_of(server, name, named=False)
+            (head,) = repository.keys(f"snapshots/{made['snapshot']}")
+            nights[head] = databases.content_of(server, name, named=False)
             server.execute("UPDATE noise SET hex = md5(hex) WHERE id % 10 = 3", name)
         yield Kept(repository, host, server, folder, nights)
 
@@ -118,38 +120,62 @@ def test_damage_is_named_and_stops_a_restore_that_needs_what_is_lost(kind: str, 
     # The owner's check reads every byte.
     run = host.start("check", "--read-data", "--json", environ=with_passphrase())
     done = run.end()
-    assert done.code in (13, 14, 16), done.text
     host.judge(("check",), done, done.code)
-    assert any(key in done.stdout for key in keys), done.stdout
-    # Only what must be read to open a repository at all may keep a check from starting.
-    if kind not in ("penstock.json", "grants/", "slots/"):
-        assert done.code == 16
+    if (kind, how) == ("slots/", "swap"):
+        # Both slots are lost; what is wrong with a slot is not told to whoever types a passphrase.
+        assert done.code == 22
+    else:
+        assert done.code in (13, 14, 16), done.text
+        assert any(key in done.stdout for key in _named(damaged, kind, keys)), done.stdout
+        # Only what must be read to open a repository at all may keep a check from starting.
+        if kind not in ("penstock.json", "grants/"):
+            assert done.code == 16
 
     # As does the check with the host's own key, which opens no segment.
     done = host.start("check", "--read-data").end()
-    assert done.code in (13, 14, 16), done.text
     host.judge(("check",), done, done.code)
-    assert any(key in done.text for key in keys), done.text
+    if done.code == 21:
+        assert kind == "grants/", "that of this host was the last of the log, or the last but one"
+    else:
+        assert done.code in (13, 14, 16), done.text
+        assert any(key in done.text for key in _named(damaged, kind, keys)), done.text
     if kind == "slots/":
         assert done.code == 16
 
     done = host.start("restore", "latest", "--to", damaged.target, environ=with_passphrase()).end()
     host.judge(("restore",), done, done.code)
-    if kind == "index/" or (kind == "slots/" and how != "swap"):
-        # Restores need no index, and one passphrase slot is enough.
-        assert done.code == 0, done.text
-        assert restored(damaged) == list(damaged.nights.values())[-1]
-    elif kind == "snapshots/" and how != "swap":
-        # The other snapshot is the latest that is left; what was passed over is named, and so is what this host misses.
-        assert done.code == 0, done.text
-        (left,) = damaged.nights.keys() - set(keys)
-        is_later = left != next(iter(damaged.nights))
-        assert restored(damaged) == damaged.nights[left]
-        assert keys[0] in done.stderr or (how == "delete" and is_later), done.stderr
+    if done.code == 0:
+        # Restores need no index; one passphrase slot is enough, and so is a log without its end, if nothing needs that.
+        content = restored(damaged)
+        if kind == "snapshots/" and how != "swap":
+            # The other snapshot is the latest that is left; what was passed over is named, and what this host misses.
+            (left,) = damaged.nights.keys() - set(keys)
+            is_later = left != next(iter(damaged.nights))
+            assert content == damaged.nights[left]
+            assert keys[0] in done.stderr or (how == "delete" and is_later), done.stderr
+        else:
+            assert kind in ("index/", "slots/", "grants/", "parts/"), done.text
+            assert content == list(damaged.nights.values())[-1]
     else:
-        assert done.code in (13, 14, 15), done.text
-        assert any(key in done.stderr for key in keys), done.stderr
+        assert kind != "index/"
+        assert done.code == 22 if (kind, how) == ("slots/", "swap") else done.code in (13, 14, 15), done.text
+        if (kind, how) == ("grants/", "swap") and _end_of_log(damaged.repository) == set(keys):
+            # Nothing else proves that there was a grant of the writer: all that it signed is passed over.
+            assert all(f"{head}: its signer was never granted" in done.stderr for head in damaged.nights), done.stderr
+        elif kind != "slots/":
+            assert any(key in done.stderr for key in _named(damaged, kind, keys)), done.stderr
         assert databases.tables_of(damaged.server, TARGET) == []
+
+
+def _named(damaged: Kept, kind: str, keys: list[str]) -> list[str]:
+    """What an error may name: of the owner's log, the entry that misses the one that is gone."""
+    return [*keys, *damaged.repository.keys("grants/")] if kind == "grants/" else keys
+
+
+def _end_of_log(repository: FilesystemCase) -> set[str]:
+    """The entries of the owner's log that have the last two numbers, the grant of the writer among them."""
+    numbers = {key: json.loads(repository.read(key).splitlines()[0])["number"] for key in repository.keys("grants/")}
+    return set(sorted(numbers, key=numbers.__getitem__)[-2:])
 
 
 def restored(kept: Kept) -> object:

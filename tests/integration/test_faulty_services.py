@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
-from tests.integration.running import PASSPHRASE, Done, Host, Running, with_passphrase
+from tests.integration.running import Done, Host, Running, private_passphrase, with_passphrase
 from tests.servers.azure import AzureServer
 from tests.servers.gcs import GcsServer
 from tests.servers.proxy import Faults, FaultyProxy
@@ -177,7 +177,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             host = Host(folder / "host", environ, measured=False)
             host.environ |= store.environ
             (folder / "back").mkdir()
-            (folder / "passphrase").write_text(PASSPHRASE, encoding="utf-8")
+            private_passphrase(folder / "passphrase")
             made = Site(store, tcp, http, host, folder)
             _make_noise(made.database, _BLOBS)
             host("init", "patient", "--passphrase-file", str(folder / "passphrase"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration import databases
-from tests.integration.cases import Bench, FilesystemCase, url_of
-from tests.integration.running import PASSPHRASE, Host, with_passphrase
+from tests.integration.cases import Bench, FilesystemCase, in_domain, url_of
+from tests.integration.running import Host, private_passphrase, with_passphrase
 from tests.servers.postgres import PostgresServer, PostgresServers, find_binaries, free_port
 
 pytestmark = pytest.mark.server
@@ -40,7 +40,7 @@ def place(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFa
     repository = FilesystemCase(Bench(folder, postgres_servers))
     environ = {"PENSTOCK_REPOSITORY": repository.url, "PGPASSWORD": server.password}
     host = Host(folder / "host", environ)
-    (folder / "passphrase").write_text(PASSPHRASE, encoding="utf-8")
+    private_passphrase(folder / "passphrase")
     passphrase = ("--passphrase-file", str(folder / "passphrase"))
     host("init", *passphrase)
     other_key = folder / "other.key"
@@ -241,7 +241,7 @@ def test_a_refusal_has_its_own_code_and_says_what_is_wrong_and_what_to_do(name: 
     # Nothing was lost, and nothing came that is no use.
     after = place.repository.digests()
     assert before.items() <= after.items()
-    assert {key.partition("/")[0] for key in after.keys() - before.keys()} <= {"sessions"}
+    assert {in_domain(key).partition("/")[0] for key in after.keys() - before.keys()} <= {"sessions"}
     assert databases.tables_of(place.server, "new") is None
 
 

@@ -17,7 +17,7 @@ import pytest
 from plugins.sources.mongodb.tests import nasty
 from tests.integration import databases, samples, ugly
 from tests.integration.cases import url_of
-from tests.integration.running import PASSPHRASE, Host, with_passphrase
+from tests.integration.running import Host, private_passphrase, with_passphrase
 from tests.servers.mongodb import MongoServer, find_tools
 from tests.servers.mysql import VENDORS, MySQLServer
 from tests.servers.postgres import PostgresServer, PostgresServers
@@ -59,7 +59,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     folder = tmp_path_factory.mktemp("samples")
     config = folder / "penstock.toml"
     config.touch()
-    (folder / "passphrase").write_text(PASSPHRASE, encoding="utf-8")
+    private_passphrase(folder / "passphrase")
     repository = f"file://{folder}/repository"
     environ = {"PENSTOCK_REPOSITORY": repository, "PENSTOCK_CONFIG": str(config)}
     host = Host(folder / "host", environ, measured=False)

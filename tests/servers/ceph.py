@@ -113,8 +113,13 @@ class Ceph:
         self._daemon(lambda: "1 up" in self._ask("osd", "stat"), "ceph-osd", "-i", "0")
         self._insist("osd", "set-require-min-compat-client", "mimic")
         self._daemon(lambda: _answers(self.port) and _answers(self.tls_port), "radosgw", "-n", "client.rgw")
+        self.add_user("penstock", access_key, secret_key)
+        self._run("radosgw-admin", "caps", "add", "--uid=penstock", "--caps=user-policy=*")
+
+    def add_user(self, name: str, access_key: str, secret_key: str) -> None:
+        """Make a user with these keys, who may do nothing in the buckets of others."""
         self._run(
-            "radosgw-admin", "user", "create", "--uid=penstock", "--display-name=penstock",
+            "radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}",
             f"--access-key={access_key}", f"--secret-key={secret_key}",
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 and localhost, for tests of TLS."""
+"""A certificate for this machine, for tests of TLS."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -8,13 +8,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.servers.network import own_address
 
 
 def write_certificate(certificate: Path, key: Path) -> None:
-    """Write a certificate that signs itself, so that it is also the authority to trust, and its private key (PEM)."""
+    """Write a certificate that signs itself, so that it is also the authority to trust, and its private key (PEM).
+
+    It is for localhost, 127.0.0.1 and the machine's own address.
+    """
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "penstock tests")])
     now = datetime.now(UTC)
+    addresses = [IPv4Address(one) for one in ("127.0.0.1", own_address()) if one]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -24,7 +29,7 @@ def write_certificate(certificate: Path, key: Path) -> None:
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]),
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), *map(x509.IPAddress, addresses)]),
             critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

@@ -45,14 +45,15 @@ class Faults:
 
 
 class FaultyProxy:
-    """Listens on a free port of 127.0.0.1 and passes everything to `host:port`, but for `faults`."""
+    """Listens on a free port of `listen` and passes everything to `host:port`, but for `faults`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen: str = "127.0.0.1") -> None:
         self.faults = Faults()
         #: How many connections were opened, and how many of them cut or damaged.
         self.opened = 0
         self.struck = 0
         self._target = (host, port)
+        self._address = listen
         self._ended = threading.Event()
         self._gone = threading.Event()
         self._lock = threading.Lock()
@@ -88,9 +89,8 @@ class FaultyProxy:
         self._listener = self._listen(self.port)
         self._acceptor = self._start(self._accept)
 
-    @staticmethod
-    def _listen(port: int) -> socket.socket:
-        listener = socket.create_server(("127.0.0.1", port))
+    def _listen(self, port: int) -> socket.socket:
+        listener = socket.create_server((self._address, port))
         listener.settimeout(_TICK_SECONDS)
         return listener
 

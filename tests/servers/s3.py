@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -49,6 +49,8 @@ class S3Server:
     version: str
     tls_endpoint: str | None = None
     ca: Path | None = None
+    #: Makes a user of this name, with an access key and a secret; None where that cannot be done.
+    add_user: Callable[[str, str, str], None] | None = field(default=None, repr=False)
 
     def client(self) -> "S3Client":
         """A client of its own, that is no part of what is tested."""
@@ -97,7 +99,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         cluster.start(ACCESS_KEY, SECRET_KEY)
         yield S3Server(
             f"http://127.0.0.1:{cluster.port}", ACCESS_KEY, SECRET_KEY, _secret_file(tmp_path_factory, SECRET_KEY),
-            cluster.version, f"https://127.0.0.1:{cluster.tls_port}", cluster.certificate,
+            cluster.version, f"https://127.0.0.1:{cluster.tls_port}", cluster.certificate, cluster.add_user,
         )  # fmt: skip
     finally:
         cluster.stop()
