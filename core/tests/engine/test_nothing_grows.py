@@ -54,9 +54,7 @@ def test_a_larger_dump_takes_no_more_memory_on_its_first_night_or_later(tmp_path
         folder = tmp_path / str(size)
         create(folder)
         first = measure("backup", folder, size=size, hollow=True)
-        # As much new data each, so that as many buffers are in use: 5 MiB do not even fill one.
-        changed = 0.01 * larger / size
-        later = measure("backup", folder, size=size, generation=1, changed=changed, hollow=True)
+        later = measure("backup", folder, size=size, generation=1, changed=0.01, hollow=True)
         assert first.said["stored"] > size > 10 * later.said["stored"]
         peaks[size] = (first, later)
     for small, large in zip(peaks[smaller], peaks[larger], strict=True):
@@ -248,4 +246,4 @@ def test_what_measures_says_so_where_memory_grows(tmp_path: Path) -> None:
     create(tmp_path)
     small = measure("nights", tmp_path, size=64 * KIB, count=1)
     with pytest.raises(AssertionError, match="instead of"):
-        assert_the_same(small, Peak(small + 8 * MIB))
+        assert_the_same(small, Peak(small + 16 * MIB))

@@ -73,9 +73,12 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def new_buffer(size: int) -> mmap.mmap:
+def new_buffer(size: int, *, at_once: bool = False) -> mmap.mmap:
     """A large buffer that takes memory only for pages written to, and returns all of it as soon as it is dropped.
 
-    Memory from malloc does neither: freed blocks of this size stay with the process, fragmented.
+    Memory from malloc does neither: freed blocks of this size stay with the process, fragmented. With `at_once`, it
+    takes all of its memory now, where the system can: what a run needs does not depend on how much there is to store,
+    and a host that has too little of it says so before the dump begins.
     """
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return mmap.mmap(-1, size, flags=flags | getattr(mmap, "MAP_POPULATE", 0) if at_once else flags)

@@ -67,7 +67,7 @@ class Intake:
     @staticmethod
     def make_buffers(count: int, headroom: int) -> list[mmap]:
         """Buffers for `count` batches; at least two, so that reading and processing overlap."""
-        return [new_buffer(headroom + BATCH) for _ in range(max(2, count))]
+        return [new_buffer(headroom + BATCH, at_once=True) for _ in range(max(2, count))]
 
     def carry(self, length: int) -> None:
         """Repeat the last `length` bytes of the current batch in front of the next one."""

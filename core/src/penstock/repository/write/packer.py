@@ -111,8 +111,8 @@ class Packer:
         self._if_absent = if_absent
         self._closed = closed
         self._landed = landed
-        self._segment_buffers = [new_buffer(SEGMENT) for _ in range(budget.sealing)]
-        self._pack_buffers = [new_buffer(PACK_CAPACITY) for _ in range(budget.packs)]
+        self._segment_buffers = [new_buffer(SEGMENT, at_once=True) for _ in range(budget.sealing)]
+        self._pack_buffers = [new_buffer(PACK_CAPACITY, at_once=True) for _ in range(budget.packs)]
         self._sealers = Workers(budget.sealers, "penstock-seal", domain.sink.stop)
         self._uploaders = Workers(budget.uploads, "penstock-upload", domain.sink.stop)
         self._sealing: deque[_Sealing] = deque()
