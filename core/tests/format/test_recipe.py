@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.format.encoding import Malformed, encode_varints
-from penstock.format.recipe import EXTENTS_A_BLOCK, Block, Extent, decode_block, encode_block
+from penstock.format.recipe import EXTENTS_A_BLOCK, Block, Extent, decode_block, encode_block, range_of
 
 NUMBERS = st.integers(0, 5) | st.integers(0, 2**31)
 LENGTHS = st.integers(1, 3) | st.integers(1, 2**31)
@@ -35,6 +35,7 @@ def test_blocks_round_trip(start: int, extents: list[Extent], base: int) -> None
 
     assert read(block) == Block(start, sum(one.length for one in extents), base, tuple(extents))
     assert decode_block(memoryview(block)) == decode_block(block)
+    assert range_of(block) == range_of(memoryview(block)) == (start, sum(one.length for one in extents))
 
 
 def test_a_block_is_laid_out_as_the_page_says() -> None:
@@ -205,3 +206,9 @@ def test_damage_is_refused_or_gives_extents(data: bytes) -> None:
     # The seal around it detects every change; here damage only must do no harm.
     with contextlib.suppress(Malformed):
         assert all(one.length > 0 for one in read(data).extents)
+
+
+@pytest.mark.parametrize("block", [b"", b"\x05", b"\x85\x80", b"\x05\x80", b"\x80" * 40, b"\x80\x00\x01"])
+def test_a_block_without_a_range_is_refused(block: bytes) -> None:
+    with pytest.raises(Malformed):
+        range_of(block)

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from penstock.format.encoding import Malformed, decode_varints, encode_varints
 
-__all__ = ["EXTENTS_A_BLOCK", "Block", "Extent", "decode_block", "encode_block"]
+__all__ = ["EXTENTS_A_BLOCK", "Block", "Extent", "decode_block", "encode_block", "range_of"]
 
 EXTENTS_A_BLOCK = 32768
 #: start, size, base, from, number of extents
 _FIELDS = 5
+#: In bytes, at most.
+_TWO_VARINTS = 18
 
 
 class Extent(NamedTuple):
@@ -68,6 +70,16 @@ def encode_block(start: int, extents: Sequence[Extent], base: int = 0) -> bytes:
             ends[segment] = end
     size = sum(extent.length for extent in extents)
     return encode_varints((start, size, base, begin, len(extents), *lengths, *segments, *places, *jumps))
+
+
+def range_of(plain: bytes | memoryview) -> tuple[int, int]:
+    """Where a block begins in its stream, and how many bytes it makes, without reading the rest; raises `Malformed`."""
+    last = 0
+    for end, byte in enumerate(plain[:_TWO_VARINTS], start=1):
+        if byte < 128 and (last := last + 1) == 2:
+            start, size = decode_varints(plain[:end])
+            return start, size
+    raise Malformed("truncated recipe")
 
 
 def decode_block(plain: bytes | memoryview) -> Block:

@@ -20,7 +20,7 @@ from penstock.format.part import (
     decode_sessions,
     open_part,
 )
-from penstock.format.recipe import Extent, decode_block
+from penstock.format.recipe import Extent, decode_block, range_of
 from penstock.format.sealing import Sealer
 from penstock.repository.fetching import fetch
 from penstock.repository.read.table import SegmentTable
@@ -334,12 +334,12 @@ class Recipe:
             raise Malformed("a recipe ends before its stream")
         opened = self._content.part(self._layer, part)
         for number in opened.blocks(self._stream):
-            block = _Block(opened.data(number))
-            if block.start != self._end:
+            start, size = range_of(opened.data(number)[_STREAM_BYTES:])
+            if start != self._end or not size:
                 raise Malformed("the blocks of a recipe do not follow one another")
-            self._starts.append(block.start)
+            self._starts.append(start)
             self._places.append((part, number))
-            self._end += block.size
+            self._end += size
 
 
 class _Block:
