@@ -13,6 +13,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_writer
 from penstock.testing import FaultySink, MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 class SlowlyListingSink(FaultySink):
     """Lists in two pages, what is below `last` in the second; `interruption` happens once between the two."""

@@ -20,6 +20,9 @@ from penstock.repository.layout import DomainLayout
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import FaultySink, MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 class LosingSink(FaultySink):
     """Loses the objects below `prefix` as soon as they were listed, with others or alone."""

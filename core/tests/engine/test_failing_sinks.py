@@ -15,6 +15,9 @@ from penstock.repository import layout
 from penstock.repository.snapshots import list_snapshots
 from penstock.testing import Fail, FaultySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 EARLIER = {"d": noise(MIB, 1)}
 CONTENT = {"d": EARLIER["d"] + noise(MIB), "e": b"small"}
 LARGE = {"d": EARLIER["d"] + noise(34 * MIB)}

@@ -21,6 +21,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 HONEST = {"d": noise(100 * KIB, 1)}
 FORGED = {"d": b"GRANT ALL ON SCHEMA public TO mallory;\n"}
 

@@ -29,6 +29,9 @@ from penstock.repository.known.sparse_index import SparseIndex
 from penstock.repository.layout import id_of
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 EARLIER = {"d": noise(3 * MIB, 1)}
 TONIGHT = {"d": noise(3 * MIB, 2)}
 FORGED = b"GRANT ALL ON SCHEMA public TO mallory;\n"

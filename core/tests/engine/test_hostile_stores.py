@@ -13,6 +13,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_writer, revoke
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = {"d": noise(50 * KIB)}
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)

@@ -30,6 +30,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import FaultySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 HUGE = 3 * 1024 * MIB
 CONTENT = {"d": noise(300 * KIB)}
 #: What a run may take here beside its buffers, which are not of Python's memory: an object of the largest kind, opened.

@@ -16,6 +16,9 @@ from tests.soak import long, times
 from penstock.repository.snapshots import list_snapshots
 from penstock.testing import SyntheticSettings, SyntheticSource
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 SIZE = 48 * MIB
 #: Bytes a second: slow enough to be met in the middle.
 PACE = 16 * MIB

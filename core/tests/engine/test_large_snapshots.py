@@ -20,6 +20,9 @@ from penstock.repository.sessions import data_sealer
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.write.session import Session
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 STREAM = "penstock.repository.write.stream"
 PARTS = "penstock.repository.write.parts"
 SESSION = "penstock.repository.write.session"

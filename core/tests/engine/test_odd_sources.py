@@ -15,6 +15,9 @@ from penstock.repository.budget import PACK_CHUNKS
 from penstock.repository.read.ends import TAIL, read_end
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 class Plans(BytesSource):
     """Has one stream, `d`, and the plan that the test makes of it."""

@@ -30,6 +30,9 @@ from penstock.testing import MemorySink
 from penstock.testing.memory import MemorySettings
 from penstock.workspace.sinks.forwarding import ForwardingSink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 NIGHTS = [{"d": noise(200 * KIB) + noise(night * 20 * KIB, 1)} for night in range(3)]
 LOCKS = pytest.mark.parametrize("locks", [False, True], ids=["without locks", "with locks"])
 

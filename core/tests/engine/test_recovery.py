@@ -18,6 +18,9 @@ from penstock.repository.known.sparse_index import SparseIndex
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import Fail, FaultySink, MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 NIGHTS = [{"d": noise(300 * KIB) + noise(night * 100 * KIB, 1)} for night in range(1, 4)]
 TONIGHT = {"d": NIGHTS[-1]["d"] + noise(50 * KIB, 2), "e": b"small"}
 KINDS = ["sessions", "packs", "index", "parts", "snapshots"]

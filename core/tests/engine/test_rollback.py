@@ -13,6 +13,9 @@ from penstock.repository import Access, layout
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 class Scene:
     """Two hosts take turns; the owner changes keys in between. `contents` is the bucket after each step."""

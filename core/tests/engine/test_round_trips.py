@@ -19,6 +19,9 @@ from penstock.repository.read.content import Content
 from penstock.repository.sessions import data_sealer
 from penstock.repository.snapshots import list_snapshots
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 #: What a run stores in any case: its session, three parts and the head, none of which is smaller than 4 KiB or so.
 A_RUN = 20 * KIB
 #: What it takes besides to store anything new: both ends of a pack and both halves of an index, of 4 KiB each.

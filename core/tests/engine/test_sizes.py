@@ -12,6 +12,9 @@ from penstock.format.pack import TRAILER_BYTES, Trailer
 from penstock.format.sealing import OVERHEAD
 from penstock.repository.trust.keyring import add_writer
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 #: Four dumps that somebody knows: of one size, with rows of their own.
 KNOWN = [noise(2 * MIB - 40 * KIB, seed) for seed in range(4)]
 KINDS = {"packs", "parts", "index", "snapshots", "sessions"}

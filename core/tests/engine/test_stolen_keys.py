@@ -18,6 +18,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import FaultySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = {"d": noise(50 * KIB)}
 LATER = "2026-01-31T12:00:01.000000Z"
 

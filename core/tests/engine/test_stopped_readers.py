@@ -15,6 +15,9 @@ from penstock.repository.notices import distrust
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 class HangingSink(MemorySink):
     """Does not answer calls about keys with `hanging` in them until `gate` is open; `asked` says that one came."""

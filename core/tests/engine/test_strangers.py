@@ -32,6 +32,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, entries, revoke
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 EARLIER = {"d": noise(300 * KIB, 1)}
 TONIGHT = {"d": noise(300 * KIB, 1) + noise(100 * KIB, 2)}
 OTHER_PASSPHRASE = Secret("another one")

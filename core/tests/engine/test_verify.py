@@ -12,6 +12,9 @@ from penstock.engine import verify
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 def verified(lab: Lab) -> dict[str, Any]:
     report = verify(list_snapshots(lab.open(), lambda _: None), memory=64 * MIB, listener=lab.events.append)

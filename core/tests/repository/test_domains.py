@@ -17,6 +17,9 @@ from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = noise(2 * MIB)
 FUTURE = "9999-12-31T23:59:59.999999Z"
 

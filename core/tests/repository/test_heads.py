@@ -13,6 +13,9 @@ from penstock.repository.known.synchronizing import InStep
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.trust.keyring import add_writer
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 def digest_of(lab: Lab, made: BackupResult) -> bytes:
     return find_snapshot(lab.open(), made.snapshot.hex()).digest

@@ -16,6 +16,9 @@ from penstock.repository.snapshots import find_snapshot
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import FaultySink, MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 def packs_used(lab: Lab) -> set[str]:
     """The packs that the latest snapshot needs."""

@@ -24,6 +24,9 @@ from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, keep, left_out, revoke
 from penstock.testing import Fail, FaultySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = noise(2 * MIB, 21)
 TIMES = [f"2026-01-31T12:00:0{second}.000000Z" for second in range(10)]
 

@@ -22,6 +22,9 @@ from penstock.repository.trust.keyring import add_maintainer, add_writer, entrie
 from penstock.repository.trust.log import OwnerLog
 from penstock.testing import FaultySink, MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 NOW = "2026-01-31T12:00:00.000000Z"
 
 

@@ -17,6 +17,9 @@ from penstock.repository.read.ends import TAIL, PackEnd, read_end
 from penstock.repository.read.verify import verify_pack
 from penstock.repository.write.packer import Packer
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 #: For every pack: plain length and chunks of its segments, chunk lengths, ids.
 Placed = list[tuple[list[tuple[int, int]], list[int], bytes]]
 SESSION = bytes(range(16))

@@ -26,6 +26,9 @@ from penstock.repository.snapshots import find_snapshot
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import FaultySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = noise(2 * MIB, 11)
 
 

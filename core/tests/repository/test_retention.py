@@ -15,6 +15,9 @@ from penstock.repository.upkeep.locks import prolong_locks
 from penstock.testing import Fail, FaultySink, MemorySink
 from penstock.testing.memory import MemorySettings
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 DAYS = 30
 OLD = noise(3 * MIB)
 

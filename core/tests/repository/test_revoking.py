@@ -15,6 +15,9 @@ from penstock.repository.read.content import each_row
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, entries, keep, revoke
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = noise(2 * MIB)
 
 

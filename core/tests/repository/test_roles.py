@@ -31,6 +31,9 @@ from penstock.repository.sessions import data_sealer, read_session
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, entries, keep, revoke
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Staff:

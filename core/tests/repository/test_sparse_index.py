@@ -17,6 +17,9 @@ from penstock.repository.known.sparse_index import KnownPack, SparseIndex
 from penstock.repository.pool import Workers
 from penstock.repository.read.ends import TAIL, read_end
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 PACKS = 8
 Stored = tuple[Domain, list[PackSummary], list[bytes]]
 

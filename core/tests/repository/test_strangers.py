@@ -20,6 +20,9 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import MemorySink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 CONTENT = noise(MIB, 31)
 GIB = 1024 * MIB
 

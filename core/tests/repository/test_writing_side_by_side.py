@@ -24,6 +24,9 @@ from penstock.repository.write.stream import StoredStream, Written
 from penstock.testing import MemorySink
 from penstock.testing.memory import MemorySettings
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 SHARED = noise(5 * MIB, 7)
 STREAMS = {"one": noise(18 * MIB, 1) + SHARED, "two": SHARED + noise(3 * MIB, 2) + SHARED, "three": b""}
 

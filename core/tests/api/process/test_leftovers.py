@@ -8,6 +8,9 @@ from core.tests.api.process.children import FLED, FORK, IN_GROUP, NAME, is_alive
 from penstock.api import ChildInput, ChildOutput, DumpFailed, RestoreFailed, run_child
 from penstock.api.process import child as child_module
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short(limits: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,9 @@ from penstock.api import ChildInput, ChildOutput, ChildSession, Interrupted, Sto
 from penstock.api.process import child as child_module
 from penstock.api.process.guardian import GUARDIAN
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stop() -> StopToken:

@@ -15,6 +15,9 @@ from tests.servers.proxy import Faults, FaultyProxy
 from penstock.api import Capability, ObjectExists, Sink, SinkDenied, SinkError, SinkUnreachable
 from penstock_s3 import S3Settings, S3Sink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 __all__ = ["service"]  # a fixture
 
 

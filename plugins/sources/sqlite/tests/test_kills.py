@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from plugins.sources.sqlite.tests.bank import dumped, script
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 _PROGRAM = """
 import os, signal, sys
 from pathlib import Path
