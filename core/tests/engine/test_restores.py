@@ -20,7 +20,7 @@ from penstock.api import (
     StreamSpec,
 )
 from penstock.engine import cat
-from penstock.repository.read.content import Content, each_row, sessions_of
+from penstock.repository.read.content import Content, each_row, parts_of, sessions_of
 from penstock.repository.sessions import data_sealer
 from penstock.testing import FaultySink, MemorySink
 
@@ -86,8 +86,11 @@ def test_packs_are_looked_for_in_few_requests(lab: Lab, nights: int) -> None:
     assert len(packs) == nights
     sink.calls.clear()
     lab.restore(entry, verify_first=False)
-    looks = [call for call in sink.calls if call[0] in ("stat", "list")]
+    calls = [call for call in sink.calls if call[0] in ("stat", "list")]
+    looks = [call for call in calls if call[1].startswith(lab.at.packs)]
     assert looks == ([("list", lab.at.packs)] if nights > sink.connections else [("stat", lab.at.pack_key(*packs))])
+    # Besides, each part that recipes are in: those of the nights that this one goes back to.
+    assert len(calls) - len(looks) <= len({ref.part for ref in parts_of(entry)})
     # Each pack's places and its only range.
     assert sum(call[1].startswith(lab.at.packs) for call in sink.calls if call[0] == "get") == 2 * nights
 

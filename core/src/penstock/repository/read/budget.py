@@ -14,14 +14,17 @@ RANGE = 2 * MIB
 
 _SMALLEST = 64 * MIB
 #: Segments under way ahead of the one in use, for each request.
-_AHEAD = 3
+_AHEAD = 2
 #: For each request: a range under way and another that is being used up, a segment that is being opened (compressed
-#: and plain), and the segments that were opened ahead.
-_REQUEST_COST = 2 * RANGE + (2 + _AHEAD) * SEGMENT
+#: and plain), the segments that were opened ahead, and as many buffers that wait for their next use.
+_REQUEST_COST = 2 * RANGE + (2 + 2 * _AHEAD) * SEGMENT
 #: A pack that is checked is in memory as a whole, with its directory and a segment that is being opened.
 _PACK_COST = PACK_CAPACITY + 4 * SEGMENT
-#: Segments that stay after their use: scattered changes come back to the same ones. An eighth of the memory.
-_KEPT_SHARE = 8
+#: Segments that stay after their use: the changes of many nights lie scattered in as many segments, and a restore goes
+#: through all of these at once. Three eighths of the memory; a writer makes them small enough for that.
+_KEPT_SHARE = 8 / 3
+#: An eighth is for what says where segments are.
+_TABLES_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,10 @@ class ReadBudget:
     requests: int
     #: Ranges of packs that are kept until all of them was asked for.
     ranges: int
-    #: Opened segments that wait for their turn.
+    #: Segments that are asked for before their turn.
     ahead: int
-    #: Opened segments that stay after their use.
-    kept: int
+    #: Bytes of opened segments, those that wait for their turn and those that stay after their use.
+    opened: int
     #: Packs that are read as a whole.
     packs: int
 
@@ -47,13 +50,13 @@ class ReadBudget:
         """
         if memory < _SMALLEST:
             raise UsageError(f"memory must be at least {_SMALLEST // MIB} MiB")
-        kept = memory // _KEPT_SHARE
-        # What remains of the other eighth holds directories of packs.
-        requests = max(1, min(connections, (memory - 2 * kept) // _REQUEST_COST))
+        kept = int(memory / _KEPT_SHARE)
+        tables = memory // _TABLES_SHARE
+        requests = max(1, min(connections, (memory - kept - tables) // _REQUEST_COST))
         return cls(
             requests=requests,
             ranges=2 * requests,
             ahead=_AHEAD * requests,
-            kept=kept // SEGMENT,
-            packs=max(1, min(connections, (memory - kept) // _PACK_COST)),
+            opened=kept + _AHEAD * requests * SEGMENT,
+            packs=max(1, min(connections, (memory - tables) // _PACK_COST)),
         )

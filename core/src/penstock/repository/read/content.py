@@ -4,7 +4,11 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
 from penstock.format.encoding import Malformed
@@ -20,7 +24,7 @@ from penstock.format.part import (
     decode_sessions,
     open_part,
 )
-from penstock.format.recipe import Extent, decode_block, range_of
+from penstock.format.recipe import MAX_RUNS, Extent, decode_columns, range_of
 from penstock.format.sealing import Sealer
 from penstock.repository.fetching import fetch
 from penstock.repository.read.table import SegmentTable
@@ -43,8 +47,11 @@ _STREAM_BYTES = 4
 #: Opened parts that are kept, of 4 MiB at most each; and blocks of recipes, of less than 1 MiB, for each stream.
 PARTS_KEPT = 3
 _BLOCKS = 2
-#: What a stream may need of the streams of one base, in runs of bytes.
-_MAX_RUNS = 1 << 20
+#: Extents that are resolved at once: at most, and if layers often end sooner.
+_MANY = 1 << 16
+_FEW = 64
+
+I64 = NDArray[np.int64]
 
 
 def parts_of(entry: SnapshotEntry) -> Iterator[PartRef]:
@@ -245,13 +252,14 @@ class Content:
         Each layer is gone through once, so that this ends in the time that the recipes' own size takes, however often
         a stream repeats what is below it. Raises `Malformed` as `extents` does.
         """
-        needed = {self._numbers[id(record)]: [(0, record.size)]}
+        needed = {self._numbers[id(record)]: [(0, record.size)]} if record.size else {}
         for layer in range(len(self._layers) + 1):
             below = _Runs()
             for stream, runs in needed.items():
                 recipe = Recipe(self, record, layer, stream)
-                for start, end in runs:
-                    for base, extent in recipe.cut(start, end):
+                columns = np.array(runs, dtype=np.int64)
+                for base, cut in recipe.cut(columns[:, 0], columns[:, 1] - columns[:, 0]):
+                    for extent in cut.extents():
                         if extent.segment is None:
                             below.add(base, extent.start, extent.start + extent.length)
                         else:
@@ -262,12 +270,17 @@ class Content:
 
     def extents(self, record: StreamRecord) -> Iterator[Extent]:
         """The extents of a stream, all of segments; raises `Malformed` as soon as they cannot make it."""
+        for cut in self.cuts(record):
+            yield from cut.extents()
+
+    def cuts(self, record: StreamRecord) -> Iterator["Cut"]:
+        """The same, many at once."""
         recipe = Recipe(self, record, 0, self._numbers[id(record)])
         position = 0
         while position < record.size:
-            for extent in recipe.read(position, record.size - position):
-                position += extent.length
-                yield extent
+            cut = recipe.resolved(np.array([position]), np.array([record.size - position]))
+            yield cut
+            position += cut.size
 
 
 class Recipe:
@@ -285,34 +298,61 @@ class Recipe:
         self._end = 0
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
         self._below: dict[int, Recipe] = {}
+        #: How many extents are cut at once.
+        self._many = _MANY
 
-    def read(self, position: int, length: int) -> Iterator[Extent]:
-        """What makes `length` bytes from `position`, or fewer: to the end of the block. Raises `Malformed`."""
-        block = self._block_at(position)
-        if not block.goes_back:
-            yield from block.cut(position, position + length)
-            return
-        for extent in block.cut(position, position + length):
-            if extent.segment is not None:
-                yield extent
-                continue
-            below = self._below.get(block.base)
-            if below is None:
-                below = self._below[block.base] = Recipe(self._content, self._record, self._layer + 1, block.base)
-            start, left = extent.start, extent.length
-            while left:
-                for one in below.read(start, left):
-                    start += one.length
-                    left -= one.length
-                    yield one
+    def resolved(self, starts: I64, lengths: I64) -> "Cut":
+        """What makes these runs of the stream, or a piece of them at the beginning, in extents of segments.
 
-    def cut(self, start: int, end: int) -> Iterator[tuple[int, Extent]]:
-        """What makes these bytes in this layer: each extent, with the stream of the base that it may be of."""
-        while start < end:
-            block = self._block_at(start)
-            for extent in block.cut(start, end):
-                start += extent.length
-                yield block.base, extent
+        Raises `Malformed`.
+        """
+        block, cut = self._first(starts, lengths)
+        base = cut.segments < 0
+        if not base.any():
+            return cut
+        below = self._below.get(block.base)
+        if below is None:
+            below = self._below[block.base] = Recipe(self._content, self._record, self._layer + 1, block.base)
+        found = below.resolved(cut.starts[base], cut.lengths[base])
+        ends = np.cumsum(cut.lengths[base])
+        if found.size < ends[-1]:
+            # Up to where the layer below came. What was cut beyond it was in vain: less of it the next time.
+            last = int(np.searchsorted(ends, found.size))
+            count = int(np.flatnonzero(base)[last]) + 1
+            self._many = max(_FEW, min(self._many, 2 * count))
+            cut, base, ends = cut.before(count), base[:count], ends[: last + 1]
+            cut.lengths[-1] -= ends[-1] - found.size
+            ends[-1] = found.size
+        else:
+            self._many = min(2 * self._many, _MANY)
+        counts = np.diff(np.searchsorted(np.cumsum(found.lengths), ends) + 1, prepend=0)
+        return cut.with_in_place(base, found, counts)
+
+    def cut(self, starts: I64, lengths: I64) -> Iterator[tuple[int, "Cut"]]:
+        """What makes these runs in this layer, with the stream of the base that extents may be of."""
+        while len(starts):
+            block, cut = self._first(starts, lengths)
+            yield block.base, cut
+            ends = np.cumsum(lengths)
+            done = int(np.searchsorted(ends, cut.size, side="right"))
+            starts, lengths, ends = starts[done:], lengths[done:], ends[done:]
+            if len(starts):
+                left = ends[0] - cut.size
+                starts = np.concatenate((starts[:1] + lengths[:1] - left, starts[1:]))
+                lengths = np.concatenate(([left], lengths[1:]))
+
+    def _first(self, starts: I64, lengths: I64) -> "tuple[_Block, Cut]":
+        """As many of these runs as lie in the block of the first one, cut to its extents."""
+        block = self._block_at(int(starts[0]))
+        end = block.start + block.size
+        outside = (starts < block.start) | (starts >= end)
+        beyond = starts + lengths > end
+        count = len(starts)
+        if outside.any():
+            count = int(np.argmax(outside))
+        if beyond[:count].any():
+            count = int(np.argmax(beyond)) + 1
+        return block, block.cut(starts[:count], np.minimum(starts[:count] + lengths[:count], end), self._many)
 
     def _block_at(self, position: int) -> "_Block":
         while position >= self._end:
@@ -342,31 +382,65 @@ class Recipe:
             self._end += size
 
 
+class Cut(NamedTuple):
+    """Extents one after the other: segments (-1 for the base), where each begins, and their lengths."""
+
+    segments: I64
+    starts: I64
+    lengths: I64
+
+    @property
+    def size(self) -> int:
+        """How many bytes they make."""
+        return int(self.lengths.sum())
+
+    def extents(self) -> Iterator[Extent]:
+        """The same, one by one."""
+        columns = (self.segments.tolist(), self.starts.tolist(), self.lengths.tolist())
+        return (Extent(None if one < 0 else one, start, length) for one, start, length in zip(*columns, strict=True))
+
+    def before(self, count: int) -> "Cut":
+        """The first so many, to be changed."""
+        return Cut(self.segments[:count], self.starts[:count], self.lengths[:count].copy())
+
+    def with_in_place(self, base: NDArray[np.bool_], found: "Cut", counts: I64) -> "Cut":
+        """The same with `found` in the place of those where `base` is true; so many for each of them."""
+        many = np.ones(len(base), dtype=np.int64)
+        many[base] = counts
+        which = np.repeat(base, many)
+        columns = [np.empty(len(which), dtype=np.int64) for _ in self]
+        for column, own, other in zip(columns, self, found, strict=True):
+            column[which] = other
+            column[~which] = own[~base]
+        return Cut(*columns)
+
+
 class _Block:
-    """A decoded block, in little memory."""
+    """A decoded block."""
 
     def __init__(self, data: memoryview) -> None:
-        found = decode_block(data[_STREAM_BYTES:])
+        found = decode_columns(data[_STREAM_BYTES:])
         self.start, self.size, self.base = found.start, found.size, found.base
-        segments, starts, lengths = zip(*found.extents, strict=True)
-        #: Whether some of it is of the base.
-        self.goes_back = None in segments
-        self._segments = array("q", [-1 if one is None else one for one in segments] if self.goes_back else segments)
-        self._starts = array("q", starts)
-        self._ends = array("q", accumulate(lengths))
+        self._segments, self._starts = found.segments, found.starts
+        self._edges = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(found.lengths)))
 
-    def cut(self, start: int, end: int) -> Iterator[Extent]:
-        """The extents of these bytes of the stream, or of those up to the end of the block."""
-        at = start - self.start
-        end = min(end - self.start, self.size)
-        number = bisect_right(self._ends, at)
-        begin = self._ends[number - 1] if number else 0
-        # As slices: there are very many of them.
-        some = slice(number, bisect_left(self._ends, end, lo=number) + 1)
-        for segment, first, last in zip(self._segments[some], self._starts[some], self._ends[some], strict=True):
-            stop = min(last, end)
-            yield Extent(None if segment < 0 else segment, first + at - begin, stop - at)
-            at = begin = stop
+    def cut(self, starts: I64, ends: I64, most: int) -> Cut:
+        """The extents of these runs of the stream, all within the block; of some at the beginning where it is too many.
+
+        That is, more than `most`, but never less than those of one run.
+        """
+        starts, ends = starts - self.start, ends - self.start
+        edges = self._edges
+        first = np.searchsorted(edges, starts, side="right") - 1
+        counts = np.searchsorted(edges, ends) - first
+        total = np.cumsum(counts)
+        if total[-1] > most:
+            count = max(1, int(np.searchsorted(total, most, side="right")))
+            starts, ends, first, counts = starts[:count], ends[:count], first[:count], counts[:count]
+        which = np.repeat(first, counts) + np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        begins = np.maximum(edges[which], np.repeat(starts, counts))
+        stops = np.minimum(edges[which + 1], np.repeat(ends, counts))
+        return Cut(self._segments[which], self._starts[which] + begins - edges[which], stops - begins)
 
 
 class _Runs:
@@ -375,7 +449,7 @@ class _Runs:
     def __init__(self) -> None:
         self._runs: dict[int, list[tuple[int, int]]] = {}
         self._count = 0
-        self._enough = 2 * _MAX_RUNS
+        self._enough = 2 * MAX_RUNS
 
     def add(self, stream: int, start: int, end: int) -> None:
         """Raises `Malformed` for more than a snapshot may need."""
@@ -384,7 +458,7 @@ class _Runs:
         if self._count > self._enough:
             self._runs = self.merged()
             self._count = sum(map(len, self._runs.values()))
-            if self._count > _MAX_RUNS:
+            if self._count > MAX_RUNS:
                 raise Malformed("a recipe needs more runs of bytes of its base than allowed")
 
     def merged(self) -> dict[int, list[tuple[int, int]]]:

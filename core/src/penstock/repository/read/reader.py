@@ -16,12 +16,14 @@ from penstock.format.pack import MAGIC, MAX_SEGMENTS, SegmentId, open_segment
 from penstock.format.part import PartRef
 from penstock.format.recipe import Extent
 from penstock.format.sealing import Sealer
+from penstock.repository.budget import SEGMENT
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, RANGE, ReadBudget
 from penstock.repository.read.content import PARTS_KEPT, Content
 from penstock.repository.read.ends import PLACES_TAIL, read_end
 from penstock.repository.read.listing import find_packs
 from penstock.repository.read.once import Once
+from penstock.repository.read.portions import PORTION_BYTES, Portion, portions
 from penstock.repository.read.ranges import Ranges
 from penstock.repository.read.segments import Buffers, PlacedPack, Segment
 from penstock.repository.sessions import data_sealer
@@ -32,10 +34,8 @@ __all__ = ["SnapshotReader"]
 
 #: How many segments reading ahead looks down the recipe for what lies together in a pack.
 _LOOK = 64
-#: Scattered changes make extents of few bytes: they are joined until a block has so many.
-_BLOCK = 256 * 1024
-#: Extents that may wait, however few segments they need.
-_WINDOW = 4096
+#: Portions of a stream that may wait, however few segments they need.
+_WINDOW = 256
 #: Packs whose places are kept: some 200 bytes a segment.
 _PLACES = 64
 #: Data keys that are kept: one for each run whose segments the snapshot uses.
@@ -60,7 +60,7 @@ class SnapshotReader:
         #: Sizes of packs, as far as `require` has met them.
         self._sizes = PackSizes()
         self._ranges = Ranges(domain.sink, self._budget.ranges)
-        self._buffers = Buffers()
+        self._buffers = Buffers(self._budget.ahead * SEGMENT)
         self.segments_read = 0
         self._workers = Workers(self._budget.requests, "penstock-fetch", domain.sink.stop)
         try:
@@ -175,7 +175,7 @@ class SnapshotReader:
         digest = StreamDigest()
         size = 0
         try:
-            for block in _joined(self._pieces(record)):
+            for block in self._pieces(record):
                 digest.update(block)
                 size += len(block)
                 yield block
@@ -188,52 +188,49 @@ class SnapshotReader:
         return DamagedObject(self._domain.at.snapshot_key(self._entry.id), str(error))
 
     def _pieces(self, record: StreamRecord) -> Iterator[memoryview]:
-        """The bytes of a stream, an extent at a time."""
-        for extent, future in self._ahead(self._content.extents(record)):
-            segment = self._workers.result(future)
-            end = extent.start + extent.length
-            if end > len(segment.data):
-                raise Malformed(f"the recipe of {record.name} asks for bytes that its segment does not have")
-            yield segment.data[extent.start : end]
-
-    def _ahead(self, extents: Iterator[Extent]) -> Iterator[tuple[Extent, Future[Segment]]]:
-        """Each extent with its segment, which was asked for a while before its turn came."""
-        coming = _Coming(extents)
-        window: deque[Extent] = deque()
-        # By their numbers in the segment table.
-        waiting: Counter[int | None] = Counter()
-        held: OrderedDict[int | None, Future[Segment]] = OrderedDict()
+        """The bytes of a stream, a portion at a time."""
+        held = _Held(self._workers, self._buffers, self._budget.opened)
+        # Used again and again: fresh memory costs more than what is copied into it.
+        room = memoryview(bytearray(PORTION_BYTES))
         try:
-            while True:
-                while len(window) < _WINDOW and len(waiting) <= self._budget.ahead:
-                    if coming.needs_more:
-                        self._workers.call(coming.look)
-                    following = coming.take()
-                    if following is None:
-                        break
-                    segment = following.segment
-                    if segment not in held:
-                        assert segment is not None
-                        held[segment] = self._workers.submit(self._fetch, segment, coming.segments())
-                        self.segments_read += 1
-                    held.move_to_end(segment)
-                    waiting[segment] += 1
-                    window.append(following)
-                if not window:
-                    break
-                extent = window.popleft()
-                segment = extent.segment
-                yield extent, held[segment]
-                waiting[segment] -= 1
-                if not waiting[segment]:
-                    del waiting[segment]
-                if len(held) > self._budget.kept + len(waiting):
-                    self._buffers.give_back(held.pop(next(one for one in held if one not in waiting)).result())
-            while held:
-                self._buffers.give_back(held.popitem()[1].result())
+            for portion in self._ahead(record, held):
+                views = {number: held.use(number).data for number in portion.needs}
+                # One piece is given out as it is; to wait, it would keep a whole segment in memory.
+                block, at = room, 0
+                if len(portion.extents) == 1:
+                    ((number, start, end),) = portion.extents
+                    block = views[number][start:end]
+                    at = len(block)
+                else:
+                    for number, start, end in portion.extents:
+                        piece = views[number][start:end]
+                        room[at : at + len(piece)] = piece
+                        at += len(piece)
+                if at != portion.size:
+                    raise Malformed(f"the recipe of {record.name} asks for bytes that its segment does not have")
+                yield block[:at]
+                held.used(portion.needs)
         finally:
-            for future in held.values():
-                future.cancel()
+            held.end()
+
+    def _ahead(self, record: StreamRecord, held: "_Held") -> Iterator[Portion]:
+        """Each portion of a stream, whose segments were asked for a while before its turn came."""
+        coming = _Coming(portions(self._content.cuts(record), self._budget.opened // SEGMENT))
+        window: deque[Portion] = deque()
+        while True:
+            while len(window) < _WINDOW:
+                if coming.needs_more:
+                    self._workers.call(coming.look)
+                following = coming.following
+                if following is None or (window and not held.has_room(following.needs, self._budget.ahead)):
+                    break
+                for segment in held.want(following.needs):
+                    held.add(segment, self._workers.submit(self._fetch, segment, coming.segments()))
+                    self.segments_read += 1
+                window.append(coming.take())
+            if not window:
+                return
+            yield window.popleft()
 
     def _fetch(self, number: int, coming: Collection[int]) -> Segment:
         """Read, verify and open one segment; on a thread of the pool. `coming` are those that are wanted soon."""
@@ -284,13 +281,100 @@ def _segment(content: Content, extent: Extent) -> SegmentId:
     return content.table.find(extent.segment)
 
 
-class _Coming:
-    """The extents that come next, all of segments, as far ahead as it is worthwhile to look."""
+class _Held:
+    """Segments by their numbers: those that are wanted, and of the others those that were used last.
 
-    def __init__(self, extents: Iterator[Extent]) -> None:
-        self._extents = extents
-        self._ahead: deque[Extent] = deque()
-        self._segments: Counter[int | None] = Counter()
+    All together have `limit` bytes at most, or what the portion in use needs; one that was only asked for counts as a
+    large one.
+    """
+
+    def __init__(self, workers: Workers, buffers: Buffers, limit: int) -> None:
+        self._workers = workers
+        self._buffers = buffers
+        self._limit = limit
+        #: How many portions wait for each.
+        self._waiting: dict[int, int] = {}
+        self._coming: dict[int, Future[Segment]] = {}
+        self._there: dict[int, Segment] = {}
+        #: Those that nobody waits for, the latest to be used last.
+        self._idle: OrderedDict[int, Segment] = OrderedDict()
+        #: Bytes of those that are wanted, and of the others.
+        self._wanted_size = self._idle_size = 0
+
+    def has_room(self, numbers: Iterable[int], ahead: int) -> bool:
+        """Whether these can be wanted as well, without asking for more than `ahead` at once."""
+        new = [number for number in numbers if number not in self._waiting]
+        missing = sum(number not in self._idle for number in new)
+        size = sum(len(self._idle[number].buffer) if number in self._idle else SEGMENT for number in new)
+        return len(self._coming) + missing <= ahead and self._wanted_size + size <= self._limit
+
+    def want(self, numbers: Iterable[int]) -> list[int]:
+        """A portion waits for these segments; gives those that have to be asked for."""
+        missing = []
+        for number in numbers:
+            count = self._waiting.get(number, 0)
+            self._waiting[number] = count + 1
+            if count:
+                continue
+            idle = self._idle.pop(number, None)
+            if idle is None:
+                missing.append(number)
+            else:
+                self._idle_size -= len(idle.buffer)
+                self._wanted_size += len(idle.buffer)
+        return missing
+
+    def add(self, number: int, future: Future[Segment]) -> None:
+        """It was asked for."""
+        self._coming[number] = future
+        self._wanted_size += SEGMENT
+        self._make_room()
+
+    def use(self, number: int) -> Segment:
+        """The segment; raises what came of asking for it."""
+        segment = self._there.get(number)
+        if segment is None:
+            segment = self._workers.result(self._coming[number])
+            self._there[number] = segment
+            del self._coming[number]
+            self._wanted_size += len(segment.buffer) - SEGMENT
+        return segment
+
+    def used(self, numbers: Iterable[int]) -> None:
+        """A portion waits for these no more."""
+        for number in numbers:
+            left = self._waiting[number] - 1
+            if left:
+                self._waiting[number] = left
+                continue
+            del self._waiting[number]
+            segment = self._idle[number] = self._there[number]
+            self._wanted_size -= len(segment.buffer)
+            self._idle_size += len(segment.buffer)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while self._idle and self._wanted_size + self._idle_size > self._limit:
+            number, oldest = self._idle.popitem(last=False)
+            del self._there[number]
+            self._idle_size -= len(oldest.buffer)
+            self._buffers.give_back(oldest)
+
+    def end(self) -> None:
+        """Nothing is wanted any more."""
+        for future in self._coming.values():
+            future.cancel()
+        for segment in self._there.values():
+            self._buffers.give_back(segment)
+
+
+class _Coming:
+    """The portions that come next, as far ahead as it is worthwhile to look."""
+
+    def __init__(self, each: Iterator[Portion]) -> None:
+        self._each = each
+        self._ahead: deque[Portion] = deque()
+        self._segments: Counter[int] = Counter()
         self._ended = False
 
     @property
@@ -301,39 +385,27 @@ class _Coming:
     def look(self) -> None:
         """Look as far ahead as it is worthwhile."""
         ahead, segments = self._ahead, self._segments
-        for extent in self._extents:
-            ahead.append(extent)
-            segments[extent.segment] += 1
+        for portion in self._each:
+            ahead.append(portion)
+            segments.update(portion.needs)
             if len(ahead) >= _WINDOW or len(segments) >= _LOOK:
                 return
         self._ended = True
 
-    def take(self) -> Extent | None:
+    @property
+    def following(self) -> Portion | None:
         """The next one; None at the end."""
-        if not self._ahead:
-            return None
-        extent = self._ahead.popleft()
-        self._segments[extent.segment] -= 1
-        if not self._segments[extent.segment]:
-            del self._segments[extent.segment]
-        return extent
+        return self._ahead[0] if self._ahead else None
+
+    def take(self) -> Portion:
+        """The same, once."""
+        portion = self._ahead.popleft()
+        for segment in portion.needs:
+            self._segments[segment] -= 1
+            if not self._segments[segment]:
+                del self._segments[segment]
+        return portion
 
     def segments(self) -> frozenset[int]:
-        """The numbers of the segments of the extents that were looked at, and not taken yet."""
-        return frozenset(number for number in self._segments if number is not None)
-
-
-def _joined(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-    """The same bytes in blocks that are worthwhile to hash and to write."""
-    block = bytearray()
-    for piece in pieces:
-        if not block and len(piece) >= _BLOCK:
-            yield piece
-            continue
-        # Copied at once: a piece keeps the whole of its segment in memory.
-        block += piece
-        if len(block) >= _BLOCK:
-            yield memoryview(block)
-            block = bytearray()
-    if block:
-        yield memoryview(block)
+        """The numbers of the segments of the portions that were looked at, and not taken yet."""
+        return frozenset(self._segments)

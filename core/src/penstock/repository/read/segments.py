@@ -6,9 +6,12 @@ from threading import Lock
 
 from penstock.api.errors import MissingObject
 from penstock.format.pack import Place, Places, SegmentId
-from penstock.repository.budget import SEGMENT, new_buffer
+from penstock.repository.budget import new_buffer
 
 __all__ = ["Buffers", "PlacedPack", "Segment"]
+
+#: Bytes of a buffer at least.
+_SMALLEST = 64 * 1024
 
 
 class Segment:
@@ -28,23 +31,33 @@ class Buffers:
     they would leave holes, more and more of them the longer a restore takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spare: int) -> None:
+        """`spare` is how many bytes of buffers may wait for their next use."""
         self._lock = Lock()
-        self._free: list[mmap] = []
+        self._spare = spare
+        #: By their sizes, and how many bytes all of them have.
+        self._free: dict[int, list[mmap]] = {}
+        self._size = 0
 
     def filled(self, data: bytes) -> Segment:
-        """The segment, its bytes copied into a buffer."""
+        """The segment, its bytes copied into a buffer: of a power of two, so that few sizes go round."""
+        size = max(_SMALLEST, 1 << max(0, len(data) - 1).bit_length())
+        buffer = None
         with self._lock:
-            buffer = self._free.pop() if self._free and len(data) <= SEGMENT else None
-        buffer = buffer or new_buffer(max(SEGMENT, len(data)))
+            if free := self._free.get(size):
+                buffer = free.pop()
+                self._size -= size
+        buffer = buffer or new_buffer(size)
         buffer[: len(data)] = data
         return Segment(buffer, len(data))
 
     def give_back(self, segment: Segment) -> None:
         """Nobody uses the segment any more."""
-        if len(segment.buffer) == SEGMENT:
-            with self._lock:
-                self._free.append(segment.buffer)
+        size = len(segment.buffer)
+        with self._lock:
+            if self._size + size <= self._spare:
+                self._free.setdefault(size, []).append(segment.buffer)
+                self._size += size
 
 
 class PlacedPack:

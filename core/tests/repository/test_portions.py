@@ -1,0 +1,97 @@
+"""A stream is put together in portions: of few segments, in order, and not too small."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from core.tests.repository.lab import KIB
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.repository.read.content import Cut
+from penstock.repository.read.portions import Portion, portions
+
+#: Bytes and extents of a portion that has more than one extent.
+BYTES, EXTENTS = 256 * KIB, 1024
+Extents = Sequence[tuple[int, int, int]]
+
+
+def cut(extents: Extents) -> Cut:
+    columns = np.array(extents, dtype=np.int64).reshape(-1, 3)
+    return Cut(columns[:, 0], columns[:, 1], columns[:, 2])
+
+
+def made(cuts: Sequence[Extents], most: int) -> list[Portion]:
+    return list(portions(map(cut, cuts), most))
+
+
+def ends(extents: Extents) -> list[tuple[int, int, int]]:
+    return [(segment, start, start + length) for segment, start, length in extents]
+
+
+an_extent = st.tuples(
+    st.integers(0, 9), st.integers(0, 1 << 21), st.one_of(st.integers(1, 300), st.integers(1, 400 * KIB))
+)
+some_cuts = st.lists(st.lists(an_extent, max_size=60), max_size=4)
+
+
+@given(some_cuts, st.integers(1, 12))
+def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Extents], most: int) -> None:
+    found = made(cuts, most)
+    assert [extent for portion in found for extent in portion.extents] == [one for each in cuts for one in ends(each)]
+    for portion in found:
+        assert portion.extents
+        assert portion.size == sum(end - start for _, start, end in portion.extents)
+        # Each segment once, in the order in which they are needed.
+        assert portion.needs == tuple(dict.fromkeys(segment for segment, _, _ in portion.extents))
+        assert len(portion.needs) <= most
+        if len(portion.extents) > 1:
+            assert portion.size <= BYTES
+            assert len(portion.extents) <= EXTENTS
+
+
+@given(st.lists(an_extent, min_size=1, max_size=200))
+def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Extents) -> None:
+    for portion, following in pairwise(made([extents], 10)):
+        (_, start, end), *_ = following.extents
+        assert portion.size + end - start > BYTES
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 5000), st.integers(1, 40))
+def test_very_small_extents_come_by_the_thousand(count: int, length: int) -> None:
+    found = made([[(number % 3, number, length) for number in range(count)]], 3)
+    assert [len(portion.extents) for portion in found[:-1]] == [EXTENTS] * (len(found) - 1)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 6])
+def test_a_portion_of_too_many_segments_is_divided(most: int) -> None:
+    found = made([[(number, 0, 100) for number in range(100)]], most)
+    assert [segment for portion in found for segment in portion.needs] == list(range(100))
+    # Each but the last needs half as many as may be, or more.
+    assert {len(portion.needs) * 2 >= most for portion in found[:-1]} == {True}
+    assert max(len(portion.needs) for portion in found) == most
+
+
+def test_a_large_extent_is_a_portion_of_its_own() -> None:
+    found = made([[(1, 0, 10), (2, 5, BYTES + 1), (1, 10, 10), (3, 0, 10)]], 8)
+    assert [portion.extents for portion in found] == [
+        [(1, 0, 10)],
+        [(2, 5, BYTES + 6)],
+        [(1, 10, 20), (3, 0, 10)],
+    ]
+
+
+def test_a_portion_may_be_full_to_the_byte() -> None:
+    halves = [(1, 0, BYTES // 2), (2, 0, BYTES // 2)]
+    assert [portion.size for portion in made([[*halves, (1, 0, 1)]], 8)] == [BYTES, 1]
+    assert [portion.size for portion in made([[*halves[:1], (2, 0, BYTES // 2 + 1)]], 8)] == [
+        BYTES // 2,
+        BYTES // 2 + 1,
+    ]
+
+
+def test_nothing_makes_no_portion() -> None:
+    assert made([], 4) == []
+    assert made([[], [], []], 4) == []
