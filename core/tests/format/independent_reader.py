@@ -38,6 +38,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KIB, MIB = 1 << 10, 1 << 20
 OWNER = bytes(16)
+#: No place in a stream or a segment is beyond it.
+FAR = 1 << 61
 
 
 class Refused(Exception):
@@ -861,8 +863,9 @@ def block_of(data: bytes) -> tuple[int, int, list[Extent]]:
             first = ends.get(segment, 0) + offsets.pop()
             ends[segment] = first + length
             extents.append(Extent(segment, 0, first, length))
-        need(length > 0 and first >= 0 and segment >= 0, "an impossible extent")
+        need(length > 0 and 0 <= first <= FAR - length and 0 <= segment < 1 << 63, "an impossible extent")
     need(sum(extent.length for extent in extents) == size, "a block makes another size than it says")
+    need(start + size <= FAR, "a block beyond the end of any stream")
     return start, size, extents
 
 

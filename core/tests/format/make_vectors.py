@@ -198,13 +198,9 @@ def associated_data() -> list[dict[str, Any]]:
 
 def cuts() -> list[dict[str, Any]]:
     made = []
-    parameters = [
-        ChunkerParameters(),
-        ChunkerParameters(split_above=0),
-        ChunkerParameters(joined_below=0),
-    ]
-    parameters += [ChunkerParameters(256, 1024, 4096, normalization, 0, 0) for normalization in range(4)]
-    parameters += [ChunkerParameters(64, 256, 1024, 1, 0, 0), ChunkerParameters(4096, 16384, 65535, 2, 0, 0)]
+    parameters = [ChunkerParameters()]
+    parameters += [ChunkerParameters(256, 1024, 4096, normalization) for normalization in range(4)]
+    parameters += [ChunkerParameters(64, 256, 1024, 1), ChunkerParameters(4096, 16384, 65535, 2)]
     for one in parameters:
         for kind in ("random", "numbers", "padded"):
             for seed in (KEYS.chunker_seed, 1):

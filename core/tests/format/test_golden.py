@@ -63,7 +63,7 @@ def test_the_golden_streams_match_the_program_that_made_them() -> None:
             spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
             for spec, data in make_golden.streams(night)
         }
-        for night in range(3)
+        for night in range(5)
     ]
 
 
@@ -72,12 +72,12 @@ def test_the_golden_repository_passes_a_full_check(sink: MemorySink, unlock: Acc
     report = check(Repository.open(sink, unlock), read_data=True, cache_dir=None, listener=lambda event: None)
 
     assert not report.findings
-    assert (report.snapshots, report.packs, report.sessions, report.index, report.keys) == (3, 3, 3, 3, 6)
+    assert (report.snapshots, report.packs, report.sessions, report.index, report.keys) == (5, 5, 5, 5, 6)
     assert report.data_read
 
 
 @pytest.mark.parametrize(
-    ("name", "nights"), [("writer.key", [0, 1]), ("other.key", [2]), ("maintainer.key", [0, 1, 2])]
+    ("name", "nights"), [("writer.key", [0, 1, 2, 3]), ("other.key", [4]), ("maintainer.key", [0, 1, 2, 3, 4])]
 )
 def test_other_keys_list_what_they_reach_and_read_nothing(sink: MemorySink, name: str, nights: list[int]) -> None:
     repository = Repository.open(sink, key(name))
@@ -90,14 +90,15 @@ def test_other_keys_list_what_they_reach_and_read_nothing(sink: MemorySink, name
 
 def test_the_golden_snapshots_have_the_expected_metadata(sink: MemorySink) -> None:
     repository = Repository.open(sink, key("owner.key"))
-    first, second, third = list_snapshots(repository)
+    first, second, third, *_ = nights = list_snapshots(repository)
 
-    assert second.head.parent == first.id
+    assert [entry.id.hex() for entry in nights] == list(EXPECTED)
+    assert [one.head.parent for one in nights] == [None, first.id, second.id, third.id, None]
     assert (second.head.backup, second.head.source) == ("shop", "night")
-    assert [entry.head.host for entry in (first, second, third)] == ["db1.example", "db2.example", "db3.example"]
-    assert [entry.signer for entry in (first, second, third)] == ["db1", "db2", "db3"]
-    assert [entry.domain.label for entry in (first, second, third)] == ["main", "main", "db3"]
-    assert third.head.parent is None
+    hosts = ["db1", "db2", "db2", "db2", "db3"]
+    assert [entry.head.host for entry in nights] == [f"{host}.example" for host in hosts]
+    assert [entry.signer for entry in nights] == hosts
+    assert [entry.domain.label for entry in nights] == ["main", "main", "main", "main", "db3"]
     assert second.head.seen[first.writer].digest == first.digest
     assert first.head.size == sum(stream["size"] for stream in EXPECTED[first.id.hex()].values())
     assert first.session in sessions_of(second), "the second night uses what the first stored"
@@ -111,6 +112,19 @@ def test_the_golden_snapshots_have_the_expected_metadata(sink: MemorySink) -> No
     assert [(one.name, one.format, one.phase, one.optional, one.attributes) for one in manifest.streams] == [
         (spec.name, spec.format, spec.phase, spec.optional, spec.attributes) for spec in specs
     ]
+
+
+def test_golden_recipes_go_back_over_two_nights(sink: MemorySink) -> None:
+    first, second, third, fourth, other = list_snapshots(Repository.open(sink, key("owner.key")))
+
+    assert [[base.snapshot for base in entry.head.bases] for entry in (first, second, other)] == [[], [], []]
+    assert [base.snapshot for base in third.head.bases] == [second.id]
+    assert [base.snapshot for base in fourth.head.bases] == [third.id, second.id]
+    for entry, layers in ((third, 2), (fourth, 3)):
+        with SnapshotReader(entry) as reader:
+            recipes = {stream.name: stream.recipe for stream in reader.manifest.streams}
+            assert len(recipes["data/public.orders"]) == layers
+            assert all(recipes["data/public.orders"])
 
 
 def test_unknown_keys_do_not_open_the_golden_repository(sink: MemorySink) -> None:

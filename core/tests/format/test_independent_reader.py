@@ -200,6 +200,8 @@ def test_it_restores_the_golden_repository(passphrase: str | None) -> None:
             name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in streams
         }
     assert found == json.loads((GOLDEN / "expected.json").read_text("utf-8"))
+    assert sorted(len(head.bases) for head in reader.snapshots()) == [0, 0, 0, 1, 2]
+    assert reader.check() == {}
     assert reader.warnings == []
 
 

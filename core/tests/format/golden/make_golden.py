@@ -114,7 +114,10 @@ class Night(Source):
 
 
 def make(folder: Path) -> None:
-    """Write three nights to `folder`: by a writer that is revoked later, by one of its domain, by one of another."""
+    """Write five nights to `folder`: by a writer that is revoked later, three by one of its domain, by one of another.
+
+    The recipes of the third night go back to the second, and those of the fourth to both.
+    """
     expected: dict[str, dict[str, dict[str, int | str]]] = {}
     sink = MemorySink()
     owner = Repository.create(sink, passphrase=Secret(PASSPHRASE))
@@ -123,21 +126,23 @@ def make(folder: Path) -> None:
     second = keyring.add_writer(owner, "db2", domain=FIRST_DOMAIN, names=("shop", "till-*"))
     third = keyring.add_writer(owner, "db3")
     maintainer = keyring.add_maintainer(owner, "operations")
-    for night, writer in enumerate((first, second, third)):
-        with TemporaryDirectory() as cache, patch("socket.gethostname", return_value=f"{writer.label}.example"):
-            done = backup(
-                Repository.open(sink, writer),
-                Night(night),
-                name="shop",
-                source_type="night",
-                cache_dir=Path(cache),
-                memory=64 * 1024 * 1024,
-                compression="auto",
-                listener=lambda event: None,
-            )
-        expected[done.snapshot.hex()] = {
-            spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for spec, data in streams(night)
-        }
+    with TemporaryDirectory() as caches:
+        for night, writer in enumerate((first, second, second, second, third)):
+            with patch("socket.gethostname", return_value=f"{writer.label}.example"):
+                done = backup(
+                    Repository.open(sink, writer),
+                    Night(night),
+                    name="shop",
+                    source_type="night",
+                    cache_dir=Path(caches, writer.label),
+                    memory=64 * 1024 * 1024,
+                    compression="auto",
+                    listener=lambda event: None,
+                )
+            expected[done.snapshot.hex()] = {
+                spec.name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+                for spec, data in streams(night)
+            }
     keyring.revoke(owner, first.key)
     distrust(Repository.open(sink, maintainer).domains[0], {bytes(range(16)): "an example"})
 

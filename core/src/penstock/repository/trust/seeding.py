@@ -1,13 +1,12 @@
 """The id of a new domain, chosen so that its chunker cuts tables of padded rows evenly.
 
-Such tables have few distinct windows. A seed that does not cut in the padding rarely cuts at all: chunks of 5 KiB, and
-a changed row spoils a whole one. A seed that does cuts in every row: chunks of 500 bytes, whose entries outweigh the
-data, made of pieces of 64 bytes, which take time to join. Several candidates cut a table of generated rows, and the
-best is taken; the choice is worth five bits of 256 to an attacker.
+Such tables have few distinct windows. A seed that does not cut in the padding rarely cuts at all: long chunks, and a
+changed row spoils a whole one. A seed that does could cut in every row: chunks of the minimum, whose entries cost more
+than they find, and every cut after a change depends on where the change was. Several candidates cut a table of
+generated rows, and the best is taken; the choice is worth five bits of 256 to an attacker.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from penstock.format.chunker import Chunker, ChunkerParameters
 from penstock.format.encoding import new_id
@@ -16,8 +15,8 @@ from penstock.format.keys import RootSecret
 __all__ = ["even_domain"]
 
 _CANDIDATES = 32
-#: Bytes. Chunks smaller than this on average cost more in directories and CPU than they save; so do smaller pieces.
-_SMALLEST_MEAN = 1400
+#: Bytes. Chunks smaller than this on average cost more in directories and CPU than they save.
+_SMALLEST_MEAN = 5000
 #: Bytes that fill unused space in files and tables.
 _FILLINGS = (b"\0", b" ", b"0", b"\xff")
 _FILLED = 16 * 1024
@@ -27,20 +26,18 @@ def even_domain(root: RootSecret, parameters: ChunkerParameters) -> bytes:
     """The id of a new domain: under its seed, the chunk around a changed byte is small on average."""
     table = memoryview(b"".join(_rows()))
     fillings = [memoryview(filling * _FILLED) for filling in _FILLINGS]
-    first_cut = replace(parameters, joined_below=0, split_above=0)
     best: tuple[bool, float, bytes] | None = None
     for _ in range(_CANDIDATES):
         domain = new_id()
-        seed = root.domain(domain).chunker_seed
-        whole, pieces = Chunker(parameters, seed), Chunker(first_cut, seed)
-        lengths = whole.cut(table, last=True)
+        chunker = Chunker(parameters, root.domain(domain).chunker_seed)
+        lengths = chunker.cut(table, last=True)
         spoiled = sum(length * length for length in lengths) / len(table)
-        if best is not None and (_small(lengths, table), spoiled) >= best[:2]:
+        small = _small(lengths, table)
+        if best is not None and (small, spoiled) >= best[:2]:
             continue
         # Each filling separately: taken together, the uncut ones would hide one that is cut to pieces.
-        cuts = [(lengths, table), (pieces.cut(table, last=True), table)]
-        cuts += [(cutter.cut(filling, last=True), filling) for filling in fillings for cutter in (pieces, whole)]
-        candidate = (any(_small(*cut) for cut in cuts), spoiled, domain)
+        small = small or any(_small(chunker.cut(filling, last=True), filling) for filling in fillings)
+        candidate = (small, spoiled, domain)
         best = candidate if best is None else min(best, candidate)
     assert best is not None
     return best[2]
