@@ -35,7 +35,7 @@ _DEFAULT_MEMORY = 128 * MIB
 _TINY_SEGMENT = 1024
 
 #: Chunks that fit into tiny segments.
-TINY = ChunkerParameters(maximum=_TINY_SEGMENT, average=256, minimum=64, split_above=_TINY_SEGMENT, joined_below=0)
+TINY = ChunkerParameters(maximum=_TINY_SEGMENT, average=256, minimum=64)
 
 
 class QuickSink(FilesystemSink):

@@ -223,6 +223,7 @@ def test_a_snapshot_that_needs_the_keys_of_many_runs_is_listed(lab: Lab, session
     many = tuple(put_session(domain, new_secret(), by=lab.owner) for _ in range(sessions))
     session = Session(
         lab.open(),
+        "shop",
         cache_folder=lab.cache,
         memory=64 * MIB,
         level=1,
@@ -230,14 +231,14 @@ def test_a_snapshot_that_needs_the_keys_of_many_runs_is_listed(lab: Lab, session
         on_trouble=pytest.fail,
     )
     with session, session.writer() as writer:
-        stored = writer.store(0, BytesStream(b"rows"), lambda _: None)
+        spec = StreamSpec("d", "raw")
+        stored = writer.store(0, spec, BytesStream(b"rows"), lambda _: None)
         written = replace(writer.finish(), sessions=many)
         done = session.commit(
-            backup="shop",
             source="bytes",
             consistency="one",
             inspection={},
-            streams=[(StreamSpec("d", "raw"), stored)],
+            streams=[(spec, stored)],
             written=[written],
         )
     assert [entry.id for entry in list_snapshots(lab.open())] == [done.head.snapshot]

@@ -13,7 +13,7 @@ from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
 from tests.soak import long, times
 
 from penstock.format.pack import MAX_SEGMENTS, SegmentId
-from penstock.repository.budget import PACK_CAPACITY, SEGMENT, Budget
+from penstock.repository.budget import BATCH, PACK_CAPACITY, SEGMENT, Budget
 from penstock.repository.known.sparse_index import KnownPack
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.write.table import TableBuilder
@@ -74,6 +74,7 @@ def closed_pack(table: TableBuilder, number: int, chunks: int) -> None:
     ids = [number.to_bytes(8, "big") + chunk.to_bytes(8, "big") for chunk in range(chunks)]
     pack.add_chunks(ids, [1000] * chunks)
     assert table.number(pack, SegmentId(name, 0)) == number * MAX_SEGMENTS
+    table.use({number * MAX_SEGMENTS})
     pack.pin = bytes(32)
 
 
@@ -89,7 +90,7 @@ def test_a_segment_table_keeps_no_chunks_of_packs_that_are_closed() -> None:
         tracemalloc.stop()
     # The last one stays until another is begun.
     assert held < 3 * chunks * 200
-    assert [row.segments for row in table.rows()] == [1] * 40
+    assert [row.segments for row, _ in table.rows()] == [1] * 40
 
 
 class StuckSink(MemorySink):
@@ -143,7 +144,7 @@ def test_a_sink_that_is_stuck_stops_the_dump_before_more_was_read_than_memory_al
 @pytest.mark.parametrize("memory", [64, 65, 96, 128, 200, 256, 512, 1024, 4096])
 def test_the_budget_is_kept(memory: int, connections: int) -> None:
     budget = Budget.of(memory * MIB, connections)
-    buffers = budget.batches * 4 * MIB + budget.packs * PACK_CAPACITY + budget.sealing * 4 * SEGMENT
+    buffers = budget.batches * BATCH + budget.packs * PACK_CAPACITY + budget.sealing * 4 * SEGMENT
     assert buffers + budget.directory_chunks * 116 <= memory * MIB
     assert min(budget.batches, budget.packs, budget.sealing) >= 2
     assert 1 <= budget.uploads <= connections

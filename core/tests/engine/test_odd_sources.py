@@ -80,7 +80,10 @@ def test_a_name_that_cannot_be_written_is_refused_before_anything_is_dumped(lab:
 
 @pytest.mark.slow
 def test_what_compresses_well_closes_packs_by_their_chunks(lab: Lab) -> None:
-    content = b"".join(b"%064d" % number for number in range(1_300_000))
+    lab.sink = MemorySink()
+    lab.repository = Repository.create(lab.sink, passphrase=None, chunker=ChunkerParameters(64, 256, 1024))
+    lab.owner = lab.repository.access
+    content = b"".join(b"%064d" % number for number in range(500_000))
     lab.backup({"d": content})
     sizes = []
     for info in lab.sink.list(lab.at.packs):

@@ -1,6 +1,7 @@
 """A repository in memory, a source whose bytes the test chooses, and the engine's verbs with short names."""
 
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, ch
 from penstock.format.keys import PassphraseCost
 from penstock.repository import Access, Repository, SnapshotEntry
 from penstock.repository.domain import Domain
+from penstock.repository.known.cache import cache_file
 from penstock.repository.layout import DomainLayout
 from penstock.repository.read.content import sessions_of
 from penstock.repository.snapshots import find_snapshot
@@ -161,6 +163,12 @@ class Lab:
     def sessions(self, snapshot: str = "latest") -> tuple[bytes, ...]:
         """The sessions that a snapshot needs."""
         return tuple(sessions_of(find_snapshot(self.open(), snapshot)))
+
+    def forget_past(self, cache: Path | None = None) -> None:
+        """Delete what a host remembers of the last dumps: then it finds chunks by the sparse index alone."""
+        folder = cache_file(cache or self.cache, self.domain.scope, self.sink.location).parent / "past"
+        assert folder.is_dir()
+        shutil.rmtree(folder)
 
     def flip(self, key: str, at: int) -> None:
         """Turn over one bit of a byte of an object; `at` may count from its end."""

@@ -1,6 +1,7 @@
 """The cache is only a cache: whatever happens to it, a backup is as correct as without it."""
 
 import random
+import shutil
 import sqlite3
 import threading
 import tracemalloc
@@ -42,8 +43,8 @@ def by_pack(packs: list[PackSummary]) -> list[PackSummary]:
 
 
 def delete(path: Path) -> None:
-    for leftover in path.parent.iterdir():
-        leftover.unlink()
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
 
 
 def garble(path: Path) -> None:
@@ -91,6 +92,15 @@ def forget_everything(path: Path) -> None:
             db.execute(f"DELETE FROM {table}")
 
 
+#: What was stored is found in the past stream, or by the sparse index.
+PASTS = ["kept", "lost"]
+
+
+def maybe_forget(lab: Lab, past: str) -> None:
+    if past == "lost":
+        lab.forget_past()
+
+
 def overdue(path: Path) -> None:
     """Make the next opening look for damage."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -101,9 +111,11 @@ def overdue(path: Path) -> None:
     "fate",
     [delete, garble, garble_the_end, garble_every_page_a_little, cut_in_half, empty, age, forget_everything],
 )
-def test_a_lost_or_damaged_cache_is_rebuilt(lab: Lab, fate: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("past", PASTS)
+def test_a_lost_or_damaged_cache_is_rebuilt(lab: Lab, fate: Callable[[Path], None], past: str) -> None:
     lab.backup({"d": CONTENT})
     overdue(file_of(lab))
+    maybe_forget(lab, past)
     fate(file_of(lab))
     result = lab.backup({"d": CONTENT})
     assert result.stored < 32 * KIB
@@ -114,8 +126,12 @@ def test_a_lost_or_damaged_cache_is_rebuilt(lab: Lab, fate: Callable[[Path], Non
 
 
 @pytest.mark.parametrize("fate", [garble_the_end, garble_every_page_a_little])
-def test_damage_found_during_use_is_reported_and_gone_on_the_next_run(lab: Lab, fate: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("past", PASTS)
+def test_damage_found_during_use_is_reported_and_gone_on_the_next_run(
+    lab: Lab, fate: Callable[[Path], None], past: str
+) -> None:
     lab.backup({"d": CONTENT})
+    maybe_forget(lab, past)
     fate(file_of(lab))
     told = lab.backup({"d": CONTENT}).warnings
     assert len(told) <= 1
@@ -128,8 +144,10 @@ def test_damage_found_during_use_is_reported_and_gone_on_the_next_run(lab: Lab, 
     assert lab.restored() == {"d": CONTENT}
 
 
-def test_a_cache_without_hooks_costs_space_and_nothing_else(lab: Lab) -> None:
+@pytest.mark.parametrize("past", PASTS)
+def test_a_cache_without_hooks_costs_space_and_nothing_else(lab: Lab, past: str) -> None:
     lab.backup({"d": CONTENT})
+    maybe_forget(lab, past)
     drop_a_table(file_of(lab))
     lab.backup({"d": CONTENT})
     assert lab.restored() == {"d": CONTENT}
@@ -162,9 +180,13 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, pages: int = 0) -> None:
 
 
 @pytest.mark.parametrize("pages", [0, 3])
-def test_a_full_cache_disk_does_not_end_a_backup(lab: Lab, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+@pytest.mark.parametrize("past", PASTS)
+def test_a_full_cache_disk_does_not_end_a_backup(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, pages: int, past: str
+) -> None:
     content = noise(24 * MIB)
     lab.backup({"d": content})
+    maybe_forget(lab, past)
     with monkeypatch.context() as patch:
         fill_the_disk(patch, pages)
         result = lab.backup({"d": content + noise(20 * MIB, 9)})
@@ -177,10 +199,12 @@ def test_a_full_cache_disk_does_not_end_a_backup(lab: Lab, monkeypatch: pytest.M
     assert lab.backup({"d": content}).warnings == ()
 
 
+@pytest.mark.parametrize("past", PASTS)
 def test_a_cache_too_large_to_copy_is_still_read_when_it_cannot_be_written(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, past: str
 ) -> None:
     lab.backup({"d": CONTENT})
+    maybe_forget(lab, past)
     with monkeypatch.context() as patch:
         patch.setattr(cache_module, "_COPY_BYTES", 0)
         fill_the_disk(patch)

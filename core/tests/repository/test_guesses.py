@@ -27,7 +27,7 @@ from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 pytestmark = pytest.mark.slow
 
 #: Rows of which all but one number is known.
-ROWS = b"".join(b"%05d;customer %05d;PIN %04d\n" % (row, row * 7919 % 99991, row * 31 % 9973) for row in range(2000))
+ROWS = b"".join(b"%05d;customer %05d;PIN %04d\n" % (row, row * 7919 % 99991, row * 31 % 9973) for row in range(6000))
 #: What an identifier of a chunk takes, and any longer digest of it begins with.
 ID = 16
 

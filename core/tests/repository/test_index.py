@@ -25,6 +25,16 @@ def packs_used(lab: Lab) -> set[str]:
     return {lab.at.pack_key(row.pack) for row in each_row(find_snapshot(lab.open(), "latest")) if row.used}
 
 
+CACHES = ["kept", "without the past", "lost"]
+
+
+def cache_of(lab: Lab, tmp_path: Path, fate: str) -> Path:
+    """The cache that the next backup has: chunks are found in the past stream, or by the sparse index."""
+    if fate == "without the past":
+        lab.forget_past()
+    return tmp_path / "new" if fate == "lost" else lab.cache
+
+
 class BreaksOff(BytesStream):
     def close(self) -> None:
         super().close()
@@ -51,26 +61,26 @@ def test_every_pack_of_a_run_is_listed_by_its_index_objects(lab: Lab) -> None:
     assert len(listed) == 3
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_packs_of_a_failed_dump_are_used_by_the_next(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(40 * MIB)
     with pytest.raises(DumpFailed):
         lab.backup(BytesSource({"d": content}, opener=BreaksOff))
     landed = sum(len(lab.sink.get(key)) for key in lab.keys(lab.at.packs))
     assert landed > 30 * MIB
-    result = lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new")
+    result = lab.backup({"d": content}, cache=cache_of(lab, tmp_path, cache))
     assert result.stored < 42 * MIB - landed
     assert lab.restored() == {"d": content}
     assert lab.check().findings == ()
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_packs_are_found_without_index_objects(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(20 * MIB)
     lab.backup({"d": content})
     for key in lab.keys(lab.at.index):
         lab.sink.delete(key)
-    assert lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new").packs == 0
+    assert lab.backup({"d": content}, cache=cache_of(lab, tmp_path, cache)).packs == 0
 
 
 def test_a_damaged_index_object_is_reported_and_skipped(lab: Lab, tmp_path: Path) -> None:
@@ -83,13 +93,13 @@ def test_a_damaged_index_object_is_reported_and_skipped(lab: Lab, tmp_path: Path
     assert [index in warning for warning in result.warnings] == [True]
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_chunks_of_a_damaged_pack_are_stored_again(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(2 * MIB)
     first = lab.backup({"d": content}).snapshot
     (pack,) = lab.keys(lab.at.packs)
     lab.flip(pack, -100)
-    result = lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new")
+    result = lab.backup({"d": content}, cache=cache_of(lab, tmp_path, cache))
     assert result.stored > 2 * MIB
     assert any(pack in warning for warning in result.warnings)
     # The new snapshot does not depend on the damaged pack; the old one is refused, and told apart.
@@ -99,13 +109,13 @@ def test_chunks_of_a_damaged_pack_are_stored_again(lab: Lab, tmp_path: Path, cac
     assert {finding.key for finding in lab.check().findings} == {pack}
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_chunks_of_a_missing_pack_are_stored_again(lab: Lab, tmp_path: Path, cache: str) -> None:
     content = noise(2 * MIB)
     first = lab.backup({"d": content}).snapshot
     (pack,) = lab.keys(lab.at.packs)
     lab.sink.delete(pack)
-    assert lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new").stored > 2 * MIB
+    assert lab.backup({"d": content}, cache=cache_of(lab, tmp_path, cache)).stored > 2 * MIB
     assert lab.restored() == {"d": content}
     with pytest.raises(MissingObject, match=pack):
         lab.restored(first.hex())
@@ -127,7 +137,7 @@ def test_chunks_of_packs_without_their_session_are_stored_again(lab: Lab, tmp_pa
     assert {finding.key for finding in lab.check().findings} == {session}
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("keeper", ["owner", "maintainer"])
 def test_what_a_tombstone_names_is_stored_anew_and_nobody_is_told_of_damage(
     lab: Lab, tmp_path: Path, keeper: str, cache: str
@@ -137,7 +147,7 @@ def test_what_a_tombstone_names_is_stored_anew_and_nobody_is_told_of_damage(
     lab.backup({"d": content})
     (doomed,) = lab.keys(lab.at.packs)
     put_notice(lab.domain, Tombstone("", Things(packs=(bytes.fromhex(doomed[-32:]),))), Hand.of(access))
-    result = lab.backup({"d": content}, cache=lab.cache if cache == "kept" else tmp_path / "new")
+    result = lab.backup({"d": content}, cache=cache_of(lab, tmp_path, cache))
     assert result.warnings == ()
     assert result.stored > 2 * MIB
     assert doomed not in packs_used(lab)
@@ -227,20 +237,21 @@ def index_reads(lab: Lab, sink: FaultySink, cache: Path, content: bytes) -> tupl
 @pytest.fixture
 def merged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, set[str], str]:
     """The content of some nights, the index objects of each, and the one that took their place."""
-    monkeypatch.setattr("penstock.repository.write.indexing._MANY", 4)
-    monkeypatch.setattr("penstock.repository.known.synchronizing._SMALL_INDEX", 9000)
-    nights = [noise(4 * MIB, seed) for seed in range(4)]
-    for end in range(1, 4):
-        lab.backup({"d": b"".join(nights[:end])})
+    monkeypatch.setattr("penstock.repository.write.indexing._MANY", 5)
+    monkeypatch.setattr("penstock.repository.known.synchronizing._SMALL_INDEX", 8500)
+    nights = [noise(12 * MIB, seed) for seed in range(5)]
+    # Of backups that have no past: what these store, any host finds by the ids of its chunks.
+    for end in range(1, 5):
+        lab.backup({"d": b"".join(nights[:end])}, name=f"night {end}")
     before = lab.keys(lab.at.index)
     content = b"".join(nights)
     head = lab.backup({"d": content}).head
     made = lab.keys(lab.at.index) - before
-    assert len(before) == 3
+    assert len(before) == 4
     assert len(made) == 2
     assert set(map(lab.at.index_key, head.index)) == made
     one, other = sorted(made, key=lambda key: lab.sink.stat(key).size)
-    assert lab.sink.stat(other).size > 9000
+    assert lab.sink.stat(other).size > 8500
     return content, before | {one}, other
 
 
@@ -250,7 +261,7 @@ def test_many_small_index_objects_are_merged_and_a_fresh_host_reads_one(
     content, small, one = merged
     read, packs = index_reads(lab, FaultySink(lab.sink), tmp_path / "new", content)
     assert read == {one}
-    assert packs <= 2 * 4, "their ends, for what they hold"
+    assert packs <= 2 * 5, "their ends, for what they hold"
     assert lab.check().findings == ()
     # It says all that the others say.
     for key in small:
@@ -280,7 +291,7 @@ def test_the_hooks_of_a_merged_index_object_are_those_of_all(lab: Lab, merged: t
     for key in small:
         said |= summaries(key)
     assert summaries(one) == said
-    assert len(said) == 4
+    assert len(said) == 5
     sealed = decode_index(id_of(one), lab.sink.get(one))
     _, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
     assert set(map(lab.at.index_key, replaces)) == small

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from core.tests.repository.forging import Hand, put_head, put_notice
 from core.tests.repository.lab import MIB, BytesSource, Lab, noise
+from core.tests.repository.test_index import CACHES, cache_of
 
 from penstock.api import DamagedObject, MissingObject, SinkDenied, SnapshotNotFound, UsageError
 from penstock.format.documents import encode_document
@@ -133,7 +134,7 @@ def test_only_maintainers_and_the_owner_put_tombstones(staff: Staff, who: str) -
     put_notice(staff.lab.domain, Tombstone(TIMES[0], Things(packs=(pack,))), staff.by_name(who))
     domain = staff.lab.open().domain
     with Workers(2, "penstock-test", domain.sink.stop) as workers:
-        assert read_doomed(domain, workers) == ({pack} if who in ("the owner", "a maintainer") else set())
+        assert read_doomed(domain, workers).packs == ({pack} if who in ("the owner", "a maintainer") else set())
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -552,12 +553,12 @@ def test_a_check_that_does_not_read_data_finds_no_damaged_segment(staff: Staff) 
     assert staff.lab.keys(staff.lab.at.notices) == set()
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_what_a_backup_finds_damaged_is_said_to_all_others(staff: Staff, tmp_path: Path, cache: str) -> None:
     lab = staff.lab
     staff.backup()
     pack = damage_an_end(lab)
-    folder = lab.cache if cache == "kept" else tmp_path / "new"
+    folder = cache_of(lab, tmp_path, cache)
     (warning,) = lab.backup({"d": CONTENT}, by=lab.open(staff.writer), cache=folder).warnings
     assert pack in warning
     assert list(staff.notices()[0].distrusted) == [layout.id_of(pack)]

@@ -37,13 +37,19 @@ def known(name: int, segments: int, *, sessions: Sequence[bytes] = (b"s" * 16,),
     return pack
 
 
+def rows_of(table: TableBuilder) -> list[Row]:
+    """The rows that the snapshot gets."""
+    return [row for row, _ in table.rows()]
+
+
 def test_each_pack_has_a_row_and_each_segment_a_number() -> None:
     one, two = known(1, 9), known(2, MAX_SEGMENTS)
     table = TableBuilder(100)
     asked = [(two, 4095), (one, 0), (one, 8), (two, 0), (one, 0)]
     numbers = [table.number(pack, SegmentId(pack.pack, ordinal)) for pack, ordinal in asked]
     assert numbers == [100 * 4096 + 4095, 101 * 4096, 101 * 4096 + 8, 100 * 4096, 101 * 4096]
-    assert list(table.rows()) == [
+    table.use(numbers)
+    assert rows_of(table) == [
         Row(100, two.pack, b"\2" * 32, MAX_SEGMENTS, frozenset({0, 4095})),
         Row(101, one.pack, b"\1" * 32, 9, frozenset({0, 8})),
     ]
@@ -52,31 +58,35 @@ def test_each_pack_has_a_row_and_each_segment_a_number() -> None:
 def test_the_row_of_a_pack_that_is_being_written_waits_for_its_pin() -> None:
     open_pack = known(1, 1, pin=None)
     table = TableBuilder(0)
-    table.number(open_pack, SegmentId(open_pack.pack, 0))
+    table.use([table.number(open_pack, SegmentId(open_pack.pack, 0))])
     open_pack.begin_segment(SegmentId(open_pack.pack, 1), 1)
     assert table.number(open_pack, SegmentId(open_pack.pack, 1)) == 1
+    table.use([1])
     open_pack.begin_segment(SegmentId(open_pack.pack, 2), 2)
     open_pack.pin = b"p" * 32
-    assert list(table.rows()) == [Row(0, open_pack.pack, b"p" * 32, 3, frozenset({0, 1}))]
+    assert rows_of(table) == [Row(0, open_pack.pack, b"p" * 32, 3, frozenset({0, 1}))]
 
 
 def test_a_closed_pack_is_not_kept_in_memory() -> None:
     """A directory takes megabytes, and a dump uses thousands of packs."""
     pack = known(1, 3)
     table = TableBuilder(0)
-    table.number(pack, SegmentId(pack.pack, 1))
-    before = list(table.rows())
+    table.use([table.number(pack, SegmentId(pack.pack, 1))])
+    before = rows_of(table)
+    assert len(before) == 1
     pack.pin = b"another" * 4 + b"pin!"
-    assert list(table.rows()) == before
+    assert rows_of(table) == before
 
 
 def test_a_table_needs_the_sessions_of_the_packs_that_it_uses() -> None:
     table = TableBuilder(0)
     for name, sessions in ((1, [b"a" * 16]), (2, [b"a" * 16, b"b" * 16]), (3, [b"c" * 16])):
         pack = known(name, 1, sessions=sessions)
+        number = table.number(pack, SegmentId(pack.pack, 0))
         if name < 3:
-            table.number(pack, SegmentId(pack.pack, 0))
-    assert table.sessions == {b"a" * 16, b"b" * 16}
+            table.use([number])
+    needed = [past for _, past in table.rows()]
+    assert {session for past in needed for session in past.each_session()} == {b"a" * 16, b"b" * 16}
 
 
 def test_the_rows_of_writers_side_by_side_are_one_table() -> None:
@@ -89,7 +99,9 @@ def test_the_rows_of_writers_side_by_side_are_one_table() -> None:
         other.number(shared, SegmentId(shared.pack, 4)): SegmentId(shared.pack, 4),
     }
     assert len(numbers) == 4
-    table = SegmentTable(iter([*other.rows(), *one.rows()]))
+    for writer in (one, other):
+        writer.use(number for number in numbers if number // MAX_SEGMENTS // (1 << 24) == (writer is other))
+    table = SegmentTable(iter([*rows_of(other), *rows_of(one)]))
     assert {number: table.find(number) for number in numbers} == numbers
     assert dict(table.used()) == {shared.pack: 1 << 1 | 1 << 4, own.pack: 1}
     assert {pack: table.pin(pack) for pack, _ in table.used()} == {

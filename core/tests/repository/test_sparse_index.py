@@ -1,6 +1,6 @@
 """The sparse index holds the packs that a batch's hooks point at, likeliest first, and never too many."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def stored(tmp_path: Path, cache: Cache) -> Stored:
     """A domain with some packs of similar chunk counts, the cache's entries for them, and all their ids."""
     lab = Lab(tmp_path / "cache")
     for seed in range(PACKS):
-        lab.backup({"d": noise(MIB, seed)}, cache=tmp_path / f"host {seed}")
+        lab.backup({"d": noise(3 * MIB, seed)}, cache=tmp_path / f"host {seed}")
     domain = lab.open().domain
     summaries, ids = [], []
     for info in sorted(lab.sink.list(lab.at.packs), key=lambda info: info.modified or 0):
@@ -70,6 +70,7 @@ def index_of(
     sessions: Container[bytes] = ALL,
     unusable: Container[int] = (),
     told: list[RepositoryError] | None = None,
+    pins: Mapping[bytes, bytes] | None = None,
 ) -> SparseIndex:
     """`told` takes what is said of damage; without it, there must be none."""
     return SparseIndex(
@@ -80,6 +81,7 @@ def index_of(
         sessions=sessions,
         unusable=unusable,
         on_damage=(lambda error: pytest.fail(str(error))) if told is None else told.append,
+        pin=(pins or {}).get,
     )
 
 
@@ -198,3 +200,18 @@ def test_a_pack_that_is_not_what_was_written_is_told_of_once_and_never_asked_for
         assert packs_that_are_found(index, ids) == {one.ends.pack for one in summaries if one.ends.pack != pack}
     assert [key in str(error) for error in told] == [True]
     assert set(index.damaged) == ({pack} if fate == "damaged" else set())
+
+
+def test_a_pack_that_is_not_the_one_that_was_used_before_is_not_used(
+    cache: Cache, workers: Workers, stored: Stored
+) -> None:
+    domain, summaries, ids = stored
+    packs = [summary.ends.pack for summary in summaries]
+    pins = {one.ends.pack: read_end(domain, one.ends.pack, one.ends.size, TAIL).pin for one in summaries[:2]}
+    told: list[RepositoryError] = []
+    index = index_of(
+        domain, cache, workers, room_for_all(summaries), told=told, pins={**pins, packs[1]: b"another pin".ljust(32)}
+    )
+    assert packs_that_are_found(index, ids) == {packs[0], *packs[2:]}
+    assert [domain.at.pack_key(packs[1]) in str(error) for error in told] == [True]
+    assert set(index.damaged) == {packs[1]}

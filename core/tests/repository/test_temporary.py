@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from core.tests.repository.test_parts import known
+from core.tests.repository.test_parts import known, rows_of
 
 from penstock.api import PenstockError
 from penstock.format.pack import SegmentId
@@ -54,9 +54,10 @@ def test_rows_that_were_put_away_are_the_same_when_they_come_back(monkeypatch: p
         segment = SegmentId(pack.pack, chance.randrange(30))
         number = table.number(pack, segment)
         assert numbers.setdefault(number, segment) == segment
+        table.use([number])
         used.setdefault(pack.pack, set()).add(segment.ordinal)
     still_open.pin = b"o" * 32
-    rows = list(table.rows())
+    rows = rows_of(table)
     assert [row.number for row in rows] == list(range(7, 7 + 41))
     assert {row.pack: set(row.used) for row in rows} == used
     assert {row.pack: row.pin for row in rows} == {pack.pack: pack.pin for pack in (*packs, still_open)}

@@ -39,6 +39,9 @@ class StreamSpec:
     (`pg_dump-custom`, `sql`, `sqlite`); `phase` orders a restore: phases run in ascending order, and streams of one
     phase may run in parallel. `attributes` belongs to the plugin, which gets it back at restore; it is sealed in the
     manifest and must not contain a secret. `optional` streams can be omitted at restore without loss of data.
+
+    `record_separator` is what ends a row, or whatever changes as a whole, in the bytes of the stream: of two dumps that
+    differ in some rows, these rows are stored and little else. Without one, the core cuts where the content says.
     """
 
     name: str
@@ -47,6 +50,7 @@ class StreamSpec:
     size_estimate: int | None = None
     optional: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    record_separator: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

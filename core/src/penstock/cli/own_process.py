@@ -10,9 +10,11 @@ __all__ = ["lighten", "steady"]
 def lighten() -> None:
     """Make this process start faster.
 
-    pydantic looks for plugins of its own in every installed distribution, a tenth of a short command's time.
+    pydantic looks for plugins of its own in every installed distribution, a tenth of a short command's time. numpy
+    starts threads for linear algebra, as many as there are processors, which nobody asks for anything here.
     """
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def steady() -> None:

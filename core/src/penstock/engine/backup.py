@@ -67,13 +67,15 @@ def backup(
     name: str,
     source_type: str,
     cache_dir: Path,
+    cache_size: int | None = None,
     memory: int,
     compression: Compression,
     listener: Listener,
 ) -> BackupResult:
     """Dump `source` into `repository` under the backup name `name`.
 
-    The repository is brought in step before the database's view is opened. Nothing is committed unless every stream
+    `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. The repository is
+    brought in step before the database's view is opened. Nothing is committed unless every stream
     ended well. Raises what the source, the sink and the repository raise.
     """
     if not name or not _writable(name):
@@ -93,7 +95,9 @@ def backup(
     ):
         session = Session(
             repository,
+            name,
             cache_folder=cache_dir,
+            cache_size=cache_size,
             memory=memory,
             level=None if compression == "auto" else compression,
             on_damage=on_damage,
@@ -113,7 +117,6 @@ def backup(
                 # Only now has the source confirmed that the whole dump succeeded.
                 reporter.phase("committing")
                 done = session.commit(
-                    backup=name,
                     source=source_type,
                     consistency=plan.consistency,
                     inspection=inspection,
@@ -181,7 +184,7 @@ def _writable(value: object) -> bool:
 
 def _store(dump: Dump, number: int, spec: StreamSpec, writer: StreamWriter, reporter: Reporter) -> StoredStream:
     stream = dump.open(spec)
-    stored = writer.store(number, stream, lambda done: reporter.progress(spec.name, done))
+    stored = writer.store(number, spec, stream, lambda done: reporter.progress(spec.name, done))
     try:
         # Raises unless the child succeeded: end of file alone is not success.
         stream.close()

@@ -12,9 +12,9 @@ KIB = 1024
 MIB = 1024 * KIB
 
 #: Bytes of a stream that are read and looked up at once.
-BATCH = 4 * MIB
-#: Plain bytes of a segment.
-SEGMENT = 1 * MIB
+BATCH = 2 * MIB
+#: Plain bytes of a segment at most.
+SEGMENT = 2 * MIB
 #: Sealed bytes of a pack: it is closed when another segment might not fit.
 PACK_TARGET = 16 * MIB
 #: A pack is closed at this many chunks, however well they compress, to keep its directory small.

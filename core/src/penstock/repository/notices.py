@@ -19,7 +19,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.repository import put_new
 
-__all__ = ["Doubted", "Notices", "distrust", "read_doomed", "read_notices", "undelete", "vouch_for"]
+__all__ = ["Doomed", "Doubted", "Notices", "distrust", "read_doomed", "read_notices", "undelete", "vouch_for"]
 
 #: A notice of so many packs, with reasons of so many characters, is never larger than allowed.
 _PACKS_A_NOTICE = 2000
@@ -91,10 +91,20 @@ def read_notices(
     return found
 
 
-def read_doomed(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> set[bytes]:
-    """The packs that a prune is about to delete: a session that begins now must not use them."""
-    found = _read(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger)
-    return {pack for said in found for pack in said.content.things.packs}
+class Doomed(NamedTuple):
+    """What a prune is about to delete: a session that begins now must not use it."""
+
+    packs: set[bytes]
+    parts: set[bytes]
+
+
+def read_doomed(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> Doomed:
+    """What the domain's tombstones name."""
+    doomed = Doomed(set(), set())
+    for said in _read(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
+        doomed.packs.update(said.content.things.packs)
+        doomed.parts.update(said.content.things.parts)
+    return doomed
 
 
 def distrust(domain: Domain, packs: Mapping[bytes, str]) -> None:

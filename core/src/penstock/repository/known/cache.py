@@ -127,6 +127,11 @@ class Cache:
             copy_of=self._db if self._in_memory else None,
         )
 
+    @property
+    def folder(self) -> Path | None:
+        """Where other files of the same domain and place belong; None while everything is kept in memory."""
+        return None if self._in_memory else self.path.parent
+
     def _connect(self) -> sqlite3.Connection:
         try:
             return _prepared(self.path)
@@ -212,6 +217,12 @@ class Cache:
         """Where a pack's ends are, and how many chunks it has; None if the pack is no longer known."""
         rows = self.rows("SELECT pack, size, ids_length, places_length, chunks FROM packs WHERE number = ?", (number,))
         return (PackEnds(*rows[0][:4]), rows[0][4]) if rows else None
+
+    def find_pack(self, pack: bytes) -> tuple[int, PackEnds] | None:
+        """The number of a pack, and where its ends are; None if it is not known."""
+        query = "SELECT number, pack, size, ids_length, places_length FROM packs WHERE pack = ?"
+        rows = self.rows(query, (pack,))
+        return (rows[0][0], PackEnds(*rows[0][1:])) if rows else None
 
     def numbers(self, packs: Iterable[bytes]) -> set[int]:
         """The numbers of those of these packs that are known."""

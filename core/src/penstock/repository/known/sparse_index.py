@@ -18,8 +18,9 @@ from penstock.format.pack import SegmentId
 from penstock.repository.budget import PACK_CHUNKS
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
+from penstock.repository.known.past import PastRow
 from penstock.repository.pool import Workers
-from penstock.repository.read.ends import PackEnd, read_known_end
+from penstock.repository.read.ends import PLACES_TAIL, PackEnd, read_end, read_known_end
 from penstock.repository.sessions import require_usable
 
 __all__ = ["KnownPack", "SparseIndex"]
@@ -36,14 +37,18 @@ _FRESH = 1
 class KnownPack:
     """The chunks of one pack by id: `chunks` gives a chunk's number in the pack, `extents` the places of runs.
 
-    `sessions` are those whose keys seal its segments; `pin` is None while the pack is being written.
+    `sessions` are those whose keys seal its segments, `writer` is whose key signs it; `pin` is None while the pack is
+    being written.
     """
 
-    __slots__ = ("_ends", "_segments", "_starts", "chunks", "pack", "pin", "sessions")
+    __slots__ = ("_ends", "_segments", "_starts", "chunks", "pack", "pin", "sessions", "writer")
 
-    def __init__(self, pack: bytes, sessions: Iterable[bytes], pin: bytes | None = None) -> None:
+    def __init__(
+        self, pack: bytes, sessions: Iterable[bytes], pin: bytes | None = None, *, writer: bytes = b""
+    ) -> None:
         self.pack = pack
         self.pin = pin
+        self.writer = writer
         self.chunks: dict[bytes, int] = {}
         self.sessions = frozenset(sessions)
         self._segments: list[SegmentId] = []
@@ -53,9 +58,9 @@ class KnownPack:
 
     @classmethod
     def of(cls, end: PackEnd) -> "KnownPack":
-        """The chunks of a pack whose end was read; raises `Malformed`."""
+        """The chunks of a pack whose end was read, and whose writer was looked at; raises `Malformed`."""
         found = end.chunks()
-        known = cls(end.places.pack, (place.session for place in end.places.places), end.pin)
+        known = cls(end.places.pack, (place.session for place in end.places.places), end.pin, writer=end.trailer.writer)
         ids = [chunk for (chunk,) in _ID.iter_unpack(found.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
         # If a pack holds a chunk twice, use the first place.
@@ -103,8 +108,8 @@ class SparseIndex:
 
     `workers` make its requests, so that a stop ends its waits. A pack is used only if an unrevoked writer of the domain
     signed it, if each of its segments is of one of the `sessions`, which were verified and still are what they were,
-    and if it is not among `unusable` (numbers). `on_damage` is told of packs that turn out not to be what was written;
-    `damaged` keeps them.
+    if `pin` knows no other pin of it, and if it is not among `unusable` (numbers). `on_damage` is told of packs that
+    turn out not to be what was written; `damaged` keeps them.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class SparseIndex:
         sessions: Container[bytes],
         unusable: Container[int],
         on_damage: Callable[[RepositoryError], None],
+        pin: Callable[[bytes], bytes | None],
     ) -> None:
         self._domain = domain
         self._cache = cache
@@ -125,6 +131,7 @@ class SparseIndex:
         self._sessions = sessions
         self._unusable = unusable
         self._on_damage = on_damage
+        self._pin = pin
         #: In order of last use, most recent last.
         self._loaded: OrderedDict[bytes, KnownPack] = OrderedDict()
         self._held = 0
@@ -173,6 +180,31 @@ class SparseIndex:
             self._load_for(missing, merits)
         return list(reversed(self._loaded.values()))
 
+    def vouches(self, row: PastRow) -> bool:
+        """Whether a pack that was used before may be used again: it is there, is what it was, and nobody doubts it."""
+        pack = row.pack
+        found = self._cache.find_pack(pack)
+        if found is None or found[0] in self._bad or found[0] in self._unusable:
+            return False
+        if self._domain.log.revoked(row.writer) or not all(map(self._usable, row.each_session())):
+            return False
+        number, ends = found
+        try:
+            end = self._workers.call(read_end, self._domain, pack, ends.size, PLACES_TAIL, with_ids=False)
+            if end.pin != row.pin:
+                raise DamagedObject(self._domain.at.pack_key(pack), "not the pack that was used before")
+        except (DamagedObject, MissingObject) as error:
+            self._doubt(number, pack, error)
+            return False
+        return True
+
+    def _doubt(self, number: int, pack: bytes, error: DamagedObject | MissingObject) -> None:
+        """Its chunks are stored again: damage must not spread to new snapshots."""
+        self._bad.add(number)
+        if isinstance(error, DamagedObject):
+            self.damaged[pack] = error.reason
+        self._on_damage(error)
+
     def _load_for(self, missing: Sequence[bytes], merits: dict[bytes, int]) -> None:
         """Load the packs that most of these hooks point at, as many as fit beside those already in `merits`."""
         found: dict[int, set[bytes]] = {}
@@ -201,12 +233,10 @@ class SparseIndex:
         ends = place[0]
         try:
             known = self._workers.call(self._read, ends)
+            if known is not None and self._pin(ends.pack) not in (None, known.pin):
+                raise DamagedObject(self._domain.at.pack_key(ends.pack), "not the pack that was used before")
         except (DamagedObject, MissingObject) as error:
-            # Its chunks are stored again: damage must not spread to new snapshots.
-            self._bad.add(number)
-            if isinstance(error, DamagedObject):
-                self.damaged[ends.pack] = error.reason
-            self._on_damage(error)
+            self._doubt(number, ends.pack, error)
             return None
         if known is None:
             self._bad.add(number)

@@ -48,6 +48,8 @@ class InStep:
     heads: list[SeenHead] = field(default_factory=list)
     #: Those that are void or were forgotten: they count in their writers' sequences, and are nobody's parents.
     gone: set[bytes] = field(default_factory=set)
+    #: Parts of snapshots that a prune is about to delete.
+    doomed_parts: set[bytes] = field(default_factory=set)
 
     def newest(self) -> dict[bytes, SeenHead]:
         """The newest head of each writer."""
@@ -78,9 +80,10 @@ def synchronize(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDam
     _read_unindexed_packs(domain, cache, workers, notices, on_damage)
     sessions = set(_good_sessions(domain, cache, workers, on_damage))
     heads = _heads(domain, cache, workers, notices, on_damage)
-    shunned = notices.distrusted.keys() | cache.distrusted().keys() | read_doomed(domain, workers)
+    doomed = read_doomed(domain, workers)
+    shunned = notices.distrusted.keys() | cache.distrusted().keys() | doomed.packs
     gone = {head.snapshot for head in heads if notices.hides(head.snapshot, head.digest, head.writer) is not None}
-    return InStep(sessions, cache.numbers(shunned), heads, gone)
+    return InStep(sessions, cache.numbers(shunned), heads, gone, doomed.parts)
 
 
 def _read_new_indexes(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> None:

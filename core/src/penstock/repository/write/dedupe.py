@@ -1,58 +1,414 @@
-"""Deduplication: takes a batch of a stream and gives the places of its chunks, whether known or newly stored."""
+"""Deduplication: takes a batch of a stream and gives the places of its bytes, whether known or newly stored.
+
+Chunks are looked for in the past stream, then in all packs; in those that are new, records are looked for among those
+of the past chunks in whose place they stand.
+"""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from penstock.format.chunker import Chunker
 from penstock.format.ids import chunk_ids, hooks
-from penstock.format.pack import SegmentId
+from penstock.repository.known.frames import I64, U64, Extents, Frame
+from penstock.repository.known.past import Recorder
 from penstock.repository.known.sparse_index import KnownPack, SparseIndex
-from penstock.repository.write.packer import Packer
+from penstock.repository.known.window import Window
+from penstock.repository.write.intake import Batch
+from penstock.repository.write.matching import match
+from penstock.repository.write.packer import Packer, Stored
+from penstock.repository.write.records import RecordCutter, Records
+from penstock.repository.write.table import TableBuilder
 
-__all__ = ["Deduplicator"]
+__all__ = ["PAST", "Deduplicator", "Run"]
 
 #: A batch of which at most one chunk in 16, and one byte in 128, is known or repeated counts as little known.
 _LITTLE_CHUNKS = 16
 _LITTLE_BYTES = 128
 _SAMPLE = 512
+#: How many past chunks are looked at in whose place new ones stand, beside as many as these are, where it is not clear.
+_MORE = 32
+#: Chunks that are compared with the past at once.
+_TOGETHER = 8
 
-#: Chunks of a pack: the pack, the first one, the one after the last.
-_Run = tuple[KnownPack, int, int]
+#: In the place of a segment's number: the bytes are of the past stream.
+PAST = -1
+
+
+class Run(NamedTuple):
+    """Bytes of a segment, by its number in the segment table, or of the past stream (`PAST`)."""
+
+    segment: int
+    start: int
+    length: int
+
+
+class _Span(NamedTuple):
+    """Chunks of a batch, from `first` to before `end`; `past` is the number of the first as a past chunk, or -1."""
+
+    first: int
+    end: int
+    past: int
 
 
 class Deduplicator:
-    """Cuts batches into chunks, finds the known ones and stores the others. Used by one thread."""
+    """Cuts batches of one stream into chunks, finds what is known and stores the rest. Used by one thread.
 
-    def __init__(self, chunker: Chunker, chunk_key: bytes, index: SparseIndex, packer: Packer) -> None:
+    `window` is the past stream, `recorder` what will be the next one's. `cutter` cuts as the source's rows end.
+    """
+
+    def __init__(
+        self,
+        chunker: Chunker,
+        chunk_key: bytes,
+        index: SparseIndex,
+        packer: Packer,
+        table: TableBuilder,
+        *,
+        cutter: RecordCutter,
+        recorder: Recorder,
+        window: Window | None,
+    ) -> None:
         self._chunker = chunker
         self._chunk_key = chunk_key
         self._index = index
         self._packer = packer
+        self._table = table
+        self._cutter = cutter
+        self._recorder = recorder
+        self._window = window
+        #: The number of the last past chunk that was found again.
+        self._last = -1
         #: Bytes at the end of the last batch that belong to a chunk continuing in the next.
         self.rest = 0
 
-    def extents(self, data: memoryview, *, last: bool) -> Iterator[tuple[KnownPack, SegmentId, int, int]]:
-        """(pack, segment, offset in it, bytes) for each run of chunks, to the end of the batch.
+    def runs(self, batch: Batch) -> tuple[list[Run], Extents]:
+        """What makes the chunks of a batch, joined where it lies together; and the same in segments alone.
 
-        `data` begins with the `rest` of the previous batch. After the iteration, `rest` is that of this one.
+        The batch begins with the `rest` of the previous one; afterwards, `rest` is that of this one.
         """
-        lengths = self._chunker.cut(data, last=last)
-        ids = chunk_ids(self._chunk_key, data, lengths)
-        used = sum(lengths)
-        for pack, first, end in self._placed(ids, lengths, data):
-            for segment, offset, size in pack.extents(first, end):
-                yield pack, segment, offset, size
-        self._packer.passed(used)
-        self.rest = len(data) - used
+        data = batch.data
+        if self._window is not None:
+            self._window.advance(self._window.start(self._last + 1) if self._last >= 0 else 0)
+            lengths, ids, numbers = self._compared(self._window, data, last=batch.last)
+        else:
+            lengths = self._chunker.cut(data, last=batch.last)
+            ids = chunk_ids(self._chunk_key, data, lengths)
+            numbers = [-1] * len(ids)
+        starts = list(accumulate(lengths, initial=0))
+        spans = list(_spans(numbers))
+        placing = _Batch(ids, lengths, starts, data, self._records(batch, spans, lengths, starts))
+        runs = _joined(self._placed(placing, spans))
+        self._packer.passed(starts[-1], self._window.segments if self._window is not None else 0)
+        self.rest = len(data) - starts[-1]
+        extents = self._resolved(runs)
+        self._table.use(set(extents.segments.tolist()))
+        if ids:
+            self._record(placing, spans, extents)
+        return runs, extents
 
-    def _placed(self, ids: list[bytes], lengths: list[int], data: memoryview) -> Iterator[_Run]:
-        packs = self._index.packs_for(hooks(b"".join(ids)))
-        if _little_known(ids, lengths, (*packs, self._packer.known)):
-            return self._packer.add(ids, lengths, data)
-        return _Placing(self._packer, packs, ids, lengths, data).runs()
+    def _compared(self, window: Window, data: memoryview, *, last: bool) -> tuple[list[int], list[bytes], list[int]]:
+        """The lengths and ids of the chunks, and their numbers as past chunks, or -1.
+
+        What follows is mostly what followed in the past: then it is not cut, which depends on the content alone, but
+        compared with the past chunks by their lengths and ids.
+        """
+        lengths: list[int] = []
+        ids: list[bytes] = []
+        numbers: list[int] = []
+        at, number = 0, self._last
+        while at < len(data):
+            names, sizes = window.following(number, _TOGETHER)
+            ends = [end for end in accumulate(sizes, initial=at) if end <= len(data)]
+            found = chunk_ids(self._chunk_key, data[at : ends[-1]], sizes[: len(ends) - 1])
+            same = next(
+                (n for n, (one, other) in enumerate(zip(found, names, strict=False)) if one != other), len(found)
+            )
+            lengths += sizes[:same]
+            ids += found[:same]
+            numbers += range(number + 1, number + 1 + same)
+            at, number = ends[same], number + same
+            if same == _TOGETHER:
+                continue
+            for length in self._chunker.each(data[at:], last=last):
+                (chunk,) = chunk_ids(self._chunk_key, data[at : at + length], [length])
+                past = window.find(chunk, number)
+                lengths.append(length)
+                ids.append(chunk)
+                numbers.append(past)
+                at += length
+                if past >= 0:
+                    number = past
+                    break
+            else:
+                break
+        return lengths, ids, numbers
+
+    def _records(
+        self, batch: Batch, spans: Sequence[_Span], lengths: list[int], starts: Sequence[int]
+    ) -> Records | None:
+        """The records of all chunks that are not past ones; None if nobody needs them."""
+        unknown = [span for span in spans if span.past < 0]
+        if not unknown or not (self._recorder.takes_records or self._window is not None):
+            return None
+        return self._cutter.records(
+            np.frombuffer(batch.spared, dtype=np.uint8),
+            [(starts[span.first], starts[span.end]) for span in unknown],
+            [length for span in unknown for length in lengths[span.first : span.end]],
+        )
+
+    def _placed(self, batch: "_Batch", spans: Sequence[_Span]) -> Iterator[Run]:
+        window, last = self._window, self._last
+        finder = self._finder(batch, spans)
+        taken = 0
+        for at, span in enumerate(spans):
+            if span.past >= 0:
+                assert window is not None
+                last = span.past + span.end - span.first - 1
+                yield Run(PAST, window.start(span.past), batch.starts[span.end] - batch.starts[span.first])
+                continue
+            place = None
+            if window is not None:
+                following = spans[at + 1].past if at + 1 < len(spans) else -1
+                clear = last < following <= last + 4 * (span.end - span.first + _MORE)
+                end = following if clear else last + 1 + span.end - span.first + _MORE
+                place = _Place(window, last + 1, end, closed=clear)
+            yield from finder.placed(span, taken, place)
+            taken += span.end - span.first
+        self._last = last
+
+    def _finder(self, batch: "_Batch", spans: Sequence[_Span]) -> "_Finder":
+        unknown = [at for span in spans if span.past < 0 for at in range(span.first, span.end)]
+        if not unknown:
+            return _Finder(self._packer, (), self._table, batch)
+        ids = [batch.ids[at] for at in unknown]
+        packs: Sequence[KnownPack] = self._index.packs_for(hooks(b"".join(ids)))
+        own = self._packer.known
+        if _little_known(ids, [batch.lengths[at] for at in unknown], (*packs, own)):
+            return _Finder(self._packer, None, self._table, batch)
+        return _Finder(self._packer, packs, self._table, batch)
+
+    def _resolved(self, runs: Sequence[Run]) -> Extents:
+        """The runs as extents of segments, joined."""
+        columns = np.array(runs, dtype=np.int64).reshape(-1, 3)
+        segments, starts, lengths = columns[:, 0], columns[:, 1], columns[:, 2]
+        past = segments == PAST
+        if self._window is None or not past.any():
+            return Extents(segments, starts, lengths)
+        found, counts = self._window.resolved(starts[past], lengths[past])
+        many = np.ones(len(runs), dtype=np.int64)
+        many[past] = counts
+        which = np.repeat(past, many)
+        all_of = [np.empty(len(which), dtype=np.int64) for _ in range(3)]
+        for whole, own, other in zip(
+            all_of, (segments, starts, lengths), (found.segments, found.starts, found.lengths), strict=True
+        ):
+            whole[which] = other
+            whole[~which] = own[~past]
+        return _joined_extents(Extents(*all_of))
+
+    def _record(self, batch: "_Batch", spans: Sequence[_Span], extents: Extents) -> None:
+        """Note what this batch was for the next run."""
+        pieces: list[tuple[U64, NDArray[np.uint16], I64]] = []
+        taken = records = 0
+        own = batch.records
+        for span in spans:
+            size = span.end - span.first
+            if span.past >= 0:
+                assert self._window is not None
+                pieces.extend(self._window.copied(span.past, span.past + size))
+            elif own is None:
+                none = np.zeros(0, dtype=np.uint64)
+                pieces.append((none, none.astype(np.uint16), np.zeros(size, dtype=np.int64)))
+            else:
+                some = own.counts[taken : taken + size]
+                end = records + int(some.sum())
+                pieces.append((own.hashes[records:end], own.lengths[records:end], some))
+                records = end
+                taken += size
+        hashes, lengths, counts = zip(*pieces, strict=True)
+        keep = self._recorder.takes_records
+        count = np.concatenate(counts)
+        self._recorder.add(
+            Frame(
+                chunks=batch.ids,
+                chunk_lengths=np.array(batch.lengths, dtype=np.int64),
+                counts=count if keep else np.zeros_like(count),
+                hashes=np.concatenate(hashes) if keep else np.zeros(0, dtype=np.uint64),
+                record_lengths=np.concatenate(lengths) if keep else np.zeros(0, dtype=np.uint16),
+                extents=extents,
+            )
+        )
+
+
+def _spans(numbers: Sequence[int]) -> Iterator[_Span]:
+    """The chunks of a batch as runs of past chunks, and of others."""
+    first = 0
+    for at in range(1, len(numbers)):
+        before, number = numbers[at - 1], numbers[at]
+        if number != before + 1 if before >= 0 else number >= 0:
+            yield _Span(first, at, numbers[first])
+            first = at
+    if numbers:
+        yield _Span(first, len(numbers), numbers[first])
+
+
+class _Batch(NamedTuple):
+    """The chunks of a batch: ids, lengths, where each begins (and the last ends), their bytes; records of new ones."""
+
+    ids: list[bytes]
+    lengths: list[int]
+    starts: list[int]
+    data: memoryview
+    records: Records | None
+
+
+class _Place(NamedTuple):
+    """Past chunks in whose place new ones stand; `closed` if the one behind them was found again."""
+
+    window: Window
+    first: int
+    end: int
+    closed: bool
+
+
+class _Finder:
+    """Finds or stores those chunks of one batch that are no past ones. With None for `packs`, all are stored.
+
+    Runs make it fast: known chunks that follow one another in their pack, and new ones that are stored together.
+    """
+
+    def __init__(self, packer: Packer, packs: Sequence[KnownPack] | None, table: TableBuilder, batch: _Batch) -> None:
+        self._packer = packer
+        self._packs = packs
+        self._table = table
+        self._batch = batch
+        records = batch.records
+        self._firsts = np.concatenate(([0], np.cumsum(records.counts))) if records is not None else None
+
+    def placed(self, span: _Span, taken: int, place: _Place | None) -> Iterator[Run]:
+        """Where the chunks of a span are. `taken` of those before it have records, too."""
+        if self._packs is None:
+            yield from self._stored(span.first, span.end, taken - span.first, place)
+            return
+        shift = taken - span.first
+        ids = self._batch.ids
+        new: set[bytes] = set()
+        run: KnownPack | None = None
+        first = following = begin = 0
+        for at in range(span.first, span.end):
+            chunk = ids[at]
+            if run is not None and run.chunks.get(chunk) == following:
+                following += 1
+                continue
+            if run is not None:
+                yield from self._known(run, first, following)
+            if chunk in new:
+                # Store it so that it can be found. That may close the pack, and then it is new again.
+                yield from self._stored(begin, at, shift, place)
+                new.clear()
+            run, first = self._find(chunk)
+            if run is None:
+                if not new:
+                    begin = at
+                new.add(chunk)
+            elif new:
+                yield from self._stored(begin, at, shift, place)
+                new.clear()
+            following = first + 1
+        if new:
+            yield from self._stored(begin, span.end, shift, place)
+        if run is not None:
+            yield from self._known(run, first, following)
+
+    def _find(self, chunk: bytes) -> tuple[KnownPack | None, int]:
+        for pack in self._packs or ():
+            if (number := pack.chunks.get(chunk)) is not None:
+                return pack, number
+        own = self._packer.known
+        if (number := own.chunks.get(chunk)) is not None:
+            return own, number
+        return None, 0
+
+    def _known(self, pack: KnownPack, first: int, end: int) -> Iterator[Run]:
+        for segment, start, length in pack.extents(first, end):
+            yield Run(self._table.number(pack, segment), start, length)
+
+    def _stored(self, begin: int, end: int, shift: int, place: _Place | None) -> Iterator[Run]:
+        """Store chunks, or those of their records that are not in their place."""
+        batch = self._batch
+        starts, records = batch.starts, batch.records
+        if place is None or records is None or self._firsts is None:
+            yield from self._added(begin, end)
+            return
+        some = slice(self._firsts[begin + shift], self._firsts[end + shift])
+        if some.start == some.stop:
+            yield from self._added(begin, end)
+            return
+        past = place.window.records(place.first, place.end)
+        edges = (place.window.start(place.first), place.window.start(place.end) if place.closed else -1)
+        at = starts[begin]
+        chunk = begin
+        for where, length in match(records.hashes[some].tolist(), records.lengths[some].tolist(), past, edges):
+            if where >= 0:
+                yield Run(PAST, where, length)
+                at += length
+                continue
+            # Whole chunks can be found again by anybody; pieces of chunks only by the cache.
+            stop = at + length
+            while starts[chunk] < at:
+                chunk += 1
+            last = chunk
+            while last < end and starts[last + 1] <= stop:
+                last += 1
+            if last == chunk:
+                yield from self._numbered(self._packer.add_loose(batch.data[at:stop]))
+            else:
+                yield from self._numbered(self._packer.add_loose(batch.data[at : starts[chunk]]))
+                yield from self._added(chunk, last)
+                yield from self._numbered(self._packer.add_loose(batch.data[starts[last] : stop]))
+            at = stop
+
+    def _added(self, begin: int, end: int) -> Iterator[Run]:
+        if begin == end:
+            return
+        batch = self._batch
+        data = batch.data[batch.starts[begin] : batch.starts[end]]
+        yield from self._numbered(self._packer.add(batch.ids[begin:end], batch.lengths[begin:end], data))
+
+    def _numbered(self, stored: Iterator[Stored]) -> Iterator[Run]:
+        for pack, segment, start, length in stored:
+            yield Run(self._table.number(pack, segment), start, length)
+
+
+def _joined(runs: Iterator[Run]) -> list[Run]:
+    """The same runs, those joined that lie one behind the other."""
+    joined: list[Run] = []
+    segment, start, length = PAST - 1, 0, 0
+    for run in runs:
+        if run.segment == segment and run.start == start + length:
+            length += run.length
+            joined[-1] = Run(segment, start, length)
+        else:
+            segment, start, length = run
+            joined.append(run)
+    return joined
+
+
+def _joined_extents(extents: Extents) -> Extents:
+    segments, starts, lengths = extents.segments, extents.starts, extents.lengths
+    if not len(segments):
+        return extents
+    goes_on = (segments[1:] == segments[:-1]) & (starts[1:] == starts[:-1] + lengths[:-1])
+    begins: I64 = np.flatnonzero(np.concatenate(([True], ~goes_on)))
+    return Extents(segments[begins], starts[begins], np.add.reduceat(lengths, begins))
 
 
 def _little_known(ids: list[bytes], lengths: list[int], packs: Sequence[KnownPack]) -> bool:
-    """Whether so little of a batch is known or repeated that all of it is best stored as new.
+    """Whether so little of these chunks is known or repeated that all of them are best stored as new.
 
     Known chunks here and there break up the runs that make a recipe, and save next to nothing: a chunk that its segment
     already holds compresses to little more than its entry in the directory.
@@ -77,67 +433,3 @@ def _little_known(ids: list[bytes], lengths: list[int], packs: Sequence[KnownPac
         else:
             spared += length
     return _LITTLE_BYTES * spared <= sum(lengths)
-
-
-class _Placing:
-    """Finds or stores the chunks of one batch, in order, and yields their runs.
-
-    Runs make it fast: known chunks that follow one another in their pack, and new ones that are stored together.
-    """
-
-    def __init__(
-        self, packer: Packer, packs: Sequence[KnownPack], ids: list[bytes], lengths: list[int], data: memoryview
-    ) -> None:
-        self._packer = packer
-        self._packs = packs
-        self._ids = ids
-        self._lengths = lengths
-        self._data = data
-        #: New chunks not stored yet: their ids, the number of the first in the batch, and the offset of its bytes.
-        self._new: set[bytes] = set()
-        self._new_from = self._new_start = 0
-
-    def runs(self) -> Iterator[_Run]:
-        """Every run, in the order of the batch."""
-        new = self._new
-        run: KnownPack | None = None
-        first = following = start = 0
-        for at, (chunk, length) in enumerate(zip(self._ids, self._lengths, strict=True)):
-            # By far the most common case on a later night: the chunk continues the run.
-            if run is not None and run.chunks.get(chunk) == following:
-                following += 1
-                start += length
-                continue
-            if run is not None:
-                yield run, first, following
-            if chunk in new:
-                # Store it so that it can be found. That may close the pack, and then it is new again.
-                yield from self._stored(at, start)
-            run, first = self._find(chunk)
-            if run is None:
-                if not new:
-                    self._new_from, self._new_start = at, start
-                new.add(chunk)
-            elif new:
-                yield from self._stored(at, start)
-            following = first + 1
-            start += length
-        if new:
-            yield from self._stored(len(self._ids), start)
-        if run is not None:
-            yield run, first, following
-
-    def _find(self, chunk: bytes) -> tuple[KnownPack | None, int]:
-        for pack in self._packs:
-            if (number := pack.chunks.get(chunk)) is not None:
-                return pack, number
-        own = self._packer.known
-        if (number := own.chunks.get(chunk)) is not None:
-            return own, number
-        return None, 0
-
-    def _stored(self, end: int, stop: int) -> Iterator[_Run]:
-        """Store the new chunks up to chunk `end` of the batch, which begins at offset `stop`."""
-        begin = self._new_from
-        yield from self._packer.add(self._ids[begin:end], self._lengths[begin:end], self._data[self._new_start : stop])
-        self._new.clear()

@@ -12,7 +12,10 @@ from penstock.api.stopping import StopToken
 from penstock.format.ids import StreamDigest
 from penstock.repository.budget import BATCH, new_buffer
 
-__all__ = ["Batch", "Intake"]
+__all__ = ["SPARE", "Batch", "Intake"]
+
+#: Whoever looks at blocks of so many bytes looks beyond the last byte.
+SPARE = 128
 
 #: How long an aborted stream may take to release its reader.
 _ABORT_SECONDS = 3.0
@@ -24,6 +27,8 @@ class Batch:
 
     data: memoryview
     last: bool
+    #: The same, and `SPARE` bytes of no meaning behind it.
+    spared: memoryview
 
 
 class Intake:
@@ -67,7 +72,7 @@ class Intake:
     @staticmethod
     def make_buffers(count: int, headroom: int) -> list[mmap]:
         """Buffers for `count` batches; at least two, so that reading and processing overlap."""
-        return [new_buffer(headroom + BATCH, at_once=True) for _ in range(max(2, count))]
+        return [new_buffer(headroom + BATCH + SPARE, at_once=True) for _ in range(max(2, count))]
 
     def carry(self, length: int) -> None:
         """Repeat the last `length` bytes of the current batch in front of the next one."""
@@ -96,13 +101,14 @@ class Intake:
             previous, previous_end = buffer, self._headroom + filled
             self._carry = 0
             self.size += filled
-            yield Batch(memoryview(buffer)[start:previous_end], last)
+            view = memoryview(buffer)
+            yield Batch(view[start:previous_end], last, view[start : previous_end + SPARE])
 
     def _fill(self) -> None:
         """The reading thread: fills batches completely, so that short reads from a pipe do not make short batches."""
         try:
             while (buffer := self._free.get()) is not None:
-                view = memoryview(buffer)[self._headroom :]
+                view = memoryview(buffer)[self._headroom : self._headroom + BATCH]
                 filled = 0
                 while filled < BATCH:
                     count = self._stream.readinto(view[filled:])

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate
 from mmap import mmap
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -39,22 +40,35 @@ from penstock.repository.domain import Domain
 from penstock.repository.known.sparse_index import KnownPack
 from penstock.repository.pool import Workers
 
-__all__ = ["Packer"]
+__all__ = ["Packer", "Stored"]
 
 #: `compression = "auto"`: new data scattered among known data is little, and worth more effort.
 _LEVEL = 3
-_LEVEL_SCATTERED = 9
-#: Where the previous segment compressed to less than 1/32 of its size, level 3 gains nothing.
-_LEVEL_EASY = 1
-_EASY = 32
+_LEVEL_SCATTERED = 12
 #: From this share of its size on, a pack ends just below a size of its class: its last segment is made as long as that
 #: takes, if it compresses as the others did, give or take a little. Zeroes would be 1.6 % of all that is stored.
-_NEARLY_FULL = 0.9
+_NEARLY_FULL = 0.8
 _DOUBT = 0.03
 _STEP = SEGMENT // 64
 _SHORTEST = 2 * 65536
 #: New data counts as scattered if a segment spans more of the stream than this, counted in batches.
-_SCATTERED = 6 * SEGMENT
+_SCATTERED = 6 * 1024 * 1024
+#: A segment of scattered data has so many bytes at most: a restore goes through those of many nights at once. Where
+#: very many nights left some in one place, it is so small that all of those there have so many bytes together.
+_SMALL = 512 * 1024
+_TOGETHER = 24 * 1024 * 1024
+_SMALLEST = 64 * 1024
+#: Scattered pieces of chunks have one entry in the directory for so many bytes: nobody looks for them.
+_LOOSE = 60 * 1024
+
+
+class Stored(NamedTuple):
+    """Where bytes were put: a segment, which is in this pack, the offset in its plain bytes, and how many."""
+
+    pack: KnownPack
+    segment: SegmentId
+    start: int
+    length: int
 
 
 @dataclass(slots=True)
@@ -71,7 +85,7 @@ class _Sealing:
 class _OpenPack:
     """The pack being filled."""
 
-    def __init__(self, buffer: mmap, session: bytes) -> None:
+    def __init__(self, buffer: mmap, session: bytes, writer: bytes) -> None:
         self.id = new_id()
         self.buffer = buffer
         self.buffer[: len(MAGIC)] = MAGIC
@@ -81,7 +95,7 @@ class _OpenPack:
         self.counts: list[int] = []
         self.lengths = array("H")
         self.ids: list[bytes] = []
-        self.known = KnownPack(self.id, (session,))
+        self.known = KnownPack(self.id, (session,), writer=writer)
         self.segments = 0
 
 
@@ -101,6 +115,7 @@ class Packer:
         budget: Budget,
         level: int | None,
         if_absent: bool,
+        chunk_id: Callable[[memoryview], bytes],
         closed: Callable[[KnownPack], None],
         landed: Callable[[PackSummary], None],
     ) -> None:
@@ -109,6 +124,7 @@ class Packer:
         self._data_sealer = data_sealer
         self._level = level
         self._if_absent = if_absent
+        self._chunk_id = chunk_id
         self._closed = closed
         self._landed = landed
         self._segment_buffers = [new_buffer(SEGMENT, at_once=True) for _ in range(budget.sealing)]
@@ -118,7 +134,7 @@ class Packer:
         self._sealing: deque[_Sealing] = deque()
         self._in_flight = 0
         self._uploads: deque[tuple[Future[None], mmap, PackSummary]] = deque()
-        self._pack = _OpenPack(self._pack_buffers.pop(), self._session)
+        self._pack = _OpenPack(self._pack_buffers.pop(), self._session, self._domain.access.key)
         #: The chunks of the open pack. Replaced when `add` opens another pack.
         self.known = self._pack.known
         self._segment = self._segment_buffers.pop()
@@ -127,22 +143,27 @@ class Packer:
         self._capacity = SEGMENT
         self._last = False
         self._segment_first = 0
+        #: Bytes at the end of the segment that are in no chunk yet.
+        self._loose = 0
         self._passed = 0
-        self._easy = False
 
-    def passed(self, size: int) -> None:
-        """The stream has advanced by a batch of `size` bytes, new or known. The compression level depends on it."""
+    def passed(self, size: int, beside: int = 0) -> None:
+        """The stream has advanced by a batch of `size` bytes, new or known, which needs `beside` segments of the past.
+
+        The compression level depends on it, and where segments of scattered data end.
+        """
         self._passed += size
+        most = max(_SMALLEST, min(_SMALL, _TOGETHER // (beside + 1)))
+        if self._passed > _SCATTERED and self._filled >= most:
+            self._close_segment()
 
-    def add(
-        self, ids: Sequence[bytes], lengths: Sequence[int], data: memoryview
-    ) -> Iterator[tuple[KnownPack, int, int]]:
+    def add(self, ids: Sequence[bytes], lengths: Sequence[int], data: memoryview) -> Iterator[Stored]:
         """Store chunks that lie in `data` one after another, whether or not they are known.
 
-        Yields (pack, first chunk, one past the last chunk) for every run stored together; `known` is replaced when a
-        pack is closed. Of a chunk that occurs twice, the last place is remembered. A segment is full when the next
-        chunk does not fit.
+        Yields the place of every run stored together; `known` is replaced when a pack is closed. Of a chunk that occurs
+        twice, the last place is remembered. A segment is full when the next chunk does not fit.
         """
+        self._end_loose()
         ends = list(accumulate(lengths))
         done = start = 0
         while done < len(ids):
@@ -154,14 +175,42 @@ class Packer:
                 continue
             pack = self._pack
             end = ends[stop - 1]
-            self._segment[self._filled : self._filled + end - start] = data[start:end]
-            self._filled += end - start
-            first = len(pack.ids)
-            pack.ids += ids[done:stop]
-            pack.lengths.extend(lengths[done:stop])
-            pack.known.add_chunks(ids[done:stop], lengths[done:stop])
-            yield pack.known, first, len(pack.ids)
+            stored = self._append(data[start:end])
+            self._note(pack, ids[done:stop], lengths[done:stop])
+            yield stored
             done, start = stop, end
+
+    def add_loose(self, data: memoryview) -> Iterator[Stored]:
+        """Store a piece of a chunk that need not be found again as such. Yields as `add` does."""
+        while data:
+            if not self._filled:
+                self._begin_segment()
+            room = min(self._capacity - self._filled, _LOOSE - self._loose)
+            if room <= 0:
+                if self._loose < _LOOSE:
+                    self._close_segment()
+                self._end_loose()
+                continue
+            self._loose += min(room, len(data))
+            yield self._append(data[:room])
+            data = data[room:]
+
+    def _append(self, data: memoryview) -> Stored:
+        begin = self._filled
+        self._segment[begin : begin + len(data)] = data
+        self._filled += len(data)
+        return Stored(self._pack.known, SegmentId(self._pack.id, self._pack.segments), begin, len(data))
+
+    def _note(self, pack: _OpenPack, ids: Sequence[bytes], lengths: Sequence[int]) -> None:
+        pack.ids += ids
+        pack.lengths.extend(lengths)
+        pack.known.add_chunks(ids, lengths)
+
+    def _end_loose(self) -> None:
+        if self._loose:
+            piece = memoryview(self._segment)[self._filled - self._loose : self._filled]
+            self._note(self._pack, [self._chunk_id(piece)], [self._loose])
+            self._loose = 0
 
     def close(self) -> None:
         """Seal and upload the rest, and wait until all of it is in the sink."""
@@ -220,13 +269,14 @@ class Packer:
     def _close_segment(self) -> None:
         if not self._filled:
             return
+        self._end_loose()
         pack = self._pack
         segment = SegmentId(pack.id, pack.segments)
         pack.segments += 1
         view = memoryview(self._segment)[: self._filled]
         level = self._level
         if level is None:
-            level = _LEVEL_SCATTERED if self._passed > _SCATTERED else _LEVEL_EASY if self._easy else _LEVEL
+            level = _LEVEL_SCATTERED if self._passed > _SCATTERED else _LEVEL
         sealed = self._sealers.submit(_seal, view, level, self._data_sealer, self._domain.scope, segment)
         chunks = len(pack.ids) - self._segment_first
         self._sealing.append(_Sealing(segment, self._filled, chunks, self._segment, sealed))
@@ -247,7 +297,6 @@ class Packer:
             pack.counts.append(done.chunks)
             pack.size += len(data)
             self._in_flight -= done.plain_length + OVERHEAD + 1
-            self._easy = len(data) * _EASY < done.plain_length
             self._segment_buffers.append(done.buffer)
 
     def _close_pack(self) -> _OpenPack:
@@ -262,7 +311,7 @@ class Packer:
             self._uploads.append((upload, pack.buffer, summary))
             self._closed(pack.known)
             self._collect_uploads(len(self._uploads) - (not self._pack_buffers))
-            self._pack = _OpenPack(self._pack_buffers.pop(), self._session)
+            self._pack = _OpenPack(self._pack_buffers.pop(), self._session, self._domain.access.key)
             self.known = self._pack.known
         return self._pack
 

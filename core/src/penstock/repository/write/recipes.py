@@ -14,16 +14,22 @@ _STREAM_BYTES = 4
 
 
 class RecipeWriter:
-    """The recipe of one stream, in blocks: pieces of parts."""
+    """The recipe of one stream, in blocks: pieces of parts. `base` is the number of the base's stream."""
 
-    def __init__(self, stream: int) -> None:
+    def __init__(self, stream: int, base: int = 0) -> None:
         self._stream = stream
+        self._base = base
         self._extents: list[Extent] = []
         self._start = self._size = 0
         self._open: Extent | None = None
+        #: How many of its extents are of the base.
+        self.of_base = 0
 
-    def add(self, segment: int, start: int, length: int) -> Iterator[Piece]:
-        """The next bytes of the stream; gives a block when it is full. Bytes that follow one another are one extent."""
+    def add(self, segment: int | None, start: int, length: int) -> Iterator[Piece]:
+        """The next bytes of the stream; gives a block when it is full. Bytes that follow one another are one extent.
+
+        Without a segment, they are the base's.
+        """
         last = self._open
         if last is not None and last.segment == segment and last.start + last.length == start:
             self._open = Extent(segment, last.start, last.length + length)
@@ -34,6 +40,7 @@ class RecipeWriter:
             if len(self._extents) == EXTENTS_A_BLOCK:
                 yield self._block()
         self._open = Extent(segment, start, length)
+        self.of_base += segment is None
 
     def finish(self) -> Iterator[Piece]:
         """The last block."""
@@ -45,8 +52,8 @@ class RecipeWriter:
             yield self._block()
 
     def _block(self) -> Piece:
-        data = self._stream.to_bytes(_STREAM_BYTES, "little") + encode_block(self._start, self._extents)
+        block = encode_block(self._start, self._extents, self._base)
         self._start += self._size
         self._size = 0
         self._extents = []
-        return Piece(Kind.RECIPE, data, self._stream)
+        return Piece(Kind.RECIPE, self._stream.to_bytes(_STREAM_BYTES, "little") + block, self._stream)

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -12,21 +12,31 @@ from typing import Any, Self
 from blake3 import blake3
 
 from penstock import __version__
-from penstock.api.errors import Interrupted, MissingObject, RepositoryError, SinkUnreachable, say_more
+from penstock.api.errors import (
+    DamagedObject,
+    Interrupted,
+    MissingObject,
+    ObjectMissing,
+    RepositoryError,
+    SinkUnreachable,
+    say_more,
+)
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
-from penstock.format.encoding import ID_BYTES, new_id
-from penstock.format.head import MAX_REFS, MAX_SEEN, MAX_SEQUENCE, Head, Seen, encode_head
+from penstock.format.encoding import ID_BYTES, Malformed, new_id
+from penstock.format.head import MAX_BASES, MAX_REFS, MAX_SEEN, MAX_SEQUENCE, Base, Head, Seen, encode_head
 from penstock.format.keys import new_secret, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
-from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, SESSION_BYTES, Kind, encode_sessions
+from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, SESSION_BYTES, Kind, PartRef, encode_sessions
 from penstock.format.sealing import Sealer
 from penstock.format.session import SessionDocument
 from penstock.format.times import now
 from penstock.repository import layout
 from penstock.repository.budget import Budget
+from penstock.repository.fetching import fetch
 from penstock.repository.known.cache import Cache, SeenHead
+from penstock.repository.known.past import Past, PastStream, Recorder, forget_run, open_past, write_past
 from penstock.repository.known.synchronizing import InStep, synchronize
 from penstock.repository.notices import distrust
 from penstock.repository.pool import Workers
@@ -37,14 +47,16 @@ from penstock.repository.sessions import require_usable
 from penstock.repository.temporary import PackSizes
 from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
 from penstock.repository.write.indexing import merge_indexes
-from penstock.repository.write.parts import Piece, put_parts, referred
+from penstock.repository.write.parts import Piece, WrittenPart, put_parts, referred
 from penstock.repository.write.stream import StoredStream, StreamWriter, Written
 
 __all__ = ["Committed", "HandedOver", "Session"]
 
 #: Rows of segment tables that one session, and one writer in it, has to itself.
-_ROWS_A_SESSION = 1 << 40
+_ROWS_A_SESSION = 1 << 34
 _ROWS_A_WRITER = 1 << 24
+#: Rows of the past are below this, or it is let go: numbers end at 2^51.
+_MOST_ROWS = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,9 @@ class HandedOver:
     number: int
     started: str
     data_key: bytes = field(repr=False)
+    #: The snapshot that its streams are compared with, if there is one, and the first row of its segment table.
+    past: bytes | None
+    first_row: int
 
 
 class Session:
@@ -75,13 +90,18 @@ class Session:
     writers; up to `writers` of them may be open at once, each in its own thread. `on_damage` is told of objects found
     damaged in the search for duplicates, `on_trouble` of an unusable cache; both may be called from any writer's
     thread, and the backup continues. With `joins`, it writes streams of a session that another process commits.
+
+    Streams are compared with those of the last snapshot of the same `backup` that this host remembers. `cache_size`
+    (bytes) limits what it remembers; None leaves that to the size of the dump, and 0 remembers nothing.
     """
 
     def __init__(
         self,
         repository: Repository,
+        backup: str,
         *,
         cache_folder: Path,
+        cache_size: int | None = None,
         memory: int,
         level: int | None,
         on_damage: Callable[[RepositoryError], None],
@@ -103,8 +123,14 @@ class Session:
         self._data_key = joins.data_key if joins else new_secret()
         self._data_sealer = Sealer(self._data_key)
         self._recipient = repository.config.owner.recipient
-        self._first_row = joins.number * _ROWS_A_SESSION if joins else 0
-        self._handed_over = 0
+        self._backup = backup
+        self._tag = domain.keys.tag(backup)
+        self._cache_size = cache_size
+        self._past: Past | None = None
+        self._goes_back = False
+        self._first_row = joins.first_row if joins else 0
+        self._writers = self._handed_over = 0
+        self._committed = False
         self._in_step = InStep()
         self._stored = 0
 
@@ -122,19 +148,66 @@ class Session:
             if self._joins is None:
                 self._write_session()
             self._in_step.sessions.add(self._id)
+            self._recall()
             opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not self._committed and self._joins is None and self._cache.folder is not None:
+            forget_run(self._cache.folder, self._tag, self._id)
         self._cache.close()
         self._workers.__exit__(kind, error, traceback)
 
+    def _recall(self) -> None:
+        """Look what this host remembers of the backup, and how much of it can be relied on."""
+        domain, in_step, folder = self._domain, self._in_step, self._cache.folder
+        found = open_past(folder, self._tag, domain.keys.chunk_key) if folder and self._cache_size != 0 else None
+        if found is None or found.next_row > _MOST_ROWS or (self._joins and self._joins.past != found.snapshot):
+            return
+        there = {(head.snapshot, head.digest) for head in in_step.heads if head.snapshot not in in_step.gone}
+        if (found.snapshot, found.digest) not in there:
+            return
+        self._past = found
+        if self._joins is None:
+            self._first_row = found.next_row
+        # Otherwise what it stores is found again all the same, but its recipes begin anew.
+        parts = [ref for layer in found.layers for ref in layer.parts]
+        self._goes_back = (
+            len(found.layers) <= MAX_BASES
+            and in_step.sessions.issuperset(layer.session for layer in found.layers)
+            and in_step.doomed_parts.isdisjoint(ref.part for ref in parts)
+            and all(self._workers.map(self._is_usable, [layer.session for layer in found.layers]))
+            and all(self._workers.map(self._is_there, parts))
+        )
+
+    def _is_usable(self, session: bytes) -> bool:
+        """Asked anew each time: what was seen may have changed, and the commit would fail, tonight and ever after."""
+        try:
+            require_usable(self._domain, session)
+        except (DamagedObject, MissingObject) as error:
+            self._on_damage(error)
+            return False
+        return True
+
+    def _is_there(self, ref: PartRef) -> bool:
+        key = self._domain.at.part_key(ref.part)
+        try:
+            ref.verify(fetch(self._domain.sink, key))
+        except ObjectMissing:
+            self._on_damage(MissingObject(key, "gone: recipes begin anew without it"))
+        except Malformed as error:
+            self._on_damage(DamagedObject(key, str(error)))
+        else:
+            return True
+        return False
+
     def writer(self) -> StreamWriter:
         """A writer of streams in this session. Call from the session's thread; any one thread may enter and use it."""
-        first_row = self._first_row
-        self._first_row += _ROWS_A_WRITER
+        first_row = self._first_row + self._writers * _ROWS_A_WRITER
+        name = f"{self._joins.number if self._joins else 0}-{self._writers}"
+        self._writers += 1
         return StreamWriter(
             self._domain,
             self._cache.another(),
@@ -144,6 +217,17 @@ class Session:
             level=self._level,
             if_absent=self._if_absent,
             first_row=first_row,
+            past=self._past,
+            goes_back=self._goes_back,
+            recorder=Recorder(
+                self._cache.folder,
+                self._tag,
+                self._id,
+                name,
+                self._domain.keys.chunk_key,
+                limit=self._cache_size,
+                on_trouble=self._on_trouble,
+            ),
             sessions=self._in_step.sessions,
             unusable=self._in_step.unusable,
             on_damage=self._on_damage,
@@ -152,7 +236,14 @@ class Session:
     def hand_over(self) -> HandedOver:
         """What one other process or machine needs to join this session."""
         self._handed_over += 1
-        return HandedOver(self._id, self._handed_over, self._started, self._data_key)
+        return HandedOver(
+            self._id,
+            self._handed_over,
+            self._started,
+            self._data_key,
+            past=self._past.snapshot if self._past else None,
+            first_row=self._first_row + self._handed_over * _ROWS_A_SESSION,
+        )
 
     def _put(self, key: str, data: bytes) -> None:
         self._workers.call(self._domain.sink.put, key, data, if_absent=self._if_absent)
@@ -176,7 +267,6 @@ class Session:
     def commit(
         self,
         *,
-        backup: str,
         source: str,
         consistency: str,
         inspection: dict[str, Any],
@@ -196,7 +286,16 @@ class Session:
         packs = PackSizes()
         for ids in chain.from_iterable(one.needed for one in done):
             packs.add(ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
-        sessions = tuple(dict.fromkeys((self._id, *(session for one in done for session in one.sessions))))
+        bases = self._bases([stored for _, stored in streams])
+        sessions = tuple(
+            dict.fromkeys(
+                (
+                    self._id,
+                    *(session for one in done for session in one.sessions),
+                    *(base.session for base in bases),
+                )
+            )
+        )
         pinned = self._require_all(packs, sessions)
         self._tell_of_damage(done)
         parts = [part for one in done for part in one.parts]
@@ -208,15 +307,23 @@ class Session:
         for number, part in enumerate(parts):
             for stream in part.streams:
                 recipes.setdefault(stream, []).append(number)
-        records = tuple(_record(spec, stored, recipes.get(number, ())) for number, (spec, stored) in enumerate(streams))
+        records = tuple(
+            _record(spec, stored, (tuple(recipes.get(number, ())), *self._below(spec, stored)))
+            for number, (spec, stored) in enumerate(streams)
+        )
         manifest = Manifest(consistency, inspection, records)
         before = len(parts)
         parts += put_parts(domain, _pieces(Kind.MANIFEST, encode_manifest(manifest)), self._data_sealer, self._put)
         newest_part = domain.at.part_key(parts[-1].ref.part)
         refs = referred(domain, [part.ref for part in parts], self._data_sealer, MAX_REFS, self._put)
+        named = [
+            replace(base, parts=tuple(referred(domain, base.parts, self._data_sealer, MAX_REFS, self._put)))
+            for base in bases
+        ]
         indexes = tuple(index for one in done for index in one.indexes)
         indexes += tuple(merge_indexes(domain, self._cache, self._put))
-        needed = [domain.at.part_key(ref.part) for ref in {*refs, *(part.ref for part in parts)}]
+        every = {*refs, *(part.ref for part in parts), *(ref for base in (*bases, *named) for ref in base.parts)}
+        needed = [domain.at.part_key(ref.part) for ref in every]
         needed += [*map(domain.at.session_key, sessions), *map(domain.at.index_key, indexes)]
         self._prolong_locks(chain(needed, map(domain.at.pack_key, packs)), just_put=newest_part)
         packs.close()
@@ -226,13 +333,13 @@ class Session:
         stored = self._stored + sum(one.stored for one in done)
         head = Head(
             snapshot=new_id(),
-            backup=backup,
+            backup=self._backup,
             source=source,
             started=self._started,
             finished=now(),
             host=socket.gethostname(),
             program=f"penstock {__version__}",
-            parent=self._in_step.parent(domain.keys.tag(backup)),
+            parent=self._in_step.parent(self._tag),
             size=sum(record.size for record in records),
             streams=len(records),
             stored=stored,
@@ -242,9 +349,77 @@ class Session:
             index=indexes,
             parts=tuple(refs),
             manifest=before,
+            bases=tuple(named),
         )
         data = self._put_head(head)
-        return Committed(head, blake3(data).digest(), stored + len(data), sum(one.packs for one in done))
+        digest = blake3(data).digest()
+        self._remember(head.snapshot, digest, parts, bases, records, [stored for _, stored in streams], done)
+        return Committed(head, digest, stored + len(data), sum(one.packs for one in done))
+
+    def _bases(self, streams: Sequence[StoredStream]) -> tuple[Base, ...]:
+        """The snapshots that the recipes go back to; raises `MissingObject` if a part of one is gone."""
+        past = self._past
+        if past is None or not any(stored.runs for stored in streams):
+            return ()
+        keys = [self._domain.at.part_key(ref.part) for layer in past.layers for ref in layer.parts]
+        for key, there in zip(keys, self._workers.map(self._exists, keys), strict=True):
+            if not there:
+                raise _gone(key)
+        return past.layers
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._domain.sink.stat(key)
+        except ObjectMissing:
+            return False
+        return True
+
+    def _below(self, spec: StreamSpec, stored: StoredStream) -> tuple[tuple[int, ...], ...]:
+        """In which parts of the bases the recipe of a stream goes on."""
+        return self._past.streams[self._domain.keys.tag(spec.name)].recipe if self._past and stored.runs else ()
+
+    def _remember(
+        self,
+        snapshot: bytes,
+        digest: bytes,
+        parts: Sequence[WrittenPart],
+        bases: Sequence[Base],
+        records: Sequence[StreamRecord],
+        streams: Sequence[StoredStream],
+        written: Sequence[Written],
+    ) -> None:
+        """Keep what the next run will be compared with. Nothing depends on it."""
+        self._committed = True
+        folder = self._cache.folder
+        if folder is None or self._cache_size == 0:
+            return
+        own = [number for number, part in enumerate(parts) if part.streams]
+        renumbered = {number: at for at, number in enumerate(own)}
+        past = {
+            self._domain.keys.tag(record.name): PastStream(
+                number,
+                stored.remembered,
+                (tuple(renumbered[part] for part in record.recipe[0]), *record.recipe[1:]),
+                stored.runs,
+            )
+            for number, (record, stored) in enumerate(zip(records, streams, strict=True))
+            if stored.remembered is not None
+        }
+        try:
+            write_past(
+                folder,
+                self._tag,
+                self._id,
+                self._domain.keys.chunk_key,
+                snapshot=snapshot,
+                digest=digest,
+                layers=(Base(snapshot, self._id, tuple(parts[number].ref for number in own)), *bases),
+                streams=past,
+                rows=[row for one in written for row in one.rows],
+                next_row=max(one.next_row for one in written),
+            )
+        except OSError as error:
+            self._on_trouble(f"this run is not remembered: {error}; the next one stores more than it would")
 
     def _put_head(self, head: Head) -> bytes:
         domain = self._domain
@@ -310,7 +485,7 @@ def _pieces(kind: Kind, data: bytes, unit: int = 1) -> Iterable[Piece]:
         yield Piece(kind, data[start : start + most])
 
 
-def _record(spec: StreamSpec, stored: StoredStream, parts: Sequence[int]) -> StreamRecord:
+def _record(spec: StreamSpec, stored: StoredStream, recipe: tuple[tuple[int, ...], ...]) -> StreamRecord:
     return StreamRecord(
         name=spec.name,
         format=spec.format,
@@ -319,7 +494,7 @@ def _record(spec: StreamSpec, stored: StoredStream, parts: Sequence[int]) -> Str
         attributes=dict(spec.attributes),
         size=stored.size,
         digest=stored.digest,
-        recipe=(tuple(parts),),
+        recipe=recipe,
     )
 
 

@@ -8,22 +8,28 @@ from types import TracebackType
 from typing import Self
 
 from penstock.api.errors import Interrupted, RepositoryError
+from penstock.api.models import StreamSpec
 from penstock.api.source import DumpStream
 from penstock.format.chunker import Chunker
+from penstock.format.ids import chunk_ids
 from penstock.format.index import PackSummary
 from penstock.format.part import Kind, encode_rows
+from penstock.format.recipe import MAX_RUNS
 from penstock.format.sealing import Sealer
 from penstock.repository.budget import Budget
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
+from penstock.repository.known.past import Past, Recorder, Remembered
 from penstock.repository.known.sparse_index import SparseIndex
+from penstock.repository.known.window import Window
 from penstock.repository.pool import Workers
-from penstock.repository.write.dedupe import Deduplicator
+from penstock.repository.write.dedupe import PAST, Deduplicator
 from penstock.repository.write.indexing import HOOKS_AN_INDEX, PACKS_AN_INDEX, write_index
 from penstock.repository.write.intake import Intake
 from penstock.repository.write.packer import Packer
 from penstock.repository.write.parts import ENOUGH, Piece, WrittenPart, put_parts
 from penstock.repository.write.recipes import RecipeWriter
+from penstock.repository.write.records import RecordCutter
 from penstock.repository.write.table import TableBuilder
 
 __all__ = ["StoredStream", "StreamWriter", "Written"]
@@ -38,6 +44,10 @@ class StoredStream:
 
     size: int
     digest: bytes
+    #: Runs of bytes of the past stream, and of those before it, that its recipe needs.
+    runs: int = 0
+    #: Where it is remembered for the next run.
+    remembered: Remembered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,9 @@ class Written:
     #: The ids of the packs that its streams need, many in a row, and the sessions whose data keys seal these.
     needed: tuple[bytes, ...] = field(repr=False)
     sessions: tuple[bytes, ...]
+    #: Rows of the segment table as the next run needs them, and the number that follows all of them.
+    rows: tuple[bytes, ...] = field(repr=False)
+    next_row: int
     #: Parts of the snapshot, and sections that are not in a part yet.
     parts: tuple[WrittenPart, ...]
     rest: tuple[Piece, ...] = field(repr=False)
@@ -65,7 +78,8 @@ class StreamWriter:
     writers that meet the same new chunk at once store it twice, which is cheaper than asking each other.
 
     `sessions` and `unusable` say what may be deduplicated against: see `SparseIndex`. `level` is zstd's; None chooses
-    it by the data. `first_row` is that of its segment table.
+    it by the data. `first_row` is that of its segment table. Streams are compared with those of `past`; where
+    `goes_back`, their recipes are differences to those. `recorder` takes what the next run will be compared with.
     """
 
     def __init__(
@@ -79,6 +93,9 @@ class StreamWriter:
         level: int | None,
         if_absent: bool,
         first_row: int,
+        past: Past | None,
+        goes_back: bool,
+        recorder: Recorder,
         sessions: Container[bytes],
         unusable: Container[int],
         on_damage: Callable[[RepositoryError], None],
@@ -93,7 +110,12 @@ class StreamWriter:
         self._sessions = sessions
         self._unusable = unusable
         self._on_damage = on_damage
-        self._table = TableBuilder(first_row)
+        self._past = past
+        self._goes_back = goes_back
+        self._recorder = recorder
+        self._table = TableBuilder(first_row, past.rows() if past else ())
+        #: Whether the rows of the past may be used that were asked about.
+        self._usable: dict[int, bool] = {}
         self._pieces: list[Piece] = []
         #: How many bytes they take, as far as they were counted.
         self._pieces_size = self._counted = 0
@@ -108,6 +130,7 @@ class StreamWriter:
     def __enter__(self) -> Self:
         domain, budget = self._domain, self._budget
         with ExitStack() as opening:
+            opening.callback(self._recorder.close)
             opening.enter_context(self._cache)
             self._workers = opening.enter_context(Workers(1, "penstock-index", domain.sink.stop))
             self._index = SparseIndex(
@@ -118,8 +141,10 @@ class StreamWriter:
                 sessions=self._sessions,
                 unusable=self._unusable,
                 on_damage=self._on_damage,
+                pin=self._table.pin,
             )
-            self._index.warm_up()
+            if self._past is None:
+                self._index.warm_up()
             self._chunker = Chunker(domain.made.chunker, domain.keys.chunker_seed)
             self._buffers = Intake.make_buffers(budget.batches, self._chunker.longest_rest)
             self._packer = Packer(
@@ -129,6 +154,7 @@ class StreamWriter:
                 budget=budget,
                 level=self._level,
                 if_absent=self._if_absent,
+                chunk_id=lambda piece: chunk_ids(domain.keys.chunk_key, piece, [len(piece)])[0],
                 closed=self._index.add,
                 landed=self._landed,
             )
@@ -144,42 +170,79 @@ class StreamWriter:
         finally:
             # They form reference cycles, and are too large to wait for the garbage collector.
             del self._packer, self._index, self._buffers
+            self._recorder.close()
             self._cache.close()
             self._workers.__exit__(kind, error, traceback)
 
-    def store(self, number: int, stream: DumpStream, on_progress: Callable[[int], None]) -> StoredStream:
+    def store(
+        self, number: int, spec: StreamSpec, stream: DumpStream, on_progress: Callable[[int], None]
+    ) -> StoredStream:
         """Store one stream to its end, as that with this number; `on_progress` is given the bytes read so far.
 
         Does not close the stream. Raises what reading raises; after any error the stream has been aborted, once.
         """
-        recipe = RecipeWriter(number)
-        dedupe = Deduplicator(self._chunker, self._domain.keys.chunk_key, self._index, self._packer)
+        keys = self._domain.keys
+        past = self._past.streams.get(keys.tag(spec.name)) if self._past else None
+        window = Window(self._past.frames(past), self._may_use) if self._past and past else None
+        recipe = RecipeWriter(number, past.number if past else 0)
+        dedupe = Deduplicator(
+            self._chunker,
+            keys.chunk_key,
+            self._index,
+            self._packer,
+            self._table,
+            cutter=RecordCutter(keys.chunk_key, spec.record_separator),
+            recorder=self._recorder,
+            window=window,
+        )
+        self._recorder.begin(number)
+        most = MAX_RUNS - past.runs if past and self._goes_back else 0
         with Intake(stream, self._buffers, self._chunker.longest_rest, self._domain.sink.stop) as intake:
             for batch in intake:
-                for pack, segment, start, length in dedupe.extents(batch.data, last=batch.last):
-                    self._pieces += recipe.add(self._table.number(pack, segment), start, length)
+                runs, extents = dedupe.runs(batch)
+                if recipe.of_base + len(runs) <= most:
+                    for segment, start, length in runs:
+                        self._pieces += recipe.add(None if segment == PAST else segment, start, length)
+                else:
+                    columns = (extents.segments, extents.starts, extents.lengths)
+                    for segment, start, length in zip(*(column.tolist() for column in columns), strict=True):
+                        self._pieces += recipe.add(segment, start, length)
                 intake.carry(dedupe.rest)
                 self._put_full_parts()
                 on_progress(intake.size)
             self._pieces += recipe.finish()
-        return StoredStream(intake.size, intake.digest())
+        needed = recipe.of_base + past.runs if past and recipe.of_base else 0
+        return StoredStream(intake.size, intake.digest(), needed, self._recorder.end())
+
+    def _may_use(self, number: int) -> bool:
+        """Whether a row of the past snapshot's segment table may be used."""
+        if number not in self._usable:
+            row = self._table.row(number)
+            self._usable[number] = row is not None and self._index.vouches(row)
+        return self._usable[number]
 
     def finish(self) -> Written:
         """Seal and upload what is pending, and wait until all of it is durable."""
         self._packer.close()
         self._write_index()
-        needed = []
+        needed, kept = [], []
+        sessions: set[bytes] = set()
         rows = self._table.rows()
         while some := list(islice(rows, _ROWS)):
-            needed.append(b"".join(row.pack for row in some))
-            self._pieces.append(Piece(Kind.TABLE, encode_rows(some)))
+            noted = [past for _, past in some]
+            needed.append(b"".join(one.pack for one in noted))
+            kept.append(b"".join(one.encode() for one in noted))
+            sessions.update(*(one.each_session() for one in noted))
+            self._pieces.append(Piece(Kind.TABLE, encode_rows([row for row, _ in some])))
             self._put_full_parts()
         return Written(
             stored=self._stored,
             packs=self._packs,
             indexes=tuple(self._indexes),
             needed=tuple(needed),
-            sessions=tuple(sorted(self._table.sessions)),
+            sessions=tuple(sorted(sessions)),
+            rows=tuple(kept),
+            next_row=self._table.next,
             parts=tuple(self._parts),
             rest=tuple(self._pieces),
             damaged=dict(self._index.damaged),

@@ -1,0 +1,132 @@
+"""What a host remembers of a stream, in frames: its chunks, the hashes of their records, and its recipe.
+
+frame := u32 length ‖ keyed digest(16) ‖ payload
+
+A frame is of some megabytes of the stream, and of whole chunks. It is believed only if its digest, under a secret of
+the domain, fits its bytes and its place.
+"""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import zstandard
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from penstock.format.encoding import ID_BYTES, Malformed
+
+__all__ = ["Extents", "Frame", "FrameKey", "read_frame", "write_frame"]
+
+_HEADER = struct.Struct("<I16s")
+_COUNTS = struct.Struct("<IIII")
+_DIGEST_BYTES = 16
+_CONTEXT = "penstock/1 remembered streams"
+#: A frame of a batch has less.
+_LARGEST = 256 * 1024 * 1024
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Runs of bytes of segments that make a piece of a stream, one after the other."""
+
+    segments: I64
+    starts: I64
+    lengths: I64
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A piece of a stream. `counts` says how many records each chunk has: together they make it, or there are none."""
+
+    chunks: list[bytes]
+    chunk_lengths: I64
+    counts: I64
+    hashes: U64
+    record_lengths: NDArray[np.uint16]
+    extents: Extents
+
+    def encode(self) -> list[bytes | memoryview]:
+        """In pieces; hashes and ids as they are, for they do not compress."""
+        columns = [
+            self.chunk_lengths.astype("<u4"),
+            self.counts.astype("<u4"),
+            self.record_lengths.astype("<u2"),
+            self.extents.segments.astype("<i8"),
+            self.extents.starts.astype("<u4"),
+            self.extents.lengths.astype("<u4"),
+        ]
+        packed = zstandard.ZstdCompressor(level=1).compress(b"".join(column.tobytes() for column in columns))
+        counts = _COUNTS.pack(len(self.chunks), len(self.hashes), len(self.extents.segments), len(packed))
+        hashes = np.ascontiguousarray(self.hashes, dtype="<u8")
+        return [counts, packed, b"".join(self.chunks), hashes.data.cast("B") if len(hashes) else b""]
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Frame":
+        """Reverse `encode`, of bytes whose digest was right."""
+        chunks, records, extents, packed = _COUNTS.unpack_from(data)
+        at = _COUNTS.size + packed
+        size = 8 * chunks + 2 * records + 16 * extents
+        columns = zstandard.ZstdDecompressor().decompress(data[_COUNTS.size : at], max_output_size=size)
+        if len(columns) != size or len(data) != at + ID_BYTES * chunks + 8 * records:
+            raise Malformed("a remembered frame has another size than it says")
+        taken = 0
+
+        def column(kind: str, count: int) -> NDArray[np.generic]:
+            nonlocal taken
+            found = np.frombuffer(columns, dtype=kind, count=count, offset=taken)
+            taken += found.nbytes
+            return found
+
+        lengths, counts = column("<u4", chunks).astype(np.int64), column("<u4", chunks).astype(np.int64)
+        record_lengths = column("<u2", records).astype(np.uint16)
+        segments = column("<i8", extents).astype(np.int64)
+        starts, sizes = column("<u4", extents).astype(np.int64), column("<u4", extents).astype(np.int64)
+        end = at + ID_BYTES * chunks
+        ids = [data[place : place + ID_BYTES] for place in range(at, end, ID_BYTES)]
+        hashes = np.frombuffer(data, dtype="<u8", offset=end).astype(np.uint64)
+        return cls(ids, lengths, counts, hashes, record_lengths, Extents(segments, starts, sizes))
+
+
+class FrameKey:
+    """Makes and checks the digests of frames, of one run of one writer's."""
+
+    def __init__(self, chunk_key: bytes, run: bytes) -> None:
+        self._key = blake3(chunk_key, derive_key_context=_CONTEXT).digest()
+        self._run = run
+
+    def digest(self, pieces: Iterable[bytes | memoryview], *place: int) -> bytes:
+        """The digest of bytes at a place in the run."""
+        state = blake3(self._run + struct.pack(f"<{len(place)}Q", *place), key=self._key)
+        for piece in pieces:
+            state.update(piece)
+        return state.digest(_DIGEST_BYTES)
+
+
+def write_frame(file: IO[bytes], frame: Frame, key: FrameKey, *place: int, room: int | None = None) -> int:
+    """Append a frame; returns how many bytes it takes, or 0 if that is more than the `room` for it."""
+    pieces = frame.encode()
+    size = sum(map(len, pieces))
+    if room is not None and _HEADER.size + size > room:
+        return 0
+    file.writelines((_HEADER.pack(size, key.digest(pieces, *place)), *pieces))
+    return _HEADER.size + size
+
+
+def read_frame(file: IO[bytes], key: FrameKey, *place: int) -> Frame:
+    """The next frame; raises `Malformed` for anything but what was written at this place."""
+    header = file.read(_HEADER.size)
+    if len(header) != _HEADER.size:
+        raise Malformed("a remembered stream is truncated")
+    length, digest = _HEADER.unpack(header)
+    if length > _LARGEST:
+        raise Malformed("a remembered frame is damaged")
+    data = file.read(length)
+    if len(data) != length or key.digest([data], *place) != digest:
+        raise Malformed("a remembered frame is damaged")
+    return Frame.decode(data)

@@ -1,0 +1,211 @@
+"""The piece of a past stream that the next one is compared with, around the place where they are alike."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.format.pack import MAX_SEGMENTS
+from penstock.repository.known.frames import I64, U64, Extents, Frame
+
+__all__ = ["PastRecords", "Window"]
+
+#: Bytes of the past stream that are kept behind the place, and looked at in front of it.
+_BEHIND = 4 * 1024 * 1024
+_AHEAD = 8 * 1024 * 1024
+#: A chunk with more extents than this, and one for so many bytes, is stored anew: each costs a restore some time.
+_EXTENTS = 8
+_BYTES_AN_EXTENT = 256
+
+
+class PastRecords(NamedTuple):
+    """Records of past chunks: the hash of each, and where it begins in the past stream."""
+
+    hashes: list[int]
+    starts: list[int]
+
+
+class Window:
+    """Chunks of a past stream by id, as far as they may be used: `usable` is asked of each row of the segment table.
+
+    Chunks have numbers, in the order of the stream.
+    """
+
+    def __init__(self, frames: Iterator[Frame], usable: Callable[[int], bool]) -> None:
+        self._frames = frames
+        self._usable = usable
+        self._kept: list[_Kept] = []
+        #: Where the first of them begins, in bytes, and the number of its first chunk; where the last one ends.
+        self._start = self._first = self._end = 0
+        self._numbers: dict[bytes, int] = {}
+        self._ids: list[bytes] = []
+        self._good: list[bool] = []
+        self._lengths: list[int] = []
+        #: Where each chunk begins, and the last one ends; likewise each extent.
+        self._starts = self._extent_starts = np.zeros(1, dtype=np.int64)
+        none = self._starts[:0]
+        self._extents = Extents(none, none, none)
+        #: How many segments it needs.
+        self.segments = 0
+
+    def advance(self, place: int) -> None:
+        """The streams are alike at `place` (bytes) of the past one."""
+        changed = False
+        while self._end < place + _AHEAD:
+            frame = next(self._frames, None)
+            if frame is None:
+                break
+            self._take(frame)
+            self._drop_before(place - _BEHIND)
+            changed = True
+        if self._drop_before(place - _BEHIND) or changed:
+            self._join()
+
+    def _drop_before(self, place: int) -> bool:
+        kept = len(self._kept)
+        while len(self._kept) > 1 and self._kept[0].end < place:
+            self._let_go(self._kept.pop(0))
+        return len(self._kept) < kept
+
+    def _let_go(self, gone: "_Kept") -> None:
+        for number, chunk in enumerate(gone.frame.chunks, start=self._first):
+            if self._numbers.get(chunk) == number:
+                del self._numbers[chunk]
+        count = len(gone.frame.chunks)
+        self._ids, self._good = self._ids[count:], self._good[count:]
+        self._start = gone.end
+        self._first += count
+
+    def _take(self, frame: Frame) -> None:
+        good = self._judge(frame)
+        first = self._first + len(self._ids)
+        kept = _Kept(frame, first, self._end)
+        for number, (chunk, usable) in enumerate(zip(frame.chunks, good, strict=True), start=first):
+            if usable:
+                self._numbers.setdefault(chunk, number)
+        self._ids += frame.chunks
+        self._good += good
+        self._kept.append(kept)
+        self._end = kept.end
+
+    def _judge(self, frame: Frame) -> list[bool]:
+        """Which chunks may be used: those of usable segments, in not too many pieces."""
+        chunks, extents = _edges(0, [frame.chunk_lengths]), _edges(0, [frame.extents.lengths])
+        first = np.searchsorted(extents, chunks[:-1], side="right") - 1
+        end = np.searchsorted(extents, chunks[1:], side="left")
+        good: NDArray[np.bool_] = end - first <= _EXTENTS + frame.chunk_lengths // _BYTES_AN_EXTENT
+        rows = frame.extents.segments // MAX_SEGMENTS
+        bad = [row for row in np.unique(rows).tolist() if not self._usable(row)]
+        if bad:
+            before = _edges(0, [np.isin(rows, bad).astype(np.int64)])
+            good &= before[end] == before[first]
+        return list(map(bool, good.tolist()))
+
+    def _join(self) -> None:
+        """Put the short columns of all frames one behind the other."""
+        frames = [kept.frame for kept in self._kept]
+        self._starts = _edges(self._start, [frame.chunk_lengths for frame in frames])
+        self._lengths = np.diff(self._starts).tolist()
+        self._extents = Extents(
+            np.concatenate([frame.extents.segments for frame in frames]),
+            np.concatenate([frame.extents.starts for frame in frames]),
+            np.concatenate([frame.extents.lengths for frame in frames]),
+        )
+        self._extent_starts = _edges(self._start, [self._extents.lengths])
+        self.segments = len(set(self._extents.segments.tolist()))
+
+    def find(self, chunk: bytes, after: int) -> int:
+        """The number of a chunk: of one of the two behind `after`, if it is that, or of any; -1 for none."""
+        ids = self._ids
+        at = after + 1 - self._first
+        for near in (at, at + 1):
+            if 0 <= near < len(ids) and ids[near] == chunk and self._good[near]:
+                return near + self._first
+        return self._numbers.get(chunk, -1)
+
+    def following(self, after: int, most: int) -> tuple[list[bytes], list[int]]:
+        """The ids and lengths of the chunks behind `after`, so many at most, as far as all may be used."""
+        first = max(after + 1 - self._first, 0)
+        end = first
+        while end < min(first + most, len(self._good)) and self._good[end]:
+            end += 1
+        return self._ids[first:end], self._lengths[first:end]
+
+    def start(self, number: int) -> int:
+        """Where a chunk begins, or the one before ends, in bytes of the stream."""
+        return int(self._starts[number - self._first])
+
+    def copied(self, first: int, end: int) -> Iterator[tuple[U64, NDArray[np.uint16], I64]]:
+        """Hashes and lengths of the records of these chunks, and how many each chunk has; piece by piece."""
+        for kept, some in self._pieces(first, end):
+            records = kept.records_of(some)
+            yield kept.frame.hashes[records], kept.frame.record_lengths[records], kept.frame.counts[some]
+
+    def records(self, first: int, end: int) -> PastRecords:
+        """The records of those of these chunks that are in the window and may be used."""
+        found = PastRecords([], [])
+        for kept, some in self._pieces(first, end):
+            at, good = kept.first - self._first, self._good
+            begin = some.start
+            while begin < some.stop:
+                stop = begin
+                while stop < some.stop and good[at + stop]:
+                    stop += 1
+                records = kept.records_of(slice(begin, stop))
+                found.hashes.extend(kept.frame.hashes[records].tolist())
+                found.starts.extend(kept.record_starts[records].tolist())
+                begin = stop + 1
+        return found
+
+    def _pieces(self, first: int, end: int) -> Iterator[tuple["_Kept", slice]]:
+        """The chunks from `first` to before `end`, as far as they are kept: frames, and which of their chunks."""
+        for kept in self._kept:
+            begin = max(first - kept.first, 0)
+            stop = min(end - kept.first, len(kept.frame.chunks))
+            if begin < stop:
+                yield kept, slice(begin, stop)
+
+    def resolved(self, starts: I64, lengths: I64) -> tuple[Extents, I64]:
+        """The extents of segments that make runs of bytes of the past stream, and how many make each run."""
+        edges, extents = self._extent_starts, self._extents
+        ends = starts + lengths
+        first = np.searchsorted(edges, starts, side="right") - 1
+        counts = np.searchsorted(edges, ends, side="left") - first
+        which = np.repeat(first, counts) + _within(counts)
+        begins = np.maximum(edges[which], np.repeat(starts, counts))
+        stops = np.minimum(edges[which + 1], np.repeat(ends, counts))
+        return Extents(extents.segments[which], extents.starts[which] + begins - edges[which], stops - begins), counts
+
+
+class _Kept:
+    """A frame of the window: the number of its first chunk, where it ends in the stream, where each record begins."""
+
+    def __init__(self, frame: Frame, first: int, start: int) -> None:
+        self.frame = frame
+        self.first = first
+        chunks = _edges(start, [frame.chunk_lengths])
+        self.end = int(chunks[-1])
+        self._firsts = _edges(0, [frame.counts])
+        # The records of a chunk begin where it does. There may be chunks without records in between.
+        some = frame.counts > 0
+        begins = _edges(0, [frame.record_lengths.astype(np.int64)])[:-1]
+        moved = chunks[:-1][some] - begins[self._firsts[:-1][some]]
+        self.record_starts = begins + np.repeat(moved, frame.counts[some])
+
+    def records_of(self, chunks: slice) -> slice:
+        """Which records these chunks have."""
+        return slice(self._firsts[chunks.start], self._firsts[chunks.stop])
+
+
+def _edges(start: int, columns: list[I64]) -> I64:
+    """Where each of these begins if they lie one behind the other from `start` on, and where the last ends."""
+    edges = np.zeros(sum(map(len, columns)) + 1, dtype=np.int64)
+    np.cumsum(np.concatenate(columns), out=edges[1:])
+    edges += start
+    return edges
+
+
+def _within(counts: I64) -> I64:
+    """0, 1, 2 ... for each of these counts."""
+    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
