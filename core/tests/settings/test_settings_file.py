@@ -114,7 +114,7 @@ x = 1
         'repositories."my own": a name consists of',
         "backups.shop.memory: must be a size, such as 128MiB or 1GiB",
         'backups.shop.compression: must be "auto" or a level from 1 to 19',
-        "defaults.cahce: unknown key; did you mean cache? (allowed: memory, compression, cache, limit_upload,",
+        "defaults.cahce: unknown key; did you mean cache? (allowed: memory, compression, cache_size, cache,",
         "backup: unknown key; did you mean backups? (allowed: repositories, backups, defaults)",
     ):
         assert expected in said
@@ -283,3 +283,16 @@ def test_sizes_are_parsed(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("value", "size"), [('"500MiB"', 500 << 20), ("4096", 4096), ("0", 0)])
+def test_what_a_host_remembers_has_a_size_or_none(tmp_path: Path, value: str, size: int) -> None:
+    settings = load_settings(write(tmp_path, GOOD.replace("compression = 7", f"cache_size = {value}")))
+    assert (settings.backups["shop"].cache_size, settings.backups["blog"].cache_size) == (size, None)
+    assert settings.defaults.cache_size is None
+
+
+@pytest.mark.parametrize("value", ["-1", "true", "false", '"0"', '"much"', "1.5"])
+def test_what_a_host_remembers_has_no_other_size(tmp_path: Path, value: str) -> None:
+    with pytest.raises(SettingsError, match="cache_size"):
+        load_settings(write(tmp_path, f"[defaults]\ncache_size = {value}\n"))

@@ -20,5 +20,6 @@ url = "sqlite:///srv/shop/shop.db"      # or: type = "sqlite" and the plugin's o
 [defaults]
 # memory = "128MiB"                     # for buffers, at least 64MiB
 # compression = "auto"                  # or a zstd level from 1 to 19
+# cache_size = "2GiB"                   # for what is remembered of a dump; else a tenth of it
 # cache = "/var/cache/penstock"
 """

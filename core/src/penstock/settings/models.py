@@ -31,6 +31,17 @@ def _compression(value: object) -> str | int:
 
 
 Memory = Annotated[int, BeforeValidator(_size), _described("memory for buffers, at least 64MiB: 128MiB, 1GiB")]
+CacheSize = Annotated[
+    int,
+    BeforeValidator(lambda value: 0 if value == 0 and not isinstance(value, bool) else _size(value)),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": SIZE_PATTERN}, {"type": "integer", "minimum": 0}],
+            "description": "what the local cache may remember of the last dump, so that the next one stores single rows"
+            " instead of chunks: 500MiB; 0 for nothing",
+        }
+    ),
+]
 UploadLimit = Annotated[
     int, BeforeValidator(_size), _described("how much is uploaded per second at most, on average: 10MiB")
 ]
@@ -43,7 +54,7 @@ Compression = Annotated[
     WithJsonSchema(
         {
             "anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": _HIGHEST_LEVEL}],
-            "description": f'"auto" follows the data (zstd level 1, 3 or 9); or a level, 1 to {_HIGHEST_LEVEL}',
+            "description": f'"auto" follows the data (zstd level 3 or 12); or a level, 1 to {_HIGHEST_LEVEL}',
         }
     ),
 ]
@@ -87,6 +98,7 @@ class BackupSettings(PluginTable):
     )
     memory: Memory | None = None
     compression: Compression | None = None
+    cache_size: CacheSize | None = None
 
 
 class Defaults(BaseModel):
@@ -96,6 +108,7 @@ class Defaults(BaseModel):
 
     memory: Memory | None = None
     compression: Compression | None = None
+    cache_size: CacheSize | None = None
     cache: Path | None = Field(default=None, description="the folder of the local cache")
     limit_upload: UploadLimit | None = None
     limit_download: DownloadLimit | None = None

@@ -135,6 +135,11 @@ class Workspace:
         own = backup.compression if backup else None
         return own or self.settings.defaults.compression or "auto"
 
+    def cache_size(self, backup: BackupSettings | None = None) -> int | None:
+        """What may be remembered of a dump, in bytes: the backup's own, the default's, or None."""
+        own = backup.cache_size if backup else None
+        return own if own is not None else self.settings.defaults.cache_size
+
     def limits(self, repository: RepositorySettings | None = None) -> tuple[int | None, int | None]:
         """Bytes per second of uploads and of downloads: the caller's word, the repository's, the default's, or None."""
         said = [one for one in (self.overrides, repository, self.settings.defaults) if one is not None]

@@ -99,6 +99,7 @@ def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
             name=plan.name,
             source_type=type(plan.source).name,
             cache_dir=workspace.cache_dir,
+            cache_size=workspace.cache_size(plan.settings),
             memory=workspace.memory(plan.settings),
             compression=workspace.compression(plan.settings),
             listener=listen,

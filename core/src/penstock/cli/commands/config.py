@@ -93,6 +93,7 @@ def _shown(run: "Run") -> dict[str, Any]:
             "repository": settings.repository_of(name),
             "memory": workspace.memory(one),
             "compression": workspace.compression(one),
+            "cache_size": workspace.cache_size(one),
         }
         for name, one in settings.backups.items()
     ]
@@ -102,6 +103,7 @@ def _shown(run: "Run") -> dict[str, Any]:
         "backups": backups,
         "memory": workspace.memory(),
         "compression": workspace.compression(),
+        "cache_size": workspace.cache_size(),
         "cache": str(workspace.cache_dir),
         **_limits(workspace.limits()),
     }
