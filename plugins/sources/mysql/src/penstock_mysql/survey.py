@@ -17,6 +17,8 @@ __all__ = ["ACCOUNTS", "DATABASE", "Survey", "look_at"]
 DATABASE = "mysqldump"
 ACCOUNTS = "sql"
 
+#: In an INSERT of mysqldump's.
+_BETWEEN_ROWS = b"),("
 #: With less patience of the server, a client that cannot ask for more is warned of (seconds).
 _PATIENCE_SECONDS = 3600
 
@@ -50,9 +52,10 @@ class Survey:
                 "routines": "yes" if self.with_routines else "no",
             }
             size = sum(table.size or 0 for table in self.tables if table.database == database.name)
-            streams.append(StreamSpec(f"db/{path_like(database.name)}.sql", DATABASE, 1, size, False, attributes))
+            name = f"db/{path_like(database.name)}.sql"
+            streams.append(StreamSpec(name, DATABASE, 1, size, False, attributes, _BETWEEN_ROWS))
         if self.with_accounts:
-            streams.append(StreamSpec("accounts.sql", ACCOUNTS, 2, None, True, common))
+            streams.append(StreamSpec("accounts.sql", ACCOUNTS, 2, None, True, common, b"\n"))
         consistency = "one transaction" if len(self.databases) == 1 else "one transaction for each database"
         if settings.consistency == "server":
             consistency = "one moment for all databases"

@@ -71,8 +71,16 @@ class Survey:
         """The streams of a dump, still without attributes: the accounts, then an archive for each look."""
         folder = "db/" if self.databases else ""
         return (
-            *([StreamSpec("accounts.sql", ACCOUNTS, 0, None, True)] if self.with_accounts else []),
-            *(StreamSpec(f"{folder}{path_like(one.database)}.dump", ARCHIVE, 1, one.size) for one in self.looks),
+            *(
+                [StreamSpec("accounts.sql", ACCOUNTS, 0, None, True, record_separator=b"\n")]
+                if self.with_accounts
+                else []
+            ),
+            *(
+                # Rows are lines of COPY in it.
+                StreamSpec(f"{folder}{path_like(one.database)}.dump", ARCHIVE, 1, one.size, record_separator=b"\n")
+                for one in self.looks
+            ),
         )
 
     @property
