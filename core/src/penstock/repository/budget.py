@@ -28,8 +28,6 @@ _CHUNK_COST = 116
 _SEGMENT_COST = 4 * SEGMENT
 
 _SMALLEST = 64 * MIB
-#: From this level of zstd on, compressing takes longer than all the rest.
-_HARD = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +42,8 @@ class Budget:
     uploads: int
 
     @classmethod
-    def of(cls, memory: int, connections: int, *, level: int | None = None) -> "Budget":
+    def of(cls, memory: int, connections: int) -> "Budget":
         """Divide `memory` bytes for a sink that takes `connections` requests at once.
-
-        One processor is left to the thread that cuts and looks up, which takes longest; unless `level` of zstd is so
-        high that compression does.
 
         A quarter goes to directories, which find the duplicates; then come two batches, the packs (one open, the
         others uploading, as many as the sink takes), and sealing gets the rest, as far as the processors can use it.
@@ -68,7 +63,7 @@ class Budget:
             sealing=sealing,
             packs=packs,
             directory_chunks=directories // _CHUNK_COST,
-            sealers=min(processors if (level or 0) >= _HARD else max(1, processors - 1), sealing),
+            sealers=min(processors, sealing),
             uploads=max(1, min(connections, packs - 1)),
         )
 

@@ -111,7 +111,7 @@ class Session:
     ) -> None:
         self._domain = domain = repository.domain
         connections = domain.sink.connections
-        self._budget = Budget.of(memory // writers, max(1, connections // writers), level=level)
+        self._budget = Budget.of(memory // writers, max(1, connections // writers))
         self._level = level
         self._on_damage = on_damage
         self._on_trouble = on_trouble
