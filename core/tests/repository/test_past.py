@@ -268,10 +268,10 @@ def test_a_window_finds_chunks_and_says_where_they_are() -> None:
     assert np.array_equal(np.concatenate([piece[0] for piece in pieces]), hashes[first:end])
     assert np.array_equal(np.concatenate([piece[2] for piece in pieces]), counts[2:-1])
     records = made.records(0, len(ids))
-    assert records.hashes == hashes.tolist()
+    assert np.array_equal(records.hashes, hashes)
     sizes = np.concatenate([one.record_lengths for one in frames]).astype(np.int64)
     within = np.concatenate([np.cumsum(some) - some for some in np.split(sizes, np.cumsum(counts)[:-1])])
-    assert records.starts == (np.repeat(starts, counts) + within).tolist()
+    assert np.array_equal(records.starts, np.repeat(starts, counts) + within)
 
 
 def test_a_window_resolves_any_run_of_bytes() -> None:

@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from penstock.format.encoding import ID_BYTES
 
-__all__ = ["HOOK_SHARE", "StreamDigest", "chunk_ids", "hooks"]
+__all__ = ["HOOK_SHARE", "ChunkNamer", "StreamDigest", "chunk_ids", "hooks"]
 
 #: A chunk id whose last byte is one of these (low six bits clear) is a hook: the index keeps one id in 64.
 _HOOK = re.compile(rb"[\x00\x40\x80\xc0]")
@@ -15,22 +15,39 @@ _HOOK = re.compile(rb"[\x00\x40\x80\xc0]")
 HOOK_SHARE = 64
 
 
-def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[bytes]:
-    """The ids of consecutive chunks of `data`: the first 16 bytes of keyed BLAKE3.
+class ChunkNamer:
+    """Gives chunks their ids: the first 16 bytes of keyed BLAKE3. Used by one thread.
 
     Keyed, so that nobody without the repository's secret can test whether it holds known content.
     """
-    ids: list[bytes] = []
-    add = ids.append
-    # One hasher for all: creating one costs as much as hashing a chunk.
-    hasher = blake3(key=key)
-    start = 0
-    for length in lengths:
-        end = start + length
-        add(hasher.update(data[start:end]).digest(ID_BYTES))
+
+    def __init__(self, key: bytes) -> None:
+        # One hasher for all: creating one costs as much as hashing a chunk.
+        self._hasher = blake3(key=key)
+
+    def id(self, chunk: memoryview) -> bytes:
+        """The id of a chunk."""
+        hasher = self._hasher
+        found = hasher.update(chunk).digest(ID_BYTES)
         hasher.reset()
-        start = end
-    return ids
+        return found
+
+    def ids(self, data: memoryview, lengths: Sequence[int]) -> list[bytes]:
+        """The ids of consecutive chunks of `data`."""
+        ids: list[bytes] = []
+        add, hasher = ids.append, self._hasher
+        start = 0
+        for length in lengths:
+            end = start + length
+            add(hasher.update(data[start:end]).digest(ID_BYTES))
+            hasher.reset()
+            start = end
+        return ids
+
+
+def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[bytes]:
+    """The ids of consecutive chunks of `data`."""
+    return ChunkNamer(key).ids(data, lengths)
 
 
 def hooks(ids: bytes) -> list[bytes]:

@@ -266,8 +266,9 @@ class DecapsulationKey:
             x25519.X25519PrivateKey.from_private_bytes(self.x25519).public_key().public_bytes_raw(),
         )
 
+    @cached_property
     def hpke(self) -> MLKEM768X25519PrivateKey:
-        """Convert to `cryptography`'s type."""
+        """The same as `cryptography`'s type; made once, for a restore unwraps a data key of each of many nights."""
         return MLKEM768X25519PrivateKey(
             mlkem.MLKEM768PrivateKey.from_seed_bytes(self.mlkem768),
             x25519.X25519PrivateKey.from_private_bytes(self.x25519),
@@ -288,7 +289,7 @@ def wrap_data_key(data_key: bytes, public: EncapsulationKey, scope: bytes, sessi
 def unwrap_data_key(wrapped: bytes, private: DecapsulationKey, scope: bytes, session: bytes) -> bytes:
     """Reverse `wrap_data_key`; raises `Malformed` if changed, or meant for another key or session."""
     try:
-        return _SUITE.decrypt(wrapped, private.hpke(), message("data key", scope, session))
+        return _SUITE.decrypt(wrapped, private.hpke, message("data key", scope, session))
     except (InvalidTag, ValueError):
         raise Malformed("the data key cannot be unwrapped: changed, or wrapped for another key") from None
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from penstock.format.codec import compress, decompress
+from penstock.format.codec import Effort, compress, decompress
 from penstock.format.encoding import ID_BYTES, Malformed, decode_record, encode_record, ids_from_hex, whole
 from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.padding import open_padded, padded, seal_padded
@@ -150,12 +150,12 @@ def _place_of(scope: bytes, segment: SegmentId) -> bytes:
 
 
 def seal_segment(
-    data: bytes | bytearray | memoryview, level: int, sealer: Sealer, scope: bytes, segment: SegmentId
+    data: bytes | bytearray | memoryview, effort: Effort, sealer: Sealer, scope: bytes, segment: SegmentId
 ) -> bytes:
     """Compress and seal one segment under its session's data key."""
     if len(data) > MAX_SEGMENT:
         raise ValueError("a segment holds 8 MiB at most")
-    return sealer.seal(compress(data, level), _place_of(scope, segment))
+    return sealer.seal(compress(data, effort), _place_of(scope, segment))
 
 
 def open_segment(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, segment: SegmentId) -> bytes:

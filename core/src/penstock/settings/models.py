@@ -54,7 +54,7 @@ Compression = Annotated[
     WithJsonSchema(
         {
             "anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": _HIGHEST_LEVEL}],
-            "description": f'"auto" follows the data (zstd level 3 or 12); or a level, 1 to {_HIGHEST_LEVEL}',
+            "description": f'"auto" follows the data (about zstd level 3, or 12); or a level, 1 to {_HIGHEST_LEVEL}',
         }
     ),
 ]

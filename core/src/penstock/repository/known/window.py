@@ -22,8 +22,8 @@ _BYTES_AN_EXTENT = 256
 class PastRecords(NamedTuple):
     """Records of past chunks: the hash of each, and where it begins in the past stream."""
 
-    hashes: list[int]
-    starts: list[int]
+    hashes: U64
+    starts: I64
 
 
 class Window:
@@ -40,7 +40,8 @@ class Window:
         self._start = self._first = self._end = 0
         self._numbers: dict[bytes, int] = {}
         self._ids: list[bytes] = []
-        self._good: list[bool] = []
+        #: For each chunk 1 if it may be used, or 0.
+        self._good = bytearray()
         self._lengths: list[int] = []
         #: Where each chunk begins, and the last one ends; likewise each extent.
         self._starts = self._extent_starts = np.zeros(1, dtype=np.int64)
@@ -89,7 +90,7 @@ class Window:
         self._kept.append(kept)
         self._end = kept.end
 
-    def _judge(self, frame: Frame) -> list[bool]:
+    def _judge(self, frame: Frame) -> bytes:
         """Which chunks may be used: those of usable segments, in not too many pieces."""
         chunks, extents = _edges(0, [frame.chunk_lengths]), _edges(0, [frame.extents.lengths])
         first = np.searchsorted(extents, chunks[:-1], side="right") - 1
@@ -100,7 +101,7 @@ class Window:
         if bad:
             before = _edges(0, [np.isin(rows, bad).astype(np.int64)])
             good &= before[end] == before[first]
-        return list(map(bool, good.tolist()))
+        return good.astype(np.uint8).tobytes()
 
     def _join(self) -> None:
         """Put the short columns of all frames one behind the other."""
@@ -127,10 +128,13 @@ class Window:
     def following(self, after: int, most: int) -> tuple[list[bytes], list[int]]:
         """The ids and lengths of the chunks behind `after`, so many at most, as far as all may be used."""
         first = max(after + 1 - self._first, 0)
-        end = first
-        while end < min(first + most, len(self._good)) and self._good[end]:
-            end += 1
+        end = self._good_until(first, min(first + most, len(self._good)))
         return self._ids[first:end], self._lengths[first:end]
+
+    def _good_until(self, first: int, end: int) -> int:
+        """The first of these places in the window whose chunk may not be used, or `end`."""
+        found = self._good.find(0, first, end)
+        return end if found < 0 else found
 
     def start(self, number: int) -> int:
         """Where a chunk begins, or the one before ends, in bytes of the stream."""
@@ -144,23 +148,27 @@ class Window:
 
     def records(self, first: int, end: int) -> PastRecords:
         """The records of those of these chunks that are in the window and may be used."""
-        found = PastRecords([], [])
+        hashes, starts = [], []
         for kept, some in self._pieces(first, end):
-            at, good = kept.first - self._first, self._good
+            at = kept.first - self._first
             begin = some.start
             while begin < some.stop:
-                stop = begin
-                while stop < some.stop and good[at + stop]:
-                    stop += 1
+                stop = self._good_until(at + begin, at + some.stop) - at
                 records = kept.records_of(slice(begin, stop))
-                found.hashes.extend(kept.frame.hashes[records].tolist())
-                found.starts.extend(kept.record_starts[records].tolist())
+                hashes.append(kept.frame.hashes[records])
+                starts.append(kept.record_starts[records])
                 begin = stop + 1
-        return found
+        if len(hashes) == 1:
+            return PastRecords(hashes[0], starts[0])
+        if not hashes:
+            return PastRecords(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64))
+        return PastRecords(np.concatenate(hashes), np.concatenate(starts))
 
     def _pieces(self, first: int, end: int) -> Iterator[tuple["_Kept", slice]]:
         """The chunks from `first` to before `end`, as far as they are kept: frames, and which of their chunks."""
         for kept in self._kept:
+            if kept.first >= end:
+                return
             begin = max(first - kept.first, 0)
             stop = min(end - kept.first, len(kept.frame.chunks))
             if begin < stop:

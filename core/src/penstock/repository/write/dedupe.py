@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.format.chunker import Chunker
-from penstock.format.ids import chunk_ids, hooks
+from penstock.format.ids import ChunkNamer, hooks
 from penstock.repository.known.frames import I64, U64, Extents, Frame
 from penstock.repository.known.past import Recorder
 from penstock.repository.known.sparse_index import KnownPack, SparseIndex
@@ -31,8 +31,8 @@ _LITTLE_BYTES = 128
 _SAMPLE = 512
 #: How many past chunks are looked at in whose place new ones stand, beside as many as these are, where it is not clear.
 _MORE = 32
-#: Chunks that are compared with the past at once.
-_TOGETHER = 8
+#: Past chunks that are asked for at once, to compare what follows with them.
+_TOGETHER = 64
 
 #: In the place of a segment's number: the bytes are of the past stream.
 PAST = -1
@@ -73,7 +73,7 @@ class Deduplicator:
         window: Window | None,
     ) -> None:
         self._chunker = chunker
-        self._chunk_key = chunk_key
+        self._namer = ChunkNamer(chunk_key)
         self._index = index
         self._packer = packer
         self._table = table
@@ -96,7 +96,7 @@ class Deduplicator:
             lengths, ids, numbers = self._compared(self._window, data, last=batch.last)
         else:
             lengths = self._chunker.cut(data, last=batch.last)
-            ids = chunk_ids(self._chunk_key, data, lengths)
+            ids = self._namer.ids(data, lengths)
             numbers = [-1] * len(ids)
         starts = list(accumulate(lengths, initial=0))
         spans = list(_spans(numbers))
@@ -119,22 +119,24 @@ class Deduplicator:
         lengths: list[int] = []
         ids: list[bytes] = []
         numbers: list[int] = []
+        namer = self._namer
         at, number = 0, self._last
         while at < len(data):
             names, sizes = window.following(number, _TOGETHER)
-            ends = [end for end in accumulate(sizes, initial=at) if end <= len(data)]
-            found = chunk_ids(self._chunk_key, data[at : ends[-1]], sizes[: len(ends) - 1])
-            same = next(
-                (n for n, (one, other) in enumerate(zip(found, names, strict=False)) if one != other), len(found)
-            )
-            lengths += sizes[:same]
-            ids += found[:same]
-            numbers += range(number + 1, number + 1 + same)
-            at, number = ends[same], number + same
-            if same == _TOGETHER:
-                continue
+            for name, length in zip(names, sizes, strict=True):
+                end = at + length
+                if end > len(data) or namer.id(data[at:end]) != name:
+                    break
+                number += 1
+                lengths.append(length)
+                ids.append(name)
+                numbers.append(number)
+                at = end
+            else:
+                if len(names) == _TOGETHER:
+                    continue
             for length in self._chunker.each(data[at:], last=last):
-                (chunk,) = chunk_ids(self._chunk_key, data[at : at + length], [length])
+                chunk = namer.id(data[at : at + length])
                 past = window.find(chunk, number)
                 lengths.append(length)
                 ids.append(chunk)
@@ -352,7 +354,7 @@ class _Finder:
         edges = (place.window.start(place.first), place.window.start(place.end) if place.closed else -1)
         at = starts[begin]
         chunk = begin
-        for where, length in match(records.hashes[some].tolist(), records.lengths[some].tolist(), past, edges):
+        for where, length in match(records.hashes[some], records.lengths[some], past, edges):
             if where >= 0:
                 yield Run(PAST, where, length)
                 at += length

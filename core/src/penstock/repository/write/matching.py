@@ -1,7 +1,9 @@
 """Matching: which records of new chunks are those of past chunks in their place."""
 
-from collections.abc import Sequence
+import numpy as np
+from numpy.typing import NDArray
 
+from penstock.repository.known.frames import I64, U64
 from penstock.repository.known.window import PastRecords
 
 __all__ = ["match"]
@@ -10,39 +12,73 @@ __all__ = ["match"]
 _FEWEST = 48
 
 
-def match(
-    hashes: Sequence[int], lengths: Sequence[int], past: PastRecords, edges: tuple[int, int]
-) -> list[tuple[int, int]]:
+def match(hashes: U64, lengths: NDArray[np.uint16], past: PastRecords, edges: tuple[int, int]) -> list[tuple[int, int]]:
     """Runs of bytes that make these records: where each begins in the past stream, or -1 for new ones; and its length.
 
     `edges` are where the past chunks begin, and where they end or -1: what adjoins them there costs nothing.
     """
-    found: list[tuple[int, int]] = []
+    runs = _Runs()
+    # Most is as it was, in front of what changed and behind it: found in arrays, for a loop would take far longer.
+    before = _alike(hashes, past.hashes)
+    after = _alike(hashes[before:][::-1], past.hashes[before:][::-1])
+    end = len(hashes) - after
+    runs.add_past(past.starts[:before], lengths[:before])
+    if before < end:
+        _search(hashes[before:end].tolist(), lengths[before:end].tolist(), past, before, runs)
+    runs.add_past(past.starts[len(past.starts) - after :], lengths[end:])
+    return _without_few(runs.found, edges)
+
+
+def _alike(one: U64, other: U64) -> int:
+    """How many of both are the same from the beginning on."""
+    size = min(len(one), len(other))
+    differing = np.flatnonzero(one[:size] != other[:size])
+    return int(differing[0]) if len(differing) else size
+
+
+def _search(hashes: list[int], lengths: list[int], past: PastRecords, following: int, runs: "_Runs") -> None:
+    """Look for each of these: it is the next one of the past, `following` at first, or any, since rows are repeated."""
+    known, starts = past.hashes.tolist(), past.starts
     numbers: dict[int, int] | None = None
-    known, starts = past.hashes, past.starts
-    following, end = 0, len(known)
-    where, size = -1, 0
     for one, length in zip(hashes, lengths, strict=True):
-        # The next in the past, or any: rows may be repeated.
-        if following < end and known[following] == one:
+        if following < len(known) and known[following] == one:
             number = following
         else:
             if numbers is None:
-                numbers = dict(zip(known, range(end), strict=True))
+                numbers = dict(zip(known, range(len(known)), strict=True))
             number = numbers.get(one, -1)
-        start = -1
         if number >= 0:
-            start = starts[number]
             following = number + 1
-        if start == (where + size if where >= 0 else -1):
-            size += length
+            runs.add(int(starts[number]), length)
         else:
-            if size:
-                found.append((where, size))
-            where, size = start, length
-    if size:
-        found.append((where, size))
-    return _without_few(found, edges)
+            runs.add(-1, length)
+
+
+class _Runs:
+    """Runs that are joined where they adjoin."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int]] = []
+
+    def add(self, start: int, size: int) -> None:
+        """Bytes of the past stream, or new ones (-1)."""
+        if self.found:
+            where, length = self.found[-1]
+            if start == (where + length if where >= 0 else -1):
+                self.found[-1] = (where, length + size)
+                return
+        self.found.append((start, size))
+
+    def add_past(self, starts: I64, lengths: NDArray[np.uint16]) -> None:
+        """Records of the past stream, in its order; some in between may be missing."""
+        if not len(starts):
+            return
+        size, first = int(lengths.sum()), int(starts[0])
+        if first + size == int(starts[-1]) + int(lengths[-1]):
+            self.add(first, size)
+            return
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            self.add(start, length)
 
 
 def _without_few(found: list[tuple[int, int]], edges: tuple[int, int]) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from penstock.format.codec import QUICK, Effort
 from penstock.format.encoding import new_id
 from penstock.format.index import PackEnds, PackSummary, hooks_of
 from penstock.format.pack import (
@@ -43,8 +44,8 @@ from penstock.repository.pool import Workers
 __all__ = ["Packer", "Stored"]
 
 #: `compression = "auto"`: new data scattered among known data is little, and worth more effort.
-_LEVEL = 3
-_LEVEL_SCATTERED = 12
+_EFFORT = QUICK
+_EFFORT_SCATTERED = 12
 #: From this share of its size on, a pack ends just below a size of its class: its last segment is made as long as that
 #: takes, if it compresses as the others did, give or take a little. Zeroes would be 1.6 % of all that is stored.
 _NEARLY_FULL = 0.8
@@ -274,10 +275,10 @@ class Packer:
         segment = SegmentId(pack.id, pack.segments)
         pack.segments += 1
         view = memoryview(self._segment)[: self._filled]
-        level = self._level
-        if level is None:
-            level = _LEVEL_SCATTERED if self._passed > _SCATTERED else _LEVEL
-        sealed = self._sealers.submit(_seal, view, level, self._data_sealer, self._domain.scope, segment)
+        effort: Effort | None = self._level
+        if effort is None:
+            effort = _EFFORT_SCATTERED if self._passed > _SCATTERED else _EFFORT
+        sealed = self._sealers.submit(_seal, view, effort, self._data_sealer, self._domain.scope, segment)
         chunks = len(pack.ids) - self._segment_first
         self._sealing.append(_Sealing(segment, self._filled, chunks, self._segment, sealed))
         self._in_flight += self._filled + OVERHEAD + 1
@@ -339,9 +340,9 @@ class Packer:
             self._landed(summary)
 
 
-def _seal(view: memoryview, level: int, sealer: Sealer, scope: bytes, segment: SegmentId) -> tuple[bytes, bytes]:
+def _seal(view: memoryview, effort: Effort, sealer: Sealer, scope: bytes, segment: SegmentId) -> tuple[bytes, bytes]:
     """A sealed segment and its digest; on a thread."""
-    sealed = seal_segment(view, level, sealer, scope, segment)
+    sealed = seal_segment(view, effort, sealer, scope, segment)
     return sealed, blake3(sealed).digest()
 
 
