@@ -54,6 +54,17 @@ def test_two_dumps_of_the_same_content_are_the_same(mysql: MySQLServer, source_o
         assert dump_all(source) == first
 
 
+def test_the_record_separator_ends_each_row_of_an_insert(mysql: MySQLServer, source_of: MakeSource) -> None:
+    with mysql.database("rows") as name:
+        mysql.execute("CREATE TABLE t (i INT PRIMARY KEY, what TEXT)", name)
+        mysql.execute("INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')", name)
+        ((spec, data),) = dump_all(source_of(mysql, name)).values()
+    insert = data[data.index(b"INSERT INTO") :]
+    rows = insert[: insert.index(b";\n")].split(spec.record_separator)
+    assert len(rows) == 3
+    assert [what in row for what, row in zip((b"one", b"two", b"three"), rows, strict=True)] == [True] * 3
+
+
 def test_excluded_databases_and_tables_are_not_in_the_dump(mysql: MySQLServer, source_of: MakeSource) -> None:
     with mysql.database("kept") as kept, mysql.database("left") as left:
         mysql.execute("CREATE TABLE wanted (i INT)", kept)

@@ -17,8 +17,8 @@ __all__ = ["ACCOUNTS", "DATABASE", "Survey", "look_at"]
 DATABASE = "mysqldump"
 ACCOUNTS = "sql"
 
-#: In an INSERT of mysqldump's.
-_BETWEEN_ROWS = b"),("
+#: In an INSERT: mysqldump goes on with the next row, mariadb-dump with a line for it.
+_BETWEEN_ROWS = b"),"
 #: With less patience of the server, a client that cannot ask for more is warned of (seconds).
 _PATIENCE_SECONDS = 3600
 
