@@ -4,6 +4,7 @@ Machines differ and are noisy, so seconds mean little: every round runs all prog
 bytes, and only ratios to Penstock within a round count. Needs the dumps of `benchmarks.nights`.
 
     python -m benchmarks.compare
+    python -m benchmarks.compare --nights .benchmarks/mysqldump --parts nights
 """
 
 import argparse
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import zstandard
 from benchmarks.contenders import CONTENDERS, Contender, Penstock
+from benchmarks.dumps import changes_of, dumps, separator_of
 from benchmarks.measure import Cost, Spread
 
 __all__ = ["main"]
@@ -71,26 +74,26 @@ def _options() -> argparse.Namespace:
 
 
 def _nights(folder: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int) -> None:
-    dumps = sorted(folder.glob("night-*.dump"))
-    if not dumps:
+    nights = dumps(folder)
+    if not nights:
         raise SystemExit(f"no dumps in {folder}: run python -m benchmarks.nights first")
-    sizes = [dump.stat().st_size for dump in dumps]
-    print(f"\n{len(dumps)} nights, the first of {sizes[0] / 1e6:.0f} MB")
-    first, standing = _first_backups(dumps[0], contenders, work, rounds)
+    print(f"\n## {folder.name}: {len(nights)} nights, the first of {nights[0].stat().st_size / 1e6:.0f} MB")
+    first, standing = _first_backups(nights[0], contenders, work, rounds, separator_of(folder))
     _report("First backup", first)
-    later = _later_nights(dumps, standing)
+    later = _later_nights(nights, standing)
     _report("Later nights, each", later)
+    _beside_floor(nights[1:], later)
     print("\n| later nights / first | CPU | stored |\n| --- | --- | --- |")
     for name, series in later.items():
         cpu = sum(cost.cpu for cost in series.costs) / Spread.of([cost.cpu for cost in first[name].costs]).middle
         print(f"| {name} | {cpu:.2f} | {sum(series.stored) / first[name].stored[-1]:.2f} |")
-    restored = _restores(dumps[-1], len(dumps), standing, work / "restored", rounds)
-    _report(f"Restore of night {len(dumps)}", restored)
+    restored = _restores(nights[-1], len(nights), standing, work / "restored", rounds)
+    _report(f"Restore of night {len(nights)}", restored)
     shutil.rmtree(work)
 
 
 def _first_backups(
-    dump: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int
+    dump: Path, contenders: Sequence[type[Contender]], work: Path, rounds: int, separator: bytes
 ) -> tuple[Results, list[Contender]]:
     """The costs, and the last round's contenders with their repositories."""
     results: Results = {contender.name: Series() for contender in contenders}
@@ -99,19 +102,33 @@ def _first_backups(
         shutil.rmtree(work, ignore_errors=True)
         standing = []
         for contender in _in_turn(contenders, number):
-            one = contender(work / contender.name.replace(" ", "-"))
+            one = contender(work / contender.name.replace(" ", "-"), separator)
             one.initialise()
             _store(one, dump, 1, results)
             standing.append(one)
     return results, sorted(standing, key=lambda one: list(results).index(one.name))
 
 
-def _later_nights(dumps: Sequence[Path], contenders: Sequence[Contender]) -> Results:
+def _later_nights(nights: Sequence[Path], contenders: Sequence[Contender]) -> Results:
     results: Results = {one.name: Series() for one in contenders}
-    for night, dump in enumerate(dumps[1:], start=2):
+    for night, dump in enumerate(nights[1:], start=2):
         for one in _in_turn(contenders, night):
             _store(one, dump, night, results)
     return results
+
+
+def _beside_floor(nights: Sequence[Path], later: Results) -> None:
+    """What each night stored, beside the floor: exactly what it changed, as zstd -9 packs it."""
+    if not all(changes_of(dump).exists() for dump in nights):
+        return
+    print("\n| night, MB | changes | floor: their zstd -9 | " + " | ".join(later) + " | Penstock / floor |")
+    print("| --- | --- | --- |" + " --- |" * len(later) + " --- |")
+    for number, dump in enumerate(nights):
+        changes = changes_of(dump).read_bytes()
+        floor = len(zstandard.compress(changes, level=9))
+        sizes = [len(changes), floor, *(series.stored[number] for series in later.values())]
+        row = [f"{size / 1e6:.3f}" for size in sizes] + [f"{later[Penstock.name].stored[number] / floor:.2f}"]
+        print(f"| {number + 2} | " + " | ".join(row) + " |")
 
 
 def _restores(dump: Path, night: int, contenders: Sequence[Contender], out: Path, rounds: int) -> Results:
@@ -135,7 +152,7 @@ def _random(folder: Path, contenders: Sequence[type[Contender]], work: Path, rou
             for _ in range(1024):
                 file.write(chance.randbytes(MIB))
         partial.rename(dump)
-    results, _ = _first_backups(dump, contenders, work, rounds)
+    results, _ = _first_backups(dump, contenders, work, rounds, separator=b"")
     _report("First backup of 1 GiB of random bytes", results)
     shutil.rmtree(work)
 

@@ -18,15 +18,16 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class Contender(ABC):
-    """One program and its repository below `folder`."""
+    """One program and its repository below `folder`. What ends a record in the dumps is for whoever wants to know."""
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     #: What `stored` counts, below `folder`.
     repository: ClassVar[str] = "repository"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, separator: bytes = b"\n") -> None:
         self.folder = folder
+        self.separator = separator
         folder.mkdir(parents=True)
 
     @classmethod
@@ -69,7 +70,7 @@ class Penstock(Contender):
 
     def store(self, dump: Path, night: int) -> Cost:
         del night
-        return self._run("store", str(dump.resolve()))
+        return self._run("store", str(dump.resolve()), f"--separator={os.fsdecode(self.separator)}")
 
     def store_made_up(self, size: int) -> Cost:
         """Store `size` bytes that the process generates itself."""
