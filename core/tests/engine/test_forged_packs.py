@@ -272,10 +272,11 @@ def test_what_is_swapped_between_two_passes_of_a_restore_reaches_no_target(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str, kept: str
 ) -> None:
     if kept == "nothing is kept of the first pass":
-        monkeypatch.setattr("penstock.repository.read.reader._PLACES", 1)
+        monkeypatch.setattr("penstock.repository.read.sealed._PLACES", 1)
         monkeypatch.setattr("penstock.repository.read.reader._SEALERS", 1)
         monkeypatch.setattr("penstock.repository.read.content.PARTS_KEPT", 1)
-        monkeypatch.setattr("penstock.repository.read.content._BLOCKS", 1)
+        monkeypatch.setattr("penstock.repository.read.content._KEPT_BYTES", 0)
+        monkeypatch.setattr("penstock.repository.read.recipes._BLOCKS", 1)
     monkeypatch.setattr("penstock.repository.write.stream.ENOUGH", 0)
     monkeypatch.setattr("penstock.repository.write.recipes.EXTENTS_A_BLOCK", 2)
     content = b""

@@ -208,7 +208,7 @@ class Scale:
         monkeypatch.setattr("penstock.repository.known.window._AHEAD", self.ahead)
         monkeypatch.setattr("penstock.repository.write.recipes.EXTENTS_A_BLOCK", self.extents)
         monkeypatch.setattr("penstock.repository.write.stream.ENOUGH", self.enough)
-        monkeypatch.setattr("penstock.repository.write.session.MAX_BASES", self.bases)
+        monkeypatch.setattr("penstock.repository.write.recollection.MAX_BASES", self.bases)
 
 
 SCALES = st.builds(

@@ -7,7 +7,7 @@ only signatures are those of the key that he has (`by`).
 import os
 import shutil
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -20,7 +20,7 @@ from core.tests.repository.lab import MIB, Lab
 from penstock.api import ObjectInfo
 from penstock.format.chunker import Chunker
 from penstock.format.documents import decode_document, encode_document
-from penstock.format.encoding import new_id
+from penstock.format.encoding import ID_BYTES, new_id
 from penstock.format.head import Base, Head, encode_head
 from penstock.format.ids import chunk_ids
 from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of
@@ -29,10 +29,12 @@ from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
 from penstock.format.notice import Deletion, Notice, Tombstone, encode_notice
 from penstock.format.pack import (
     MAGIC,
+    TRAILER_BYTES,
     Chunks,
     Place,
     Places,
     SegmentId,
+    Trailer,
     pin_of,
     seal_chunks,
     seal_places,
@@ -57,6 +59,7 @@ __all__ = [
     "Hostile",
     "Planted",
     "SparseSink",
+    "compacted",
     "copied",
     "encode_pack",
     "end_of",
@@ -70,7 +73,9 @@ __all__ = [
     "put_part",
     "put_session",
     "replaced",
+    "resealed",
     "resign",
+    "sealed_places",
 ]
 
 NOW = "2026-01-31T12:00:00.000000Z"
@@ -303,6 +308,8 @@ class Planted:
     summary: PackSummary
     data: bytes
     pin: bytes
+    segments: Sequence[ForgedSegment]
+    carried: Mapping[bytes, bytes]
 
     @property
     def pack(self) -> bytes:
@@ -311,7 +318,13 @@ class Planted:
 
 
 def encode_pack(
-    domain: Domain, pack: bytes, segments: Sequence[ForgedSegment], by: Signer, *, scope: bytes | None = None
+    domain: Domain,
+    pack: bytes,
+    segments: Sequence[ForgedSegment],
+    by: Signer,
+    *,
+    scope: bytes | None = None,
+    carried: Mapping[bytes, bytes] | None = None,
 ) -> Planted:
     """A pack that `by` signed, every figure in it as it should be; bound to its domain, unless to another `scope`."""
     scope = scope or domain.scope
@@ -327,12 +340,19 @@ def encode_pack(
         b"".join(name for one in segments for name in one.ids),
     )
     ids = seal_chunks(chunks, domain.id_sealer, scope, pack)
-    sealed_places = seal_places(Places(pack, tuple(places)), domain.layout_sealer, scope)
+    sealed_places = seal_places(Places(pack, tuple(places), carried or {}), domain.layout_sealer, scope)
     trailer = sign_trailer(by.signing, by.key, scope, pack, ids, sealed_places)
     zeroes = bytes(zeroes_for(at, len(ids) + len(sealed_places)))
     data = b"".join((MAGIC, *(one.sealed for one in segments), zeroes, ids, sealed_places, trailer))
-    ends = PackEnds(pack, len(data), len(ids), len(sealed_places))
-    return Planted(PackSummary(ends, len(chunks.lengths), hooks_of(chunks.ids)), data, pin_of(sealed_places))
+    origins = dict.fromkeys(one.id.pack for one in segments if one.id.pack != pack)
+    ends = PackEnds(pack, len(data), len(ids), len(sealed_places), tuple(origins))
+    return Planted(
+        PackSummary(ends, len(chunks.lengths), hooks_of(chunks.ids)),
+        data,
+        pin_of(sealed_places),
+        segments,
+        carried or {},
+    )
 
 
 def pack_object(
@@ -395,6 +415,48 @@ def planted(domain: Domain, content: bytes, session: bytes, by: Signer) -> str:
 def end_of(domain: Domain, key: str) -> PackEnd:
     """What the end of a pack says."""
     return read_end(domain, id_of(key), domain.sink.stat(key).size, TAIL)
+
+
+def compacted(domain: Domain, packs: Sequence[str], by: Signer, *, without: Collection[SegmentId] = ()) -> Planted:
+    """A pack as compaction makes it: the segments of packs, byte for byte, and the sealed places that prove them."""
+    segments: list[ForgedSegment] = []
+    carried: dict[bytes, bytes] = {}
+    for key in packs:
+        data = domain.sink.get(key)
+        end = end_of(domain, key)
+        chunks = end.chunks()
+        # It may be compacted, too.
+        carried |= {**end.places.carried, end.places.pack: sealed_places(data)}
+        first = 0
+        for place, count in zip(end.places.places, chunks.counts, strict=True):
+            last = first + count
+            if place.id not in without:
+                sealed = data[place.offset : place.offset + place.sealed_length]
+                ids = [chunks.ids[at : at + ID_BYTES] for at in range(first * ID_BYTES, last * ID_BYTES, ID_BYTES)]
+                segments.append(ForgedSegment(place.id, place.session, sealed, list(chunks.lengths[first:last]), ids))
+            first = last
+    born = {segment.id.pack for segment in segments}
+    kept = {origin: places for origin, places in carried.items() if origin in born}
+    return encode_pack(domain, new_id(), segments, by, carried=kept)
+
+
+def sealed_places(pack: bytes) -> bytes:
+    """What stands in the bytes of a pack in front of its trailer."""
+    length = Trailer.decode(pack[-TRAILER_BYTES:], len(pack)).places_length
+    return pack[-TRAILER_BYTES - length : -TRAILER_BYTES]
+
+
+def resealed(domain: Domain, key: str, by: Signer, *, only_places: bool = False) -> bytes:
+    """A pack with the same segments, and ends that say the same, but are sealed anew; or its sealed places alone."""
+    data = domain.sink.get(key)
+    end = end_of(domain, key)
+    places = seal_places(end.places, domain.layout_sealer, domain.scope)
+    if only_places:
+        return places
+    ids = seal_chunks(end.chunks(), domain.id_sealer, domain.scope, end.places.pack)
+    trailer = sign_trailer(by.signing, by.key, domain.scope, end.places.pack, ids, places)
+    zeroes = bytes(zeroes_for(end.end_of_segments, len(ids) + len(places)))
+    return b"".join((data[: end.end_of_segments], zeroes, ids, places, trailer))
 
 
 def replaced(domain: Domain, key: str, forged: bytes, session: bytes, data_key: bytes, *, by: Signer) -> bytes:

@@ -25,7 +25,7 @@ from penstock.engine import BackupResult, CheckReport, RestoreResult, backup, ch
 from penstock.format.keys import PassphraseCost
 from penstock.repository import Access, Repository, SnapshotEntry
 from penstock.repository.domain import Domain
-from penstock.repository.known.cache import cache_file
+from penstock.repository.known.cache_file import cache_file
 from penstock.repository.layout import DomainLayout
 from penstock.repository.read.content import sessions_of
 from penstock.repository.snapshots import find_snapshot

@@ -15,8 +15,9 @@ from core.tests.repository.lab import KIB, MIB, BytesSource, Lab, noise
 
 from penstock.api import DumpStream, StreamSpec
 from penstock.format.index import PackEnds, PackSummary
-from penstock.repository.known import cache as cache_module
-from penstock.repository.known.cache import Cache, SeenHead, cache_file
+from penstock.repository.known import cache_file as cache_module
+from penstock.repository.known.cache import Cache, SeenHead
+from penstock.repository.known.cache_file import cache_file
 
 CONTENT = noise(3 * MIB)
 
@@ -170,8 +171,8 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, pages: int = 0) -> None:
     """Keep the file from growing, as on a full disk; with `pages`, by more than that."""
     prepared = cache_module._prepared
 
-    def full(path: Path) -> sqlite3.Connection:
-        db = prepared(path)
+    def full(path: Path, schema: str, version: int) -> sqlite3.Connection:
+        db = prepared(path, schema, version)
         (count,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {count + pages}")
         return db

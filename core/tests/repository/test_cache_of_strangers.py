@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from core.tests.repository.lab import KIB, Lab, noise
 
-from penstock.repository.known.cache import Cache, cache_file
+from penstock.repository.known.cache import Cache
+from penstock.repository.known.cache_file import cache_file
 
 CONTENT = {"d": noise(50 * KIB)}
 

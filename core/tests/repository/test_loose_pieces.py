@@ -1,90 +1,16 @@
 """Pieces of chunks in packs: beside whole chunks, with few entries in the directory, in small segments."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from core.tests.repository.lab import KIB, MIB, Lab, noise
+from core.tests.repository.packing import packing
 
 from penstock.format.ids import chunk_ids
-from penstock.format.index import PackSummary
-from penstock.format.pack import Place, SegmentId, open_segment
-from penstock.format.sealing import Sealer
-from penstock.repository.budget import PACK_CHUNKS, SEGMENT, Budget
-from penstock.repository.known.sparse_index import KnownPack
-from penstock.repository.read.verify import verify_pack
-from penstock.repository.write.packer import Packer, Stored
+from penstock.repository.budget import PACK_CHUNKS, SEGMENT
 
-SESSION = bytes(range(16))
-DATA_KEY = Sealer(bytes(32))
 #: Bytes that one entry stands for at most, where nobody looks for the chunks.
 LOOSE = 60 * KIB
-
-
-class Packing:
-    """A packer, and what it tells and puts."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.key = lab.domain.keys.chunk_key
-        self.closed: list[KnownPack] = []
-        self.landed: list[PackSummary] = []
-        self.stored: list[tuple[Stored, bytes]] = []
-        self.packer = Packer(
-            lab.domain,
-            session=SESSION,
-            data_sealer=DATA_KEY,
-            budget=Budget.of(64 * MIB, connections=2),
-            level=1,
-            if_absent=True,
-            chunk_id=lambda piece: chunk_ids(self.key, piece, [len(piece)])[0],
-            closed=self.closed.append,
-            landed=self.landed.append,
-        )
-
-    def add(self, data: bytes, lengths: list[int]) -> None:
-        self._noted(data, self.packer.add(chunk_ids(self.key, memoryview(data), lengths), lengths, memoryview(data)))
-
-    def add_loose(self, data: bytes) -> None:
-        self._noted(data, self.packer.add_loose(memoryview(data)))
-
-    def _noted(self, data: bytes, stored: Iterator[Stored]) -> None:
-        at = 0
-        for one in stored:
-            assert one.length > 0
-            self.stored.append((one, data[at : at + one.length]))
-            at += one.length
-        assert at == len(data)
-
-    def places(self) -> list[Place]:
-        """Those of all segments, in order, of packs that are whole and hold what their directories say."""
-        places: list[Place] = []
-        for one in self.landed:
-            end = verify_pack(self.lab.domain, one.ends.pack, one.ends.size, lambda _: DATA_KEY)
-            assert end.summary() == one
-            places += end.places.places
-        return places
-
-    def segments(self) -> dict[SegmentId, bytes]:
-        """The plain bytes of all segments."""
-        found = {}
-        for place in self.places():
-            sealed = self.lab.sink.get(self.lab.at.pack_key(place.id.pack))
-            sealed = sealed[place.offset : place.offset + place.sealed_length]
-            found[place.id] = open_segment(sealed, DATA_KEY, self.lab.domain.scope, place.id)
-        return found
-
-
-@contextmanager
-def packing(lab: Lab) -> Iterator[Packing]:
-    made = Packing(lab)
-    try:
-        yield made
-        made.packer.close()
-    except BaseException:
-        made.packer.abort(wait=True)
-        raise
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -4,66 +4,42 @@ import random
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 from core.tests.repository.lab import MIB, Lab, noise
+from core.tests.repository.packing import DATA_KEY, SESSION, packing
 
 from penstock.api import DamagedObject
-from penstock.format.index import PackSummary
 from penstock.format.pack import TRAILER_BYTES
 from penstock.format.padding import padded
-from penstock.format.sealing import Sealer
-from penstock.repository.budget import SEGMENT, Budget
+from penstock.repository.budget import SEGMENT
 from penstock.repository.known.sparse_index import KnownPack
-from penstock.repository.read.ends import TAIL, PackEnd, read_end
+from penstock.repository.read.ends import PackEnd
 from penstock.repository.read.verify import verify_pack
-from penstock.repository.write.packer import Packer
 
 #: Thorough, and so too long for `make check`.
 pytestmark = pytest.mark.slow
 
 #: For every pack: plain length and chunks of its segments, chunk lengths, ids.
 Placed = list[tuple[list[tuple[int, int]], list[int], bytes]]
-SESSION = bytes(range(16))
-DATA_KEY = Sealer(bytes(32))
-
-
-def chunk_id(piece: memoryview) -> bytes:
-    return blake3(piece).digest(16)
 
 
 def pack(lab: Lab, chunks: list[tuple[bytes, int]], data: bytes, batch: int) -> tuple[list[KnownPack], list[PackEnd]]:
     """What the packer tells of the packs that it closed, and the ends of those that landed."""
-    landed: list[PackSummary] = []
-    closed: list[KnownPack] = []
-    packer = Packer(
-        lab.domain,
-        session=SESSION,
-        data_sealer=DATA_KEY,
-        budget=Budget.of(64 * MIB, connections=4),
-        level=1,
-        if_absent=True,
-        chunk_id=chunk_id,
-        closed=closed.append,
-        landed=landed.append,
-    )
     view = memoryview(data)
     start = 0
-    for at in range(0, len(chunks), batch):
-        ids, lengths = zip(*chunks[at : at + batch], strict=True)
-        end = start + sum(lengths)
-        told = 0
-        for known, segment, offset, length in packer.add(ids, lengths, view[start:end]):
-            first, begin = known.chunks[ids[told]], told
-            while length > sum(lengths[begin:told]):
-                assert known.chunks[ids[told]] == first + told - begin
-                told += 1
-            assert list(known.extents(first, first + told - begin)) == [(segment, offset, length)]
-        assert told == len(ids)
-        start = end
-    packer.close()
-    ends = [read_end(lab.domain, one.ends.pack, one.ends.size, TAIL) for one in landed]
-    assert [end.summary() for end in ends] == landed
-    return closed, ends
+    with packing(lab) as made:
+        for at in range(0, len(chunks), batch):
+            ids, lengths = zip(*chunks[at : at + batch], strict=True)
+            end = start + sum(lengths)
+            told = 0
+            for known, segment, offset, length in made.packer.add(ids, lengths, view[start:end]):
+                first, begin = known.chunks[ids[told]], told
+                while length > sum(lengths[begin:told]):
+                    assert known.chunks[ids[told]] == first + told - begin
+                    told += 1
+                assert list(known.extents(first, first + told - begin)) == [(segment, offset, length)]
+            assert told == len(ids)
+            start = end
+    return made.closed, made.ends()
 
 
 def packed(lab: Lab, chunks: list[tuple[bytes, int]], data: bytes, batch: int) -> Placed:

@@ -120,6 +120,20 @@ def test_a_number_that_the_snapshot_does_not_list_is_refused(number: int) -> Non
         table.find(number)
 
 
+def test_each_row_of_a_pack_says_which_of_its_own_numbers_are_needed() -> None:
+    other = ROW._replace(number=6, used=frozenset({2, 8}))
+    table = SegmentTable(iter([ROW, other, other._replace(used=frozenset({4}))]))
+    assert dict(table.used()) == {ROW.pack: 1 << 1 | 1 << 2 | 1 << 4 | 1 << 8}
+    needed = {5: {1, 8}, 6: {2, 4, 8}}
+    for row, ordinals in needed.items():
+        for ordinal in range(MAX_SEGMENTS):
+            if ordinal in ordinals:
+                assert table.find(row * MAX_SEGMENTS + ordinal) == SegmentId(ROW.pack, ordinal)
+            else:
+                with pytest.raises(Malformed, match="does not list"):
+                    table.find(row * MAX_SEGMENTS + ordinal)
+
+
 def test_rows_that_contradict_one_another_are_refused() -> None:
     more = ROW._replace(used=frozenset({3}))
     assert dict(SegmentTable(iter([ROW, more])).used()) == {ROW.pack: 1 << 1 | 1 << 3 | 1 << 8}

@@ -77,8 +77,13 @@ def remember(folder: Path, frames: list[Frame], *, run: bytes = RUN, limit: int 
     for one in frames:
         writing.add(one)
     there = writing.end()
+    writing.begin_rows()
+    writing.add_rows(ROWS[:1])
+    writing.add_rows(ROWS[1:])
+    rows = writing.end()
     writing.close()
     assert there is not None
+    assert rows is not None
     part = PartRef(b"p" * 16, 4711, b"d" * 32, Key.DATA)
     layers = [Base(b"n" * 16, RUN, (part,)), Base(b"o" * 16, b"q" * 16, (part, part))]
     write_past(
@@ -90,7 +95,7 @@ def remember(folder: Path, frames: list[Frame], *, run: bytes = RUN, limit: int 
         digest=b"h" * 32,
         layers=layers,
         streams={STREAM: PastStream(1, there, ((0,), (0, 1)), 17)},
-        rows=[row.encode() for row in ROWS],
+        rows=[rows],
         next_row=5,
     )
     return folder / "past" / TAG.hex() / run.hex()
@@ -143,11 +148,19 @@ def test_what_is_damaged_is_not_believed(tmp_path: Path) -> None:
     whole = (folder / "0-0").read_bytes()
     for data in damages(whole):
         (folder / "0-0").write_bytes(data)
-        found = remembered(open_past(tmp_path, TAG, KEY))
+        past = open_past(tmp_path, TAG, KEY)
+        assert past is not None
+        found, rows = remembered(past), list(past.rows())
         assert all(map(same, found, frames))
-        assert len(found) < len(frames) or data[-len(whole) // 2 :] == whole[-len(whole) // 2 :]
+        assert rows == ROWS[: len(rows)]
+        # What was damaged lies in front of both, or not all was found.
+        intact = (len(found), len(rows)) == (len(frames), len(ROWS))
+        assert not intact or data[-len(whole) // 2 :] == whole[-len(whole) // 2 :]
     (folder / "0-0").unlink()
-    assert remembered(open_past(tmp_path, TAG, KEY)) == []
+    past = open_past(tmp_path, TAG, KEY)
+    assert past is not None
+    assert remembered(past) == []
+    assert list(past.rows()) == []
 
 
 def test_a_damaged_list_of_streams_is_nothing(tmp_path: Path) -> None:
@@ -193,7 +206,8 @@ def test_what_runs_left_long_ago_goes_and_a_dump_of_any_age_stays(tmp_path: Path
 def test_a_limit_is_kept_and_what_is_there_helps_as_far_as_it_goes(tmp_path: Path) -> None:
     frames = [frame(seed) for seed in range(20)]
     folder = remember(tmp_path, frames, limit=5000)
-    assert 3000 < (folder / "0-0").stat().st_size <= 5000
+    rows = 2 * 20 + sum(len(row.encode()) for row in ROWS)
+    assert 3000 < (folder / "0-0").stat().st_size - rows <= 5000
     found = remembered(open_past(tmp_path, TAG, KEY))
     assert 1 < len(found) < len(frames)
     assert all(map(same, found, frames))

@@ -9,8 +9,8 @@ from core.tests.repository.lab import KIB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.repository.read.content import Cut
 from penstock.repository.read.portions import Portion, portions
+from penstock.repository.read.recipes import Cut
 
 #: Bytes and extents of a portion that has more than one extent.
 BYTES, EXTENTS = 256 * KIB, 1024
@@ -26,6 +26,10 @@ def made(cuts: Sequence[Extents], most: int) -> list[Portion]:
     return list(portions(map(cut, cuts), most))
 
 
+def extents_of(portion: Portion) -> list[tuple[int, int, int]]:
+    return list(zip(portion.segments, portion.starts, portion.ends, strict=True))
+
+
 def ends(extents: Extents) -> list[tuple[int, int, int]]:
     return [(segment, start, start + length) for segment, start, length in extents]
 
@@ -39,22 +43,24 @@ some_cuts = st.lists(st.lists(an_extent, max_size=60), max_size=4)
 @given(some_cuts, st.integers(1, 12))
 def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Extents], most: int) -> None:
     found = made(cuts, most)
-    assert [extent for portion in found for extent in portion.extents] == [one for each in cuts for one in ends(each)]
+    assert [extent for portion in found for extent in extents_of(portion)] == [
+        one for each in cuts for one in ends(each)
+    ]
     for portion in found:
-        assert portion.extents
-        assert portion.size == sum(end - start for _, start, end in portion.extents)
+        assert extents_of(portion)
+        assert portion.size == sum(end - start for _, start, end in extents_of(portion))
         # Each segment once, in the order in which they are needed.
-        assert portion.needs == tuple(dict.fromkeys(segment for segment, _, _ in portion.extents))
+        assert portion.needs == tuple(dict.fromkeys(segment for segment, _, _ in extents_of(portion)))
         assert len(portion.needs) <= most
-        if len(portion.extents) > 1:
+        if len(extents_of(portion)) > 1:
             assert portion.size <= BYTES
-            assert len(portion.extents) <= EXTENTS
+            assert len(extents_of(portion)) <= EXTENTS
 
 
 @given(st.lists(an_extent, min_size=1, max_size=200))
 def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Extents) -> None:
     for portion, following in pairwise(made([extents], 10)):
-        (_, start, end), *_ = following.extents
+        (_, start, end), *_ = extents_of(following)
         assert portion.size + end - start > BYTES
 
 
@@ -62,7 +68,7 @@ def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Extents) -> 
 @given(st.integers(1, 5000), st.integers(1, 40))
 def test_very_small_extents_come_by_the_thousand(count: int, length: int) -> None:
     found = made([[(number % 3, number, length) for number in range(count)]], 3)
-    assert [len(portion.extents) for portion in found[:-1]] == [EXTENTS] * (len(found) - 1)
+    assert [len(extents_of(portion)) for portion in found[:-1]] == [EXTENTS] * (len(found) - 1)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 6])
@@ -76,7 +82,7 @@ def test_a_portion_of_too_many_segments_is_divided(most: int) -> None:
 
 def test_a_large_extent_is_a_portion_of_its_own() -> None:
     found = made([[(1, 0, 10), (2, 5, BYTES + 1), (1, 10, 10), (3, 0, 10)]], 8)
-    assert [portion.extents for portion in found] == [
+    assert [extents_of(portion) for portion in found] == [
         [(1, 0, 10)],
         [(2, 5, BYTES + 6)],
         [(1, 10, 20), (3, 0, 10)],
@@ -95,3 +101,37 @@ def test_a_portion_may_be_full_to_the_byte() -> None:
 def test_nothing_makes_no_portion() -> None:
     assert made([], 4) == []
     assert made([[], [], []], 4) == []
+
+
+SEGMENTS = [bytes([number]) * 50 + bytes(range(200)) for number in range(4)]
+inside = st.tuples(st.integers(0, 3), st.integers(0, 249), st.integers(1, 250)).map(
+    lambda one: (one[0], one[1], min(one[2], 250 - one[1]))
+)
+
+
+@given(st.lists(inside, min_size=1, max_size=40), st.integers(1, 4))
+def test_a_portion_is_made_of_its_pieces_in_order(extents: Extents, most: int) -> None:
+    expected = b"".join(SEGMENTS[segment][start : start + length] for segment, start, length in extents)
+    found = made([extents], most)
+    # It needs no more than it says.
+    blocks = [portion.of({number: memoryview(SEGMENTS[number]) for number in portion.needs}) for portion in found]
+    assert [len(block) for block in blocks] == [portion.size for portion in found]
+    assert b"".join(blocks) == expected
+
+
+def test_one_piece_is_given_as_it_is() -> None:
+    (portion,) = made([[(7, 20, 100)]], 4)
+    segment = bytearray(SEGMENTS[0])
+    block = portion.of({7: memoryview(segment)})
+    assert bytes(block) == SEGMENTS[0][20:120]
+    segment[20:120] = bytes(100)
+    assert block == bytes(100), "it was copied"
+
+
+@pytest.mark.parametrize(
+    "extents", [[(0, 200, 60)], [(0, 250, 1)], [(0, 300, 5)], [(1, 0, 10), (0, 249, 2), (1, 5, 5)]]
+)
+def test_a_segment_that_is_too_short_makes_fewer_bytes_than_a_portion_says(extents: Extents) -> None:
+    (portion,) = made([extents], 4)
+    block = portion.of({number: memoryview(SEGMENTS[number]) for number in portion.needs})
+    assert len(block) < portion.size == sum(length for _, _, length in extents)

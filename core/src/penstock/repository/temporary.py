@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.api.errors import PenstockError
 
-__all__ = ["PackSizes", "TemporaryTables"]
+__all__ = ["PackSegments", "PackSizes", "TemporaryTables"]
 
 _CACHE_KIB = 256
 #: Rows that are in memory at once.
@@ -107,3 +107,32 @@ class PackSizes:
         while page := self._tables.rows(query, (last,)):
             yield from (pack for (pack,) in page)
             ((last,),) = page[-1:]
+
+
+class PackSegments:
+    """Packs, and for each the segments of it that are needed: a bit for each, by ordinal. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._tables = TemporaryTables("CREATE TABLE packs (pack BLOB PRIMARY KEY, needed BLOB NOT NULL) WITHOUT ROWID")
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._tables.close()
+
+    def add(self, found: Iterable[tuple[bytes, int]]) -> None:
+        """These are needed too."""
+        for pack, needed in found:
+            rows = self._tables.rows("SELECT needed FROM packs WHERE pack = ?", (pack,))
+            known = int.from_bytes(rows[0][0], "little") if rows else 0
+            both = known | needed
+            if both != known:
+                packed = both.to_bytes(-(-both.bit_length() // 8), "little")
+                self._tables.change("INSERT OR REPLACE INTO packs VALUES (?, ?)", (pack, packed))
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        """All of them, in order."""
+        last = b""
+        query = f"SELECT pack, needed FROM packs WHERE pack > ? ORDER BY pack LIMIT {_PAGE}"  # noqa: S608
+        while page := self._tables.rows(query, (last,)):
+            for last, needed in page:
+                yield last, int.from_bytes(needed, "little")

@@ -18,6 +18,9 @@ CREATE TABLE objects (key TEXT PRIMARY KEY, size INTEGER NOT NULL, modified TEXT
     digest BLOB)
     WITHOUT ROWID;
 CREATE TABLE packs (pack BLOB PRIMARY KEY, pin BLOB NOT NULL, held BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE copies (origin BLOB, pin BLOB, pack BLOB, held BLOB NOT NULL, PRIMARY KEY (origin, pin, pack))
+    WITHOUT ROWID;
+CREATE TABLE replaced (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE findings (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -49,6 +52,8 @@ class Ledger:
         self._db.execute("BEGIN")
         #: None for a pack that is gone or damaged.
         self.segments = lru_cache(_PACKS)(self._segments)
+        #: Plain bytes of segments by number, of all that are at hand of a pack with this pin: in it, and copies.
+        self.at_hand = lru_cache(_PACKS)(self._at_hand)
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +62,7 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.segments.cache_clear()
+        self.at_hand.cache_clear()
         self._db.close()
         if isinstance(error, sqlite3.Error):
             raise PenstockError(
@@ -132,13 +138,28 @@ class Ledger:
         """Note a sound pack, and the segments that were born in it: number and bytes of each, one after the other."""
         self._db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?)", (pack, pin, held.tobytes()))
 
+    def add_copies(self, origin: bytes, pin: bytes, pack: bytes, held: "array[int]") -> None:
+        """Note that a sound pack has copies of these segments of `origin`, as that pin proves."""
+        self._db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)", (origin, pin, pack, held.tobytes()))
+
+    def add_replaced(self, key: str) -> None:
+        """Note a pack that is gone, without a record of it, but not missed: others have what a snapshot needs of it."""
+        self._db.execute("INSERT OR IGNORE INTO replaced VALUES (?)", (key,))
+
+    def replaced(self) -> Iterator[str]:
+        """The packs that were noted so; some snapshot may miss them all the same."""
+        yield from (key for (key,) in self._db.execute("SELECT key FROM replaced ORDER BY key"))
+
     def _segments(self, pack: bytes) -> Held | None:
         row = self._db.execute("SELECT pin, held FROM packs WHERE pack = ?", (pack,)).fetchone()
-        if row is None:
-            return None
-        held = array("I")
-        held.frombytes(row[1])
-        return Held(row[0], dict(zip(held[::2], held[1::2], strict=True)))
+        return None if row is None else Held(row[0], _lengths(row[1]))
+
+    def _at_hand(self, pack: bytes, pin: bytes) -> dict[int, int]:
+        found = self.segments(pack)
+        lengths = dict(found.lengths) if found is not None and found.pin == pin else {}
+        for (held,) in self._db.execute("SELECT held FROM copies WHERE origin = ? AND pin = ?", (pack, pin)):
+            lengths |= _lengths(held)
+        return lengths
 
     # what was seen before
 
@@ -160,3 +181,9 @@ class Ledger:
         )
         while page := rows.fetchmany(_PAGE):
             yield [key for (key,) in page]
+
+
+def _lengths(packed: bytes) -> dict[int, int]:
+    held = array("I")
+    held.frombytes(packed)
+    return dict(zip(held[::2], held[1::2], strict=True))

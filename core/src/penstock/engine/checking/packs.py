@@ -1,6 +1,7 @@
 """The packs in a check: their ends, and, where data is read, every byte."""
 
 from array import array
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from penstock.api.errors import DamagedObject, MissingObject
@@ -9,11 +10,13 @@ from penstock.engine.checking.findings import Findings
 from penstock.engine.checking.ledger import Ledger
 from penstock.engine.reporting import Reporter
 from penstock.format.encoding import Malformed
+from penstock.format.pack import Place
 from penstock.format.sealing import Sealer
 from penstock.format.trust import Role
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
+from penstock.repository.read.copies import carried
 from penstock.repository.read.ends import TAIL, PackEnd, read_end
 from penstock.repository.read.once import Once
 from penstock.repository.read.verify import verify_pack
@@ -26,21 +29,37 @@ _SEALERS = 4096
 
 
 class _Pack(NamedTuple):
-    """What a check keeps of a pack: its pin, and the number and plain length of each segment that was born in it."""
+    """What a check keeps of a pack: its pin, and the number and plain length of each segment that was born in it.
+
+    `copies`: the same of each pack whose segments it has copies of, as far as the places that it carries prove them.
+    """
 
     pin: bytes
     held: "array[int]"
+    copies: "dict[bytes, tuple[bytes, array[int]]]"
     segments: int
     sessions: frozenset[bytes]
 
     @classmethod
     def of(cls, end: PackEnd) -> "_Pack":
-        held = array("I")
         places = end.places.places
-        for place in places:
-            if place.id.pack == end.places.pack:
-                held.extend((place.id.ordinal, place.plain_length))
-        return cls(end.pin, held, len(places), frozenset(place.session for place in places))
+        held = _numbered(place for place in places if place.id.pack == end.places.pack)
+        copies = {origin: found for origin in end.ends.origins if (found := _copies(end, origin)) is not None}
+        return cls(end.pin, held, copies, len(places), frozenset(place.session for place in places))
+
+
+def _copies(end: PackEnd, origin: bytes) -> "tuple[bytes, array[int]] | None":
+    """The pin that the carried places have, and the segments of which this pack says what they say."""
+    try:
+        found = carried(end.domain, end.places, origin)
+    except Malformed:
+        return None
+    same = set(end.places.places).intersection(found.places)
+    return found.pin, _numbered(place for place in found.places if place in same)
+
+
+def _numbered(places: Iterable[Place]) -> "array[int]":
+    return array("I", [value for place in places for value in (place.id.ordinal, place.plain_length)])
 
 
 class Packs:
@@ -109,6 +128,8 @@ class Packs:
 
     def _note(self, pack: bytes, found: _Pack) -> None:
         self._ledger.add_pack(pack, found.pin, found.held)
+        for origin, (pin, held) in found.copies.items():
+            self._ledger.add_copies(origin, pin, pack, held)
         self.segments += found.segments
         for session in found.sessions:
             key = self._domain.at.session_key(session)

@@ -1,5 +1,7 @@
 """The snapshots in a check: whether all that they pin is there, and is what they pin; for the owner, recipes too."""
 
+from functools import lru_cache
+
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
 from penstock.engine.checking.findings import Findings
 from penstock.engine.checking.ledger import Ledger
@@ -19,6 +21,8 @@ __all__ = ["Snapshots"]
 
 #: Objects that were not listed are asked for one by one, so many of them: heads may name thousands that never were.
 _MOST_ASKED = 1000
+#: Pins in memory.
+_PINS = 256
 
 
 class Snapshots:
@@ -61,6 +65,8 @@ class Snapshots:
         for key, what, digest, writer in named:
             if digest not in digests and void.get(digest, set()).isdisjoint((writer, OWNER_ID)):
                 self._findings.add(key, f"{what}, which is gone and was not forgotten", gone=True)
+        for key in self._ledger.replaced():
+            self._findings.add(key, "gone, but copies of all that is needed of it are in other packs", gone=True)
 
     def _key(self, entry: SnapshotEntry) -> str:
         return self._domain.at.snapshot_key(entry.id)
@@ -139,16 +145,20 @@ class Snapshots:
                 self._findings.add(key, f"not the session that snapshot {_short(entry)} pins")
 
     def _row(self, entry: SnapshotEntry, row: Row) -> None:
+        """The pack of a row: what is needed of it can be in other packs, too, whatever became of it."""
         if not row.used:
             return
         key = self._domain.at.pack_key(row.pack)
         held = self._ledger.segments(row.pack)
-        if held is None:
+        if held is not None and held.pin != row.pin:
+            self._findings.add(key, f"not the pack that snapshot {_short(entry)} pins")
+        elif row.used <= self._ledger.at_hand(row.pack, row.pin).keys():
+            if held is None and not self._ledger.holds(key) and key not in self._notices.deleted:
+                self._ledger.add_replaced(key)
+        elif held is None:
             problem = f"gone or damaged: snapshot {_short(entry)} needs its segments"
             self._findings.add(key, problem, gone=not self._ledger.holds(key))
-        elif held.pin != row.pin:
-            self._findings.add(key, f"not the pack that snapshot {_short(entry)} pins")
-        elif not row.used <= held.lengths.keys():
+        else:
             self._findings.add(key, f"it lacks segments that snapshot {_short(entry)} needs")
 
     def _recipes(self, entry: SnapshotEntry) -> None:
@@ -156,12 +166,17 @@ class Snapshots:
             return
         # The ledger has compared the sessions with what is pinned.
         content = Content(entry, lambda session, _: self._sealers(session))
+        pin = lru_cache(_PINS)(content.table.pin)
         for record in content.manifest.streams:
             for extent in content.runs(record):
                 assert extent.segment is not None
                 segment = content.table.find(extent.segment)
+                pinned, _ = pin(segment.pack)
                 held = self._ledger.segments(segment.pack)
-                if held is not None and extent.start + extent.length > held.lengths.get(segment.ordinal, 0):
+                end = extent.start + extent.length
+                # How long a segment is that is gone, nobody knows.
+                least = 0 if held is not None and held.pin == pinned else end
+                if end > self._ledger.at_hand(segment.pack, pinned).get(segment.ordinal, least):
                     raise Malformed(f"the recipe of {record.name} asks for bytes that are not there")
 
 

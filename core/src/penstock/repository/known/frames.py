@@ -7,7 +7,7 @@ the domain, fits its bytes and its place.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from penstock.format.encoding import ID_BYTES, Malformed
 
-__all__ = ["Extents", "Frame", "FrameKey", "read_frame", "write_frame"]
+__all__ = ["Extents", "Frame", "FrameKey", "read_piece", "write_piece"]
 
 _HEADER = struct.Struct("<I16s")
 _COUNTS = struct.Struct("<IIII")
@@ -108,9 +108,10 @@ class FrameKey:
         return state.digest(_DIGEST_BYTES)
 
 
-def write_frame(file: IO[bytes], frame: Frame, key: FrameKey, *place: int, room: int | None = None) -> int:
-    """Append a frame; returns how many bytes it takes, or 0 if that is more than the `room` for it."""
-    pieces = frame.encode()
+def write_piece(
+    file: IO[bytes], pieces: Sequence[bytes | memoryview], key: FrameKey, *place: int, room: int | None = None
+) -> int:
+    """Append bytes with their digest; returns how many that takes, or 0 if it is more than the `room` for it."""
     size = sum(map(len, pieces))
     if room is not None and _HEADER.size + size > room:
         return 0
@@ -118,15 +119,15 @@ def write_frame(file: IO[bytes], frame: Frame, key: FrameKey, *place: int, room:
     return _HEADER.size + size
 
 
-def read_frame(file: IO[bytes], key: FrameKey, *place: int) -> Frame:
-    """The next frame; raises `Malformed` for anything but what was written at this place."""
+def read_piece(file: IO[bytes], key: FrameKey, *place: int) -> bytes:
+    """The next bytes; raises `Malformed` for anything but what was written at this place."""
     header = file.read(_HEADER.size)
     if len(header) != _HEADER.size:
-        raise Malformed("a remembered stream is truncated")
+        raise Malformed("what is remembered is truncated")
     length, digest = _HEADER.unpack(header)
     if length > _LARGEST:
-        raise Malformed("a remembered frame is damaged")
+        raise Malformed("what is remembered is damaged")
     data = file.read(length)
     if len(data) != length or key.digest([data], *place) != digest:
-        raise Malformed("a remembered frame is damaged")
-    return Frame.decode(data)
+        raise Malformed("what is remembered is damaged")
+    return data

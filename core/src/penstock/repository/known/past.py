@@ -1,8 +1,9 @@
 """What a host remembers of the last snapshot of a backup: the streams that the next one is compared with.
 
-In the folder of the domain's cache: `past/<tag of the backup's name>/<run>/`, with a file of frames for each writer,
-and `meta`, which is written last. It holds no secret and no content, and can be deleted at any time: the night after
-stores whole chunks where it would have stored records. Nothing of it is believed but what its keyed digests confirm.
+In the folder of the domain's cache: `past/<tag of the backup's name>/<run>/`, with a file for each writer, of frames of
+streams and of rows of the segment table, and `meta`, which is written last. It holds no secret and no content, and can
+be deleted at any time: the night after stores whole chunks where it would have stored records. Nothing is believed
+but what its keyed digests confirm.
 """
 
 import os
@@ -11,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -27,13 +28,15 @@ from penstock.format.encoding import (
 )
 from penstock.format.head import Base
 from penstock.format.part import PartRef, decode_refs, encode_refs
-from penstock.repository.known.frames import Frame, FrameKey, read_frame, write_frame
+from penstock.repository.known.frames import Frame, FrameKey, read_piece, write_piece
 
 __all__ = ["Past", "PastRow", "PastStream", "Recorder", "Remembered", "forget_run", "open_past", "write_past"]
 
 _META = "meta"
 _ROW = struct.Struct("<Q16s32sI16sH")
 _META_PLACE = (1 << 40, 0)
+#: Rows have this in the place of a stream's number.
+_ROWS = 1 << 41
 #: Runs that left their folder behind are gone after so many seconds.
 _STALE = 2 * 86400.0
 #: Hashes of records take a tenth of what they are of at most, and are left out where the disk has less than this left.
@@ -62,9 +65,20 @@ class PastRow(NamedTuple):
         return [self.sessions[at : at + ID_BYTES] for at in range(0, len(self.sessions), ID_BYTES)]
 
     def encode(self) -> bytes:
-        """As `write_past` takes it."""
+        """Reversed by `decode`."""
         head = _ROW.pack(self.number, self.pack, self.pin, self.segments, self.writer, len(self.sessions) // ID_BYTES)
         return head + self.sessions
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Iterator[PastRow]":
+        """Rows one behind the other, of bytes whose digest was right."""
+        at = 0
+        while at < len(data):
+            number, pack, pin, segments, writer, count = _ROW.unpack_from(data, at)
+            at += _ROW.size
+            end = at + count * ID_BYTES
+            yield cls(number, pack, pin, segments, writer, data[at:end])
+            at = end
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +117,24 @@ class Past:
     streams: Mapping[bytes, PastStream] = field(repr=False)
     folder: Path
     key: FrameKey = field(repr=False)
-    _rows: bytes = field(repr=False)
+    _rows: tuple[Remembered, ...]
 
     def rows(self) -> Iterator[PastRow]:
-        """The rows of its segment table; several writers may have noted the same."""
-        at = 0
-        while at < len(self._rows):
-            number, pack, pin, segments, writer, count = _ROW.unpack_from(self._rows, at)
-            at += _ROW.size
-            end = at + count * ID_BYTES
-            yield PastRow(number, pack, pin, segments, writer, self._rows[at:end])
-            at = end
+        """The rows of its segment table; several writers may have noted the same. Without those that are damaged."""
+        for where in self._rows:
+            for data in self._pieces(where, _ROWS):
+                yield from PastRow.decode(data)
 
     def frames(self, stream: PastStream) -> Iterator[Frame]:
         """The frames of a stream, up to the first that is not what was written."""
-        where = stream.remembered
+        with suppress(Malformed):
+            yield from map(Frame.decode, self._pieces(stream.remembered, stream.number))
+
+    def _pieces(self, where: Remembered, what: int) -> Iterator[bytes]:
         with suppress(OSError, Malformed), (self.folder / where.file).open("rb") as file:
             file.seek(where.offset)
             for number in range(where.frames):
-                yield read_frame(file, self.key, stream.number, number)
+                yield read_piece(file, self.key, what, number)
 
 
 def _folder(cache: Path, tag: bytes) -> Path:
@@ -152,8 +165,7 @@ def _decode(meta: Path, chunk_key: bytes) -> Past:
     if key.digest([data], *_META_PLACE) != digest:
         raise Malformed("what is remembered of a snapshot is damaged")
     header, body = decode_record(data)
-    rows = integer(header, "rows")
-    refs = iter(decode_refs(memoryview(body)[rows:]))
+    refs = iter(decode_refs(body))
     layers = tuple(
         Base(id_from_hex(snapshot), id_from_hex(session), tuple(next(refs) for _ in range(whole(count))))
         for snapshot, session, count in header["layers"]
@@ -161,11 +173,11 @@ def _decode(meta: Path, chunk_key: bytes) -> Past:
     streams = {
         id_from_hex(tag): PastStream(
             whole(number),
-            Remembered(str(file), whole(offset), whole(frames)),
+            _where(remembered),
             tuple(tuple(map(whole, numbers)) for numbers in recipe),
             whole(runs),
         )
-        for tag, (number, file, offset, frames, recipe, runs) in header["streams"].items()
+        for tag, (number, remembered, recipe, runs) in header["streams"].items()
     }
     return Past(
         snapshot=id_from_hex(header["snapshot"]),
@@ -176,8 +188,13 @@ def _decode(meta: Path, chunk_key: bytes) -> Past:
         streams=streams,
         folder=meta.parent,
         key=key,
-        _rows=bytes(body[:rows]),
+        _rows=tuple(map(_where, header["rows"])),
     )
+
+
+def _where(value: Any) -> Remembered:
+    file, offset, frames = value
+    return Remembered(str(file), whole(offset), whole(frames))
 
 
 def write_past(
@@ -190,32 +207,29 @@ def write_past(
     digest: bytes,
     layers: Iterable[Base],
     streams: Mapping[bytes, PastStream],
-    rows: Iterable[bytes],
+    rows: Iterable[Remembered],
     next_row: int,
 ) -> None:
     """Write what makes a run's frames the past of the next, and delete older ones; raises `OSError`.
 
-    Streams whose frames other hosts have are left out; with no others, nothing is remembered.
-    `streams` are by the tags of their names, `rows` are encoded.
+    Streams and rows whose frames other hosts have are left out; with no other streams, nothing is remembered.
+    `streams` are by the tags of their names.
     """
     folder = _folder(cache, tag) / run.hex()
     here = {name: one for name, one in streams.items() if (folder / one.remembered.file).exists()}
     if not here:
         return
-    body = b"".join(rows)
     kept = tuple(layers)
     header: dict[str, Any] = {
         "digest": digest.hex(),
         "layers": [[layer.snapshot.hex(), layer.session.hex(), len(layer.parts)] for layer in kept],
         "next_row": next_row,
-        "rows": len(body),
+        "rows": [astuple(one) for one in rows if (folder / one.file).exists()],
         "snapshot": snapshot.hex(),
         "streams": {
             name.hex(): [
                 one.number,
-                one.remembered.file,
-                one.remembered.offset,
-                one.remembered.frames,
+                astuple(one.remembered),
                 [list(numbers) for numbers in one.recipe],
                 one.runs,
             ]
@@ -223,7 +237,7 @@ def write_past(
         },
     }
     refs: list[PartRef] = [ref for layer in kept for ref in layer.parts]
-    data = encode_record(header, [body, encode_refs(refs)])
+    data = encode_record(header, [encode_refs(refs)])
     new = folder / f"{_META}.new"
     new.write_bytes(FrameKey(chunk_key, run).digest([data], *_META_PLACE) + data)
     new.rename(folder / _META)
@@ -272,7 +286,7 @@ class Recorder:
         self._file: IO[bytes] | None = None
         self._size = self._passed = 0
         self._full = False
-        self._stream = self._frames = self._offset = 0
+        self._what = self._frames = self._offset = 0
         if cache is None or limit == 0:
             return
         self.folder = _folder(cache, tag) / run.hex()
@@ -294,7 +308,10 @@ class Recorder:
 
     def begin(self, stream: int) -> None:
         """The frames of another stream follow."""
-        self._stream, self._frames, self._offset = stream, 0, self._size
+        self._begin(stream)
+
+    def _begin(self, what: int) -> None:
+        self._what, self._frames, self._offset = what, 0, self._size
 
     def add(self, frame: Frame) -> None:
         """The next frame of the stream."""
@@ -305,7 +322,7 @@ class Recorder:
             if self._limit is None and not self._frames % _LOOK and shutil.disk_usage(self.folder).free < _SPARE:
                 raise OSError(28, "too little room is left on the disk")
             room = self._limit - self._size if self._limit is not None else None
-            size = write_frame(self._file, frame, self._key, self._stream, self._frames, room=room)
+            size = write_piece(self._file, frame.encode(), self._key, self._what, self._frames, room=room)
         except OSError as error:
             self._fail(error)
             return
@@ -319,6 +336,22 @@ class Recorder:
     def end(self) -> Remembered | None:
         """Where the frames of the stream are; None if they are not remembered."""
         return Remembered(self.name, self._offset, self._frames) if self._file is not None else None
+
+    def begin_rows(self) -> None:
+        """Rows of the segment table follow, which streams cannot do without: `limit` does not count them."""
+        self._begin(_ROWS)
+
+    def add_rows(self, rows: Iterable[PastRow]) -> None:
+        """More of them."""
+        if self._file is None:
+            return
+        try:
+            data = b"".join(row.encode() for row in rows)
+            self._size += write_piece(self._file, [data], self._key, self._what, self._frames)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._frames += 1
 
     def close(self) -> None:
         """Nothing more follows."""

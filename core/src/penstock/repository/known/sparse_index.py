@@ -58,18 +58,26 @@ class KnownPack:
 
     @classmethod
     def of(cls, end: PackEnd) -> "KnownPack":
-        """The chunks of a pack whose end was read, and whose writer was looked at; raises `Malformed`."""
+        """The chunks of a pack whose end was read, and whose writer was looked at; raises `Malformed`.
+
+        Those of segments that were copied from other packs are left out: a row names the pack that they were written
+        to first, with its pin, and that pack may be gone.
+        """
         found = end.chunks()
         known = cls(end.places.pack, (place.session for place in end.places.places), end.pin, writer=end.trailer.writer)
         ids = [chunk for (chunk,) in _ID.iter_unpack(found.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
-        # If a pack holds a chunk twice, use the first place.
-        known.chunks = dict(zip(reversed(ids), reversed(numbers[: len(ids)]), strict=True))
         known._ends = array("I", accumulate(found.lengths))
         start = 0
+        own = []
         for place, count in zip(end.places.places, found.counts, strict=True):
             known.begin_segment(place.id, start)
+            if place.id.pack == known.pack:
+                own.append(slice(start, start + count))
             start += count
+        # If a pack holds a chunk twice, use the first place.
+        for some in reversed(own):
+            known.chunks.update(zip(reversed(ids[some]), reversed(numbers[some]), strict=True))
         return known
 
     @property

@@ -1,42 +1,51 @@
 """Portions: pieces of a stream that are worthwhile to put together, hash and write at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.repository.read.content import Cut
+from penstock.repository.read.recipes import Cut
 
-__all__ = ["PORTION_BYTES", "Portion", "portions"]
+__all__ = ["Portion", "portions"]
 
 #: Bytes and extents of a portion at most, if it has more than one extent: changes of many nights lie scattered.
-PORTION_BYTES = 256 * 1024
+_BYTES = 256 * 1024
 _EXTENTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Extents that follow one another: segment, start, end of each; the segments, each once; the bytes of all."""
+    """Extents that follow one another: segment, start and end of each; the segments, each once; the bytes of all."""
 
-    extents: list[tuple[int, int, int]]
+    segments: list[int]
+    starts: list[int]
+    ends: list[int]
     needs: tuple[int, ...]
     size: int
+
+    def of(self, data: Mapping[int, memoryview]) -> bytes | memoryview:
+        """Its bytes, from the bytes of each segment: fewer than `size` if a segment has fewer than it should."""
+        # One piece is given out as it is.
+        if len(self.segments) == 1:
+            return data[self.segments[0]][self.starts[0] : self.ends[0]]
+        columns = zip(self.segments, self.starts, self.ends, strict=True)
+        return b"".join([data[segment][start:end] for segment, start, end in columns])
 
 
 def portions(cuts: Iterator[Cut], most: int) -> Iterator[Portion]:
     """The extents of a stream in portions, each of at most so many segments."""
     for cut in cuts:
         ends = np.cumsum(cut.lengths)
+        segments, starts, stops = (column.tolist() for column in (cut.segments, cut.starts, cut.starts + cut.lengths))
         first, done = 0, 0
         while first < len(ends):
-            end = max(first + 1, int(np.searchsorted(ends, done + PORTION_BYTES, side="right")))
+            end = max(first + 1, int(np.searchsorted(ends, done + _BYTES, side="right")))
             end = min(end, first + _EXTENTS)
-            needs = dict.fromkeys(cut.segments[first:end].tolist())
+            needs = dict.fromkeys(segments[first:end])
             while len(needs) > most:
                 end = first + max(1, (end - first) // 2)
-                needs = dict.fromkeys(cut.segments[first:end].tolist())
-            some = slice(first, end)
-            columns = (cut.segments[some], cut.starts[some], cut.starts[some] + cut.lengths[some])
+                needs = dict.fromkeys(segments[first:end])
             size = int(ends[end - 1]) - done
-            yield Portion(list(zip(*(column.tolist() for column in columns), strict=True)), tuple(needs), size)
-            first, done = end, int(ends[end - 1])
+            yield Portion(segments[first:end], starts[first:end], stops[first:end], tuple(needs), size)
+            first, done = end, done + size

@@ -1,43 +1,39 @@
 """Reading streams back: extents to segments, segments fetched ahead on threads, every byte verified on its way out."""
 
-from collections import Counter, OrderedDict, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from itertools import groupby, islice
+from contextlib import closing
+from functools import partial, reduce
+from itertools import groupby
+from operator import attrgetter, or_
 from types import TracebackType
-
-from blake3 import blake3
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, SnapshotNotFound
 from penstock.format.encoding import Malformed
 from penstock.format.ids import StreamDigest
 from penstock.format.manifest import StreamRecord
-from penstock.format.pack import MAGIC, MAX_SEGMENTS, SegmentId, open_segment
+from penstock.format.pack import MAX_SEGMENTS, SegmentId, open_segment
 from penstock.format.part import PartRef
 from penstock.format.recipe import Extent
 from penstock.format.sealing import Sealer
 from penstock.repository.budget import SEGMENT
 from penstock.repository.pool import Workers
-from penstock.repository.read.budget import DEFAULT_MEMORY, RANGE, ReadBudget
+from penstock.repository.read.ahead import WINDOW, Coming, Held
+from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
 from penstock.repository.read.content import PARTS_KEPT, Content
-from penstock.repository.read.ends import PLACES_TAIL, read_end
+from penstock.repository.read.copies import Copies, Unreadable
 from penstock.repository.read.listing import find_packs
 from penstock.repository.read.once import Once
-from penstock.repository.read.portions import PORTION_BYTES, Portion, portions
-from penstock.repository.read.ranges import Ranges
-from penstock.repository.read.segments import Buffers, PlacedPack, Segment
+from penstock.repository.read.portions import Portion, portions
+from penstock.repository.read.sealed import SealedSegments
+from penstock.repository.read.segments import Buffers, Segment
 from penstock.repository.sessions import data_sealer
 from penstock.repository.snapshots import SnapshotEntry
-from penstock.repository.temporary import PackSizes
+from penstock.repository.temporary import PackSegments, PackSizes
 
 __all__ = ["SnapshotReader"]
 
-#: How many segments reading ahead looks down the recipe for what lies together in a pack.
-_LOOK = 64
-#: Portions of a stream that may wait, however few segments they need.
-_WINDOW = 256
-#: Packs whose places are kept: some 200 bytes a segment.
-_PLACES = 64
 #: Data keys that are kept: one for each run whose segments the snapshot uses.
 _SEALERS = 4096
 #: Missing packs that an error names.
@@ -56,10 +52,6 @@ class SnapshotReader:
         self._entry = entry
         self._budget = ReadBudget.of(memory, domain.sink.connections)
         self._sealers: Once[tuple[bytes, bytes], Sealer] = Once(lambda one: data_sealer(domain, *one), kept=_SEALERS)
-        self._places: Once[bytes, PlacedPack] = Once(self._read_places, kept=_PLACES)
-        #: Sizes of packs, as far as `require` has met them.
-        self._sizes = PackSizes()
-        self._ranges = Ranges(domain.sink, self._budget.ranges)
         self._buffers = Buffers(self._budget.ahead * SEGMENT)
         self.segments_read = 0
         self._workers = Workers(self._budget.requests, "penstock-fetch", domain.sink.stop)
@@ -69,6 +61,12 @@ class SnapshotReader:
             self._workers.abandon()
             raise
         self.manifest = self._content.manifest
+        pin = self._content.table.pin
+        self._sealed = SealedSegments(domain, Copies(domain, self._workers, pin), pin, self._budget.ranges)
+        #: Streams share segments, those of a backup of many small ones nearly all.
+        self._held = Held(self._opened, self._buffers, self._budget.opened)
+        #: The streams that were begun in this pass.
+        self._begun: set[str] = set()
 
     def __enter__(self) -> "SnapshotReader":
         return self
@@ -76,8 +74,10 @@ class SnapshotReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # First, for the pool waits for what was asked for.
+        self._held.end()
         self._workers.__exit__(kind, error, traceback)
-        self._sizes.close()
+        self._sealed.close()
         self._content.table.close()
 
     def stream(self, name: str) -> StreamRecord:
@@ -91,29 +91,30 @@ class SnapshotReader:
     def require(self, records: Sequence[StreamRecord]) -> None:
         """See that what these streams need is there: parts with recipes, packs, sessions with the keys of segments.
 
-        Nothing is read of the packs but, where a session is lost and not all streams are wanted, their ends.
+        A pack that is gone is not missed if copies of all segments that they need of it are in other packs. Nothing is
+        read of packs but, where one is gone, or a session and not all streams are wanted, their ends.
         Raises `MissingObject` or `DamagedObject`.
         """
         self._require_parts(records)
-        packs = self._sizes = PackSizes()
-        self._workers.call(lambda: packs.add(self._packs_of(records)))
+        packs = self._sealed.sizes = PackSizes()
+        self._workers.call(lambda: packs.add(pack for pack, _ in self._needed_of(records)))
         find_packs(self._workers, self._domain, packs)
-        if gone := list(islice(packs.missing(), _NAMED)):
-            keys = list(map(self._domain.at.pack_key, gone))
+        if next(packs.missing(), None) is not None and (lost := self._lost(packs, records)):
+            keys = list(map(self._domain.at.pack_key, lost))
             raise MissingObject(
                 keys[0],
                 "the pack is gone",
                 hint="Run penstock check to see what is lost, and restore other streams or another snapshot.",
                 details=tuple(f"{key}: the pack is gone" for key in keys[1:]),
             )
-        lost = {
+        problems = {
             session: error
             for session, error in self._workers.map(self._session_problem, self._content.sessions)
             if error is not None
         }
         # Another stream of the snapshot may be the only one that needs a lost session.
-        needed = self._sessions_of(packs) if lost and len(records) < len(self.manifest.streams) else lost.keys()
-        for session, error in lost.items():
+        needed = self._sessions_of(packs) if problems and len(records) < len(self.manifest.streams) else problems.keys()
+        for session, error in problems.items():
             if session in needed:
                 raise error
 
@@ -141,15 +142,23 @@ class SnapshotReader:
             return MissingObject(key, "gone: a stream's recipe is in it")
         return None if size == ref.size else DamagedObject(key, "not the bytes that the snapshot pins")
 
-    def _packs_of(self, records: Sequence[StreamRecord]) -> Iterator[bytes]:
-        """The packs that these streams need, some of them more than once."""
+    def _lost(self, packs: PackSizes, records: Sequence[StreamRecord]) -> list[bytes]:
+        """The packs that are gone, and segments of them that these streams need with them: the first of these packs."""
+        with closing(PackSegments()) as needed:
+            gone = ((pack, used) for pack, used in self._needed_of(records) if packs.size(pack) is None)
+            self._workers.call(needed.add, gone)
+            return self._sealed.copies.lost(needed, _NAMED)
+
+    def _needed_of(self, records: Sequence[StreamRecord]) -> Iterator[tuple[bytes, int]]:
+        """The packs that these streams need, with a bit for each needed segment; some of them more than once."""
         if len(records) == len(self.manifest.streams):
-            yield from (pack for pack, _ in self._content.table.used())
+            yield from self._content.table.used()
             return
         try:
             for record in records:
-                each = (_segment(self._content, extent).pack for extent in self._content.extents(record))
-                yield from (pack for pack, _ in groupby(each))
+                each = (_segment(self._content, extent) for extent in self._content.extents(record))
+                for pack, run in groupby(each, key=attrgetter("pack")):
+                    yield pack, reduce(or_, (1 << segment.ordinal for segment in run))
         except Malformed as error:
             raise self._damaged(error) from None
 
@@ -161,17 +170,34 @@ class SnapshotReader:
         return session, None
 
     def _sessions_of(self, packs: Iterable[bytes]) -> set[bytes]:
+        sealed = self._sealed
+
+        def look(pack: bytes) -> tuple[bytes, set[bytes] | None]:
+            try:
+                return pack, sealed.sessions(pack)
+            except Unreadable:
+                return pack, None
+
         sessions: set[bytes] = set()
-        for placed in self._workers.map(self._places, packs):
-            sessions |= placed.sessions
+        for pack, found in self._workers.map(look, packs):
+            sessions |= found or sealed.copies.persist(partial(self._workers.submit, sealed.sessions, pack))
         return sessions
 
     def blocks(self, record: StreamRecord) -> Iterator[memoryview]:
-        """The bytes of a stream, in order; each block is valid until the next is asked for.
+        """The bytes of a stream, in order; each block is valid until the next is asked for or the iterator is closed.
+
+        Segments stay for the streams that follow, as far as there is memory. Whoever asks for a stream again begins a
+        new pass, which reads everything again: what counts is what the repository has then. Streams may be read by
+        turns, or left half-way: until its iterator is closed or collected, a stream keeps what was read ahead for it,
+        and each other one still gets room for its next portion, beyond the limit if need be.
 
         Raises `DamagedObject` or `MissingObject` as soon as something is not what was written, and at the end when the
         whole is not: only after the iteration has ended is the stream known to be complete.
         """
+        if record.name in self._begun:
+            self._begun.clear()
+            self._held.forget()
+        self._begun.add(record.name)
         digest = StreamDigest()
         size = 0
         try:
@@ -189,223 +215,69 @@ class SnapshotReader:
 
     def _pieces(self, record: StreamRecord) -> Iterator[memoryview]:
         """The bytes of a stream, a portion at a time."""
-        held = _Held(self._workers, self._buffers, self._budget.opened)
-        # Used again and again: fresh memory costs more than what is copied into it.
-        room = memoryview(bytearray(PORTION_BYTES))
+        #: Portions whose segments were asked for; the one in use is the first.
+        waiting: deque[Portion] = deque()
         try:
-            for portion in self._ahead(record, held):
-                views = {number: held.use(number).data for number in portion.needs}
-                # One piece is given out as it is; to wait, it would keep a whole segment in memory.
-                block, at = room, 0
-                if len(portion.extents) == 1:
-                    ((number, start, end),) = portion.extents
-                    block = views[number][start:end]
-                    at = len(block)
-                else:
-                    for number, start, end in portion.extents:
-                        piece = views[number][start:end]
-                        room[at : at + len(piece)] = piece
-                        at += len(piece)
-                if at != portion.size:
+            for portion in self._ahead(record, waiting):
+                block = portion.of({number: self._held.use(number).data for number in portion.needs})
+                if len(block) != portion.size:
                     raise Malformed(f"the recipe of {record.name} asks for bytes that its segment does not have")
-                yield block[:at]
-                held.used(portion.needs)
+                yield memoryview(block)
+                self._held.used(waiting.popleft().needs)
         finally:
-            held.end()
+            self._held.leave(portion.needs for portion in waiting)
 
-    def _ahead(self, record: StreamRecord, held: "_Held") -> Iterator[Portion]:
-        """Each portion of a stream, whose segments were asked for a while before its turn came."""
-        coming = _Coming(portions(self._content.cuts(record), self._budget.opened // SEGMENT))
-        window: deque[Portion] = deque()
+    def _ahead(self, record: StreamRecord, waiting: deque[Portion]) -> Iterator[Portion]:
+        """Each portion of a stream, whose segments were asked for a while before its turn came.
+
+        `waiting` has those that were not given yet, and the one that was given until it is taken out.
+        """
+        coming = Coming(portions(self._content.cuts(record), self._budget.opened // SEGMENT))
+        held = self._held
         while True:
-            while len(window) < _WINDOW:
+            while len(waiting) < WINDOW:
                 if coming.needs_more:
                     self._workers.call(coming.look)
                 following = coming.following
-                if following is None or (window and not held.has_room(following.needs, self._budget.ahead)):
+                if following is None or (waiting and not held.has_room(following.needs, self._budget.ahead)):
                     break
-                for segment in held.want(following.needs):
+                missing = held.want(following.needs)
+                waiting.append(following)
+                for segment in missing:
                     held.add(segment, self._workers.submit(self._fetch, segment, coming.segments()))
                     self.segments_read += 1
-                window.append(coming.take())
-            if not window:
+                coming.take()
+            if not waiting:
                 return
-            yield window.popleft()
+            yield waiting[0]
 
     def _fetch(self, number: int, coming: Collection[int]) -> Segment:
-        """Read, verify and open one segment; on a thread of the pool. `coming` are those that are wanted soon."""
+        """Read, verify and open one segment; on a thread of the pool. `coming` are those that are wanted soon.
+
+        Raises `Unreadable`, and what the session of the segment raises.
+        """
         find = self._content.table.find
         segment = find(number)
-        placed = self._places(segment.pack)
-        place = placed.find(segment)
-        key = self._domain.at.pack_key(segment.pack)
-        # The first segment is read with the mark in front of it, so that every byte in use is verified.
-        margin = len(MAGIC) if place.offset == len(MAGIC) else 0
         # Those of the same row are in the same pack.
         row = number // MAX_SEGMENTS
         beside = {find(one) for one in coming if one // MAX_SEGMENTS == row}
-        stop = placed.end_of_run(segment, beside, RANGE)
+        found = self._sealed.read(segment, beside)
         try:
-            read = self._ranges.read(key, place.offset - margin, place.offset + place.sealed_length, stop)
-        except ObjectMissing:
-            raise MissingObject(key, "the pack is gone") from None
-        try:
-            sealed = read[margin:]
-            if read[:margin] != MAGIC[:margin]:
-                raise Malformed("not a pack: wrong magic bytes")
-            if blake3(sealed).digest() != place.digest:
-                raise Malformed("not the bytes that the snapshot pins")
-            data = open_segment(sealed, self._content.sealer(place.session), self._domain.scope, segment)
-            if len(data) != place.plain_length:
+            data = open_segment(found.data, self._content.sealer(found.session), self._domain.scope, segment)
+            if len(data) != found.plain_length:
                 raise Malformed("it has another length than was recorded for it")
         except Malformed as error:
-            raise DamagedObject(key, f"segment {segment.ordinal}: {error}") from None
+            raise DamagedObject(found.key, f"segment {segment.ordinal}: {error}") from None
         return self._buffers.filled(data)
 
-    def _read_places(self, pack: bytes) -> PlacedPack:
-        key = self._domain.at.pack_key(pack)
-        size = self._sizes.size(pack)
-        if size is None:
-            try:
-                size = self._domain.sink.stat(key).size
-            except ObjectMissing:
-                raise MissingObject(key, "the pack is gone") from None
-        end = read_end(self._domain, pack, size, PLACES_TAIL, with_ids=False)
-        if (end.pin, len(end.places.places)) != self._content.table.pin(pack):
-            raise DamagedObject(key, "not the pack that the snapshot pins")
-        return PlacedPack(end.places, key)
+    def _opened(self, number: int, future: "Future[Segment]") -> Segment:
+        """What `_fetch` gives in the end."""
+        first = [future]
+        return self._sealed.copies.persist(
+            lambda: first.pop() if first else self._workers.submit(self._fetch, number, ())
+        )
 
 
 def _segment(content: Content, extent: Extent) -> SegmentId:
     assert extent.segment is not None
     return content.table.find(extent.segment)
-
-
-class _Held:
-    """Segments by their numbers: those that are wanted, and of the others those that were used last.
-
-    All together have `limit` bytes at most, or what the portion in use needs; one that was only asked for counts as a
-    large one.
-    """
-
-    def __init__(self, workers: Workers, buffers: Buffers, limit: int) -> None:
-        self._workers = workers
-        self._buffers = buffers
-        self._limit = limit
-        #: How many portions wait for each.
-        self._waiting: dict[int, int] = {}
-        self._coming: dict[int, Future[Segment]] = {}
-        self._there: dict[int, Segment] = {}
-        #: Those that nobody waits for, the latest to be used last.
-        self._idle: OrderedDict[int, Segment] = OrderedDict()
-        #: Bytes of those that are wanted, and of the others.
-        self._wanted_size = self._idle_size = 0
-
-    def has_room(self, numbers: Iterable[int], ahead: int) -> bool:
-        """Whether these can be wanted as well, without asking for more than `ahead` at once."""
-        new = [number for number in numbers if number not in self._waiting]
-        missing = sum(number not in self._idle for number in new)
-        size = sum(len(self._idle[number].buffer) if number in self._idle else SEGMENT for number in new)
-        return len(self._coming) + missing <= ahead and self._wanted_size + size <= self._limit
-
-    def want(self, numbers: Iterable[int]) -> list[int]:
-        """A portion waits for these segments; gives those that have to be asked for."""
-        missing = []
-        for number in numbers:
-            count = self._waiting.get(number, 0)
-            self._waiting[number] = count + 1
-            if count:
-                continue
-            idle = self._idle.pop(number, None)
-            if idle is None:
-                missing.append(number)
-            else:
-                self._idle_size -= len(idle.buffer)
-                self._wanted_size += len(idle.buffer)
-        return missing
-
-    def add(self, number: int, future: Future[Segment]) -> None:
-        """It was asked for."""
-        self._coming[number] = future
-        self._wanted_size += SEGMENT
-        self._make_room()
-
-    def use(self, number: int) -> Segment:
-        """The segment; raises what came of asking for it."""
-        segment = self._there.get(number)
-        if segment is None:
-            segment = self._workers.result(self._coming[number])
-            self._there[number] = segment
-            del self._coming[number]
-            self._wanted_size += len(segment.buffer) - SEGMENT
-        return segment
-
-    def used(self, numbers: Iterable[int]) -> None:
-        """A portion waits for these no more."""
-        for number in numbers:
-            left = self._waiting[number] - 1
-            if left:
-                self._waiting[number] = left
-                continue
-            del self._waiting[number]
-            segment = self._idle[number] = self._there[number]
-            self._wanted_size -= len(segment.buffer)
-            self._idle_size += len(segment.buffer)
-        self._make_room()
-
-    def _make_room(self) -> None:
-        while self._idle and self._wanted_size + self._idle_size > self._limit:
-            number, oldest = self._idle.popitem(last=False)
-            del self._there[number]
-            self._idle_size -= len(oldest.buffer)
-            self._buffers.give_back(oldest)
-
-    def end(self) -> None:
-        """Nothing is wanted any more."""
-        for future in self._coming.values():
-            future.cancel()
-        for segment in self._there.values():
-            self._buffers.give_back(segment)
-
-
-class _Coming:
-    """The portions that come next, as far ahead as it is worthwhile to look."""
-
-    def __init__(self, each: Iterator[Portion]) -> None:
-        self._each = each
-        self._ahead: deque[Portion] = deque()
-        self._segments: Counter[int] = Counter()
-        self._ended = False
-
-    @property
-    def needs_more(self) -> bool:
-        """Whether `look` should be called first, which may have to read."""
-        return len(self._ahead) < _WINDOW // 2 and len(self._segments) < _LOOK // 2 and not self._ended
-
-    def look(self) -> None:
-        """Look as far ahead as it is worthwhile."""
-        ahead, segments = self._ahead, self._segments
-        for portion in self._each:
-            ahead.append(portion)
-            segments.update(portion.needs)
-            if len(ahead) >= _WINDOW or len(segments) >= _LOOK:
-                return
-        self._ended = True
-
-    @property
-    def following(self) -> Portion | None:
-        """The next one; None at the end."""
-        return self._ahead[0] if self._ahead else None
-
-    def take(self) -> Portion:
-        """The same, once."""
-        portion = self._ahead.popleft()
-        for segment in portion.needs:
-            self._segments[segment] -= 1
-            if not self._segments[segment]:
-                del self._segments[segment]
-        return portion
-
-    def segments(self) -> frozenset[int]:
-        """The numbers of the segments of the portions that were looked at, and not taken yet."""
-        return frozenset(self._segments)

@@ -11,7 +11,8 @@ from pathlib import Path
 from penstock.format.encoding import Malformed
 from penstock.repository import layout
 from penstock.repository.domain import Domain
-from penstock.repository.known.cache import Cache, cache_file
+from penstock.repository.known.cache import Cache
+from penstock.repository.known.cache_file import cache_file
 
 __all__ = ["open_cache", "snapshots_seen"]
 

@@ -1,11 +1,11 @@
 """Segments: where packs have them, and the buffers that they are opened into."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from mmap import mmap
 from threading import Lock
 
 from penstock.api.errors import MissingObject
-from penstock.format.pack import Place, Places, SegmentId
+from penstock.format.pack import Place, SegmentId
 from penstock.repository.budget import new_buffer
 
 __all__ = ["Buffers", "PlacedPack", "Segment"]
@@ -61,30 +61,35 @@ class Buffers:
 
 
 class PlacedPack:
-    """Where the segments of a pack are, and whose runs they are of."""
+    """Segments that are in one pack, which has `key`: where, and whose runs they are of."""
 
-    __slots__ = ("_key", "_numbers", "_places", "sessions")
+    __slots__ = ("_numbers", "_places", "key", "sessions")
 
-    def __init__(self, places: Places, key: str) -> None:
-        self._key = key
-        self._places = places.places
-        self._numbers = {place.id: number for number, place in enumerate(places.places)}
-        self.sessions = {place.session for place in places.places}
+    def __init__(self, places: Sequence[Place], key: str) -> None:
+        """The places in the order of their offsets."""
+        self.key = key
+        self._places = places
+        self._numbers = {place.id: number for number, place in enumerate(places)}
+        self.sessions = {place.session for place in places}
+
+    def __iter__(self) -> Iterator[SegmentId]:
+        return iter(self._numbers)
 
     def find(self, segment: SegmentId) -> Place:
         """Where the segment is; raises `MissingObject`."""
         number = self._numbers.get(segment)
         if number is None:
-            raise MissingObject(self._key, f"segment {segment.ordinal} is not in it")
+            raise MissingObject(self.key, f"segment {segment.ordinal} is not in it")
         return self._places[number]
 
     def end_of_run(self, segment: SegmentId, wanted: Container[SegmentId], most: int) -> int:
-        """Where those end that follow `segment` in the pack and are wanted, `most` bytes from its start at most."""
+        """Where those end that adjoin `segment` in the pack and are wanted, `most` bytes from its start at most."""
         number = self._numbers[segment]
         first = self._places[number]
         end = first.offset + first.sealed_length
         for place in self._places[number + 1 :]:
-            if place.id not in wanted or place.offset + place.sealed_length - first.offset > most:
+            stop = place.offset + place.sealed_length
+            if place.offset != end or place.id not in wanted or stop - first.offset > most:
                 break
-            end = place.offset + place.sealed_length
+            end = stop
         return end

@@ -11,7 +11,7 @@ from penstock.repository.temporary import TemporaryTables
 __all__ = ["SegmentTable"]
 
 _SCHEMA = """
-CREATE TABLE rows (number INTEGER PRIMARY KEY, pack BLOB NOT NULL);
+CREATE TABLE rows (number INTEGER PRIMARY KEY, pack BLOB NOT NULL, used BLOB NOT NULL);
 CREATE TABLE packs (pack BLOB PRIMARY KEY, pin BLOB NOT NULL, segments INTEGER NOT NULL, used BLOB NOT NULL)
     WITHOUT ROWID;
 """
@@ -40,27 +40,26 @@ class SegmentTable:
     def _add(self, row: Row) -> None:
         """Raises `Malformed` for a row that contradicts another."""
         tables, used = self._tables, sum(1 << ordinal for ordinal in row.used)
-        if not tables.change("INSERT OR IGNORE INTO rows VALUES (?, ?)", (row.number, row.pack)):
-            ((pack,),) = tables.rows("SELECT pack FROM rows WHERE number = ?", (row.number,))
+        numbered = (row.number, row.pack, _packed(used))
+        if not tables.change("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", numbered):
+            ((pack, known),) = tables.rows("SELECT pack, used FROM rows WHERE number = ?", (row.number,))
             if pack != row.pack:
                 raise Malformed("two rows of the segment table have one number")
+            both = _packed(_bits(known) | used)
+            tables.change("UPDATE rows SET used = ? WHERE number = ?", (both, row.number))
         values = (row.pack, row.pin, row.segments, _packed(used))
         if not tables.change("INSERT OR IGNORE INTO packs VALUES (?, ?, ?, ?)", values):
-            pin, segments, known = self._pack(row.pack)
+            ((pin, segments, known),) = tables.rows("SELECT pin, segments, used FROM packs WHERE pack = ?", (row.pack,))
             if (pin, segments) != (row.pin, row.segments):
                 raise Malformed("the segment table has two pins of one pack")
-            tables.change("UPDATE packs SET used = ? WHERE pack = ?", (_packed(known | used), row.pack))
-
-    def _pack(self, pack: bytes) -> tuple[bytes, int, int]:
-        ((pin, segments, used),) = self._tables.rows("SELECT pin, segments, used FROM packs WHERE pack = ?", (pack,))
-        return pin, segments, int.from_bytes(used, "little")
+            tables.change("UPDATE packs SET used = ? WHERE pack = ?", (_packed(_bits(known) | used), row.pack))
 
     def _find_row(self, number: int) -> tuple[bytes, int] | None:
-        rows = self._tables.rows("SELECT pack, used FROM rows JOIN packs USING (pack) WHERE number = ?", (number,))
-        return (rows[0][0], int.from_bytes(rows[0][1], "little")) if rows else None
+        rows = self._tables.rows("SELECT pack, used FROM rows WHERE number = ?", (number,))
+        return (rows[0][0], _bits(rows[0][1])) if rows else None
 
     def find(self, number: int) -> SegmentId:
-        """The segment with this number; raises `Malformed` for one that the snapshot does not need."""
+        """The segment with this number; raises `Malformed` unless the row with its number says that it is needed."""
         row, ordinal = divmod(number, MAX_SEGMENTS)
         found = self._row(row)
         if found is None or not found[1] >> ordinal & 1:
@@ -69,18 +68,23 @@ class SegmentTable:
 
     def pin(self, pack: bytes) -> tuple[bytes, int]:
         """The pin of a pack of the table, and how many segments its places have."""
-        return self._pack(pack)[:2]
+        ((pin, segments),) = self._tables.rows("SELECT pin, segments FROM packs WHERE pack = ?", (pack,))
+        return pin, segments
 
     def used(self) -> Iterator[tuple[bytes, int]]:
-        """The packs of which segments are needed, in order, with a bit for each of these segments."""
+        """The packs of which segments are needed, in order, with a bit for each segment that any row needs."""
         last = b""
         while page := self._tables.rows(
             "SELECT pack, used FROM packs WHERE pack > ? AND used != x'' ORDER BY pack LIMIT ?", (last, _PAGE)
         ):
             for last, used in page:
-                yield last, int.from_bytes(used, "little")
+                yield last, _bits(used)
 
 
 def _packed(used: int) -> bytes:
     """A bit for each segment, in as few bytes as it takes."""
     return used.to_bytes(-(-used.bit_length() // 8), "little")
+
+
+def _bits(packed: bytes) -> int:
+    return int.from_bytes(packed, "little")

@@ -260,10 +260,12 @@ class Packer:
         self._collect_sealed(0)
         plain = sum(place.plain_length for place in pack.places)
         chunks, length = len(pack.ids), pack.size
+        # What zstd made nothing of so far is as long as it is.
+        doubt = _DOUBT if length < plain else 0
         for room in range(SEGMENT, _SHORTEST, -_STEP):
             sealed = room * length // plain
             whole = length + sealed + _ends_of(chunks + chunks * room // plain)
-            if 0 <= padded(whole) - whole - sealed * _DOUBT <= 2 * _STEP * length / plain:
+            if 0 <= padded(whole) - whole - sealed * doubt <= 2 * _STEP * length / plain:
                 return room
         return None
 

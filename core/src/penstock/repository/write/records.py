@@ -21,6 +21,7 @@ __all__ = ["BLOCK", "LONGEST", "RecordCutter", "Records"]
 #: Bytes of a record at most: longer ones are cut after every so many. Hashing takes a step for each eight.
 LONGEST = 1024
 #: A cut so many bytes after the one before stays; of those that follow sooner, one in four does, as its content says.
+#: Cuts that the content chose all stay: the same bits have chosen them.
 _NEAR = 64
 #: Bytes before a place that choose whether it is one.
 _SEEN = 8

@@ -12,31 +12,21 @@ from typing import Any, Self
 from blake3 import blake3
 
 from penstock import __version__
-from penstock.api.errors import (
-    DamagedObject,
-    Interrupted,
-    MissingObject,
-    ObjectMissing,
-    RepositoryError,
-    SinkUnreachable,
-    say_more,
-)
+from penstock.api.errors import Interrupted, MissingObject, RepositoryError, SinkUnreachable, say_more
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
-from penstock.format.encoding import ID_BYTES, Malformed, new_id
-from penstock.format.head import MAX_BASES, MAX_REFS, MAX_SEEN, MAX_SEQUENCE, Base, Head, Seen, encode_head
+from penstock.format.encoding import ID_BYTES, new_id
+from penstock.format.head import MAX_REFS, MAX_SEEN, MAX_SEQUENCE, Head, Seen, encode_head
 from penstock.format.keys import new_secret, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
-from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, SESSION_BYTES, Kind, PartRef, encode_sessions
+from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, SESSION_BYTES, Kind, encode_sessions
 from penstock.format.sealing import Sealer
 from penstock.format.session import SessionDocument
 from penstock.format.times import now
 from penstock.repository import layout
 from penstock.repository.budget import Budget
-from penstock.repository.fetching import fetch
 from penstock.repository.known.cache import Cache, SeenHead
-from penstock.repository.known.past import Past, PastStream, Recorder, forget_run, open_past, write_past
 from penstock.repository.known.synchronizing import InStep, synchronize
 from penstock.repository.notices import distrust
 from penstock.repository.pool import Workers
@@ -47,7 +37,8 @@ from penstock.repository.sessions import require_usable
 from penstock.repository.temporary import PackSizes
 from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
 from penstock.repository.write.indexing import merge_indexes
-from penstock.repository.write.parts import Piece, WrittenPart, put_parts, referred
+from penstock.repository.write.parts import Piece, put_parts, referred
+from penstock.repository.write.recollection import Recollection, gone
 from penstock.repository.write.stream import StoredStream, StreamWriter, Written
 
 __all__ = ["Committed", "HandedOver", "Session"]
@@ -55,8 +46,6 @@ __all__ = ["Committed", "HandedOver", "Session"]
 #: Rows of segment tables that one session, and one writer in it, has to itself.
 _ROWS_A_SESSION = 1 << 34
 _ROWS_A_WRITER = 1 << 24
-#: Rows of the past are below this, or it is let go: numbers end at 2^51.
-_MOST_ROWS = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +115,6 @@ class Session:
         self._backup = backup
         self._tag = domain.keys.tag(backup)
         self._cache_size = cache_size
-        self._past: Past | None = None
-        self._goes_back = False
         self._first_row = joins.first_row if joins else 0
         self._writers = self._handed_over = 0
         self._committed = False
@@ -148,60 +135,34 @@ class Session:
             if self._joins is None:
                 self._write_session()
             self._in_step.sessions.add(self._id)
-            self._recall()
+            self._recollection = self._recall()
             opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._committed and self._joins is None and self._cache.folder is not None:
-            forget_run(self._cache.folder, self._tag, self._id)
+        if not self._committed and self._joins is None:
+            self._recollection.forget()
         self._cache.close()
         self._workers.__exit__(kind, error, traceback)
 
-    def _recall(self) -> None:
-        """Look what this host remembers of the backup, and how much of it can be relied on."""
-        domain, in_step, folder = self._domain, self._in_step, self._cache.folder
-        found = open_past(folder, self._tag, domain.keys.chunk_key) if folder and self._cache_size != 0 else None
-        if found is None or found.next_row > _MOST_ROWS or (self._joins and self._joins.past != found.snapshot):
-            return
-        there = {(head.snapshot, head.digest) for head in in_step.heads if head.snapshot not in in_step.gone}
-        if (found.snapshot, found.digest) not in there:
-            return
-        self._past = found
-        if self._joins is None:
-            self._first_row = found.next_row
-        # Otherwise what it stores is found again all the same, but its recipes begin anew.
-        parts = [ref for layer in found.layers for ref in layer.parts]
-        self._goes_back = (
-            len(found.layers) <= MAX_BASES
-            and in_step.sessions.issuperset(layer.session for layer in found.layers)
-            and in_step.doomed_parts.isdisjoint(ref.part for ref in parts)
-            and all(self._workers.map(self._is_usable, [layer.session for layer in found.layers]))
-            and all(self._workers.map(self._is_there, parts))
+    def _recall(self) -> Recollection:
+        found = Recollection(
+            self._domain,
+            self._cache,
+            self._workers,
+            tag=self._tag,
+            run=self._id,
+            limit=self._cache_size,
+            on_damage=self._on_damage,
+            on_trouble=self._on_trouble,
         )
-
-    def _is_usable(self, session: bytes) -> bool:
-        """Asked anew each time: what was seen may have changed, and the commit would fail, tonight and ever after."""
-        try:
-            require_usable(self._domain, session)
-        except (DamagedObject, MissingObject) as error:
-            self._on_damage(error)
-            return False
-        return True
-
-    def _is_there(self, ref: PartRef) -> bool:
-        key = self._domain.at.part_key(ref.part)
-        try:
-            ref.verify(fetch(self._domain.sink, key))
-        except ObjectMissing:
-            self._on_damage(MissingObject(key, "gone: recipes begin anew without it"))
-        except Malformed as error:
-            self._on_damage(DamagedObject(key, str(error)))
-        else:
-            return True
-        return False
+        joins = self._joins
+        found.recall(self._in_step, lambda snapshot: joins is None or joins.past == snapshot)
+        if joins is None and found.past is not None:
+            self._first_row = found.past.next_row
+        return found
 
     def writer(self) -> StreamWriter:
         """A writer of streams in this session. Call from the session's thread; any one thread may enter and use it."""
@@ -217,17 +178,9 @@ class Session:
             level=self._level,
             if_absent=self._if_absent,
             first_row=first_row,
-            past=self._past,
-            goes_back=self._goes_back,
-            recorder=Recorder(
-                self._cache.folder,
-                self._tag,
-                self._id,
-                name,
-                self._domain.keys.chunk_key,
-                limit=self._cache_size,
-                on_trouble=self._on_trouble,
-            ),
+            past=self._recollection.past,
+            goes_back=self._recollection.goes_back,
+            recorder=self._recollection.recorder(name),
             sessions=self._in_step.sessions,
             unusable=self._in_step.unusable,
             on_damage=self._on_damage,
@@ -236,12 +189,13 @@ class Session:
     def hand_over(self) -> HandedOver:
         """What one other process or machine needs to join this session."""
         self._handed_over += 1
+        past = self._recollection.past
         return HandedOver(
             self._id,
             self._handed_over,
             self._started,
             self._data_key,
-            past=self._past.snapshot if self._past else None,
+            past=past.snapshot if past else None,
             first_row=self._first_row + self._handed_over * _ROWS_A_SESSION,
         )
 
@@ -286,7 +240,7 @@ class Session:
         packs = PackSizes()
         for ids in chain.from_iterable(one.needed for one in done):
             packs.add(ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
-        bases = self._bases([stored for _, stored in streams])
+        bases = self._recollection.bases([stored for _, stored in streams])
         sessions = tuple(
             dict.fromkeys(
                 (
@@ -308,7 +262,7 @@ class Session:
             for stream in part.streams:
                 recipes.setdefault(stream, []).append(number)
         records = tuple(
-            _record(spec, stored, (tuple(recipes.get(number, ())), *self._below(spec, stored)))
+            _record(spec, stored, (tuple(recipes.get(number, ())), *self._recollection.below(spec.name, stored)))
             for number, (spec, stored) in enumerate(streams)
         )
         manifest = Manifest(consistency, inspection, records)
@@ -353,73 +307,10 @@ class Session:
         )
         data = self._put_head(head)
         digest = blake3(data).digest()
-        self._remember(head.snapshot, digest, parts, bases, records, [stored for _, stored in streams], done)
-        return Committed(head, digest, stored + len(data), sum(one.packs for one in done))
-
-    def _bases(self, streams: Sequence[StoredStream]) -> tuple[Base, ...]:
-        """The snapshots that the recipes go back to; raises `MissingObject` if a part of one is gone."""
-        past = self._past
-        if past is None or not any(stored.runs for stored in streams):
-            return ()
-        keys = [self._domain.at.part_key(ref.part) for layer in past.layers for ref in layer.parts]
-        for key, there in zip(keys, self._workers.map(self._exists, keys), strict=True):
-            if not there:
-                raise _gone(key)
-        return past.layers
-
-    def _exists(self, key: str) -> bool:
-        try:
-            self._domain.sink.stat(key)
-        except ObjectMissing:
-            return False
-        return True
-
-    def _below(self, spec: StreamSpec, stored: StoredStream) -> tuple[tuple[int, ...], ...]:
-        """In which parts of the bases the recipe of a stream goes on."""
-        return self._past.streams[self._domain.keys.tag(spec.name)].recipe if self._past and stored.runs else ()
-
-    def _remember(
-        self,
-        snapshot: bytes,
-        digest: bytes,
-        parts: Sequence[WrittenPart],
-        bases: Sequence[Base],
-        records: Sequence[StreamRecord],
-        streams: Sequence[StoredStream],
-        written: Sequence[Written],
-    ) -> None:
-        """Keep what the next run will be compared with. Nothing depends on it."""
         self._committed = True
-        folder = self._cache.folder
-        if folder is None or self._cache_size == 0:
-            return
-        own = [number for number, part in enumerate(parts) if part.streams]
-        renumbered = {number: at for at, number in enumerate(own)}
-        past = {
-            self._domain.keys.tag(record.name): PastStream(
-                number,
-                stored.remembered,
-                (tuple(renumbered[part] for part in record.recipe[0]), *record.recipe[1:]),
-                stored.runs,
-            )
-            for number, (record, stored) in enumerate(zip(records, streams, strict=True))
-            if stored.remembered is not None
-        }
-        try:
-            write_past(
-                folder,
-                self._tag,
-                self._id,
-                self._domain.keys.chunk_key,
-                snapshot=snapshot,
-                digest=digest,
-                layers=(Base(snapshot, self._id, tuple(parts[number].ref for number in own)), *bases),
-                streams=past,
-                rows=[row for one in written for row in one.rows],
-                next_row=max(one.next_row for one in written),
-            )
-        except OSError as error:
-            self._on_trouble(f"this run is not remembered: {error}; the next one stores more than it would")
+        each = [stored for _, stored in streams]
+        self._recollection.remember(head.snapshot, digest, parts, bases, records, each, done)
+        return Committed(head, digest, stored + len(data), sum(one.packs for one in done))
 
     def _put_head(self, head: Head) -> bytes:
         domain = self._domain
@@ -459,7 +350,7 @@ class Session:
         at = store_time(domain.sink, just_put, self._workers)
         missing = prolong_locks(domain.sink, self._cache, needed, self._workers, now=at)
         if missing:
-            raise _gone(min(missing))
+            raise gone(min(missing))
         for key in prolong_locks(domain.sink, self._cache, foundations(domain.log), self._workers, now=at):
             lost = MissingObject(key, "the object is gone", hint="Run penstock check.")
             if not key.startswith(layout.SLOTS):
@@ -473,7 +364,7 @@ class Session:
         for page in pages(listed(self._workers, domain.sink, domain.at.packs)):
             packs.met(sizes_in(page))
         for missing in packs.missing():
-            raise _gone(domain.at.pack_key(missing))
+            raise gone(domain.at.pack_key(missing))
         digests = self._workers.map(lambda session: require_usable(domain, session), sessions)
         return dict(zip(sessions, digests, strict=True))
 
@@ -495,10 +386,4 @@ def _record(spec: StreamSpec, stored: StoredStream, recipe: tuple[tuple[int, ...
         size=stored.size,
         digest=stored.digest,
         recipe=recipe,
-    )
-
-
-def _gone(key: str) -> MissingObject:
-    return MissingObject(
-        key, "an object that this backup relied on is gone", hint="Run the backup again: it stores the object anew."
     )

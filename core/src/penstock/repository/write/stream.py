@@ -61,8 +61,8 @@ class Written:
     #: The ids of the packs that its streams need, many in a row, and the sessions whose data keys seal these.
     needed: tuple[bytes, ...] = field(repr=False)
     sessions: tuple[bytes, ...]
-    #: Rows of the segment table as the next run needs them, and the number that follows all of them.
-    rows: tuple[bytes, ...] = field(repr=False)
+    #: Where the rows of the segment table are as the next run needs them, and the number that follows all of them.
+    rows: Remembered | None
     next_row: int
     #: Parts of the snapshot, and sections that are not in a part yet.
     parts: tuple[WrittenPart, ...]
@@ -225,13 +225,14 @@ class StreamWriter:
         """Seal and upload what is pending, and wait until all of it is durable."""
         self._packer.close()
         self._write_index()
-        needed, kept = [], []
+        needed = []
         sessions: set[bytes] = set()
         rows = self._table.rows()
+        self._recorder.begin_rows()
         while some := list(islice(rows, _ROWS)):
             noted = [past for _, past in some]
             needed.append(b"".join(one.pack for one in noted))
-            kept.append(b"".join(one.encode() for one in noted))
+            self._recorder.add_rows(noted)
             sessions.update(*(one.each_session() for one in noted))
             self._pieces.append(Piece(Kind.TABLE, encode_rows([row for row, _ in some])))
             self._put_full_parts()
@@ -241,7 +242,7 @@ class StreamWriter:
             indexes=tuple(self._indexes),
             needed=tuple(needed),
             sessions=tuple(sorted(sessions)),
-            rows=tuple(kept),
+            rows=self._recorder.end(),
             next_row=self._table.next,
             parts=tuple(self._parts),
             rest=tuple(self._pieces),
