@@ -393,6 +393,7 @@ def test_no_night_relies_any_longer_on_packs_of_a_writer_that_was_revoked(lab: L
     assert lab.restored() == content.streams
 
 
+@pytest.mark.slow
 def test_a_chain_of_nights_ends(lab: Lab, table: list[bytes]) -> None:
     nights = [lab.backup(joined(after(table, number))) for number in range(MAX_BASES + 4)]
     assert [len(night.head.bases) for night in nights] == [*range(MAX_BASES + 1), 0, 1, 2]

@@ -804,6 +804,7 @@ def a_part(one: Small) -> str:
     return one.domain.key("parts", one.repository.name("second snapshot, table"))
 
 
+@pytest.mark.slow
 def test_a_check_sees_every_changed_byte_of_a_part() -> None:
     one = small()
     reader, key = opened(one.repository), a_part(one)

@@ -183,6 +183,7 @@ def test_a_segment_that_cannot_be_opened_fails_where_it_is_used_and_the_rest_is_
     assert buffers._size == 2 * SEGMENT
 
 
+@pytest.mark.slow
 def test_a_restore_fetches_each_segment_of_many_nights_once(lab: Lab) -> None:
     chance = random.Random(5)
     table = [b"%d\t%s\n" % (number, chance.randbytes(20).hex().encode()) for number in range(200_000)]

@@ -180,6 +180,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, pages: int = 0) -> None:
     monkeypatch.setattr(cache_module, "_prepared", full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", [0, 3])
 @pytest.mark.parametrize("past", PASTS)
 def test_a_full_cache_disk_does_not_end_a_backup(

@@ -127,6 +127,7 @@ def test_rows_of_a_later_night_are_those_that_it_needs(lab: Lab) -> None:
     assert lab.check().findings == ()
 
 
+@pytest.mark.slow
 def test_a_row_that_was_left_out_for_a_night_never_gives_its_number_to_another_pack(lab: Lab) -> None:
     table, other = rows(1), noise(20 * MIB)
     lab.backup({"d": b"".join(table), "e": other})

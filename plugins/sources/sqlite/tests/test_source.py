@@ -229,6 +229,7 @@ def test_no_process_outlives_a_dump_or_its_parent(tmp_path: Path) -> None:
     assert not children()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_database_or_its_log(tmp_path: Path) -> None:
     bank = script(
