@@ -12,7 +12,8 @@ import pytest
 from penstock.format.head import Base
 from penstock.format.pack import MAX_SEGMENTS
 from penstock.format.part import Key, PartRef
-from penstock.repository.known.frames import Extents, Frame
+from penstock.repository.extents import Extents
+from penstock.repository.known.frames import Frame
 from penstock.repository.known.past import (
     Past,
     PastRow,

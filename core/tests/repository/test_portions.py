@@ -9,20 +9,20 @@ from core.tests.repository.lab import KIB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.repository.extents import Extents
 from penstock.repository.read.portions import Portion, portions
-from penstock.repository.read.recipes import Cut
 
 #: Bytes and extents of a portion that has more than one extent.
 BYTES, EXTENTS = 256 * KIB, 1024
-Extents = Sequence[tuple[int, int, int]]
+Some = Sequence[tuple[int, int, int]]
 
 
-def cut(extents: Extents) -> Cut:
+def cut(extents: Some) -> Extents:
     columns = np.array(extents, dtype=np.int64).reshape(-1, 3)
-    return Cut(columns[:, 0], columns[:, 1], columns[:, 2])
+    return Extents(columns[:, 0], columns[:, 1], columns[:, 2])
 
 
-def made(cuts: Sequence[Extents], most: int) -> list[Portion]:
+def made(cuts: Sequence[Some], most: int) -> list[Portion]:
     return list(portions(map(cut, cuts), most))
 
 
@@ -30,7 +30,7 @@ def extents_of(portion: Portion) -> list[tuple[int, int, int]]:
     return list(zip(portion.segments, portion.starts, portion.ends, strict=True))
 
 
-def ends(extents: Extents) -> list[tuple[int, int, int]]:
+def ends(extents: Some) -> list[tuple[int, int, int]]:
     return [(segment, start, start + length) for segment, start, length in extents]
 
 
@@ -41,7 +41,7 @@ some_cuts = st.lists(st.lists(an_extent, max_size=60), max_size=4)
 
 
 @given(some_cuts, st.integers(1, 12))
-def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Extents], most: int) -> None:
+def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Some], most: int) -> None:
     found = made(cuts, most)
     assert [extent for portion in found for extent in extents_of(portion)] == [
         one for each in cuts for one in ends(each)
@@ -58,7 +58,7 @@ def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Extent
 
 
 @given(st.lists(an_extent, min_size=1, max_size=200))
-def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Extents) -> None:
+def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Some) -> None:
     for portion, following in pairwise(made([extents], 10)):
         (_, start, end), *_ = extents_of(following)
         assert portion.size + end - start > BYTES
@@ -110,7 +110,7 @@ inside = st.tuples(st.integers(0, 3), st.integers(0, 249), st.integers(1, 250)).
 
 
 @given(st.lists(inside, min_size=1, max_size=40), st.integers(1, 4))
-def test_a_portion_is_made_of_its_pieces_in_order(extents: Extents, most: int) -> None:
+def test_a_portion_is_made_of_its_pieces_in_order(extents: Some, most: int) -> None:
     expected = b"".join(SEGMENTS[segment][start : start + length] for segment, start, length in extents)
     found = made([extents], most)
     # It needs no more than it says.
@@ -131,7 +131,7 @@ def test_one_piece_is_given_as_it_is() -> None:
 @pytest.mark.parametrize(
     "extents", [[(0, 200, 60)], [(0, 250, 1)], [(0, 300, 5)], [(1, 0, 10), (0, 249, 2), (1, 5, 5)]]
 )
-def test_a_segment_that_is_too_short_makes_fewer_bytes_than_a_portion_says(extents: Extents) -> None:
+def test_a_segment_that_is_too_short_makes_fewer_bytes_than_a_portion_says(extents: Some) -> None:
     (portion,) = made([extents], 4)
     block = portion.of({number: memoryview(SEGMENTS[number]) for number in portion.needs})
     assert len(block) < portion.size == sum(length for _, _, length in extents)

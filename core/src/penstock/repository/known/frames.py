@@ -17,8 +17,9 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from penstock.format.encoding import ID_BYTES, Malformed
+from penstock.repository.extents import I64, U64, Extents
 
-__all__ = ["Extents", "Frame", "FrameKey", "read_piece", "write_piece"]
+__all__ = ["Frame", "FrameKey", "read_piece", "write_piece"]
 
 _HEADER = struct.Struct("<I16s")
 _COUNTS = struct.Struct("<IIII")
@@ -26,18 +27,6 @@ _DIGEST_BYTES = 16
 _CONTEXT = "penstock/1 remembered streams"
 #: A frame of a batch has less.
 _LARGEST = 256 * 1024 * 1024
-
-I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class Extents:
-    """Runs of bytes of segments that make a piece of a stream, one after the other."""
-
-    segments: I64
-    starts: I64
-    lengths: I64
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.format.pack import MAX_SEGMENTS
-from penstock.repository.known.frames import I64, U64, Extents, Frame
+from penstock.repository.extents import I64, U64, Extents, Laid, concatenated, edges
+from penstock.repository.known.frames import Frame
 
 __all__ = ["PastRecords", "Window"]
 
@@ -43,10 +44,10 @@ class Window:
         #: For each chunk 1 if it may be used, or 0.
         self._good = bytearray()
         self._lengths: list[int] = []
-        #: Where each chunk begins, and the last one ends; likewise each extent.
-        self._starts = self._extent_starts = np.zeros(1, dtype=np.int64)
+        #: Where each chunk begins, and the last one ends.
+        self._starts = np.zeros(1, dtype=np.int64)
         none = self._starts[:0]
-        self._extents = Extents(none, none, none)
+        self._laid = Laid(0, Extents(none, none, none))
         #: How many segments it needs.
         self.segments = 0
 
@@ -92,29 +93,24 @@ class Window:
 
     def _judge(self, frame: Frame) -> bytes:
         """Which chunks may be used: those of usable segments, in not too many pieces."""
-        chunks, extents = _edges(0, [frame.chunk_lengths]), _edges(0, [frame.extents.lengths])
-        first = np.searchsorted(extents, chunks[:-1], side="right") - 1
-        end = np.searchsorted(extents, chunks[1:], side="left")
-        good: NDArray[np.bool_] = end - first <= _EXTENTS + frame.chunk_lengths // _BYTES_AN_EXTENT
+        chunks = edges(0, [frame.chunk_lengths])
+        first, count = Laid(0, frame.extents).touched(chunks[:-1], chunks[1:])
+        end = first + count
+        good: NDArray[np.bool_] = count <= _EXTENTS + frame.chunk_lengths // _BYTES_AN_EXTENT
         rows = frame.extents.segments // MAX_SEGMENTS
         bad = [row for row in np.unique(rows).tolist() if not self._usable(row)]
         if bad:
-            before = _edges(0, [np.isin(rows, bad).astype(np.int64)])
+            before = edges(0, [np.isin(rows, bad).astype(np.int64)])
             good &= before[end] == before[first]
         return good.astype(np.uint8).tobytes()
 
     def _join(self) -> None:
         """Put the short columns of all frames one behind the other."""
         frames = [kept.frame for kept in self._kept]
-        self._starts = _edges(self._start, [frame.chunk_lengths for frame in frames])
+        self._starts = edges(self._start, [frame.chunk_lengths for frame in frames])
         self._lengths = np.diff(self._starts).tolist()
-        self._extents = Extents(
-            np.concatenate([frame.extents.segments for frame in frames]),
-            np.concatenate([frame.extents.starts for frame in frames]),
-            np.concatenate([frame.extents.lengths for frame in frames]),
-        )
-        self._extent_starts = _edges(self._start, [self._extents.lengths])
-        self.segments = len(set(self._extents.segments.tolist()))
+        self._laid = Laid(self._start, concatenated(frame.extents for frame in frames))
+        self.segments = len(set(self._laid.extents.segments.tolist()))
 
     def find(self, chunk: bytes, after: int) -> int:
         """The number of a chunk: of one of the two behind `after`, if it is that, or of any; -1 for none."""
@@ -176,14 +172,7 @@ class Window:
 
     def resolved(self, starts: I64, lengths: I64) -> tuple[Extents, I64]:
         """The extents of segments that make runs of bytes of the past stream, and how many make each run."""
-        edges, extents = self._extent_starts, self._extents
-        ends = starts + lengths
-        first = np.searchsorted(edges, starts, side="right") - 1
-        counts = np.searchsorted(edges, ends, side="left") - first
-        which = np.repeat(first, counts) + _within(counts)
-        begins = np.maximum(edges[which], np.repeat(starts, counts))
-        stops = np.minimum(edges[which + 1], np.repeat(ends, counts))
-        return Extents(extents.segments[which], extents.starts[which] + begins - edges[which], stops - begins), counts
+        return self._laid.cut(starts, starts + lengths)
 
 
 class _Kept:
@@ -192,28 +181,15 @@ class _Kept:
     def __init__(self, frame: Frame, first: int, start: int) -> None:
         self.frame = frame
         self.first = first
-        chunks = _edges(start, [frame.chunk_lengths])
+        chunks = edges(start, [frame.chunk_lengths])
         self.end = int(chunks[-1])
-        self._firsts = _edges(0, [frame.counts])
+        self._firsts = edges(0, [frame.counts])
         # The records of a chunk begin where it does. There may be chunks without records in between.
         some = frame.counts > 0
-        begins = _edges(0, [frame.record_lengths.astype(np.int64)])[:-1]
+        begins = edges(0, [frame.record_lengths.astype(np.int64)])[:-1]
         moved = chunks[:-1][some] - begins[self._firsts[:-1][some]]
         self.record_starts = begins + np.repeat(moved, frame.counts[some])
 
     def records_of(self, chunks: slice) -> slice:
         """Which records these chunks have."""
         return slice(self._firsts[chunks.start], self._firsts[chunks.stop])
-
-
-def _edges(start: int, columns: list[I64]) -> I64:
-    """Where each of these begins if they lie one behind the other from `start` on, and where the last ends."""
-    edges = np.zeros(sum(map(len, columns)) + 1, dtype=np.int64)
-    np.cumsum(np.concatenate(columns), out=edges[1:])
-    edges += start
-    return edges
-
-
-def _within(counts: I64) -> I64:
-    """0, 1, 2 ... for each of these counts."""
-    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)

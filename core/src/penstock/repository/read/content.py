@@ -22,9 +22,10 @@ from penstock.format.part import (
 )
 from penstock.format.recipe import Extent
 from penstock.format.sealing import Sealer
+from penstock.repository.extents import Extents
 from penstock.repository.fetching import fetch
 from penstock.repository.read.parts import OpenedPart
-from penstock.repository.read.recipes import Cut, Recipe, Runs
+from penstock.repository.read.recipes import Recipe, Runs, each_extent
 from penstock.repository.read.table import SegmentTable
 from penstock.repository.snapshots import SnapshotEntry
 
@@ -217,7 +218,7 @@ class Content:
                 recipe = Recipe(self.part, record, layer, stream)
                 columns = np.array(runs, dtype=np.int64)
                 for base, cut in recipe.cut(columns[:, 0], columns[:, 1] - columns[:, 0]):
-                    for extent in cut.extents():
+                    for extent in each_extent(cut):
                         if extent.segment is None:
                             below.add(base, extent.start, extent.start + extent.length)
                         else:
@@ -229,9 +230,9 @@ class Content:
     def extents(self, record: StreamRecord) -> Iterator[Extent]:
         """The extents of a stream, all of segments; raises `Malformed` as soon as they cannot make it."""
         for cut in self.cuts(record):
-            yield from cut.extents()
+            yield from each_extent(cut)
 
-    def cuts(self, record: StreamRecord) -> Iterator[Cut]:
+    def cuts(self, record: StreamRecord) -> Iterator[Extents]:
         """The same, many at once."""
         recipe = Recipe(self.part, record, 0, self._numbers[id(record)])
         position = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.repository.read.recipes import Cut
+from penstock.repository.extents import Extents
 
 __all__ = ["Portion", "portions"]
 
@@ -33,7 +33,7 @@ class Portion:
         return b"".join([data[segment][start:end] for segment, start, end in columns])
 
 
-def portions(cuts: Iterator[Cut], most: int) -> Iterator[Portion]:
+def portions(cuts: Iterator[Extents], most: int) -> Iterator[Portion]:
     """The extents of a stream in portions, each of at most so many segments."""
     for cut in cuts:
         ends = np.cumsum(cut.lengths)

@@ -3,25 +3,22 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from penstock.format.encoding import Malformed
 from penstock.format.manifest import StreamRecord
 from penstock.format.recipe import MAX_RUNS, Extent, decode_columns, range_of
+from penstock.repository.extents import I64, Extents, Laid
 from penstock.repository.read.parts import STREAM_BYTES, OpenedPart
 
-__all__ = ["Cut", "Recipe", "Runs"]
+__all__ = ["Recipe", "Runs", "each_extent"]
 
 #: Blocks of recipes that are kept, of less than 1 MiB, for each stream of each layer.
 _BLOCKS = 2
 #: Extents that are resolved at once: at most, and if layers often end sooner.
 _MANY = 1 << 16
 _FEW = 64
-
-I64 = NDArray[np.int64]
 
 
 class Recipe:
@@ -46,7 +43,7 @@ class Recipe:
         #: How many extents are cut at once.
         self._many = _MANY
 
-    def resolved(self, starts: I64, lengths: I64) -> "Cut":
+    def resolved(self, starts: I64, lengths: I64) -> Extents:
         """What makes these runs of the stream, or a piece of them at the beginning, in extents of segments.
 
         Raises `Malformed`.
@@ -73,7 +70,7 @@ class Recipe:
         counts = np.diff(np.searchsorted(np.cumsum(found.lengths), ends) + 1, prepend=0)
         return cut.with_in_place(base, found, counts)
 
-    def cut(self, starts: I64, lengths: I64) -> Iterator[tuple[int, "Cut"]]:
+    def cut(self, starts: I64, lengths: I64) -> Iterator[tuple[int, Extents]]:
         """What makes these runs in this layer, with the stream of the base that extents may be of."""
         while len(starts):
             block, cut = self._first(starts, lengths)
@@ -86,7 +83,7 @@ class Recipe:
                 starts = np.concatenate((starts[:1] + lengths[:1] - left, starts[1:]))
                 lengths = np.concatenate(([left], lengths[1:]))
 
-    def _first(self, starts: I64, lengths: I64) -> "tuple[_Block, Cut]":
+    def _first(self, starts: I64, lengths: I64) -> "tuple[_Block, Extents]":
         """As many of these runs as lie in the block of the first one, cut to its extents."""
         block = self._block_at(int(starts[0]))
         end = block.start + block.size
@@ -127,37 +124,10 @@ class Recipe:
             self._end += size
 
 
-class Cut(NamedTuple):
-    """Extents one after the other: segments (-1 for the base), where each begins, and their lengths."""
-
-    segments: I64
-    starts: I64
-    lengths: I64
-
-    @property
-    def size(self) -> int:
-        """How many bytes they make."""
-        return int(self.lengths.sum())
-
-    def extents(self) -> Iterator[Extent]:
-        """The same, one by one."""
-        columns = (self.segments.tolist(), self.starts.tolist(), self.lengths.tolist())
-        return (Extent(None if one < 0 else one, start, length) for one, start, length in zip(*columns, strict=True))
-
-    def before(self, count: int) -> "Cut":
-        """The first so many, to be changed."""
-        return Cut(self.segments[:count], self.starts[:count], self.lengths[:count].copy())
-
-    def with_in_place(self, base: NDArray[np.bool_], found: "Cut", counts: I64) -> "Cut":
-        """The same with `found` in the place of those where `base` is true; so many for each of them."""
-        many = np.ones(len(base), dtype=np.int64)
-        many[base] = counts
-        which = np.repeat(base, many)
-        columns = [np.empty(len(which), dtype=np.int64) for _ in self]
-        for column, own, other in zip(columns, self, found, strict=True):
-            column[which] = other
-            column[~which] = own[~base]
-        return Cut(*columns)
+def each_extent(extents: Extents) -> Iterator[Extent]:
+    """The same, one by one."""
+    columns = (column.tolist() for column in extents)
+    return (Extent(None if one < 0 else one, start, length) for one, start, length in zip(*columns, strict=True))
 
 
 class _Block:
@@ -166,26 +136,19 @@ class _Block:
     def __init__(self, data: memoryview) -> None:
         found = decode_columns(data[STREAM_BYTES:])
         self.start, self.size, self.base = found.start, found.size, found.base
-        self._segments, self._starts = found.segments, found.starts
-        self._edges = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(found.lengths)))
+        self._laid = Laid(self.start, Extents(found.segments, found.starts, found.lengths))
 
-    def cut(self, starts: I64, ends: I64, most: int) -> Cut:
+    def cut(self, starts: I64, ends: I64, most: int) -> Extents:
         """The extents of these runs of the stream, all within the block; of some at the beginning where it is too many.
 
         That is, more than `most`, but never less than those of one run.
         """
-        starts, ends = starts - self.start, ends - self.start
-        edges = self._edges
-        first = np.searchsorted(edges, starts, side="right") - 1
-        counts = np.searchsorted(edges, ends) - first
+        _, counts = self._laid.touched(starts, ends)
         total = np.cumsum(counts)
         if total[-1] > most:
             count = max(1, int(np.searchsorted(total, most, side="right")))
-            starts, ends, first, counts = starts[:count], ends[:count], first[:count], counts[:count]
-        which = np.repeat(first, counts) + np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        begins = np.maximum(edges[which], np.repeat(starts, counts))
-        stops = np.minimum(edges[which + 1], np.repeat(ends, counts))
-        return Cut(self._segments[which], self._starts[which] + begins - edges[which], stops - begins)
+            starts, ends = starts[:count], ends[:count]
+        return self._laid.cut(starts, ends)[0]
 
 
 class Runs:

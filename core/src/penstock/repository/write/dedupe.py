@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from penstock.format.chunker import Chunker
 from penstock.format.ids import ChunkNamer, hooks
-from penstock.repository.known.frames import I64, U64, Extents, Frame
+from penstock.repository.extents import I64, U64, Extents
+from penstock.repository.known.frames import Frame
 from penstock.repository.known.past import Recorder
 from penstock.repository.known.sparse_index import KnownPack, SparseIndex
 from penstock.repository.known.window import Window
@@ -196,21 +197,12 @@ class Deduplicator:
     def _resolved(self, runs: Sequence[Run]) -> Extents:
         """The runs as extents of segments, joined."""
         columns = np.array(runs, dtype=np.int64).reshape(-1, 3)
-        segments, starts, lengths = columns[:, 0], columns[:, 1], columns[:, 2]
-        past = segments == PAST
+        extents = Extents(columns[:, 0], columns[:, 1], columns[:, 2])
+        past = extents.segments == PAST
         if self._window is None or not past.any():
-            return Extents(segments, starts, lengths)
-        found, counts = self._window.resolved(starts[past], lengths[past])
-        many = np.ones(len(runs), dtype=np.int64)
-        many[past] = counts
-        which = np.repeat(past, many)
-        all_of = [np.empty(len(which), dtype=np.int64) for _ in range(3)]
-        for whole, own, other in zip(
-            all_of, (segments, starts, lengths), (found.segments, found.starts, found.lengths), strict=True
-        ):
-            whole[which] = other
-            whole[~which] = own[~past]
-        return _joined_extents(Extents(*all_of))
+            return extents
+        found, counts = self._window.resolved(extents.starts[past], extents.lengths[past])
+        return extents.with_in_place(past, found, counts).joined()
 
     def _record(self, batch: "_Batch", spans: Sequence[_Span], extents: Extents) -> None:
         """Note what this batch was for the next run."""
@@ -398,15 +390,6 @@ def _joined(runs: Iterator[Run]) -> list[Run]:
             segment, start, length = run
             joined.append(run)
     return joined
-
-
-def _joined_extents(extents: Extents) -> Extents:
-    segments, starts, lengths = extents.segments, extents.starts, extents.lengths
-    if not len(segments):
-        return extents
-    goes_on = (segments[1:] == segments[:-1]) & (starts[1:] == starts[:-1] + lengths[:-1])
-    begins: I64 = np.flatnonzero(np.concatenate(([True], ~goes_on)))
-    return Extents(segments[begins], starts[begins], np.add.reduceat(lengths, begins))
 
 
 def _little_known(ids: list[bytes], lengths: list[int], packs: Sequence[KnownPack]) -> bool:

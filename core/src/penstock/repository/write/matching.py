@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.repository.known.frames import I64, U64
+from penstock.repository.extents import I64, U64
 from penstock.repository.known.window import PastRecords
 
 __all__ = ["match"]

@@ -16,6 +16,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from penstock.repository.extents import I64, U64, within
+
 __all__ = ["BLOCK", "LONGEST", "RecordCutter", "Records"]
 
 #: Bytes of a record at most: longer ones are cut after every so many. Hashing takes a step for each eight.
@@ -39,8 +41,6 @@ _KEYS = LONGEST // BLOCK * _HALVES
 #: Records that are hashed together.
 _GROUP = 2048
 
-_U64 = NDArray[np.uint64]
-_I64 = NDArray[np.int64]
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
 #: For each number of bytes, what keeps so many of a block.
@@ -50,9 +50,9 @@ _MASKS = np.tril(np.full((BLOCK + 1, BLOCK), 255, dtype=np.uint8), -1).view("<u8
 class Records(NamedTuple):
     """Records of consecutive chunks: the hash and the length of each, and how many each chunk has."""
 
-    hashes: _U64
+    hashes: U64
     lengths: NDArray[np.uint16]
-    counts: _I64
+    counts: I64
 
 
 class RecordCutter:
@@ -84,7 +84,7 @@ class RecordCutter:
         lengths_of = np.diff(cuts, prepend=0)
         return Records(self._hashes(data, cuts - lengths_of, lengths_of), lengths_of.astype(np.uint16), counts)
 
-    def _cuts(self, data: NDArray[np.uint8]) -> _I64:
+    def _cuts(self, data: NDArray[np.uint8]) -> I64:
         """Where records end, wherever chunks do."""
         separator = self._separator
         if not separator:
@@ -95,7 +95,7 @@ class RecordCutter:
             found = found[data[found - back] == separator[-1 - back]]
         return found + 1
 
-    def _by_content(self, data: NDArray[np.uint8]) -> _I64:
+    def _by_content(self, data: NDArray[np.uint8]) -> I64:
         """Cuts behind places that the eight bytes before choose."""
         found = [np.zeros(0, dtype=np.int64)]
         for start in range(0, len(data) - 7, _PIECE):
@@ -104,7 +104,7 @@ class RecordCutter:
             found.append(np.flatnonzero((words + self._added) * self._mixer < _CHOSEN) + (start + 8))
         return np.concatenate(found)
 
-    def _thinned(self, data: NDArray[np.uint8], cuts: _I64, chunk_ends: _I64) -> tuple[_I64, _I64]:
+    def _thinned(self, data: NDArray[np.uint8], cuts: I64, chunk_ends: I64) -> tuple[I64, I64]:
         """Where records end at last, chunks included, and how many each chunk has.
 
         Of cuts that lie close together most go: the content decides, so that a change moves no other cut. Records that
@@ -115,7 +115,7 @@ class RecordCutter:
         first = np.searchsorted(cuts, chunk_starts, side="right")
         early = np.searchsorted(cuts, chunk_starts + max(_SEEN, len(self._separator))) - first
         if early.any():
-            cuts = np.delete(cuts, np.repeat(first, early) + _within(early))
+            cuts = np.delete(cuts, np.repeat(first, early) + within(early))
         places = np.searchsorted(cuts, chunk_ends)
         new = np.ones(len(places), dtype=np.bool_)
         inside = places < len(cuts)
@@ -135,23 +135,23 @@ class RecordCutter:
         pieces = (np.diff(cuts, prepend=0) - 1) // LONGEST + 1
         if len(pieces) and int(pieces.max()) > 1:
             first = cuts - np.diff(cuts, prepend=0)
-            number = _within(pieces)
+            number = within(pieces)
             cuts = np.minimum(np.repeat(first, pieces) + (number + 1) * LONGEST, np.repeat(cuts, pieces))
             last = np.cumsum(pieces)[last] - 1
         return cuts, np.diff(last, prepend=-1)
 
-    def _hashes(self, data: NDArray[np.uint8], starts: _I64, lengths: _I64) -> _U64:
-        hashes: _U64 = np.empty(len(starts), dtype=np.uint64)
+    def _hashes(self, data: NDArray[np.uint8], starts: I64, lengths: I64) -> U64:
+        hashes: U64 = np.empty(len(starts), dtype=np.uint64)
         blocks = np.ndarray((len(data) - BLOCK + 1,), dtype=f"V{BLOCK}", buffer=data.data, strides=(1,))
         for first in range(0, len(starts), _GROUP):
             some = slice(first, first + _GROUP)
             hashes[some] = self._hashes_of(blocks, starts[some], lengths[some])
         return hashes
 
-    def _hashes_of(self, blocks: NDArray[np.void], starts: _I64, lengths: _I64) -> _U64:
+    def _hashes_of(self, blocks: NDArray[np.void], starts: I64, lengths: I64) -> U64:
         sizes = lengths.astype(np.uint64)
         sums = [first + factor * sizes for first, factor in zip(self._first, self._of_length, strict=True)]
-        rows: _I64 | slice = slice(None)
+        rows: I64 | slice = slice(None)
         left = lengths
         for step in range(LONGEST // BLOCK):
             # The next block of those that have one, filled up with zeroes.
@@ -165,10 +165,5 @@ class RecordCutter:
                 break
             left = lengths[rows] - BLOCK * (step + 1)
         one, two = sums
-        joined: _U64 = one & ~_LOW | two >> _HIGH
+        joined: U64 = one & ~_LOW | two >> _HIGH
         return joined
-
-
-def _within(counts: _I64) -> _I64:
-    """0, 1, 2 ... for each of these counts."""
-    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
