@@ -158,9 +158,9 @@ def test_a_check_remembers_a_large_repository_in_little_memory() -> None:
         try:
             ledger.add(ObjectInfo(at.pack_key(pack.to_bytes(16, "big")), 16 * MIB) for pack in range(packs))
             for pack in range(packs):
-                ledger.add_pack(pack.to_bytes(16, "big"), pin, held)
+                ledger.add_pack(pack.to_bytes(16, "big"), pin, 16, held)
             assert ledger.count(at.packs) == (packs, packs * 16 * MIB)
-            assert ledger.segments((packs - 1).to_bytes(16, "big")) == (pin, dict.fromkeys(range(16), 150))
+            assert ledger.segments((packs - 1).to_bytes(16, "big")) == (pin, 16, dict.fromkeys(range(16), 150))
             assert ledger.segments(packs.to_bytes(16, "big")) is None
             assert sum(1 for _ in ledger.under(at.packs)) == packs
             _, peak = tracemalloc.get_traced_memory()

@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from core.tests.repository.forging import NOW, Hostile, put_head, put_notice
 from core.tests.repository.lab import KIB, Lab, noise
 
+from penstock.api import DamagedObject
 from penstock.cli.output import views
 from penstock.engine import show
 from penstock.engine.checking import snapshots
 from penstock.format.head import MAX_SEQUENCE
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
 from penstock.format.notice import Action, Deletion, Things
-from penstock.format.part import Kind
+from penstock.format.part import Kind, Row, encode_rows
+from penstock.format.recipe import Extent, encode_block
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import FaultySink
@@ -116,3 +119,25 @@ def test_what_a_source_is_said_to_have_reported_is_shown_as_far_as_it_is_a_repor
     assert shown["inventory"] == [one for one in report.get("inventory", ()) if one is WELL_FORMED]
     assert shown.keys() == {"client_version", "engine", "inventory", "server_version", "warnings"}
     assert len(list(views.snapshot(document))) > 3
+
+
+@pytest.mark.parametrize("says", [1, 2])
+def test_a_check_sees_a_row_with_another_number_of_segments_than_is_pinned(lab: Lab, says: int) -> None:
+    hostile = Hostile(lab.domain, add_writer(lab.repository, "mallory", domain="main"))
+    data = noise(100_000, 1)
+    pack, pin = hostile.segment(data)
+    record = StreamRecord("d", "raw", 0, False, {}, len(data), blake3(data).digest(), ((1,),))
+    parts = [
+        hostile.part((Kind.TABLE, encode_rows([Row(0, pack, pin, says, frozenset({0}))]))),
+        hostile.blocks(encode_block(0, [Extent(0, 0, len(data))])),
+        hostile.part((Kind.MANIFEST, encode_manifest(Manifest("one state", {}, (record,))))),
+    ]
+    snapshot = hostile.commit(len(data), parts)[-32:]
+    found = {finding.key for finding in lab.check(read_data=False).findings}
+    if says == 1:
+        assert found == set()
+        assert lab.restored(snapshot)["d"] == data
+    else:
+        assert found == {lab.at.pack_key(pack)}
+        with pytest.raises(DamagedObject, match="not the pack that the snapshot pins"):
+            lab.restored(snapshot)

@@ -17,8 +17,10 @@ _SCHEMA = """
 CREATE TABLE objects (key TEXT PRIMARY KEY, size INTEGER NOT NULL, modified TEXT, good INTEGER, signer BLOB,
     digest BLOB)
     WITHOUT ROWID;
-CREATE TABLE packs (pack BLOB PRIMARY KEY, pin BLOB NOT NULL, held BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE copies (origin BLOB, pin BLOB, pack BLOB, held BLOB NOT NULL, PRIMARY KEY (origin, pin, pack))
+CREATE TABLE packs (pack BLOB PRIMARY KEY, pin BLOB NOT NULL, segments INTEGER NOT NULL, held BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE copies (origin BLOB, pin BLOB, pack BLOB, segments INTEGER NOT NULL, held BLOB NOT NULL,
+    PRIMARY KEY (origin, pin, pack))
     WITHOUT ROWID;
 CREATE TABLE replaced (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE findings (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -31,9 +33,10 @@ _PACKS = 256
 
 
 class Held(NamedTuple):
-    """What a sound pack has: its pin, and the plain bytes of its segments by number."""
+    """What a sound pack has: its pin, how many segments are in its places, the bytes of those born in it by number."""
 
     pin: bytes
+    segments: int
     lengths: dict[int, int]
 
 
@@ -52,7 +55,8 @@ class Ledger:
         self._db.execute("BEGIN")
         #: None for a pack that is gone or damaged.
         self.segments = lru_cache(_PACKS)(self._segments)
-        #: Plain bytes of segments by number, of all that are at hand of a pack with this pin: in it, and copies.
+        #: Plain bytes of segments by number, of all that are at hand of a pack with this pin and so many segments: in
+        #: it, and copies.
         self.at_hand = lru_cache(_PACKS)(self._at_hand)
 
     def __enter__(self) -> Self:
@@ -134,13 +138,17 @@ class Ledger:
 
     # packs
 
-    def add_pack(self, pack: bytes, pin: bytes, held: "array[int]") -> None:
-        """Note a sound pack, and the segments that were born in it: number and bytes of each, one after the other."""
-        self._db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?)", (pack, pin, held.tobytes()))
+    def add_pack(self, pack: bytes, pin: bytes, segments: int, held: "array[int]") -> None:
+        """Note a sound pack, and the segments that were born in it: number and bytes of each, one after the other.
 
-    def add_copies(self, origin: bytes, pin: bytes, pack: bytes, held: "array[int]") -> None:
-        """Note that a sound pack has copies of these segments of `origin`, as that pin proves."""
-        self._db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)", (origin, pin, pack, held.tobytes()))
+        Its places have so many `segments`.
+        """
+        self._db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)", (pack, pin, segments, held.tobytes()))
+
+    def add_copies(self, origin: bytes, pin: bytes, segments: int, pack: bytes, held: "array[int]") -> None:
+        """Note that a sound pack has copies of these segments of `origin`; its pin proves them, and how many it has."""
+        row = (origin, pin, pack, segments, held.tobytes())
+        self._db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?)", row)
 
     def add_replaced(self, key: str) -> None:
         """Note a pack that is gone, without a record of it, but not missed: others have what a snapshot needs of it."""
@@ -151,13 +159,14 @@ class Ledger:
         yield from (key for (key,) in self._db.execute("SELECT key FROM replaced ORDER BY key"))
 
     def _segments(self, pack: bytes) -> Held | None:
-        row = self._db.execute("SELECT pin, held FROM packs WHERE pack = ?", (pack,)).fetchone()
-        return None if row is None else Held(row[0], _lengths(row[1]))
+        row = self._db.execute("SELECT pin, segments, held FROM packs WHERE pack = ?", (pack,)).fetchone()
+        return None if row is None else Held(row[0], row[1], _lengths(row[2]))
 
-    def _at_hand(self, pack: bytes, pin: bytes) -> dict[int, int]:
+    def _at_hand(self, pack: bytes, pin: bytes, segments: int) -> dict[int, int]:
         found = self.segments(pack)
-        lengths = dict(found.lengths) if found is not None and found.pin == pin else {}
-        for (held,) in self._db.execute("SELECT held FROM copies WHERE origin = ? AND pin = ?", (pack, pin)):
+        lengths = dict(found.lengths) if found is not None and (found.pin, found.segments) == (pin, segments) else {}
+        query = "SELECT held FROM copies WHERE origin = ? AND pin = ? AND segments = ?"
+        for (held,) in self._db.execute(query, (pack, pin, segments)):
             lengths |= _lengths(held)
         return lengths
 

@@ -36,7 +36,7 @@ class _Pack(NamedTuple):
 
     pin: bytes
     held: "array[int]"
-    copies: "dict[bytes, tuple[bytes, array[int]]]"
+    copies: "dict[bytes, tuple[bytes, int, array[int]]]"
     segments: int
     sessions: frozenset[bytes]
 
@@ -48,14 +48,14 @@ class _Pack(NamedTuple):
         return cls(end.pin, held, copies, len(places), frozenset(place.session for place in places))
 
 
-def _copies(end: PackEnd, origin: bytes) -> "tuple[bytes, array[int]] | None":
-    """The pin that the carried places have, and the segments of which this pack says what they say."""
+def _copies(end: PackEnd, origin: bytes) -> "tuple[bytes, int, array[int]] | None":
+    """The pin of the carried places, how many segments they have, and those of which this pack says what they say."""
     try:
         found = carried(end.domain, end.places, origin)
     except Malformed:
         return None
     same = set(end.places.places).intersection(found.places)
-    return found.pin, _numbered(place for place in found.places if place in same)
+    return found.pin, found.segments, _numbered(place for place in found.places if place in same)
 
 
 def _numbered(places: Iterable[Place]) -> "array[int]":
@@ -127,9 +127,9 @@ class Packs:
             return None
 
     def _note(self, pack: bytes, found: _Pack) -> None:
-        self._ledger.add_pack(pack, found.pin, found.held)
-        for origin, (pin, held) in found.copies.items():
-            self._ledger.add_copies(origin, pin, pack, held)
+        self._ledger.add_pack(pack, found.pin, found.segments, found.held)
+        for origin, (pin, segments, held) in found.copies.items():
+            self._ledger.add_copies(origin, pin, segments, pack, held)
         self.segments += found.segments
         for session in found.sessions:
             key = self._domain.at.session_key(session)

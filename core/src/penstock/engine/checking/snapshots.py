@@ -150,9 +150,9 @@ class Snapshots:
             return
         key = self._domain.at.pack_key(row.pack)
         held = self._ledger.segments(row.pack)
-        if held is not None and held.pin != row.pin:
+        if held is not None and (held.pin, held.segments) != (row.pin, row.segments):
             self._findings.add(key, f"not the pack that snapshot {_short(entry)} pins")
-        elif row.used <= self._ledger.at_hand(row.pack, row.pin).keys():
+        elif row.used <= self._ledger.at_hand(row.pack, row.pin, row.segments).keys():
             if held is None and not self._ledger.holds(key) and key not in self._notices.deleted:
                 self._ledger.add_replaced(key)
         elif held is None:
@@ -171,12 +171,12 @@ class Snapshots:
             for extent in content.runs(record):
                 assert extent.segment is not None
                 segment = content.table.find(extent.segment)
-                pinned, _ = pin(segment.pack)
+                pinned = pin(segment.pack)
                 held = self._ledger.segments(segment.pack)
                 end = extent.start + extent.length
                 # How long a segment is that is gone, nobody knows.
-                least = 0 if held is not None and held.pin == pinned else end
-                if end > self._ledger.at_hand(segment.pack, pinned).get(segment.ordinal, least):
+                least = 0 if held is not None and (held.pin, held.segments) == pinned else end
+                if end > self._ledger.at_hand(segment.pack, *pinned).get(segment.ordinal, least):
                     raise Malformed(f"the recipe of {record.name} asks for bytes that are not there")
 
 
