@@ -14,7 +14,7 @@ from core.tests.repository.lab import KIB, MIB
 from tests.soak import long, times
 
 from penstock.format.encoding import new_id
-from penstock.format.head import MAX_REFS, Head, encode_head
+from penstock.format.head import MAX_BASES, MAX_REFS, Base, Head, encode_head
 from penstock.format.keys import new_secret
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
 from penstock.format.part import Kind, Row, encode_rows, encode_sessions
@@ -125,6 +125,8 @@ class ManyNights:
         self.domain = domain
         self.segments = segments
         self.data_key = new_secret()
+        self.snapshots: list[bytes] = []
+        self.digest: bytes | None = None
         self.parts: list[WrittenPart] = []
         for some in gathered(self._pieces()):
             self.parts += self._put(some)
@@ -149,12 +151,15 @@ class ManyNights:
                 yield from recipe.add(row.number * 4096 + ordinal, 0, SEGMENT)
         yield from recipe.finish()
 
-    def put_heads(self, count: int) -> list[bytes]:
-        """Each of a session of its own; the parts are the same ones. Gives the ids, oldest first."""
+    def put_heads(self, until: int) -> list[bytes]:
+        """Each of a session of its own, until there are so many; gives the ids, oldest first.
+
+        The parts are the same ones, and each has as many bases as a head may have.
+        """
         domain, access = self.domain, self.domain.access
-        snapshots: list[bytes] = []
-        digest: bytes | None = None
-        for night in range(count):
+        snapshots = self.snapshots
+        digest = self.digest
+        for night in range(len(snapshots), until):
             session = put_session(domain, self.data_key, by=access)
             pinned = {session: blake3(domain.sink.get(domain.at.session_key(session))).digest()}
             time = datetime(2026, 1, 31, tzinfo=UTC) + timedelta(minutes=night)
@@ -177,6 +182,7 @@ class ManyNights:
                 index=(),
                 parts=(*self.refs, put_part(domain, [(Kind.SESSIONS, encode_sessions(pinned))], by=access)),
                 manifest=self.manifest,
+                bases=tuple(Base(new_id(), new_id(), tuple(self.refs[:1])) for _ in range(MAX_BASES)),
             )
             data = encode_head(
                 head,
@@ -187,7 +193,7 @@ class ManyNights:
                 signer=access.signing,
             )
             domain.sink.put(domain.at.snapshot_key(head.snapshot), data)
-            digest = blake3(data).digest()
+            digest = self.digest = blake3(data).digest()
             snapshots.append(head.snapshot)
         return snapshots
 
@@ -197,10 +203,13 @@ def test_a_thousand_snapshots_of_a_million_segments_are_listed_in_little_memory(
     create(tmp_path)
     nights = ManyNights(open_again(tmp_path).domain, 1_000_000)
     assert sum(part.ref.size for part in nights.parts) > 3 * MIB
+    nights.put_heads(10)
+    few = measure("command", tmp_path, arguments=["snapshots"])
     snapshots = nights.put_heads(1000)
     listed = measure("command", tmp_path, arguments=["snapshots"])
     assert [one["id"] for one in listed.said["snapshots"]] == [one.hex() for one in snapshots]
     assert {one["size"] for one in listed.said["snapshots"]} == {1_000_000 * SEGMENT}
+    assert_the_same(few, listed)
     assert listed < 100 * MIB
     found = measure("latest", tmp_path)
     assert found.said == snapshots[-1].hex()

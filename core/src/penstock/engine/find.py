@@ -12,7 +12,7 @@ from penstock.repository.checkpoint import SET_BACK, checked, is_known
 from penstock.repository.pool import Workers
 from penstock.repository.read.seen import snapshots_seen
 from penstock.repository.sessions import proof_of_cut, read_session
-from penstock.repository.snapshots import find_snapshot, list_snapshots
+from penstock.repository.snapshots import find_snapshot, summaries
 
 __all__ = ["find", "latest_names"]
 
@@ -84,5 +84,7 @@ def _cuts(repository: Repository, entries: Iterable[SnapshotEntry]) -> Iterator[
 def latest_names(repository: Repository, *, warn: Callable[[str], None]) -> list[str]:
     """A name for the latest snapshot of each backup, for `find`. `warn` hears of what is passed over."""
     with Doubts(warn, "passed over") as doubts:
-        entries = list_snapshots(repository, on_damage=doubts)
-    return list(dict.fromkeys(f"latest:{entry.domain.label}/{entry.head.backup}" for entry in entries))
+        names = summaries(
+            repository, lambda entry: f"latest:{entry.domain.label}/{entry.head.backup}", on_damage=doubts
+        )
+    return list(dict.fromkeys(names))

@@ -26,11 +26,11 @@ def register(app: typer.Typer) -> None:
         """List the snapshots of a repository, oldest first."""
         from penstock import engine
         from penstock.cli.output import views
-        from penstock.repository.snapshots import list_snapshots
+        from penstock.repository.snapshots import SnapshotEntry, summaries
         from penstock.workspace import Need
 
         repository = run.workspace.repository(Need.ANY)
         with engine.Doubts(run.output.warning, "left out") as doubts:
-            entries = list_snapshots(repository, on_damage=doubts)
-        shown = [entry.to_json() for entry in entries if backup in (None, entry.head.backup)]
+            listed = summaries(repository, SnapshotEntry.to_json, on_damage=doubts)
+        shown = [one for one in listed if backup in (None, one["backup"])]
         run.output.result({"snapshots": shown}, views.snapshots)
