@@ -1,44 +1,21 @@
 """A stop ends whatever reads, within seconds, though the sink never answers."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from core.tests.repository.hanging_sink import HangingSink, stop_when_it_hangs
 from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
-from penstock.api import Interrupted, ObjectInfo, StopToken
+from penstock.api import Interrupted
 from penstock.engine import cat, show
 from penstock.format.encoding import new_id
 from penstock.repository import Repository
 from penstock.repository.notices import distrust
 from penstock.repository.snapshots import find_snapshot, list_snapshots
-from penstock.testing import MemorySink
 
 #: Thorough, and so too long for `make check`.
 pytestmark = pytest.mark.slow
-
-
-class HangingSink(MemorySink):
-    """Does not answer calls about keys with `hanging` in them until `gate` is open; `asked` says that one came."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hanging: str | None = None
-        self.asked = threading.Event()
-        self.gate = threading.Event()
-
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        if self.hanging is not None and self.hanging in key:
-            self.asked.set()
-            self.gate.wait()
-        return super().get(key, start=start, length=length)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        if self.hanging == "list":
-            self.asked.set()
-            self.gate.wait()
-        yield from super().list(prefix)
 
 
 @pytest.fixture
@@ -46,7 +23,7 @@ def sink() -> Iterator[HangingSink]:
     """No thread outlives the test: at its end all calls are answered."""
     sink = HangingSink()
     yield sink
-    sink.gate.set()
+    sink.let_go.set()
 
 
 @pytest.fixture
@@ -54,7 +31,6 @@ def lab(tmp_path: Path, sink: HangingSink) -> Lab:
     lab = Lab(tmp_path, sink)
     lab.backup({"d": noise(3 * MIB)})
     distrust(lab.repository.domain, {new_id(): "a test"})
-    sink.stop = StopToken()
     return lab
 
 
@@ -93,9 +69,9 @@ READERS = [restoring, restoring_unverified, giving_out, checking, checking_data,
 CASES = [
     pytest.param(call, hanging, id=f"{call.__name__}, {hanging}")
     for call in READERS
-    for hanging in ("/notices/", "/packs/", "/sessions/", "/snapshots/", "/parts/", "list")
-    if (call is not listing or hanging in ("/notices/", "/snapshots/", "list"))
-    and (call is not showing or hanging != "/packs/")
+    for hanging in ("get notices/", "get packs/", "get sessions/", "get snapshots/", "get parts/", "list ")
+    if (call is not listing or hanging in ("get notices/", "get snapshots/", "list "))
+    and (call is not showing or hanging != "get packs/")
 ]
 
 
@@ -103,15 +79,8 @@ CASES = [
 @pytest.mark.parametrize(("call", "hanging"), CASES)
 def test_a_stop_ends_it_though_the_sink_never_answers(lab: Lab, sink: HangingSink, call: Call, hanging: str) -> None:
     repository = lab.open()
-    sink.hanging = hanging
-
-    def stop() -> None:
-        assert sink.asked.wait(60)
-        sink.stop.stop()
-
-    stopper = threading.Thread(target=stop)
-    stopper.start()
+    sink.call = hanging
+    stop_when_it_hangs(sink)
     with pytest.raises(Interrupted):
         call(lab, repository)
-    stopper.join()
-    assert not sink.gate.is_set()
+    assert sink.hangs.is_set()

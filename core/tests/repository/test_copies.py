@@ -1,7 +1,5 @@
 """Segments that are not where they were written: compaction copied them, and the pinned places say what they are."""
 
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,17 +15,16 @@ from core.tests.repository.forging import (
     put_notice,
     resealed,
 )
+from core.tests.repository.hanging_sink import HangingSink, stop_when_it_hangs
 from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
 from penstock.api import (
     DamagedObject,
     Interrupted,
     MissingObject,
-    ObjectInfo,
     SinkDenied,
     SinkError,
     SinkUnreachable,
-    StopToken,
 )
 from penstock.engine import verify
 from penstock.format.encoding import new_id
@@ -40,6 +37,9 @@ from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.temporary import PackSegments
 from penstock.testing import Fail, FaultySink, MemorySink
 from penstock.testing.faults import Method
+
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
 
 A, B = noise(5 * MIB, 1), noise(3 * MIB, 2)
 
@@ -440,54 +440,24 @@ def test_the_places_of_a_copy_are_read_once_for_all_segments(lab: Lab, pack: str
     assert sink.calls.count(("list", lab.at.packs)) == (0 if index else 1)
 
 
-class HangingSink(MemorySink):
-    """Does not answer calls about keys below `hanging` until `gate` is open; `asked` says that one came."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hanging: str | None = None
-        self.asked = threading.Event()
-        self.gate = threading.Event()
-
-    def _wait(self, key: str) -> None:
-        if self.hanging is not None and key.startswith(self.hanging):
-            self.asked.set()
-            self.gate.wait()
-
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        self._wait(key)
-        return super().get(key, start=start, length=length)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        self._wait(f"list {prefix}")
-        yield from super().list(prefix)
-
-
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("what", ["index", "list index", "list packs", "packs"])
-def test_a_stop_ends_the_search_though_the_sink_never_answers(lab: Lab, what: str) -> None:
+@pytest.mark.parametrize("call", ["get index/", "list index/", "list packs/", "get packs/"])
+def test_a_stop_ends_the_search_though_the_sink_never_answers(lab: Lab, call: str) -> None:
     sink = HangingSink()
     lab = Lab(lab.cache, sink)
     lab.backup({"d": A})
     (pack,) = keys(lab, "packs")
-    compact(lab, pack, index=what == "index")
+    compact(lab, pack, index=call == "get index/")
     lab.sink.delete(pack)
-    sink.stop = StopToken()
-    method, _, kind = f" {what}".rpartition(" ")
     repository = lab.open()
-    sink.hanging = f"{method} ".lstrip() + f"{lab.at.prefix}{kind}/"
-
-    def stop() -> None:
-        assert sink.asked.wait(60)
-        sink.stop.stop()
-
-    stopper = threading.Thread(target=stop)
-    stopper.start()
-    with pytest.raises(Interrupted):
-        lab.restore(by=repository)
-    stopper.join()
-    assert not sink.gate.is_set()
-    sink.gate.set()
+    sink.call = call
+    stop_when_it_hangs(sink)
+    try:
+        with pytest.raises(Interrupted):
+            lab.restore(by=repository)
+        assert sink.hangs.is_set()
+    finally:
+        sink.let_go.set()
 
 
 # what check says of it

@@ -2,7 +2,6 @@
 
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,11 +11,12 @@ from pathlib import Path
 import pytest
 from core.tests.repository.folder_sink import FolderSink
 from core.tests.repository.forging import Hand, put_notice
+from core.tests.repository.hanging_sink import HangingSink, stop_when_it_hangs
 from core.tests.repository.lab import MIB, PASSPHRASE, BytesSource, BytesStream, Lab, noise
 
-from penstock.api import Capability, Interrupted, ObjectInfo, Sink, StopToken, StreamSpec
+from penstock.api import Capability, Interrupted, Sink, StopToken, StreamSpec
 from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
-from penstock.repository import Access, Repository, layout
+from penstock.repository import Access, Repository
 from penstock.repository.read.content import each_row
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_writer, revoke
@@ -246,53 +246,6 @@ def test_the_repository_is_synchronized_in_parallel_before_the_databases_view_op
     assert [call for call in sink.log[at:] if call.startswith(used[1])], "read again at the commit"
 
 
-class HangingSink(MemorySink):
-    """Hangs in every call of one kind until released. `call` names it without the domain: `get packs/`."""
-
-    def __init__(self, call: str = "") -> None:
-        super().__init__()
-        self.call = call
-        self.hangs = threading.Event()
-        self.let_go = threading.Event()
-        self.heard = True
-
-    def _hang(self, call: str, key: str = "") -> None:
-        inside = key.split("/", 2)[2] if key.startswith(layout.DOMAINS) else key
-        if self.call and f"{call} {inside}".startswith(self.call):
-            self.hangs.set()
-            self.heard = self.let_go.wait(60)
-
-    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
-        self._hang("put", key)
-        super().put(key, data, if_absent=if_absent)
-
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        self._hang("get", key)
-        return super().get(key, start=start, length=length)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        self._hang("list", prefix)
-        return super().list(prefix)
-
-    def capabilities(self) -> frozenset[Capability]:
-        self._hang("capabilities")
-        return super().capabilities()
-
-    def preflight(self) -> None:
-        self._hang("preflight")
-        super().preflight()
-
-
-def stop_when_it_hangs(sink: HangingSink) -> None:
-    token = sink.stop = StopToken()
-
-    def stop() -> None:
-        sink.hangs.wait(600)
-        token.stop()
-
-    threading.Thread(target=stop, daemon=True).start()
-
-
 CALLS = [
     "capabilities", "preflight",
     "list notices/", "list deletions/", "list tombstones/",
@@ -323,7 +276,7 @@ def test_a_stop_ends_a_backup_that_hangs_in_any_call(tmp_path: Path, call: str) 
     try:
         with pytest.raises(Interrupted) as caught:
             lab.backup({"d": noise(MIB, 1) + noise(MIB, 2)}, cache=tmp_path / "another", by=repository)
-        assert sink.heard, "the call was waited for"
+        assert sink.hangs.is_set()
     finally:
         sink.let_go.set()
     assert ("may exist" in str(caught.value.details)) == (call == "put snapshots/")
@@ -333,13 +286,7 @@ def test_a_stop_ends_a_backup_that_hangs_in_any_call(tmp_path: Path, call: str) 
 def test_a_stop_ends_a_backup_whose_sink_hangs(tmp_path: Path, size: int) -> None:
     sink = HangingSink("put packs/")
     lab = Lab(tmp_path / "cache", sink)
-    token = sink.stop = StopToken()
-
-    def stop() -> None:
-        sink.hangs.wait(600)
-        token.stop()
-
-    threading.Thread(target=stop, daemon=True).start()
+    stop_when_it_hangs(sink)
     try:
         with pytest.raises(Interrupted):
             lab.backup({"d": noise(size)})
