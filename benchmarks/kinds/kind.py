@@ -47,6 +47,7 @@ def write_dump(source: Source, place: Path) -> bytes:
         try:
             while count := stream.readinto(buffer):
                 file.write(buffer[:count])
+        # An interrupt as well: whoever stops here leaves the program that dumps alive otherwise.
         except BaseException:
             stream.abort()
             raise

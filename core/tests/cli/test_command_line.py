@@ -89,6 +89,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(penstock: Penstock) -> 
         assert "SEKRET" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_url_may_hold_is_not_repeated_by_errors_about_arguments(penstock: Penstock) -> None:
     for url in ("postgres://app:pa/SEKRET@db/shop", "azure://acct/c?sas_token=SEKRET", "s3://a:'SEKRET)@b"):
         for arguments in ((url,), ("snapshots", url), ("snapshots", "--repo", "x", url), ("key", "add", url)):

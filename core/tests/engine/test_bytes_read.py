@@ -21,6 +21,9 @@ from penstock.repository.sessions import data_sealer
 from penstock.repository.snapshots import list_snapshots
 from penstock.workspace.sinks.forwarding import ForwardingSink
 
+#: Thorough, and so too long for `make check`.
+pytestmark = pytest.mark.slow
+
 NIGHTS = 5
 #: The night that is restored by its id: later ones are of no use to it, and it goes back to earlier ones.
 MIDDLE = 3

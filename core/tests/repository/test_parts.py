@@ -289,7 +289,7 @@ def test_a_few_references_stay_in_the_head(shelf: Shelf, count: int) -> None:
     assert shelf.objects == {}
 
 
-@pytest.mark.parametrize("count", [MAX_REFS + 1, 1000, 100_000])
+@pytest.mark.parametrize("count", [MAX_REFS + 1, 1000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_many_references_go_into_parts_themselves(shelf: Shelf, count: int) -> None:
     found = referred(shelf.domain, refs(count), DATA, MAX_REFS, shelf.put)
     assert 0 < len(found) <= MAX_REFS
