@@ -146,7 +146,7 @@ class Host:
     def judge(self, arguments: tuple[str, ...], done: Done, code: int) -> None:
         """What holds of every run that was allowed to end by itself."""
         assert done.code == code, f"{arguments} gave {done.code}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.text
+        assert "Traceback" not in done.text, done.text
         for secret in (*SECRETS, *self.secrets):
             assert secret not in done.text
         assert self.processes() == {}

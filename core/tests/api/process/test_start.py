@@ -3,15 +3,18 @@
 import os
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from core.tests.api.process.children import (
     NAME,
+    children,
     descriptors,
     is_there,
     python,
     read_all,
+    wait_until,
 )
 
 from penstock.api import ChildInput, ChildOutput, ClientMissing, DumpFailed, run_child
@@ -100,3 +103,47 @@ def test_an_inherited_pipe_reaches_the_child_and_no_other_descriptor_does() -> N
     os.close(other)
     assert read_all(stream) == b"hunter2 False\n"
     stream.close()
+
+
+def interrupted_before(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted_behind(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+    start(thread)
+    raise KeyboardInterrupt
+
+
+def interrupted_long_before(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+    """It was asked for, and the system starts it when everything is over."""
+    threading.Timer(0.2, start, (thread,)).start()
+    raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("interrupted", [interrupted_before, interrupted_behind, interrupted_long_before])
+@pytest.mark.parametrize("which", ["stderr", "kept output"])
+def test_an_interrupt_while_a_drain_is_started_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, which: str, interrupted: Callable[..., None]
+) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if not thread.name.startswith("drain of"):
+            start(thread)
+            return
+        begun.append(thread)
+        if len(begun) == (1 if which == "stderr" else 2):
+            interrupted(start, thread)
+        start(thread)
+
+    run_child(["true"], name=NAME, timeout=60)  # the guardian is there from now on
+    before = descriptors(), children()
+    monkeypatch.setattr(threading.Thread, "start", started)
+    with pytest.raises(KeyboardInterrupt):
+        run_child(["sh", "-c", "echo out; echo err >&2; exec sleep 600"], name=NAME, timeout=60)
+    if interrupted is interrupted_long_before:
+        wait_until(lambda: begun[-1].ident is not None)
+    wait_until(lambda: not any(thread.is_alive() for thread in begun))
+    assert (descriptors(), children()) == before

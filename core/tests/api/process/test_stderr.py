@@ -66,6 +66,7 @@ def test_secrets_are_masked() -> None:
 def test_a_secret_that_the_tail_cuts_does_not_show_in_part(padding: int) -> None:
     read, write = os.pipe()
     stderr = Stderr(os.fdopen(read, "rb", buffering=0), [Secret("SECRET/TEXT")], NAME)
+    stderr.start()
     with os.fdopen(write, "wb") as pipe:
         lines = (b"." * 999 + b"\n") * 30
         pipe.write(lines + b"SECRET/TEXT" + lines[:padding])
@@ -80,6 +81,7 @@ def test_a_secret_that_the_tail_cuts_does_not_show_in_part(padding: int) -> None
 def test_a_secret_in_a_long_line_does_not_show_in_part(at: int, secret: str) -> None:
     read, write = os.pipe()
     stderr = Stderr(os.fdopen(read, "rb", buffering=0), [Secret(secret), Secret("twelve bytes")], NAME)
+    stderr.start()
     with os.fdopen(write, "wb") as pipe:
         pipe.write(b"." * at + secret.encode() + b"." * (100_000 - at) + b"\n.")
     stderr.finish(60)
@@ -92,6 +94,7 @@ def test_a_secret_in_a_long_line_does_not_show_in_part(at: int, secret: str) -> 
 def test_a_secret_in_a_long_line_that_the_tail_cuts_does_not_show_in_part(padding: int) -> None:
     read, write = os.pipe()
     stderr = Stderr(os.fdopen(read, "rb", buffering=0), [Secret("SECRET/TEXT")], NAME)
+    stderr.start()
     with os.fdopen(write, "wb") as pipe:
         # The secret ends in what is dropped of the line.
         lines = (b"." * 999 + b"\n") * 30

@@ -127,6 +127,9 @@ class Child:
                 assert process.stdout is not None
                 self._kept = Drain(process.stdout, keep_output, name)
                 self._drains.append(self._kept)
+            # Only now: whoever is interrupted from here on finds them in the list, to be ended before their pipes.
+            for drain in self._drains:
+                drain.start()
             if self._input is not None:
                 # Only this end: what the child reads from stays as it expects it.
                 os.set_blocking(self._input.fileno(), False)
