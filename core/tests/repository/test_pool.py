@@ -1,5 +1,7 @@
+import gc
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import pytest
@@ -53,6 +55,44 @@ def test_an_error_is_raised_where_the_result_is_requested() -> None:
         future = workers.submit(lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             workers.result(future)
+
+
+class Large:
+    """What a call has read before it fails."""
+
+
+def failing(kept: list["weakref.ref[Large]"]) -> None:
+    large = Large()
+    kept.append(weakref.ref(large))
+    raise ValueError("not what was written")
+
+
+def by_call(workers: Workers, kept: list["weakref.ref[Large]"]) -> None:
+    workers.call(failing, kept)
+
+
+def by_map(workers: Workers, kept: list["weakref.ref[Large]"]) -> None:
+    for _ in workers.map(failing, [kept]):
+        pass
+
+
+@pytest.mark.parametrize("call", [by_call, by_map])
+def test_what_a_failed_call_has_read_is_freed_with_its_error(
+    call: Callable[[Workers, list["weakref.ref[Large]"]], None],
+) -> None:
+    kept: list[weakref.ref[Large]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        with Workers(2, "test-pool", StopToken()) as workers:
+            # Not with `pytest.raises`, which has a circle of its own.
+            try:
+                call(workers, kept)
+            except ValueError:
+                assert kept[0]() is not None, "its traceback keeps it"
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_stop_ends_the_wait_for_a_call_that_hangs(gate: threading.Event) -> None:

@@ -11,7 +11,11 @@ def fetch(sink: Sink, key: str) -> bytes:
     """All bytes of an object; raises `Malformed` if there are more than its kind may have, and what the sink raises."""
     limit = layout.limit_of(key)
     data = sink.get(key, start=0, length=limit + 1)
-    require_size(key, len(data))
+    size = len(data)
+    if size > limit:
+        # The error keeps this frame, and with it all its bytes, until Python's collector comes.
+        del data
+    require_size(key, size)
     return data
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -34,7 +35,7 @@ class Workers:
         self.count = max(1, count)
         self._name = name
         self._stop = stop
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         #: Submitted and not finished.
@@ -63,7 +64,7 @@ class Workers:
         with self._lock:
             self._open.add(future)
             missing = len(self._threads) < min(self.count, len(self._open))
-        self._work.put(lambda: _make(future, lambda: call(*args, **kwargs)))
+        self._work.put((future, partial(call, *args, **kwargs)))
         future.add_done_callback(self._open.discard)
         if missing:
             thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
@@ -74,7 +75,11 @@ class Workers:
     def result(self, future: "Future[T]") -> T:
         """The call's result, or its error. Raises `Interrupted` if the run is stopped first."""
         self._await(future)
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            # The error's traceback keeps this frame: with the future, whose error it is, in a circle.
+            del future
 
     def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call in a thread and wait for it. Raises `Interrupted` if the run is stopped first."""
@@ -134,7 +139,7 @@ class Workers:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            work()
+            _make(*work)
             del work  # frees the call's arguments, which may be large
 
 
@@ -145,5 +150,7 @@ def _make(future: "Future[T]", call: Callable[[], T]) -> None:
         result = call()
     except BaseException as error:  # noqa: BLE001 - any error belongs to the thread that waits for the result
         future.set_exception(error)
+        # In a circle with its error, whose traceback keeps this frame, it would keep all that the call has read.
+        del future
     else:
         future.set_result(result)
