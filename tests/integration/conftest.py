@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,13 @@ from tests.integration.running import PASSPHRASE, Host, private_passphrase
 from tests.servers import versions
 from tests.servers.postgres import PostgresServer, PostgresServers
 
-#: Nearly three packs of new data.
+#: Nearly two packs of new data.
 _NOISE_ROWS = 170_000
+#: Bytes that another dump of it stores at most: pg_dump writes the time into its header. That takes two chunks of the
+#: largest kind, and is a pack of its own where all else is known.
+A_HEADER = 144 * 1024
+#: How much larger than the one before a class of sizes is that packs are padded to.
+A_CLASS = 512 * 1024
 
 
 @pytest.fixture
@@ -81,13 +87,17 @@ def server(postgres_servers: PostgresServers, host: Host, ran: Callable[..., Non
 
 @dataclass(frozen=True)
 class Noisy:
-    """A database that fills a few packs; `packs` is what they have in bytes after an undisturbed backup."""
+    """A database that fills a few packs; `packs` is what they have in bytes after an undisturbed backup.
+
+    `empty` has the repository of that backup as it was before, in `repository`, and the host's keys, in `config`.
+    """
 
     server: PostgresServer
     name: str
     content: Content
     packs: int
     host: Host
+    empty: Path
 
     @property
     def url(self) -> str:
@@ -103,17 +113,34 @@ def noisy_and_backed_up(postgres_servers: PostgresServers, tmp_path_factory: pyt
     host = Host(folder / "host", environ, measured=False)
     private_passphrase(folder / "passphrase")
     host("init", "--passphrase-file", str(folder / "passphrase"))
+    empty = folder / "empty"
+    shutil.copytree(repository.root, empty / "repository")
+    shutil.copytree(host.folder / "config", empty / "config")
     with server.database("noisy") as name:
         server.execute(databases.NOISE.format(rows=_NOISE_ROWS), name)
         host("backup", url_of(server, name))
         packs = sum(repository.packs().values())
-        yield Noisy(server, name, databases.content_of(server, name, named=False), packs, host)
+        yield Noisy(server, name, databases.content_of(server, name, named=False), packs, host, empty)
 
 
 @pytest.fixture
 def noisy(noisy_and_backed_up: Noisy, server: PostgresServer) -> Noisy:
     """A database that fills a few packs, on the newest server; tests leave it as it is."""
     return noisy_and_backed_up
+
+
+@pytest.fixture
+def alike(noisy: Noisy, bench: Bench, host: Host, ran: Callable[..., None]) -> FilesystemCase:
+    """A repository without a snapshot that has the keys of the one that `noisy` was backed up into; `host` takes it.
+
+    So the same rows are cut into the same chunks, and what both store is compared without an allowance for chance.
+    """
+    sink = FilesystemCase(bench)
+    ran(SINK=sink.version)
+    host.environ["PENSTOCK_REPOSITORY"] = sink.url
+    shutil.copytree(noisy.empty / "repository", sink.root)
+    shutil.copytree(noisy.empty / "config", host.folder / "config")
+    return sink
 
 
 @pytest.fixture

@@ -141,26 +141,27 @@ class FaultyProxy:
         if not block:
             return False
         time.sleep(faults.latency + (len(block) / faults.rate if faults.rate else 0))
-        if limit is not None and passed[origin] + len(block) > limit and self._may_strike():
+        if limit is not None and passed[origin] + len(block) > limit and self._may_strike(faults):
             target.sendall(block[: max(0, limit - passed[origin])])
             if faults.reset:
                 for end in passed:  # to close at once, with what is unsent thrown away, is to reset
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
         damage = None if faults.damage_upload_at is None else faults.damage_upload_at - passed[origin]
-        if upload and damage is not None and 0 <= damage < len(block) and self._may_strike():
+        if upload and damage is not None and 0 <= damage < len(block) and self._may_strike(faults):
             block = b"%b%c%b" % (block[:damage], block[damage] ^ 1, block[damage + 1 :])
         target.sendall(block)
         passed[origin] += len(block)
         return True
 
-    def _may_strike(self) -> bool:
+    def _may_strike(self, faults: Faults) -> bool:
+        """Whether a block may be struck that met these faults; they may have been set anew while it waited."""
         with self._lock:
             # Not by what the thread saw a moment ago: another may have struck since.
-            faults = self.faults
-            if faults.times is not None and faults.times <= 0:
+            left = self.faults.times
+            if replace(faults, times=left) != self.faults or (left is not None and left <= 0):
                 return False
-            if faults.times is not None:
-                self.faults = replace(faults, times=faults.times - 1)
+            if left is not None:
+                self.faults = replace(self.faults, times=left - 1)
             self.struck += 1
             return True

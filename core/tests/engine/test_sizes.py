@@ -43,10 +43,10 @@ def exact(lab: Lab, pack: str) -> tuple[int, int]:
 
 
 def test_known_dumps_of_one_size_cannot_be_told_apart(tmp_path: Path) -> None:
-    """Four of them under three secrets each: what is seen are classes, which several of them share."""
+    """Four of them under five secrets each: what is seen are classes, which several of them share."""
     views = set()
     sizes = set()
-    for number in range(4 * 3):
+    for number in range(4 * 5):
         lab = Lab(tmp_path / str(number))
         lab.backup({"d": KNOWN[number % 4]})
         view = seen(lab)
