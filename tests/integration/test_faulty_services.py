@@ -257,11 +257,15 @@ def test_a_store_that_never_says_a_byte_is_reported(site: Site) -> None:
 
 
 def test_bytes_that_were_changed_on_their_way_are_refused(site: Site) -> None:
-    # Packs are read in ranges, of which the service tells no checksum; what is read whole the sinks' own tests change.
+    # Of a range the service tells no checksum, of what is read whole perhaps: such as a head, or a very small pack.
     with site.faults(Act("GET", change_answer=flip, name="/packs/", stay=True)):
         done = site.run("restore", code=13)
     assert "packs/" in done.stderr
     assert list(site.target.parent.iterdir()) == []
+    for name in ("/packs/", "/index/", "/snapshots/"):
+        with site.faults(Act("GET", change_answer=flip, name=name, stay=True)):
+            done = site.run("check", "--read-data", code=16)
+        assert name[1:] in done.stderr
 
 
 # What waits is the core's, whatever the store; what the other SDKs copy of it is for long runs.

@@ -81,7 +81,8 @@ class Sink(Plugin):
         """The object's bytes from `start`, at most `length` of them, or to its end.
 
         A range that extends past the end is cut there; one that starts at or past the end gives b"". Before the end,
-        fewer bytes than requested are never returned. Raises `ObjectMissing`.
+        fewer bytes than requested are never returned. Raises `ObjectMissing`, and may raise `DamagedObject` when a
+        checksum that the service keeps says, transfer after transfer, that these are not the object's bytes.
         """
 
     @abstractmethod

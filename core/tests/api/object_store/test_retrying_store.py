@@ -7,8 +7,17 @@ import pytest
 from core.tests.api.object_store.scripted import Failing, Heard, ScriptedSink, ScriptedStore, refused
 from tests.clock import Clock, clock
 
-from penstock.api import Interrupted, ObjectExists, ObjectMissing, SinkDenied, SinkError, SinkUnreachable, StopToken
-from penstock.api.object_store import Refused
+from penstock.api import (
+    DamagedObject,
+    Interrupted,
+    ObjectExists,
+    ObjectMissing,
+    SinkDenied,
+    SinkError,
+    SinkUnreachable,
+    StopToken,
+)
+from penstock.api.object_store import DamagedTransfer, Refused
 
 __all__ = ["clock"]  # a fixture
 
@@ -87,6 +96,17 @@ def test_each_retry_is_reported_with_its_reason(store: ScriptedStore, sink: Scri
     sink.put("a", b"data")
     assert len(heard.retries) == 2
     assert heard.retries[0].startswith("a: the service cannot answer: trying again in ")
+
+
+def test_an_object_that_is_damaged_in_each_transfer_is_damaged(store: ScriptedStore, sink: ScriptedSink) -> None:
+    store.objects = {"a": (b"data", "")}
+    damaged = Failing(DamagedTransfer("a", "its MD5 is not the one that the service keeps"), after=True)
+    store.script = [damaged, damaged, Failing(BUSY)]
+    assert sink.get("a") == b"data"
+    store.script, store.attempts = [damaged, Failing(BUSY), damaged, damaged], []
+    with pytest.raises(DamagedObject, match="a: its MD5 is not the one that the service keeps"):
+        sink.get("a")
+    assert (store.script, store.asked("get")) == ([], 4)
 
 
 def test_a_stop_ends_the_wait_between_two_attempts(store: ScriptedStore) -> None:

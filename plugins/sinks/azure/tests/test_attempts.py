@@ -14,7 +14,16 @@ from tests.servers.azure import ACCOUNT, AzureServer
 from tests.servers.proxy import Faults, FaultyProxy
 from tests.servers.tampering import Act, TamperingProxy, flip
 
-from penstock.api import ObjectExists, ObjectMissing, Sink, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.api import (
+    DamagedObject,
+    ObjectExists,
+    ObjectMissing,
+    Sink,
+    SinkDenied,
+    SinkError,
+    SinkFull,
+    SinkUnreachable,
+)
 from penstock_azure import AzureSettings, AzureSink
 
 pytestmark = pytest.mark.server
@@ -260,7 +269,7 @@ def test_a_damaged_download_is_made_again_and_never_returned(http: TamperingProx
     http.script = [Act("GET", change_answer=flip, stay=True)]
     with closing(make(http.endpoint, container)) as short:
         for length in (None, len(data), len(data) + 9):
-            with pytest.raises(SinkUnreachable, match="MD5"):
+            with pytest.raises(DamagedObject, match="MD5"):
                 short.get("a", length=length)
 
 

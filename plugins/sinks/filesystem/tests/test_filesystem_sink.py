@@ -3,8 +3,10 @@
 import errno
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -261,6 +263,42 @@ def test_nothing_is_left_aside_after_a_put(tmp_path: Path) -> None:
     with pytest.raises(ObjectExists):
         sink.put("a", b"2", if_absent=True)
     assert _files(tmp_path) == {"a", "b"}
+
+
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_closing_removes_what_a_put_that_hangs_has_written(
+    if_absent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = _sink(tmp_path)
+    sink.put("packs/a", b"1")
+    hangs, goes_on, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def hang(descriptor: int) -> None:
+        hangs.set()
+        assert goes_on.wait(60)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", hang)
+    with ThreadPoolExecutor(1) as pool:
+        put = pool.submit(sink.put, "packs/b", b"2" * 100, if_absent=if_absent)
+        try:
+            assert hangs.wait(60)
+            assert len(list((tmp_path / _UNFINISHED).iterdir())) == 1
+            sink.close()
+            assert _files(tmp_path) == {"packs/a"}
+        finally:
+            goes_on.set()
+        with pytest.raises(SinkError):
+            put.result()
+    assert _files(tmp_path) == {"packs/a"}
+
+
+def test_a_put_after_the_end_leaves_nothing(tmp_path: Path) -> None:
+    sink = _sink(tmp_path)
+    sink.close()
+    with pytest.raises(SinkError, match="the sink was closed"):
+        sink.put("packs/a", b"1")
+    assert _files(tmp_path) == set()
 
 
 def test_what_killed_writers_left_is_removed_when_it_is_a_day_old(tmp_path: Path) -> None:

@@ -15,7 +15,16 @@ from tests.servers.gcs import GcsServer
 from tests.servers.proxy import Faults, FaultyProxy
 from tests.servers.tampering import Act, TamperingProxy, flip
 
-from penstock.api import ObjectExists, ObjectMissing, Sink, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.api import (
+    DamagedObject,
+    ObjectExists,
+    ObjectMissing,
+    Sink,
+    SinkDenied,
+    SinkError,
+    SinkFull,
+    SinkUnreachable,
+)
 from penstock_gcs import GcsSettings, GcsSink
 
 pytestmark = pytest.mark.server
@@ -240,7 +249,7 @@ def test_a_damaged_download_is_made_again_and_never_returned(http: TamperingProx
     http.script = [Act("GET", where="alt=media", change_answer=flip, stay=True)]
     with closing(make(http.endpoint, bucket)) as short:
         for length in (None, len(data), len(data) + 9):
-            with pytest.raises(SinkUnreachable, match="CRC32C"):
+            with pytest.raises(DamagedObject, match="CRC32C"):
                 short.get("a", length=length)
 
 

@@ -6,6 +6,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import ReadTimeoutError
 
 from penstock.api import ObjectExists, ObjectMissing, SinkDenied, SinkError, SinkFull, SinkUnreachable
+from penstock.api.object_store import DamagedTransfer
 from penstock_s3 import S3Settings
 from penstock_s3.refusals import Failures
 
@@ -66,7 +67,7 @@ def translate(error: Exception, settings: S3Settings = SETTINGS) -> SinkError:
         (sdk.ReadTimeoutError(endpoint_url="https://x"), SinkUnreachable, "did not answer in time"),
         (sdk.ConnectionClosedError(endpoint_url="https://x"), SinkUnreachable, "broke"),
         (sdk.ResponseStreamingError(error=OSError("reset")), SinkUnreachable, "broke: reset"),
-        (sdk.FlexibleChecksumError(error_msg="CRC32"), SinkUnreachable, "damaged"),
+        (sdk.FlexibleChecksumError(error_msg="CRC32"), DamagedTransfer, "checksum"),
         (tls("CERTIFICATE_VERIFY_FAILED"), SinkError, "not trusted"),
         (
             tls("WRONG_VERSION_NUMBER"),

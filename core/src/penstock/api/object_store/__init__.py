@@ -19,12 +19,13 @@ from penstock.api.object_store.refusals import Refusal, Refused, Service
 from penstock.api.object_store.retrying import RetryingStore
 from penstock.api.object_store.settings import ConnectionSettings, ObjectStoreSettings
 from penstock.api.object_store.sink import ObjectStoreSink
-from penstock.api.object_store.store import ObjectStore, Page
+from penstock.api.object_store.store import DamagedTransfer, ObjectStore, Page
 from penstock.api.object_store.urls import settings_of_query, split_url
 
 __all__ = [
     "ByteRange",
     "ConnectionSettings",
+    "DamagedTransfer",
     "ObjectStore",
     "ObjectStoreSettings",
     "ObjectStoreSink",

@@ -6,12 +6,12 @@ from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 
-from penstock.api.errors import PenstockError, SinkError
+from penstock.api.errors import DamagedObject, PenstockError, SinkError
 from penstock.api.events import Report
 from penstock.api.models import ObjectInfo
 from penstock.api.object_store.ranges import ByteRange
 from penstock.api.object_store.refusals import Refused
-from penstock.api.object_store.store import ObjectStore
+from penstock.api.object_store.store import DamagedTransfer, ObjectStore
 from penstock.api.retry import Deadline, retrying
 from penstock.api.stopping import StopToken
 
@@ -21,6 +21,8 @@ T = TypeVar("T")
 Store = TypeVar("Store", bound=ObjectStore)
 
 _RANGE_NOT_SATISFIABLE = 416
+#: A line that damages one object so often in a row would not have brought the others.
+_TRANSFERS = 3
 
 
 class RetryingStore(Generic[Store]):
@@ -53,14 +55,25 @@ class RetryingStore(Generic[Store]):
         self.call(attempt)
 
     def get(self, key: str, wanted: ByteRange) -> bytes:
-        """The bytes of that range; b"" when it is past the end."""
+        """The bytes of that range; b"" when it is past the end.
+
+        Raises `DamagedObject` when not even the third transfer has the bytes of the service's checksum: then it is not
+        the line, and other objects can still be read.
+        """
         if wanted.length == 0:
             self.stat(key)
             return b""
+        damaged = 0
 
         def attempt(deadline: Deadline) -> bytes:
+            nonlocal damaged
             try:
                 return self.store.get(key, wanted, deadline)
+            except DamagedTransfer as error:
+                damaged += 1
+                if damaged == _TRANSFERS:
+                    raise DamagedObject(key, error.reason) from error
+                raise
             except SinkError as error:
                 refused = error.__cause__
                 if isinstance(refused, Refused) and refused.status == _RANGE_NOT_SATISFIABLE and not wanted.is_whole:

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from penstock.api.errors import SinkUnreachable
 from penstock.api.models import ObjectInfo
 from penstock.api.object_store.ranges import ByteRange
 from penstock.api.retry import Deadline
 
-__all__ = ["ObjectStore", "Page"]
+__all__ = ["DamagedTransfer", "ObjectStore", "Page"]
+
+
+class DamagedTransfer(SinkUnreachable):
+    """The bytes of a whole object are not those of the checksum that the service keeps: from the line, or as kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,10 @@ class ObjectStore(Protocol):
         """Whether the object is what the call of this `mark` put there: by the mark, or by comparing the bytes."""
 
     def get(self, key: str, wanted: ByteRange, deadline: Deadline) -> bytes:
-        """The bytes of that range: all of them, or an error. A range past the end may be a `Refused` of status 416."""
+        """The bytes of that range: all of them, or an error. A range past the end may be a `Refused` of status 416.
+
+        Raises `DamagedTransfer` where the service tells a checksum of just these bytes, and theirs is another.
+        """
 
     def stat(self, key: str, deadline: Deadline) -> ObjectInfo:
         """As `Sink.stat`."""

@@ -12,7 +12,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.storage.blob import BlobProperties, ContainerClient, ContentSettings, ImmutabilityPolicy, StandardBlobTier
 
 from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkDenied, SinkError, SinkUnreachable
-from penstock.api.object_store import ByteRange, Page, Refused, Service
+from penstock.api.object_store import ByteRange, DamagedTransfer, Page, Refused, Service
 from penstock.api.object_store.http import Answer, Buffer, Http
 from penstock_azure.credentials import client_of
 from penstock_azure.policy import LOOK
@@ -85,7 +85,7 @@ class AzureStore:
         data = wanted.taken(key, answer.body, given)
         md5 = told.get("x-ms-blob-content-md5") or told.get("content-md5")
         if md5 and wanted.is_all(answer.body, given) and md5 != _md5(answer.body):
-            raise SinkUnreachable(key, "the transfer was damaged: its MD5 is not that of the object")
+            raise DamagedTransfer(key, "its MD5 is not the one that the service keeps")
         return data
 
     def stat(self, key: str, deadline: Deadline) -> ObjectInfo:

@@ -49,21 +49,33 @@ class DurableFolders:
 
 
 class Unfinished:
-    """The folder below `root` of files that are being written. Its name is not a valid key."""
+    """The folder below `root` of files that are being written. Its name is not a valid key.
+
+    A run that is interrupted leaves its writers behind, and the process ends while they write; `close` removes their
+    files, and does not wait for a disk that hangs.
+    """
 
     def __init__(self, root: Path) -> None:
         self.folder = root / ".unfinished~"
+        self._files: set[Path] = set()
+        self._closed = False
         self._swept = False
         self._lock = threading.Lock()
 
     @contextmanager
     def file(self, data: bytes | bytearray | memoryview) -> Iterator[Path]:
-        """A new file that holds `data` durably, under a temporary name; removed after the block unless renamed."""
+        """A new file that holds `data` durably, under a temporary name; removed after the block unless renamed.
+
+        Raises `OSError`, also when `close` was called meanwhile.
+        """
         self.folder.mkdir(mode=0o700, exist_ok=True)
         path = self.folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._files.add(path)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
+                if self._closed:  # perhaps since before the file was there
+                    raise OSError(errno.ECANCELED, "the sink was closed")
                 with memoryview(data).cast("B") as rest:
                     done = 0
                     while done < len(rest):
@@ -74,6 +86,14 @@ class Unfinished:
                 os.close(descriptor)
             yield path
         finally:
+            with suppress(OSError):
+                path.unlink()
+            self._files.discard(path)
+
+    def close(self) -> None:
+        """Remove the files that are still being written, and let nobody begin another. May be repeated."""
+        self._closed = True
+        for path in tuple(self._files):
             with suppress(OSError):
                 path.unlink()
 

@@ -207,7 +207,8 @@ class FilesystemSink(Sink):
         return policy_of(self._root, rights)
 
     def close(self) -> None:
-        """Do nothing: no file stays open."""
+        """Remove what puts that an interrupted run left behind have written so far: they fail, and store nothing."""
+        self._unfinished.close()
 
     def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
         with translated(prefix):

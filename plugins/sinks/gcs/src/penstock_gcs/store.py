@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 
 import google_crc32c
 
-from penstock.api import Deadline, ObjectInfo, SinkError, SinkUnreachable
-from penstock.api.object_store import ByteRange, Page
+from penstock.api import Deadline, ObjectInfo, SinkError
+from penstock.api.object_store import ByteRange, DamagedTransfer, Page
 from penstock.api.object_store.http import Answer, Buffer, Http
 from penstock_gcs.credentials import Authority
 from penstock_gcs.refusals import NO_BUCKET, refused, service_of
@@ -84,7 +84,7 @@ class GcsStore:
         data = wanted.taken(key, answer.body, given)
         told = _told_crc32c(answer.headers.get("x-goog-hash"))
         if told is not None and wanted.is_all(answer.body, given) and told != crc32c(answer.body):
-            raise SinkUnreachable(key, "the transfer was damaged: its CRC32C is not that of the object")
+            raise DamagedTransfer(key, "its CRC32C is not the one that the service keeps")
         return data
 
     def stat(self, key: str, deadline: Deadline) -> ObjectInfo:

@@ -10,7 +10,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from penstock.api import SinkDenied, SinkError, SinkUnreachable, retry_after
-from penstock.api.object_store import Refusal, Refused, Service
+from penstock.api.object_store import DamagedTransfer, Refusal, Refused, Service
 from penstock.api.object_store.refusals import BUSY, DAMAGED, EXISTS, FULL, MISSING, Table, one_line
 from penstock_s3.settings import S3Settings
 
@@ -170,7 +170,7 @@ class Failures:
             case sdk.ReadTimeoutError():
                 return service.silent(key)
             case sdk.FlexibleChecksumError():
-                return SinkUnreachable(key, "the transfer was damaged: its checksum is not that of the object")
+                return DamagedTransfer(key, "its checksum is not the one that the service keeps")
             case (
                 sdk.ConnectionError() | sdk.HTTPClientError() | sdk.IncompleteReadError() | sdk.ResponseStreamingError()
             ):
