@@ -383,7 +383,7 @@ def test_no_night_relies_any_longer_on_packs_of_a_writer_that_was_revoked(lab: L
     (session,) = lab.sessions()
     access = add_writer(lab.repository, "stolen", domain="main")
     content = joined(table)
-    pack = planted(lab.domain, content.streams["d"], session, by=access)
+    pack = planted(lab.domain, content.streams["d"], session, by=access, separator=b"\n")
     assert lab.backup(content).stored < 128 * KIB
     with pytest.raises(DamagedObject, match=pack):
         lab.restored()

@@ -13,6 +13,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from typing import Any
 from unittest.mock import patch
 
@@ -202,12 +203,18 @@ def cuts() -> list[dict[str, Any]]:
     parameters += [ChunkerParameters(256, 1024, 4096, normalization) for normalization in range(4)]
     parameters += [ChunkerParameters(64, 256, 1024, 1), ChunkerParameters(4096, 16384, 65535, 2)]
     for one in parameters:
-        for kind in ("random", "numbers", "padded"):
+        for kind, separator in product(("random", "numbers", "padded"), ("", "\n", "0\n")):
             for seed in (KEYS.chunker_seed, 1):
                 data = stretch(kind, 65536 if one.average < 16384 else 262144)
-                lengths = Chunker(one, seed).cut(memoryview(data), last=True)
                 made.append(
-                    {"parameters": one.to_json(), "seed": seed, "stretch": kind, "length": len(data), "cuts": lengths}
+                    {
+                        "parameters": one.to_json(),
+                        "seed": seed,
+                        "separator": separator.encode().hex(),
+                        "stretch": kind,
+                        "length": len(data),
+                        "cuts": Chunker(one, seed, separator.encode()).cut(memoryview(data), last=True),
+                    }
                 )
     return made
 

@@ -2,6 +2,7 @@
 
 import random
 from array import array
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from penstock.format.chunker import Chunker, ChunkerParameters
 from penstock.format.encoding import Malformed
 
 SMALL = ChunkerParameters(64, 256, 1024, 1)
+SEPARATORS = st.sampled_from([b"", b"\n", b"row\n", b"\x00", b"\x00" * 100, b"a separator that is nowhere" * 5])
 
 
 @st.composite
@@ -40,7 +42,7 @@ def sample(seed: int, length: int) -> bytes:
     return bytes(data[:length])
 
 
-def cut_in_buffers(chunker: Chunker, data: bytes, sizes: list[int]) -> list[int]:
+def cut_in_buffers(chunker: Chunker, data: bytes, sizes: list[int], longest_rest: int) -> list[int]:
     """Cut like a writer: the rest of one cut comes in front of the next buffer."""
     lengths: list[int] = []
     start = end = 0
@@ -49,7 +51,7 @@ def cut_in_buffers(chunker: Chunker, data: bytes, sizes: list[int]) -> list[int]
         found = chunker.cut(memoryview(data)[start:end], last=False)
         lengths += found
         start += sum(found)
-        assert end - start <= chunker.longest_rest, "no more is left than was said"
+        assert end - start <= longest_rest, "no more is left than was said"
     return lengths + chunker.cut(memoryview(data)[start:], last=True)
 
 
@@ -72,21 +74,24 @@ def test_chunks_are_the_whole_buffer_and_within_bounds(
     st.integers(0, 10**6),
     st.integers(0, 60_000),
     st.lists(st.integers(0, 30_000) | st.integers(0, 200), max_size=20),
+    SEPARATORS,
 )
 def test_cuts_do_not_depend_on_how_the_stream_is_divided(
-    chosen: ChunkerParameters, content: int, length: int, sizes: list[int]
+    chosen: ChunkerParameters, content: int, length: int, sizes: list[int], separator: bytes
 ) -> None:
     data = sample(content, length)
 
-    whole = Chunker(chosen, 77).cut(memoryview(data), last=True)
-    assert cut_in_buffers(Chunker(chosen, 77), data, sizes) == whole
+    whole = Chunker(chosen, 77, separator).cut(memoryview(data), last=True)
+    assert cut_in_buffers(Chunker(chosen, 77, separator), data, sizes, chosen.longest_rest) == whole
+    assert list(Chunker(chosen, 77, separator).each(memoryview(data), last=True)) == whole
 
 
-def test_cutting_byte_by_byte_gives_the_same_cuts() -> None:
+@pytest.mark.parametrize("separator", [b"", b"\n", b"row\n", b"not there"])
+def test_cutting_byte_by_byte_gives_the_same_cuts(separator: bytes) -> None:
     data = sample(3, 6000)
 
-    whole = Chunker(SMALL, 5).cut(memoryview(data), last=True)
-    assert cut_in_buffers(Chunker(SMALL, 5), data, [1] * 6000) == whole
+    whole = Chunker(SMALL, 5, separator).cut(memoryview(data), last=True)
+    assert cut_in_buffers(Chunker(SMALL, 5, separator), data, [1] * 6000, SMALL.longest_rest) == whole
 
 
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 1023, 1024, 1025, 2048, 4096])
@@ -94,13 +99,46 @@ def test_bytes_without_a_cut_make_chunks_of_the_maximum(length: int) -> None:
     lengths = Chunker(SMALL, 5).cut(memoryview(bytes(length)), last=True)
 
     assert lengths == [1024] * (length // 1024) + ([length % 1024] if length % 1024 else [])
-    assert cut_in_buffers(Chunker(SMALL, 5), bytes(length), [1024] * 5) == lengths
+    assert cut_in_buffers(Chunker(SMALL, 5), bytes(length), [1024] * 5, SMALL.longest_rest) == lengths
 
 
 def test_a_chunk_of_the_largest_maximum_fits_into_two_bytes() -> None:
     largest = ChunkerParameters(128, 512, 65535, 0)
 
     assert Chunker(largest, 5).cut(memoryview(bytes(200_000)), last=True)[0] == 65535
+
+
+@settings(EFFORT, max_examples=examples(100))
+@given(parameters(), st.integers(0, 10**6), st.integers(0, 60_000), SEPARATORS.filter(len))
+def test_a_chunk_ends_with_the_first_row_that_ends_at_its_cut_or_soon_after_it(
+    chosen: ChunkerParameters, content: int, length: int, separator: bytes
+) -> None:
+    data = sample(content, length)
+    plain = Chunker(chosen, 77)
+
+    start = 0
+    for one in Chunker(chosen, 77, separator).cut(memoryview(data), last=True):
+        end = start + one
+        cut = start + plain.cut(memoryview(data)[start:], last=True)[0]
+        rows = [
+            at for at in range(cut, min(cut + 1024, start + 65535, length) + 1) if data[start:at].endswith(separator)
+        ]
+        assert end == (rows[0] if rows and cut < length else cut)
+        start = end
+    assert start == length
+
+
+def test_a_longer_row_moves_no_cut_into_a_row() -> None:
+    rows = [b"%d\t%s\n" % (number, random.Random(number).randbytes(90).hex().encode()) for number in range(2000)]
+    chunker = Chunker(ChunkerParameters(), 5, b"\n")
+    before = b"".join(rows)
+    rows[1000] = b"1000\tanother, and longer, and longer, and longer, and longer\n" * 20
+    after = b"".join(rows)
+
+    for data in (before, after):
+        ends = list(accumulate(chunker.cut(memoryview(data), last=True)))
+        assert len(ends) > 50
+        assert {data[end - 1 : end] for end in ends} == {b"\n"}
 
 
 def test_another_seed_cuts_elsewhere() -> None:

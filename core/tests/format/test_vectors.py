@@ -114,7 +114,8 @@ def test_chunks_are_cut_as_when_the_domain_was_made(number: int) -> None:
     parameters = ChunkerParameters.from_json(vector["parameters"])
     data = make_vectors.stretch(vector["stretch"], vector["length"])
 
-    assert Chunker(parameters, vector["seed"]).cut(memoryview(data), last=True) == vector["cuts"]
+    chunker = Chunker(parameters, vector["seed"], bytes.fromhex(vector["separator"]))
+    assert chunker.cut(memoryview(data), last=True) == vector["cuts"]
 
 
 def test_the_vectors_of_cuts_have_the_default_parameters_and_every_normalization() -> None:

@@ -364,17 +364,18 @@ def pack_object(
     pack: bytes | None = None,
     sealer: Sealer | None = None,
     seen_in: Domain | None = None,
+    separator: bytes = b"",
 ) -> Planted:
     """A pack that says that it holds `content`: true ids and lengths of its chunks, places that fit, sizes as they are.
 
-    Its segments are random bytes, unless `sealer` is the session's. `seen_in` is the domain whose scope is bound into
-    what is sealed and signed, if it is another.
+    Its chunks are those of a stream with that separator. Its segments are random bytes, unless `sealer` is the
+    session's. `seen_in` is the domain whose scope is bound into what is sealed and signed, if it is another.
     """
     name = pack or new_id()
     scope = (seen_in or domain).scope
     segments: list[ForgedSegment] = []
     start = 0
-    for lengths, ids in _chunks_of(domain, content):
+    for lengths, ids in _chunks_of(domain, content, separator):
         segment, size = SegmentId(name, len(segments)), sum(lengths)
         plain = memoryview(content)[start : start + size]
         sealed = seal_segment(plain, 1, sealer, scope, segment) if sealer else os.urandom(size + OVERHEAD + 1)
@@ -383,10 +384,10 @@ def pack_object(
     return encode_pack(domain, name, segments, by, scope=scope)
 
 
-def _chunks_of(domain: Domain, data: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
+def _chunks_of(domain: Domain, data: bytes, separator: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
     """The lengths and ids of the chunks that a stream has, by segments."""
     view = memoryview(data)
-    lengths = Chunker(domain.made.chunker, domain.keys.chunker_seed).cut(view, last=True)
+    lengths = Chunker(domain.made.chunker, domain.keys.chunker_seed, separator).cut(view, last=True)
     ids = chunk_ids(domain.keys.chunk_key, view, lengths)
     first = size = 0
     for number, length in enumerate(lengths):
@@ -405,9 +406,9 @@ def put_pack(domain: Domain, content: bytes, session: bytes, by: Signer, **more:
     return made
 
 
-def planted(domain: Domain, content: bytes, session: bytes, by: Signer) -> str:
+def planted(domain: Domain, content: bytes, session: bytes, by: Signer, **more: Any) -> str:
     """As `put_pack`, with rubbish as segments, and an index object that leads to it; the key of the pack."""
-    made = put_pack(domain, content, session, by)
+    made = put_pack(domain, content, session, by, **more)
     put_index(domain, [made.summary], by)
     return domain.at.pack_key(made.pack)
 

@@ -41,7 +41,8 @@ class StreamSpec:
     manifest and must not contain a secret. `optional` streams can be omitted at restore without loss of data.
 
     `record_separator` is what ends a row, or whatever changes as a whole, in the bytes of the stream: of two dumps that
-    differ in some rows, these rows are stored and little else. Without one, the core cuts where the content says.
+    differ in some rows, these rows are stored and little else, since chunks end with rows too. Without one, the core
+    cuts where the content says.
     """
 
     name: str

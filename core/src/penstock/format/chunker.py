@@ -2,6 +2,8 @@
 
 The seed derives from the repository's secret, so chunk lengths reveal nothing about known content to outsiders.
 Only writers cut; readers of a repository never do.
+
+Where a stream has a separator, chunks end with a row: a cut that moves splits no other row than the one that changed.
 """
 
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ __all__ = ["Chunker", "ChunkerParameters"]
 _ALGORITHM = "fastcdc-2020"
 #: Chunk lengths are stored in two bytes.
 _LARGEST = 0xFFFF
+#: A cut moves on to the end of a row, if one ends within so many bytes.
+_REACH = 1024
 _NAMES = ("minimum", "average", "maximum", "normalization")
 _length = attrgetter("length")
 
@@ -43,6 +47,11 @@ class ChunkerParameters:
         if self.normalization not in (0, 1, 2, 3) or self.maximum < 1024:
             raise Malformed("chunker parameters are out of range")
 
+    @property
+    def longest_rest(self) -> int:
+        """The most that whoever cuts must be ready to carry from one buffer to the next, in bytes."""
+        return self.maximum + _REACH
+
     def to_json(self) -> dict[str, Any]:
         """The form stored in the owner's log."""
         return {"algorithm": _ALGORITHM, **{name: getattr(self, name) for name in _NAMES}}
@@ -56,11 +65,14 @@ class ChunkerParameters:
 
 
 class Chunker:
-    """Cuts one buffer after another. Not thread-safe."""
+    """Cuts one buffer after another. Not thread-safe.
 
-    def __init__(self, parameters: ChunkerParameters, seed: int) -> None:
-        #: The most that a caller must be ready to carry from one buffer to the next, in bytes.
-        self.longest_rest = parameters.maximum
+    With a `separator`, a chunk ends behind the first one that ends at FastCDC's cut or up to 1,024 bytes after it, and
+    the next chunk begins there. The cut stays where it is if there is none, or if the chunk would get too long.
+    """
+
+    def __init__(self, parameters: ChunkerParameters, seed: int, separator: bytes = b"") -> None:
+        self._separator = separator
         self._cutter = FastCDC(
             parameters.average,
             min_size=parameters.minimum,
@@ -72,9 +84,12 @@ class Chunker:
     def cut(self, data: memoryview, *, last: bool) -> list[int]:
         """The lengths of the chunks at the start of `data`.
 
-        The caller puts the rest (at most `longest_rest`) in front of the next buffer, because its cuts depend on what
-        follows; with `last`, the rest is a chunk too. The cuts do not depend on how a stream is divided into buffers.
+        The caller puts the rest (at most `longest_rest` of the parameters) in front of the next buffer, because its
+        cuts depend on what follows; with `last`, the rest is a chunk too. The cuts do not depend on how a stream is
+        divided into buffers.
         """
+        if self._separator:
+            return list(self.each(data, last=last))
         lengths = [*map(_length, self._cutter.cut_buf(data))]
         if lengths and not last:
             # The final cut may only come from the end of the buffer.
@@ -83,8 +98,22 @@ class Chunker:
 
     def each(self, data: memoryview, *, last: bool) -> Iterator[int]:
         """As `cut`, each length when it is asked for: whoever stops early spares the rest."""
-        end = 0
-        for chunk in self._cutter.cut_buf(data):
-            end += chunk.length
-            if end < len(data) or last:
-                yield chunk.length
+        begin = 0
+        while begin < len(data):
+            end = begin + next(self._cutter.cut_buf(data[begin:])).length
+            if self._separator and end < len(data):
+                end = self._moved(data, begin, end, last=last)
+            if end >= len(data) and not last:
+                return
+            yield end - begin
+            begin = end
+
+    def _moved(self, data: memoryview, begin: int, cut: int, *, last: bool) -> int:
+        """Where the chunk ends; beyond the data if what follows decides on it."""
+        size = len(self._separator)
+        reach = min(cut + _REACH, begin + _LARGEST)
+        start = max(begin, cut - size)
+        found = bytes(data[start:reach]).find(self._separator)
+        if found >= 0:
+            return start + found + size
+        return cut if last or reach <= len(data) else reach

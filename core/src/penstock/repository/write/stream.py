@@ -145,8 +145,7 @@ class StreamWriter:
             )
             if self._past is None:
                 self._index.warm_up()
-            self._chunker = Chunker(domain.made.chunker, domain.keys.chunker_seed)
-            self._buffers = Intake.make_buffers(budget.batches, self._chunker.longest_rest)
+            self._buffers = Intake.make_buffers(budget.batches, domain.made.chunker.longest_rest)
             self._packer = Packer(
                 domain,
                 session=self._session,
@@ -185,8 +184,9 @@ class StreamWriter:
         past = self._past.streams.get(keys.tag(spec.name)) if self._past else None
         window = Window(self._past.frames(past), self._may_use) if self._past and past else None
         recipe = RecipeWriter(number, past.number if past else 0)
+        chunker = self._domain.made.chunker
         dedupe = Deduplicator(
-            self._chunker,
+            Chunker(chunker, keys.chunker_seed, spec.record_separator),
             keys.chunk_key,
             self._index,
             self._packer,
@@ -197,7 +197,7 @@ class StreamWriter:
         )
         self._recorder.begin(number)
         most = MAX_RUNS - past.runs if past and self._goes_back else 0
-        with Intake(stream, self._buffers, self._chunker.longest_rest, self._domain.sink.stop) as intake:
+        with Intake(stream, self._buffers, chunker.longest_rest, self._domain.sink.stop) as intake:
             for batch in intake:
                 runs, extents = dedupe.runs(batch)
                 if recipe.of_base + len(runs) <= most:
