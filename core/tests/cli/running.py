@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,8 @@ class Penstock:
 
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
+    #: How much each command may have, in bytes.
+    address_space: int | None = None
 
     def __post_init__(self) -> None:
         self.environ = {
@@ -45,11 +48,16 @@ class Penstock:
             capture_output=True,
             text=True,
             timeout=300,
+            preexec_fn=None if self.address_space is None else self._limited,
         )
         assert done.returncode == code, f"{arguments} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
         assert PASSPHRASE not in done.stdout + done.stderr
         return done
+
+    def _limited(self) -> None:
+        # Not of the process that runs the tests: it may have more already.
+        resource.setrlimit(resource.RLIMIT_AS, (self.address_space or 0, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
     def json(self, *arguments: str, code: int = 0, **environ: Any) -> dict[str, Any]:
         """Run it with --json; stdout must be one document, and stderr JSON lines."""

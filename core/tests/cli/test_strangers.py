@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +50,9 @@ def _strangers(root: Path) -> set[str]:
     return placed
 
 
-@pytest.fixture
-def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, hard))  # children inherit it
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def test_strangers_objects_are_passed_over_and_named(penstock: Penstock, tmp_path: Path, limited: None) -> None:
-    del limited
+def test_strangers_objects_are_passed_over_and_named(penstock: Penstock, tmp_path: Path) -> None:
+    penstock.address_space = _ADDRESS_SPACE
+    penstock.environ["MALLOC_ARENA_MAX"] = "2"
     database(tmp_path / "shop.db", rows=200)
     environ: dict[str, Any] = {"PENSTOCK_REPOSITORY": f"file://{tmp_path}/r"}
     owner = {**environ, "PENSTOCK_PASSPHRASE": PASSPHRASE}

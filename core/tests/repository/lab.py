@@ -1,11 +1,14 @@
 """A repository in memory, a source whose bytes the test chooses, and the engine's verbs with short names."""
 
+import os
 import random
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from penstock.api import (
     Dump,
@@ -128,6 +131,22 @@ class BytesSource(Source):
         self.restored[spec.name] = b"".join(bytes(block) for block in blocks)
 
 
+@contextmanager
+def chosen_secrets() -> Iterator[None]:
+    """Secrets and ids that are the same in every run of a test, and others in every other repository that it makes.
+
+    On them depends where a dump is cut, and how much a night stores: what a test says of that must not be chance.
+    """
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    _made[test] += 1
+    with patch("os.urandom", random.Random(f"{test} {_made[test]}").randbytes):
+        yield
+
+
+#: How many repositories each test has made.
+_made: Counter[str] = Counter()
+
+
 class Lab:
     """One repository, opened by its owner, and one host's cache in `folder`.
 
@@ -139,7 +158,8 @@ class Lab:
         self.cache = folder
         self.sink = sink or MemorySink()
         if owner is None:
-            self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
+            with chosen_secrets():
+                self.repository = Repository.create(self.sink, passphrase=PASSPHRASE, cost=CHEAP)
         else:
             self.repository = Repository.open(self.sink, owner)
         self.owner = self.repository.access
