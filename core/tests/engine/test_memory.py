@@ -14,7 +14,7 @@ from tests.soak import long, times
 
 from penstock.format.pack import MAX_SEGMENTS, SegmentId
 from penstock.repository.budget import BATCH, PACK_CAPACITY, SEGMENT, Budget
-from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.write.table import TableBuilder
 from penstock.testing import MemorySink

@@ -3,19 +3,20 @@
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from core.tests.repository.forging import NOW, copied, end_of, keys, planted, put_notice
-from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
+from core.tests.engine.nightly import Nightly, after, changed, joined, rows, stored_in_segments
+from core.tests.repository.forging import NOW, copied, planted, put_notice
+from core.tests.repository.lab import KIB, MIB, BytesStream, Lab, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.soak import examples
 
-from penstock.api import DamagedObject, Dump, StreamSpec
+from penstock.api import DamagedObject, StreamSpec
 from penstock.engine import BackupResult, backup
 from penstock.format.head import MAX_BASES
 from penstock.format.notice import Action, Deletion
@@ -98,20 +99,6 @@ EDITS = st.builds(
     SHARES,
     st.integers(0, 99),
 )
-
-
-class Nightly(BytesSource):
-    """Streams whose records end with this separator."""
-
-    def __init__(self, streams: Mapping[str, bytes], separator: bytes = b"\n") -> None:
-        super().__init__(streams)
-        self._separator = separator
-
-    @contextmanager
-    def dump(self) -> Iterator[Dump]:
-        with super().dump() as whole:
-            specs = tuple(replace(spec, record_separator=self._separator) for spec in whole.plan.streams)
-            yield Dump(replace(whole.plan, streams=specs), self.attach)
 
 
 # what becomes of the cache
@@ -264,34 +251,9 @@ def test_every_night_is_restored_as_it_was(
 # what a night goes back to
 
 
-def rows(count: int, seed: int = 0) -> list[bytes]:
-    """Rows that do not compress well."""
-    chance = random.Random(seed)
-    return [b"%d\t%s\n" % (number, chance.randbytes(40).hex().encode()) for number in range(count)]
-
-
-def changed(before: list[bytes], places: list[int], seed: int) -> list[bytes]:
-    chance = random.Random(seed)
-    after = list(before)
-    for place in places:
-        after[place] = b"%d\t%s\n" % (place, chance.randbytes(40).hex().encode())
-    return after
-
-
-def joined(table: list[bytes]) -> Nightly:
-    return Nightly({"d": b"".join(table)})
-
-
 @pytest.fixture
 def table() -> list[bytes]:
     return rows(10_000)
-
-
-def after(table: list[bytes], night: int) -> list[bytes]:
-    """The table so many nights later."""
-    for number in range(1, night + 1):
-        table = changed(table, [number * 97, number * 331 + 2000], number)
-    return table
 
 
 def forget(lab: Lab, result: BackupResult) -> None:
@@ -405,19 +367,6 @@ def test_a_chain_of_nights_ends(lab: Lab, table: list[bytes]) -> None:
 
 
 # how little a night stores
-
-
-def segments_of(lab: Lab, pack: str) -> int:
-    """Bytes of the sealed segments of a pack: without its ends, and without what fills it up."""
-    return sum(place.sealed_length for place in end_of(lab.domain, pack).places.places)
-
-
-def stored_in_segments(lab: Lab, source: Nightly) -> int:
-    """A night, and how many bytes of segments it puts into the sink."""
-    before = set(keys(lab, "packs"))
-    lab.backup(source)
-    assert lab.restored() == source.streams
-    return sum(segments_of(lab, pack) for pack in set(keys(lab, "packs")) - before)
 
 
 @pytest.mark.parametrize("separator", [b"\n", b""], ids=["rows", "no rows"])

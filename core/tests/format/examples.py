@@ -92,7 +92,7 @@ PLACES = Places(
 CHUNKS = Chunks(
     counts=(2, 2, 0),
     lengths=array("H", [60, 40, 65535, 1]),
-    ids=b"".join(bytes([number]) * 15 + bytes([192 if number == 2 else number]) for number in range(1, 5)),
+    ids=b"".join(bytes([number]) * 11 + bytes([192 if number == 2 else number]) for number in range(1, 5)),
 )
 SUMMARIES = [
     PackSummary(PackEnds(PACK, 16384, 4096, 4097, (OTHER_PACK, ident("third pack"))), 4, hooks_of(CHUNKS.ids)),
@@ -456,7 +456,7 @@ class Domain:
                     places.append(Place(*identity))
                     counts.append(count)
                     lengths += old.chunks.lengths[first : first + count]
-                    ids += old.chunks.ids[16 * first : 16 * (first + count)]
+                    ids += old.chunks.ids[12 * first : 12 * (first + count)]
                 first += count
         born = {place.id.pack for place in places}
         kept = {origin: found for origin, found in carried.items() if origin in born}

@@ -737,7 +737,7 @@ class Repository:
                 self.notice(domain, folder, whose, revoked=True)
 
     def examine_pack(self, domain: Domain, pack: bytes) -> list[bytes]:
-        """The ids of its chunks."""
+        """The ids of its chunks, those included that it lists as assembled."""
         data = self.objects.get(domain.key("packs", pack))
         trailer, sealed = self.trailer(data), self.sealed_places(data)
         end = len(data) - TRAILER.size - trailer.places
@@ -755,8 +755,8 @@ class Repository:
         counts = struct.unpack_from(f"<{len(places.segments)}I", plain)
         lengths = struct.unpack_from(f"<{sum(counts)}H", plain, 4 * len(counts))
         rest = plain[4 * len(counts) + 2 * len(lengths) :]
-        ids = [rest[at : at + 16] for at in range(0, len(rest), 16)]
-        need(len(rest) == 16 * len(lengths), "another number of ids")
+        need(len(rest) >= 12 * len(lengths), "another number of ids")
+        ids = [rest[at : at + 12] for at in range(0, 12 * len(lengths), 12)]
         first = 0
         for segment, count in zip(places.segments, counts, strict=True):
             _, data_key = self.session(domain, segment.session)
@@ -765,13 +765,68 @@ class Repository:
             text, at = opened_segment(domain, data_key, bytes_, segment), 0
             for number in range(first, first + count):
                 chunk = text[at : at + lengths[number]]
-                need(blake3(chunk, key=domain.chunk_key).digest(16) == ids[number], "a chunk with another id")
+                need(blake3(chunk, key=domain.chunk_key).digest(12) == ids[number], "a chunk with another id")
                 at += lengths[number]
             need(at == len(text), "the chunks of a segment do not add up")
             first += count
         for origin, kept in places.carried.items():
             self.places(domain, origin, kept)
+        return ids + self.examine_assembled(domain, pack, rest[12 * len(lengths) :])
+
+    def examine_assembled(self, domain: Domain, pack: bytes, plain: bytes) -> list[bytes]:
+        """The ids of chunks that lie in pieces; where all packs are there, the pieces are put together."""
+        if not plain:
+            return []
+        (count,) = struct.unpack_from("<I", plain)
+        lengths = struct.unpack_from(f"<{count}H", plain, 4)
+        at = 4 + 2 * count
+        need(count > 0 and min(lengths) > 0 and len(plain) >= at + 12 * count + 4, "an incomplete list of chunks")
+        ids = [plain[at + 12 * number : at + 12 * number + 12] for number in range(count)]
+        at += 12 * count
+        (others,) = struct.unpack_from("<I", plain, at)
+        at += 4
+        need(others < 4096 and len(plain) >= at + 48 * others, "an incomplete list of packs")
+        packs = [
+            (plain[at + 48 * n : at + 48 * n + 16], plain[at + 48 * n + 16 : at + 48 * n + 48]) for n in range(others)
+        ]
+        need(len({one for one, _ in packs}) == others, "a pack that is listed twice")
+        at += 48 * others
+        extents: list[Extent] = []
+        made = 0
+        while at < len(plain):
+            (size,) = struct.unpack_from("<I", plain, at)
+            need(0 < size <= len(plain) - at - 4, "a block that is cut")
+            start, length, some = block_of(plain[at + 4 : at + 4 + size])
+            need(start == made and all(one.segment is not None for one in some), "blocks that are not of a list")
+            extents += some
+            made, at = made + length, at + 4 + size
+        need(made == sum(lengths) and len(extents) <= 1 << 18, "pieces of another size")
+        texts: dict[int, bytes | None] = {}
+        for number in {one.segment for one in extents if one.segment is not None}:
+            need(number < 4096 * (1 + others), "a pack that is not listed")
+            which, ordinal = divmod(number, 4096)
+            found, pinned = packs[which - 1] if which else (pack, None)
+            texts[number] = self.text_of(domain, found, ordinal, pinned)
+        if None in texts.values():
+            return ids
+        text = b"".join((texts[one.segment or 0] or b"")[one.start : one.start + one.length] for one in extents)
+        need(len(text) == made, "a piece behind the end of its segment")
+        for one, length in zip(ids, lengths, strict=True):
+            need(blake3(text[:length], key=domain.chunk_key).digest(12) == one, "an assembled chunk with another id")
+            text = text[length:]
         return ids
+
+    def text_of(self, domain: Domain, pack: bytes, ordinal: int, pinned: bytes | None) -> bytes | None:
+        """What is in a segment of the pack that it was written to; None if that pack is gone."""
+        if domain.key("packs", pack) not in self.objects:
+            return None
+        data = self.objects.get(domain.key("packs", pack))
+        sealed = self.sealed_places(data)
+        need(pinned is None or digest(sealed) == pinned, "a pack with another pin")
+        found = [one for one in self.places(domain, pack, sealed).segments if one.name == (pack, ordinal)]
+        need(len(found) == 1, "a segment that its pack does not have")
+        _, data_key = self.session(domain, found[0].session)
+        return opened_segment(domain, data_key, data[found[0].offset : found[0].offset + found[0].sealed], found[0])
 
     def examine_index(self, domain: Domain, index: bytes) -> None:
         data = self.objects.get(domain.key("index", index))
@@ -792,11 +847,11 @@ class Repository:
             found = self.places(domain, ident(pack), self.sealed_places(bytes_)).segments
             need({ident(one) for one in origins} == {one.name[0] for one in found} - {ident(pack)}, "other origins")
             own = self.examine_pack(domain, ident(pack))
-            expected = dict.fromkeys(one for one in own if one[15] & 63 == 0)
+            expected = dict.fromkeys(one for one in own if one[11] & 63 == 0)
             need(
-                chunks == len(own) and plain[at : at + 16 * hooks] == b"".join(expected), "other hooks than the pack's"
+                chunks == len(own) and plain[at : at + 12 * hooks] == b"".join(expected), "other hooks than the pack's"
             )
-            at += 16 * hooks
+            at += 12 * hooks
         need(at == len(plain), "the hooks are too long")
 
 

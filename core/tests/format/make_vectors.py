@@ -51,6 +51,7 @@ from core.tests.format.examples import (
     secret,
 )
 
+from penstock.format.assembled import Assembled
 from penstock.format.chunker import Chunker, ChunkerParameters
 from penstock.format.codec import RAW
 from penstock.format.documents import encode_document
@@ -395,6 +396,16 @@ def data_sections() -> list[tuple[Kind, bytes]]:
 CHUNKS_OF_PACK = ((60, 40), (300,))
 
 
+def assembled() -> Assembled:
+    """Two chunks of pieces of the two segments of that pack."""
+    lengths = array("H", [50, 7])
+    pieces = [(1, 200, 30), (0, 10, 20), (1, 230, 7)]
+    plain = [stretch("random", sum(lengths)) for lengths in CHUNKS_OF_PACK]
+    text = b"".join(plain[segment][start : start + length] for segment, start, length in pieces)
+    ids = b"".join(chunk_ids(KEYS.chunk_key, memoryview(text), lengths))
+    return Assembled.of(lengths, ids, [(OTHER_PACK, secret("pin of another pack"))], pieces)
+
+
 def whole_pack() -> tuple[bytes, str]:
     """A pack of which every byte can be checked, and its pin."""
     sealed, places, ids, at = b"", [], b"", len(MAGIC)
@@ -405,7 +416,7 @@ def whole_pack() -> tuple[bytes, str]:
         sealed, at = sealed + one, at + len(one)
         ids += b"".join(chunk_ids(KEYS.chunk_key, memoryview(plain), lengths))
     counts = tuple(map(len, CHUNKS_OF_PACK))
-    chunks = Chunks(counts, array("H", [length for lengths in CHUNKS_OF_PACK for length in lengths]), ids)
+    chunks = Chunks(counts, array("H", [length for lengths in CHUNKS_OF_PACK for length in lengths]), ids, assembled())
     sealed_ids = seal_chunks(chunks, IDS, SCOPE, PACK)
     sealed_places = seal_places(Places(PACK, tuple(places)), LAYOUT, SCOPE)
     zeroes = bytes(zeroes_for(at, len(sealed_ids) + len(sealed_places)))

@@ -11,17 +11,17 @@ from penstock.format.ids import StreamDigest, chunk_ids, hooks
 from penstock.format.index import hooks_of
 
 KEY = bytes(range(32))
-IDS = st.lists(st.binary(min_size=16, max_size=16), max_size=80)
+IDS = st.lists(st.binary(min_size=12, max_size=12), max_size=80)
 
 
 @EFFORT
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
-def test_an_id_is_half_of_the_keyed_hash_of_a_chunk(data: bytes, cuts: list[int]) -> None:
+def test_an_id_is_the_beginning_of_the_keyed_hash_of_a_chunk(data: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     chunks = [data[start:end] for start, end in pairwise(places)]
 
     ids = chunk_ids(KEY, memoryview(data), list(map(len, chunks)))
-    assert ids == [blake3(chunk, key=KEY).digest()[:16] for chunk in chunks]
+    assert ids == [blake3(chunk, key=KEY).digest()[:12] for chunk in chunks]
 
 
 def test_another_key_gives_other_ids() -> None:
@@ -31,21 +31,21 @@ def test_another_key_gives_other_ids() -> None:
 @EFFORT
 @given(IDS)
 def test_a_hook_has_the_low_six_bits_of_its_last_byte_clear(ids: list[bytes]) -> None:
-    assert hooks(b"".join(ids)) == [one for one in ids if one[15] & 63 == 0]
-    assert hooks_of(b"".join(ids)) == tuple(dict.fromkeys(one for one in ids if one[15] & 63 == 0))
+    assert hooks(b"".join(ids)) == [one for one in ids if one[11] & 63 == 0]
+    assert hooks_of(b"".join(ids)) == tuple(dict.fromkeys(one for one in ids if one[11] & 63 == 0))
 
 
 def test_one_last_byte_in_sixty_four_makes_a_hook() -> None:
     for last in range(256):
         # A zero or a line end before the last byte must not count.
-        one = b"\0\n" * 7 + b"\0" + bytes([last])
+        one = b"\0\n" * 5 + b"\0" + bytes([last])
         assert hooks(one * 2) == [one] * 2 * (last % 64 == 0)
 
 
 def test_a_hook_is_kept_once_a_pack() -> None:
-    first, second = b"a" * 15 + b"\0", b"b" * 15 + b"\x40"
+    first, second = b"a" * 11 + b"\0", b"b" * 11 + b"\x40"
 
-    assert hooks_of(first + second + first + b"c" * 16) == (first, second)
+    assert hooks_of(first + second + first + b"c" * 12) == (first, second)
 
 
 @EFFORT

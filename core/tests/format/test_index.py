@@ -19,7 +19,8 @@ from penstock.format.sealing import Sealer, message
 A_PACK = st.binary(min_size=16, max_size=16)
 SIZES = st.integers(0, 2**63 - 1)
 ENDS = st.builds(PackEnds, A_PACK, SIZES, SIZES, SIZES, st.lists(A_PACK, max_size=3).map(tuple))
-PACKS = st.builds(PackSummary, ENDS, st.integers(0, 2**32 - 1), st.lists(A_PACK, max_size=5, unique=True).map(tuple))
+HOOK = st.binary(min_size=12, max_size=12)
+PACKS = st.builds(PackSummary, ENDS, st.integers(0, 2**32 - 1), st.lists(HOOK, max_size=5, unique=True).map(tuple))
 
 
 def encoded(packs: list[PackSummary], replaces: list[bytes]) -> bytes:
@@ -71,26 +72,26 @@ def header() -> dict[str, Any]:
     return {"packs": rows, "replaces": [PACK.hex()]}
 
 
-HOOKS = struct.pack("<IIII", 4, 1, 0, 0) + bytes(16)
+HOOKS = struct.pack("<IIII", 4, 1, 0, 0) + bytes(12)
 
 
 def test_hooks_are_counts_then_the_hooks_of_the_packs() -> None:
     found = index_of(spelled(header()), HOOKS).open_summaries(LAYOUT, IDS, SCOPE)
 
-    assert [(one.chunks, one.hooks) for one in found] == [(4, (bytes(16),)), (0, ())]
+    assert [(one.chunks, one.hooks) for one in found] == [(4, (bytes(12),)), (0, ())]
     assert [one.ends.origins for one in found] == [(OTHER_PACK,), (OTHER_PACK,)]
 
 
 WRONG_HOOKS = {
     "nothing": b"",
     "counts that are cut": HOOKS[:15],
-    "counts of one pack less": HOOKS[:8] + bytes(16),
+    "counts of one pack less": HOOKS[:8] + bytes(12),
     "a hook less": HOOKS[:16],
     "a hook that is cut": HOOKS[:-1],
-    "a hook more": HOOKS + bytes(16),
+    "a hook more": HOOKS + bytes(12),
     "a byte more": HOOKS + b"\0",
-    "more hooks than bytes": struct.pack("<IIII", 4, 2, 0, 0) + bytes(16),
-    "far more hooks than bytes": struct.pack("<IIII", 4, 2**32 - 1, 0, 2**32 - 1) + bytes(16),
+    "more hooks than bytes": struct.pack("<IIII", 4, 2, 0, 0) + bytes(12),
+    "far more hooks than bytes": struct.pack("<IIII", 4, 2**32 - 1, 0, 2**32 - 1) + bytes(12),
 }
 
 

@@ -79,7 +79,7 @@ def packs(draw: st.DrawFn) -> tuple[Places, Chunks]:
         counts.append(len(own))
         lengths.extend(own)
         offset += sealed
-    ids = draw(st.binary(min_size=16 * len(lengths), max_size=16 * len(lengths)))
+    ids = draw(st.binary(min_size=12 * len(lengths), max_size=12 * len(lengths)))
     carried = draw(st.dictionaries(A_PACK, st.binary(min_size=1, max_size=40), max_size=3))
     return Places(pack, tuple(places), carried), Chunks(tuple(counts), lengths, ids)
 
@@ -313,23 +313,23 @@ def chunks_of(counts: list[int], lengths: list[int], ids: int) -> bytes:
 
 
 def test_ids_are_counts_then_lengths_then_ids() -> None:
-    assert opened_chunks(chunks_of([2, 2, 0], [60, 40, 65535, 1], 64)) == replace(CHUNKS, ids=bytes(64))
+    assert opened_chunks(chunks_of([2, 2, 0], [60, 40, 65535, 1], 48)) == replace(CHUNKS, ids=bytes(48))
 
 
 IMPOSSIBLE = {
     "nothing": b"",
     "counts that are cut": bytes(11),
     "no lengths": chunks_of([2, 2, 0], [], 0),
-    "fewer ids": chunks_of([2, 2, 0], [60, 40, 65535, 1], 63),
-    "more ids": chunks_of([2, 2, 0], [60, 40, 65535, 1], 65),
-    "one id more": chunks_of([2, 2, 0], [60, 40, 65535, 1], 80),
-    "more chunks than ids": chunks_of([2, 2, 2**32 - 1], [60, 40, 65535, 1], 64),
-    "a chunk in another segment": chunks_of([1, 3, 0], [60, 40, 65535, 1], 64),
-    "a chunk behind all segments": chunks_of([2, 1, 1], [60, 40, 65535, 1], 64),
-    "a segment that is longer": chunks_of([2, 2, 0], [61, 40, 65535, 1], 64),
-    "a segment that is shorter": chunks_of([2, 2, 0], [60, 39, 65535, 1], 64),
-    "counts for fewer segments": chunks_of([2, 2], [60, 40, 65535, 1], 64),
-    "counts for more segments": chunks_of([2, 2, 0, 0], [60, 40, 65535, 1], 64),
+    "fewer ids": chunks_of([2, 2, 0], [60, 40, 65535, 1], 47),
+    "more ids": chunks_of([2, 2, 0], [60, 40, 65535, 1], 49),
+    "one id more": chunks_of([2, 2, 0], [60, 40, 65535, 1], 60),
+    "more chunks than ids": chunks_of([2, 2, 2**32 - 1], [60, 40, 65535, 1], 48),
+    "a chunk in another segment": chunks_of([1, 3, 0], [60, 40, 65535, 1], 48),
+    "a chunk behind all segments": chunks_of([2, 1, 1], [60, 40, 65535, 1], 48),
+    "a segment that is longer": chunks_of([2, 2, 0], [61, 40, 65535, 1], 48),
+    "a segment that is shorter": chunks_of([2, 2, 0], [60, 39, 65535, 1], 48),
+    "counts for fewer segments": chunks_of([2, 2], [60, 40, 65535, 1], 48),
+    "counts for more segments": chunks_of([2, 2, 0, 0], [60, 40, 65535, 1], 48),
 }
 
 
@@ -346,7 +346,7 @@ def test_ids_that_contradict_the_places_are_refused(plain: bytes) -> None:
         replace(CHUNKS, counts=(2, 1, 0)),
         replace(CHUNKS, counts=(2, 2, 1)),
         replace(CHUNKS, ids=CHUNKS.ids[:-1]),
-        replace(CHUNKS, ids=CHUNKS.ids + bytes(16)),
+        replace(CHUNKS, ids=CHUNKS.ids + bytes(12)),
         replace(CHUNKS, lengths=CHUNKS.lengths[:-1]),
     ],
 )
@@ -356,10 +356,10 @@ def test_ids_of_another_number_than_stated_are_not_written(chunks: Chunks) -> No
 
 
 def test_ids_above_the_limit_are_neither_sealed_nor_opened() -> None:
-    # With one count: 4 bytes, and 18 for each chunk.
-    most = (MAX_ENDS - 4) // 18
+    # With one count: 4 bytes, and 14 for each chunk.
+    most = (MAX_ENDS - 4) // 14
     for count, fits in ((most, True), (most + 1, False)):
-        chunks = Chunks((count,), array("H", [1]) * count, bytes(16 * count))
+        chunks = Chunks((count,), array("H", [1]) * count, bytes(12 * count))
         places = replace(PLACES, places=(replace(FIRST, plain_length=count),))
         if fits:
             assert open_chunks(seal_chunks(chunks, IDS, SCOPE, PACK), IDS, SCOPE, places) == chunks
@@ -367,11 +367,11 @@ def test_ids_above_the_limit_are_neither_sealed_nor_opened() -> None:
         with pytest.raises(ValueError, match="more than 8388608 bytes"):
             seal_chunks(chunks, IDS, SCOPE, PACK)
         with pytest.raises(Malformed, match="larger"):
-            opened_chunks(chunks_of([count], [1] * count, 16 * count))
+            opened_chunks(chunks_of([count], [1] * count, 12 * count))
 
 
 @EFFORT
-@given(damaged(chunks_of([2, 2, 0], [60, 40, 65535, 1], 64)) | st.binary(max_size=120))
+@given(damaged(chunks_of([2, 2, 0], [60, 40, 65535, 1], 48)) | st.binary(max_size=120))
 def test_any_bytes_as_ids_are_refused_or_add_up(plain: bytes) -> None:
     with contextlib.suppress(Malformed):
         found = opened_chunks(plain)

@@ -388,7 +388,7 @@ def test_an_object_above_its_limit_is_not_written(attempt: Callable[[], None]) -
 def index_with(replaces: int, hooks: int) -> bytes:
     return encode_index(
         NAME,
-        [PackSummary(SUMMARIES[1].ends, 0, (bytes(16),) * hooks)],
+        [PackSummary(SUMMARIES[1].ends, 0, (bytes(12),) * hooks)],
         replaces=[PACK] * replaces,
         scope=SCOPE,
         writer=WRITER,
@@ -405,9 +405,10 @@ def test_an_index_above_one_of_its_limits_is_not_written() -> None:
     assert len(read_index(index_with(most - 10, 0))[1]) == most - 10
     with pytest.raises(ValueError, match="more than 16777216 bytes"):
         index_with(most, 0)
-    assert len(read_index(index_with(1, MIB - 1))[0][0].hooks) == MIB - 1
+    hooks = (16 * MIB - 8) // 12
+    assert len(read_index(index_with(1, hooks))[0][0].hooks) == hooks
     with pytest.raises(ValueError, match="more than 16777216 bytes"):
-        index_with(1, MIB)
+        index_with(1, hooks + 1)
 
 
 # --- Opened: a holder of the keys may still write nonsense, which must not crash a reader

@@ -272,6 +272,7 @@ def test_a_whole_pack_is_read() -> None:
         plain = open_segment(sealed, DATA, SCOPE, place.id)
         assert plain == make_vectors.stretch("random", sum(lengths))
         assert b"".join(chunk_ids(KEYS.chunk_key, memoryview(plain), lengths)) in chunks.ids
+    assert chunks.assembled == make_vectors.assembled()
     assert len(data) == independent_reader.padme(len(data))
 
 

@@ -20,9 +20,9 @@ from core.tests.repository.lab import MIB, Lab
 from penstock.api import ObjectInfo
 from penstock.format.chunker import Chunker
 from penstock.format.documents import decode_document, encode_document
-from penstock.format.encoding import ID_BYTES, new_id
+from penstock.format.encoding import new_id
 from penstock.format.head import Base, Head, encode_head
-from penstock.format.ids import chunk_ids
+from penstock.format.ids import CHUNK_ID_BYTES, chunk_ids
 from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of
 from penstock.format.keys import SigningKey, new_secret, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
@@ -433,7 +433,8 @@ def compacted(domain: Domain, packs: Sequence[str], by: Signer, *, without: Coll
             last = first + count
             if place.id not in without:
                 sealed = data[place.offset : place.offset + place.sealed_length]
-                ids = [chunks.ids[at : at + ID_BYTES] for at in range(first * ID_BYTES, last * ID_BYTES, ID_BYTES)]
+                span = range(first * CHUNK_ID_BYTES, last * CHUNK_ID_BYTES, CHUNK_ID_BYTES)
+                ids = [chunks.ids[at : at + CHUNK_ID_BYTES] for at in span]
                 segments.append(ForgedSegment(place.id, place.session, sealed, list(chunks.lengths[first:last]), ids))
             first = last
     born = {segment.id.pack for segment in segments}

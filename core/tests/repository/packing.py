@@ -10,7 +10,7 @@ from penstock.format.index import PackSummary
 from penstock.format.pack import Place, SegmentId, open_segment
 from penstock.format.sealing import Sealer
 from penstock.repository.budget import Budget
-from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.read.ends import TAIL, PackEnd, read_end
 from penstock.repository.read.verify import verify_pack
 from penstock.repository.write.packer import Packer, Stored
@@ -33,6 +33,8 @@ class Packing:
         self.closed: list[KnownPack] = []
         self.landed: list[PackSummary] = []
         self.stored: list[tuple[Stored, bytes]] = []
+        #: Packs and pins by their rows in a segment table.
+        self.origins: list[tuple[bytes, bytes]] = []
         self.packer = Packer(
             lab.domain,
             session=SESSION,
@@ -40,6 +42,7 @@ class Packing:
             budget=Budget.of(64 * MIB, connections=4),
             level=1,
             if_absent=True,
+            origin=lambda row: self.origins[row],
             chunk_id=lambda piece: chunk_ids(self.key, piece, [len(piece)])[0],
             closed=self.closed.append,
             landed=self.landed.append,

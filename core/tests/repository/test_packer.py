@@ -8,10 +8,11 @@ from core.tests.repository.lab import MIB, Lab, noise
 from core.tests.repository.packing import DATA_KEY, SESSION, packing
 
 from penstock.api import DamagedObject
+from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.format.pack import TRAILER_BYTES
 from penstock.format.padding import padded
 from penstock.repository.budget import SEGMENT
-from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.read.ends import PackEnd
 from penstock.repository.read.verify import verify_pack
 
@@ -36,7 +37,7 @@ def pack(lab: Lab, chunks: list[tuple[bytes, int]], data: bytes, batch: int) -> 
                 while length > sum(lengths[begin:told]):
                     assert known.chunks[ids[told]] == first + told - begin
                     told += 1
-                assert list(known.extents(first, first + told - begin)) == [(segment, offset, length)]
+                assert list(known.extents(first, first + told - begin)) == [(known, segment, offset, length)]
             assert told == len(ids)
             start = end
     return made.closed, made.ends()
@@ -57,7 +58,7 @@ def random_chunks(data: bytes, longest: int) -> list[tuple[bytes, int]]:
     done = 0
     while done < len(data):
         length = min(chance.randint(1, longest), len(data) - done)
-        chunks.append((chance.randbytes(16), length))
+        chunks.append((chance.randbytes(CHUNK_ID_BYTES), length))
         done += length
     return chunks
 
@@ -104,7 +105,7 @@ def test_packs_end_where_few_zeroes_are_needed(lab: Lab, data: bytes, longest: i
 def test_a_chunk_that_fills_a_segment_to_the_byte_is_not_split_off(tmp_path: Path) -> None:
     sizes = [32_768] * 63 + [31_768, 1000, 500]
     data = noise(sum(sizes))
-    chunks = [(bytes([number]) * 16, size) for number, size in enumerate(sizes)]
+    chunks = [(bytes([number]) * CHUNK_ID_BYTES, size) for number, size in enumerate(sizes)]
     ((segments, _, _),) = packed(Lab(tmp_path), chunks, data, len(chunks))
     assert segments == [(SEGMENT, 65), (500, 1)]
 
@@ -122,7 +123,7 @@ def test_what_is_known_of_a_pack_on_its_way_is_what_its_end_says_later(lab: Lab)
         assert known.sessions == {SESSION}
         count = len(known.chunks)
         for first, stop in ((0, count), (0, 1), (count - 1, count), (count // 3, 2 * count // 3)):
-            assert list(known.extents(first, stop)) == list(later.extents(first, stop))
+            assert [one[1:] for one in known.extents(first, stop)] == [one[1:] for one in later.extents(first, stop)]
 
 
 def test_extents_are_the_bytes_of_the_chunks_in_their_segments(lab: Lab) -> None:
@@ -138,7 +139,7 @@ def test_extents_are_the_bytes_of_the_chunks_in_their_segments(lab: Lab) -> None
     }
     for first, stop in ((0, len(chunks)), (0, 1), (7, 8), (3, len(chunks) - 5), (len(chunks) - 1, len(chunks))):
         position = bounds[first]
-        for segment, offset, length in known.extents(first, stop):
+        for _, segment, offset, length in known.extents(first, stop):
             assert starts[segment] + offset == position
             position += length
         assert position == bounds[stop]
@@ -147,7 +148,7 @@ def test_extents_are_the_bytes_of_the_chunks_in_their_segments(lab: Lab) -> None
 
 
 def test_a_chunk_that_a_pack_holds_twice_is_found_at_its_first_place_by_others(lab: Lab) -> None:
-    chunks = [(bytes([number]) * 16, 1000) for number in (1, 2, 1, 3)]
+    chunks = [(bytes([number]) * CHUNK_ID_BYTES, 1000) for number in (1, 2, 1, 3)]
     (own,), (end,) = pack(lab, chunks, noise(4000), 1)
     assert KnownPack.of(end).chunks[chunks[0][0]] == 0
     assert own.chunks[chunks[0][0]] == 2

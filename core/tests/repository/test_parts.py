@@ -16,7 +16,7 @@ from penstock.format.pack import MAX_SEGMENTS, SegmentId
 from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, Key, Kind, PartRef, Row, decode_refs, open_part
 from penstock.format.recipe import Block, Extent, decode_block
 from penstock.format.sealing import Sealer
-from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.read.content import SegmentTable, each_row, parts_of
 from penstock.repository.snapshots import find_snapshot
 from penstock.repository.write.parts import Piece, WrittenPart, put_parts, referred

@@ -38,7 +38,7 @@ def frame(seed: int, *, records: bool = True) -> Frame:
     chunk_lengths = [sum(some) or chance.randrange(1, 5000) for some in lengths]
     edges = sorted({0, sum(chunk_lengths), *(chance.randrange(sum(chunk_lengths)) for _ in range(9))})
     return Frame(
-        chunks=[chance.randbytes(16) for _ in counts],
+        chunks=[chance.randbytes(12) for _ in counts],
         chunk_lengths=np.array(chunk_lengths, dtype=np.int64),
         counts=np.array(counts, dtype=np.int64),
         hashes=np.array([chance.getrandbits(64) for some in lengths for _ in some], dtype=np.uint64),
@@ -222,7 +222,7 @@ def test_by_default_hashes_take_a_tenth_of_the_dump(tmp_path: Path) -> None:
     writing.begin(0)
     many = 40_000
     records = Frame(
-        chunks=[bytes(16)],
+        chunks=[bytes(12)],
         chunk_lengths=np.array([many * 30], dtype=np.int64),
         counts=np.array([many], dtype=np.int64),
         hashes=np.arange(many, dtype=np.uint64),
@@ -274,7 +274,7 @@ def test_a_window_finds_chunks_and_says_where_they_are() -> None:
     for number, chunk in enumerate(ids):
         assert made.find(chunk, -1) == made.find(chunk, number - 1) == number
         assert made.start(number) == starts[number]
-    assert made.find(b"?" * 16, 3) == -1
+    assert made.find(b"?" * 12, 3) == -1
     assert made.following(6, 4) == (ids[7:11], lengths[7:11].tolist())
     pieces = list(made.copied(2, len(ids) - 1))
     hashes = np.concatenate([one.hashes for one in frames])
@@ -339,26 +339,26 @@ def test_a_chunk_in_too_many_pieces_is_not_found() -> None:
         lengths[-1] += size - int(lengths.sum())
         numbers = np.arange(pieces, dtype=np.int64)
         one = Frame(
-            chunks=[b"c" * 16],
+            chunks=[b"c" * 12],
             chunk_lengths=np.array([size], dtype=np.int64),
             counts=np.zeros(1, dtype=np.int64),
             hashes=np.zeros(0, dtype=np.uint64),
             record_lengths=np.zeros(0, dtype=np.uint16),
             extents=Extents(numbers, numbers, lengths),
         )
-        assert window([one]).find(b"c" * 16, -1) == found
+        assert window([one]).find(b"c" * 12, -1) == found
 
 
 def test_a_window_keeps_what_is_near_and_lets_go_of_the_rest() -> None:
-    chunks = [Frame([bytes([n]) * 16], *_plain(1 << 20)) for n in range(40)]
+    chunks = [Frame([bytes([n]) * 12], *_plain(1 << 20)) for n in range(40)]
     made = Window(iter(chunks), lambda _: True)
     made.advance(0)
-    assert [made.find(bytes([n]) * 16, -1) for n in (0, 7, 8)] == [0, 7, -1]
+    assert [made.find(bytes([n]) * 12, -1) for n in (0, 7, 8)] == [0, 7, -1]
     made.advance(20 << 20)
-    assert [made.find(bytes([n]) * 16, -1) for n in (14, 15, 27, 28)] == [-1, 15, 27, -1]
+    assert [made.find(bytes([n]) * 12, -1) for n in (14, 15, 27, 28)] == [-1, 15, 27, -1]
     assert made.start(20) == 20 << 20
     made.advance(40 << 20)
-    assert made.find(bytes([39]) * 16, -1) == 39
+    assert made.find(bytes([39]) * 12, -1) == 39
 
 
 def _plain(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Extents]:

@@ -13,7 +13,8 @@ from penstock.format.ids import hooks
 from penstock.format.index import PackSummary
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
-from penstock.repository.known.sparse_index import KnownPack, SparseIndex
+from penstock.repository.known.known_pack import KnownPack
+from penstock.repository.known.sparse_index import SparseIndex
 from penstock.repository.pool import Workers
 from penstock.repository.read.ends import TAIL, read_end
 

@@ -98,22 +98,21 @@ class Chunker:
 
     def each(self, data: memoryview, *, last: bool) -> Iterator[int]:
         """As `cut`, each length when it is asked for: whoever stops early spares the rest."""
+        cut, separator, size = self._cutter.cut_buf, self._separator, len(data)
+        around = len(separator)
         begin = 0
-        while begin < len(data):
-            end = begin + next(self._cutter.cut_buf(data[begin:])).length
-            if self._separator and end < len(data):
-                end = self._moved(data, begin, end, last=last)
-            if end >= len(data) and not last:
+        while begin < size:
+            length = next(cut(data[begin:])).length
+            end = begin + length
+            if separator and end < size:
+                back = min(around, length)
+                reach = min(_REACH, _LARGEST - length)
+                found = data[end - back : end + reach].tobytes().find(separator)
+                if found >= 0:
+                    end += found - back + around
+                elif end + reach > size and not last:
+                    return  # what follows decides
+            if end >= size and not last:
                 return
             yield end - begin
             begin = end
-
-    def _moved(self, data: memoryview, begin: int, cut: int, *, last: bool) -> int:
-        """Where the chunk ends; beyond the data if what follows decides on it."""
-        size = len(self._separator)
-        reach = min(cut + _REACH, begin + _LARGEST)
-        start = max(begin, cut - size)
-        found = bytes(data[start:reach]).find(self._separator)
-        if found >= 0:
-            return start + found + size
-        return cut if last or reach <= len(data) else reach

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from penstock.format.encoding import ID_BYTES
+__all__ = ["CHUNK_ID_BYTES", "HOOK_SHARE", "ChunkNamer", "StreamDigest", "chunk_ids", "hooks"]
 
-__all__ = ["HOOK_SHARE", "ChunkNamer", "StreamDigest", "chunk_ids", "hooks"]
-
+#: Two different chunks of a domain have one id with a probability of 2^-96: see docs/adr/0002-chunk-size.md.
+CHUNK_ID_BYTES = 12
 #: A chunk id whose last byte is one of these (low six bits clear) is a hook: the index keeps one id in 64.
 _HOOK = re.compile(rb"[\x00\x40\x80\xc0]")
 #: One chunk in so many is a hook.
@@ -16,7 +16,7 @@ HOOK_SHARE = 64
 
 
 class ChunkNamer:
-    """Gives chunks their ids: the first 16 bytes of keyed BLAKE3. Used by one thread.
+    """Gives chunks their ids: the first `CHUNK_ID_BYTES` of keyed BLAKE3. Used by one thread.
 
     Keyed, so that nobody without the repository's secret can test whether it holds known content.
     """
@@ -28,7 +28,7 @@ class ChunkNamer:
     def id(self, chunk: memoryview) -> bytes:
         """The id of a chunk."""
         hasher = self._hasher
-        found = hasher.update(chunk).digest(ID_BYTES)
+        found = hasher.update(chunk).digest(CHUNK_ID_BYTES)
         hasher.reset()
         return found
 
@@ -39,7 +39,7 @@ class ChunkNamer:
         start = 0
         for length in lengths:
             end = start + length
-            add(hasher.update(data[start:end]).digest(ID_BYTES))
+            add(hasher.update(data[start:end]).digest(CHUNK_ID_BYTES))
             hasher.reset()
             start = end
         return ids
@@ -53,8 +53,8 @@ def chunk_ids(key: bytes, data: memoryview, lengths: Sequence[int]) -> list[byte
 def hooks(ids: bytes) -> list[bytes]:
     """The hooks among concatenated chunk ids: the sample that the index keeps."""
     # Scan only the last bytes first: this runs for every chunk.
-    starts = [found.start() * ID_BYTES for found in _HOOK.finditer(ids[ID_BYTES - 1 :: ID_BYTES])]
-    return [ids[start : start + ID_BYTES] for start in starts]
+    starts = [found.start() * CHUNK_ID_BYTES for found in _HOOK.finditer(ids[CHUNK_ID_BYTES - 1 :: CHUNK_ID_BYTES])]
+    return [ids[start : start + CHUNK_ID_BYTES] for start in starts]
 
 
 class StreamDigest:

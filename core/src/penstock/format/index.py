@@ -2,15 +2,15 @@
 
 index  := magic(8) ‖ writer(16) ‖ u32 length ‖ sealed index ‖ sealed hooks ‖ Ed25519 signature(64)
 index  record header: {"packs": [[id, size, length of ids, length of places, [origin, …]], …], "replaces": [id, …]}
-hooks  per pack u32 chunks ‖ u32 hooks, then the hooks of the packs in order, 16 bytes each
+hooks  per pack u32 chunks ‖ u32 hooks, then the hooks of the packs in order, 12 bytes each
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from penstock.format.encoding import ID_BYTES, Malformed, decode_record, encode_record, id_from_hex, ids_from_hex, whole
-from penstock.format.ids import hooks
+from penstock.format.encoding import Malformed, decode_record, encode_record, id_from_hex, ids_from_hex, whole
+from penstock.format.ids import CHUNK_ID_BYTES, hooks
 from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.pack import TRAILER_BYTES
 from penstock.format.padding import open_padded, seal_padded
@@ -92,14 +92,13 @@ class SealedIndex:
         plain = memoryview(open_padded(self._hooks, _LIMIT, id_sealer, message("hooks", scope, self.index)))
         at = len(ends) * _COUNTS.size
         counts = list(_COUNTS.iter_unpack(plain[:at])) if at <= len(plain) else []
-        if len(counts) != len(ends) or len(plain) != at + ID_BYTES * sum(number for _, number in counts):
+        if len(counts) != len(ends) or len(plain) != at + CHUNK_ID_BYTES * sum(number for _, number in counts):
             raise Malformed("the number of hooks differs from what the index says")
         packs = []
         for one, (chunks, number) in zip(ends, counts, strict=True):
-            found = tuple(
-                bytes(plain[start : start + ID_BYTES]) for start in range(at, at + number * ID_BYTES, ID_BYTES)
-            )
-            at += number * ID_BYTES
+            end = at + number * CHUNK_ID_BYTES
+            found = tuple(bytes(plain[start : start + CHUNK_ID_BYTES]) for start in range(at, end, CHUNK_ID_BYTES))
+            at = end
             packs.append(PackSummary(one, chunks, found))
         return packs
 

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
+from penstock.format.assembled import SEGMENTS_A_PACK, Assembled, little_endian
 from penstock.format.codec import Effort, compress, decompress
-from penstock.format.encoding import ID_BYTES, Malformed, decode_record, encode_record, ids_from_hex, whole
+from penstock.format.encoding import Malformed, decode_record, encode_record, ids_from_hex, whole
+from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.padding import open_padded, padded, seal_padded
 from penstock.format.sealing import Sealer, message
@@ -57,7 +59,7 @@ DIGEST_BYTES = 32
 MAX_SEGMENT = 8 * 1024 * 1024
 MAX_ENDS = 8 * 1024 * 1024
 #: Segments of a pack: recipes count on it.
-MAX_SEGMENTS = 4096
+MAX_SEGMENTS = SEGMENTS_A_PACK
 #: Places are small, and ids do not compress.
 _LEVEL = 3
 
@@ -97,8 +99,20 @@ class Chunks:
     counts: tuple[int, ...]
     #: In bytes.
     lengths: "array[int]"
-    #: 16 bytes each.
+    #: `CHUNK_ID_BYTES` each.
     ids: bytes = field(repr=False)
+    #: Those that no segment holds in one piece; a writer's hint, as the others are.
+    assembled: Assembled = field(default_factory=Assembled, repr=False)
+
+    @property
+    def names(self) -> bytes:
+        """The ids of all chunks that a writer can find here."""
+        return self.ids + self.assembled.ids
+
+    @property
+    def total(self) -> int:
+        """How many these are."""
+        return len(self.names) // CHUNK_ID_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +247,10 @@ def _places(header: Mapping[str, Any], pack: bytes, digests: memoryview) -> tupl
 
 def seal_chunks(chunks: Chunks, sealer: Sealer, scope: bytes, pack: bytes) -> bytes:
     """Seal lengths and ids of chunks under the id key; the size tells little."""
-    if sum(chunks.counts) != len(chunks.lengths) or len(chunks.ids) != len(chunks.lengths) * ID_BYTES:
+    if sum(chunks.counts) != len(chunks.lengths) or len(chunks.ids) != len(chunks.lengths) * CHUNK_ID_BYTES:
         raise ValueError("the number of chunks is not that of their ids")
     parts = [_COUNT.pack(count) for count in chunks.counts]
-    plain = b"".join((*parts, _little_endian(chunks.lengths), chunks.ids))
+    plain = b"".join((*parts, little_endian(chunks.lengths), chunks.ids, chunks.assembled.encode()))
     return seal_padded(plain, _LEVEL, sealer, message("ids", scope, pack), limit=MAX_ENDS)
 
 
@@ -249,7 +263,8 @@ def open_chunks(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, places
         raise Malformed("the ids are incomplete")
     counts = tuple(count for (count,) in _COUNT.iter_unpack(plain[:start]))
     total = sum(counts)
-    if len(plain) != start + total * (2 + ID_BYTES):
+    end = start + total * (2 + CHUNK_ID_BYTES)
+    if len(plain) < end:
         raise Malformed("the number of chunks is not that of their ids")
     lengths = array("H")
     lengths.frombytes(plain[start : start + 2 * total])
@@ -260,17 +275,10 @@ def open_chunks(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, places
         if sum(lengths[first : first + count]) != place.plain_length:
             raise Malformed("the chunks of a segment do not add up to its length")
         first += count
-    return Chunks(counts, lengths, bytes(plain[start + 2 * total :]))
+    return Chunks(counts, lengths, bytes(plain[start + 2 * total : end]), Assembled.decode(plain[end:]))
 
 
 def zeroes_for(size: int, ends: int) -> int:
     """How many zeroes go between segments that end at `size` in the pack and sealed ends of so many bytes."""
     whole_size = size + ends + TRAILER_BYTES
     return padded(whole_size) - whole_size
-
-
-def _little_endian(values: "array[int]") -> bytes:
-    if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
-        values = array("H", values)
-        values.byteswap()
-    return values.tobytes()

@@ -16,7 +16,8 @@ import zstandard
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from penstock.format.encoding import ID_BYTES, Malformed
+from penstock.format.encoding import Malformed
+from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.repository.extents import I64, U64, Extents
 
 __all__ = ["Frame", "FrameKey", "read_piece", "write_piece"]
@@ -62,7 +63,7 @@ class Frame:
         at = _COUNTS.size + packed
         size = 8 * chunks + 2 * records + 16 * extents
         columns = zstandard.ZstdDecompressor().decompress(data[_COUNTS.size : at], max_output_size=size)
-        if len(columns) != size or len(data) != at + ID_BYTES * chunks + 8 * records:
+        if len(columns) != size or len(data) != at + CHUNK_ID_BYTES * chunks + 8 * records:
             raise Malformed("a remembered frame has another size than it says")
         taken = 0
 
@@ -76,8 +77,8 @@ class Frame:
         record_lengths = column("<u2", records).astype(np.uint16)
         segments = column("<i8", extents).astype(np.int64)
         starts, sizes = column("<u4", extents).astype(np.int64), column("<u4", extents).astype(np.int64)
-        end = at + ID_BYTES * chunks
-        ids = [data[place : place + ID_BYTES] for place in range(at, end, ID_BYTES)]
+        end = at + CHUNK_ID_BYTES * chunks
+        ids = [data[place : place + CHUNK_ID_BYTES] for place in range(at, end, CHUNK_ID_BYTES)]
         hashes = np.frombuffer(data, dtype="<u8", offset=end).astype(np.uint64)
         return cls(ids, lengths, counts, hashes, record_lengths, Extents(segments, starts, sizes))
 

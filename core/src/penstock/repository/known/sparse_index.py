@@ -4,111 +4,29 @@ After Lillibridge et al., "Sparse Indexing" (FAST 2009): only a sample of each p
 a batch's sampled ids point at are loaded whole, and the batch is deduplicated against them.
 """
 
-import struct
-from array import array
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Container, Sequence
 
 from penstock.api.errors import DamagedObject, MissingObject, RepositoryError
-from penstock.format.encoding import ID_BYTES, Malformed
+from penstock.format.encoding import Malformed
 from penstock.format.index import PackEnds
-from penstock.format.pack import SegmentId
-from penstock.repository.budget import PACK_CHUNKS
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
+from penstock.repository.known.known_pack import KnownPack, Lender
 from penstock.repository.known.past import PastRow
 from penstock.repository.pool import Workers
 from penstock.repository.read.ends import PLACES_TAIL, PackEnd, read_end, read_known_end
 from penstock.repository.sessions import require_usable
 
-__all__ = ["KnownPack", "SparseIndex"]
+__all__ = ["SparseIndex"]
 
-_ID = struct.Struct(f"{ID_BYTES}s")
-#: Shared by all directories, so that each number takes memory only once.
-_NUMBERS = tuple(range(2 * PACK_CHUNKS))
 #: New directories that one batch may load.
 _LOADS_A_BATCH = 12
 #: How many packs of the run itself stay loaded although no hook pointed at them.
 _FRESH = 1
-
-
-class KnownPack:
-    """The chunks of one pack by id: `chunks` gives a chunk's number in the pack, `extents` the places of runs.
-
-    `sessions` are those whose keys seal its segments, `writer` is whose key signs it; `pin` is None while the pack is
-    being written.
-    """
-
-    __slots__ = ("_ends", "_segments", "_starts", "chunks", "pack", "pin", "sessions", "writer")
-
-    def __init__(
-        self, pack: bytes, sessions: Iterable[bytes], pin: bytes | None = None, *, writer: bytes = b""
-    ) -> None:
-        self.pack = pack
-        self.pin = pin
-        self.writer = writer
-        self.chunks: dict[bytes, int] = {}
-        self.sessions = frozenset(sessions)
-        self._segments: list[SegmentId] = []
-        self._starts: list[int] = []
-        #: Where each chunk ends, counted through the plain bytes of the whole pack.
-        self._ends = array("I")
-
-    @classmethod
-    def of(cls, end: PackEnd) -> "KnownPack":
-        """The chunks of a pack whose end was read, and whose writer was looked at; raises `Malformed`.
-
-        Those of segments that were copied from other packs are left out: a row names the pack that they were written
-        to first, with its pin, and that pack may be gone.
-        """
-        found = end.chunks()
-        known = cls(end.places.pack, (place.session for place in end.places.places), end.pin, writer=end.trailer.writer)
-        ids = [chunk for (chunk,) in _ID.iter_unpack(found.ids)]
-        numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
-        known._ends = array("I", accumulate(found.lengths))
-        start = 0
-        own = []
-        for place, count in zip(end.places.places, found.counts, strict=True):
-            known.begin_segment(place.id, start)
-            if place.id.pack == known.pack:
-                own.append(slice(start, start + count))
-            start += count
-        # If a pack holds a chunk twice, use the first place.
-        for some in reversed(own):
-            known.chunks.update(zip(reversed(ids[some]), reversed(numbers[some]), strict=True))
-        return known
-
-    @property
-    def segments(self) -> int:
-        """How many segments it has."""
-        return len(self._segments)
-
-    def begin_segment(self, segment: SegmentId, start: int) -> None:
-        """The next segment begins with chunk `start`."""
-        self._segments.append(segment)
-        self._starts.append(start)
-
-    def add_chunks(self, ids: Sequence[bytes], lengths: Iterable[int]) -> None:
-        """Add chunks of these lengths (bytes)."""
-        first = len(self._ends)
-        ends = accumulate(lengths, initial=self._ends[-1] if first else 0)
-        next(ends)  # where the first begins
-        self._ends.extend(ends)
-        self.chunks.update(zip(ids, range(first, first + len(ids)), strict=True))
-
-    def extents(self, first: int, end: int) -> Iterable[tuple[SegmentId, int, int]]:
-        """(segment, offset in it, bytes) for the chunks `first` to `end` of the pack."""
-        at = bisect_right(self._starts, first) - 1
-        while first < end:
-            start = self._starts[at]
-            stop = min(end, self._starts[at + 1]) if at + 1 < len(self._starts) else end
-            begin = self._ends[start - 1] if start else 0
-            offset = (self._ends[first - 1] if first else 0) - begin
-            yield self._segments[at], offset, self._ends[stop - 1] - begin - offset
-            first = stop
-            at += 1
+_ANOTHER = "not the pack that was used before"
+#: Packs that assembled chunks have pieces of, and that were looked at, which stay in memory.
+_LENDERS = 1024
 
 
 class SparseIndex:
@@ -146,6 +64,8 @@ class SparseIndex:
         #: Packs of this run that no hook has pointed at yet, oldest first.
         self._fresh: list[bytes] = []
         self._bad: set[int] = set()
+        #: Packs that lend pieces, as `_loaded`; None for those that may not be used.
+        self._lenders: OrderedDict[bytes, Lender | None] = OrderedDict()
         #: Whether the sessions that were met can be relied on.
         self._met: dict[bytes, bool] = {}
         #: Packs found damaged, and why.
@@ -157,7 +77,7 @@ class SparseIndex:
         A dump of new data finds next to nothing in its own earlier packs. Only the latest stay loaded without a hook
         pointing at them, so that they take no memory and do not evict packs of earlier nights. A hook reloads others.
         """
-        self._make_room(len(known.chunks), ())
+        self._make_room(known.weight, ())
         self._take_in(known)
         self._fresh.append(known.pack)
         if len(self._fresh) > _FRESH:
@@ -190,21 +110,48 @@ class SparseIndex:
 
     def vouches(self, row: PastRow) -> bool:
         """Whether a pack that was used before may be used again: it is there, is what it was, and nobody doubts it."""
-        pack = row.pack
-        found = self._cache.find_pack(pack)
-        if found is None or found[0] in self._bad or found[0] in self._unusable:
-            return False
         if self._domain.log.revoked(row.writer) or not all(map(self._usable, row.each_session())):
             return False
+        found = self._looked_at(row.pack)
+        if found is None:
+            return False
+        number, end = found
+        if end.pin != row.pin:
+            self._doubt(number, row.pack, DamagedObject(self._domain.at.pack_key(row.pack), _ANOTHER))
+            return False
+        return True
+
+    def _looked_at(self, pack: bytes) -> tuple[int, PackEnd] | None:
+        """The number and the end, without the ids of its chunks, of a pack that is there and that nobody doubts."""
+        found = self._cache.find_pack(pack)
+        if found is None or found[0] in self._bad or found[0] in self._unusable:
+            return None
         number, ends = found
         try:
             end = self._workers.call(read_end, self._domain, pack, ends.size, PLACES_TAIL, with_ids=False)
-            if end.pin != row.pin:
-                raise DamagedObject(self._domain.at.pack_key(pack), "not the pack that was used before")
         except (DamagedObject, MissingObject) as error:
             self._doubt(number, pack, error)
-            return False
-        return True
+            return None
+        return number, end
+
+    def _lender(self, pack: bytes, pin: bytes) -> Lender | None:
+        """A pack that assembled chunks have pieces of, if it may be used, and has that pin."""
+        if pack not in self._lenders:
+            if len(self._lenders) >= _LENDERS:
+                self._lenders.popitem(last=False)
+            self._lenders[pack] = self._lending(pack)
+        self._lenders.move_to_end(pack)
+        lender = self._lenders[pack]
+        return lender if lender is not None and lender.pin == pin else None
+
+    def _lending(self, pack: bytes) -> Lender | None:
+        found = self._looked_at(pack)
+        if found is None:
+            return None
+        lender = Lender.of(found[1])
+        if self._domain.log.revoked(lender.writer) or not all(map(self._usable, lender.sessions)):
+            return None
+        return lender if self._pin(pack) in (None, lender.pin) else None
 
     def _doubt(self, number: int, pack: bytes, error: DamagedObject | MissingObject) -> None:
         """Its chunks are stored again: damage must not spread to new snapshots."""
@@ -240,20 +187,28 @@ class SparseIndex:
             return None
         ends = place[0]
         try:
-            known = self._workers.call(self._read, ends)
-            if known is not None and self._pin(ends.pack) not in (None, known.pin):
-                raise DamagedObject(self._domain.at.pack_key(ends.pack), "not the pack that was used before")
+            found = self._workers.call(self._read, ends)
+            if found is not None and self._pin(ends.pack) not in (None, found[0].pin):
+                raise DamagedObject(self._domain.at.pack_key(ends.pack), _ANOTHER)
         except (DamagedObject, MissingObject) as error:
             self._doubt(number, ends.pack, error)
             return None
-        if known is None:
+        if found is None:
             self._bad.add(number)
             return None
+        known, own = found
+        if known.assembled.lengths:
+            known.lend([own, *(self._lender(*pack) for pack in known.assembled.packs)])
+            if not self._make_room(known.weight, keep):
+                return None
         self._take_in(known)
         return ends.pack
 
-    def _read(self, ends: PackEnds) -> KnownPack | None:
-        """The pack, or None if it is sound, but must not be used; raises `DamagedObject`, `MissingObject`."""
+    def _read(self, ends: PackEnds) -> tuple[KnownPack, Lender] | None:
+        """The pack, also as a lender, or None if it is sound, but not to be used.
+
+        Raises `DamagedObject`, `MissingObject`.
+        """
         end = read_known_end(self._domain, ends)
         try:
             writer = end.require_writer()
@@ -262,7 +217,7 @@ class SparseIndex:
             raise DamagedObject(self._domain.at.pack_key(ends.pack), str(error)) from None
         if self._domain.log.revoked(writer) or not all(map(self._usable, known.sessions)):
             return None
-        return known
+        return known, Lender.of(end)
 
     def _usable(self, session: bytes) -> bool:
         """Whether a session can be relied on: read once in each run, for it may have changed since it was seen."""
@@ -287,9 +242,9 @@ class SparseIndex:
 
     def _take_in(self, known: KnownPack) -> None:
         self._loaded[known.pack] = known
-        self._held += len(known.chunks)
+        self._held += known.weight
 
     def _drop(self, pack: bytes) -> None:
-        self._held -= len(self._loaded.pop(pack).chunks)
+        self._held -= self._loaded.pop(pack).weight
         if pack in self._fresh:
             self._fresh.remove(pack)

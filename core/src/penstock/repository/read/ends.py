@@ -72,7 +72,7 @@ class PackEnd:
     def summary(self) -> PackSummary:
         """What an index says about the pack; raises what `chunks` raises."""
         chunks = self.chunks()
-        return PackSummary(self.ends, len(chunks.lengths), hooks_of(chunks.ids))
+        return PackSummary(self.ends, chunks.total, hooks_of(chunks.names))
 
     def _sealed_ids(self) -> memoryview:
         begin = self.ends.offset - self.start

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from blake3 import blake3
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
-from penstock.format.encoding import ID_BYTES, Malformed
-from penstock.format.ids import chunk_ids
+from penstock.format.encoding import Malformed
+from penstock.format.ids import CHUNK_ID_BYTES, chunk_ids
 from penstock.format.pack import Chunks, Place, open_segment
 from penstock.format.sealing import Sealer
 from penstock.repository.domain import Domain
@@ -56,5 +56,5 @@ def _compare(
     if sum(lengths) != len(data):
         raise Malformed(f"segment {ordinal} has another length than was recorded for it")
     ids = chunk_ids(domain.keys.chunk_key, data, lengths)
-    if b"".join(ids) != chunks.ids[first * ID_BYTES : (first + count) * ID_BYTES]:
+    if b"".join(ids) != chunks.ids[first * CHUNK_ID_BYTES : (first + count) * CHUNK_ID_BYTES]:
         raise Malformed(f"segment {ordinal} has other chunks than were recorded for it")

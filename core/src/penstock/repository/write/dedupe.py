@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from penstock.format.chunker import Chunker
 from penstock.format.ids import ChunkNamer, hooks
-from penstock.repository.extents import I64, U64, Extents
+from penstock.repository.extents import I64, U64, Extents, Laid
 from penstock.repository.known.frames import Frame
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.known.past import Recorder
-from penstock.repository.known.sparse_index import KnownPack, SparseIndex
+from penstock.repository.known.sparse_index import SparseIndex
 from penstock.repository.known.window import Window
 from penstock.repository.write.intake import Batch
 from penstock.repository.write.matching import match
@@ -101,13 +102,14 @@ class Deduplicator:
             numbers = [-1] * len(ids)
         starts = list(accumulate(lengths, initial=0))
         spans = list(_spans(numbers))
-        placing = _Batch(ids, lengths, starts, data, self._records(batch, spans, lengths, starts))
+        placing = _Batch(ids, lengths, starts, data, self._records(batch, spans, lengths, starts), bytearray(len(ids)))
         runs = _joined(self._placed(placing, spans))
         self._packer.passed(starts[-1], self._window.segments if self._window is not None else 0)
         self.rest = len(data) - starts[-1]
         extents = self._resolved(runs)
         self._table.use(set(extents.segments.tolist()))
         if ids:
+            self._tell(placing, spans, extents)
             self._record(placing, spans, extents)
         return runs, extents
 
@@ -204,6 +206,18 @@ class Deduplicator:
         found, counts = self._window.resolved(extents.starts[past], extents.lengths[past])
         return extents.with_in_place(past, found, counts).joined()
 
+    def _tell(self, batch: "_Batch", spans: Sequence[_Span], extents: Extents) -> None:
+        """Let others find the chunks that are in pieces, too."""
+        whole = batch.whole
+        pieces = [at for span in spans if span.past < 0 for at in range(span.first, span.end) if not whole[at]]
+        if not pieces:
+            return
+        starts = np.array(batch.starts, dtype=np.int64)
+        which = np.array(pieces, dtype=np.int64)
+        made, _ = Laid(0, extents).cut(starts[which], starts[which + 1])
+        lengths = [batch.lengths[at] for at in pieces]
+        self._packer.add_assembled([batch.ids[at] for at in pieces], lengths, made.joined())
+
     def _record(self, batch: "_Batch", spans: Sequence[_Span], extents: Extents) -> None:
         """Note what this batch was for the next run."""
         pieces: list[tuple[U64, NDArray[np.uint16], I64]] = []
@@ -251,13 +265,17 @@ def _spans(numbers: Sequence[int]) -> Iterator[_Span]:
 
 
 class _Batch(NamedTuple):
-    """The chunks of a batch: ids, lengths, where each begins (and the last ends), their bytes; records of new ones."""
+    """The chunks of a batch: ids, lengths, where each begins (and the last ends), their bytes; records of new ones.
+
+    `whole` is 1 for those that turned out to lie in one piece in a pack, or that others can find there all the same.
+    """
 
     ids: list[bytes]
     lengths: list[int]
     starts: list[int]
     data: memoryview
     records: Records | None
+    whole: bytearray
 
 
 class _Place(NamedTuple):
@@ -296,6 +314,7 @@ class _Finder:
         for at in range(span.first, span.end):
             chunk = ids[at]
             if run is not None and run.chunks.get(chunk) == following:
+                self._batch.whole[at] = 1
                 following += 1
                 continue
             if run is not None:
@@ -309,9 +328,11 @@ class _Finder:
                 if not new:
                     begin = at
                 new.add(chunk)
-            elif new:
-                yield from self._stored(begin, at, shift, place)
-                new.clear()
+            else:
+                self._batch.whole[at] = 1
+                if new:
+                    yield from self._stored(begin, at, shift, place)
+                    new.clear()
             following = first + 1
         if new:
             yield from self._stored(begin, span.end, shift, place)
@@ -328,8 +349,8 @@ class _Finder:
         return None, 0
 
     def _known(self, pack: KnownPack, first: int, end: int) -> Iterator[Run]:
-        for segment, start, length in pack.extents(first, end):
-            yield Run(self._table.number(pack, segment), start, length)
+        for origin, segment, start, length in pack.extents(first, end):
+            yield Run(self._table.number(origin, segment), start, length)
 
     def _stored(self, begin: int, end: int, shift: int, place: _Place | None) -> Iterator[Run]:
         """Store chunks, or those of their records that are not in their place."""
@@ -370,6 +391,7 @@ class _Finder:
         if begin == end:
             return
         batch = self._batch
+        batch.whole[begin:end] = bytes([1]) * (end - begin)
         data = batch.data[batch.starts[begin] : batch.starts[end]]
         yield from self._numbered(self._packer.add(batch.ids[begin:end], batch.lengths[begin:end], data))
 

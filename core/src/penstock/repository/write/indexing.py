@@ -13,7 +13,7 @@ __all__ = ["HOOKS_AN_INDEX", "PACKS_AN_INDEX", "merge_indexes", "write_index"]
 #: memory until then. One for the whole run, for most.
 HOOKS_AN_INDEX = 32_768
 PACKS_AN_INDEX = 512
-#: Index objects of fewer packs and fewer hooks (some 16 bytes each) are small; so many small ones are merged.
+#: Index objects of fewer packs and fewer hooks (some 12 bytes each) are small; so many small ones are merged.
 _SMALL = 10_000
 _MANY = 32
 

@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from penstock.format.assembled import MAX_PACKS, Assembled
 from penstock.format.codec import QUICK, Effort
 from penstock.format.encoding import new_id
+from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.format.index import PackEnds, PackSummary, hooks_of
 from penstock.format.pack import (
     MAGIC,
@@ -38,7 +40,8 @@ from penstock.format.padding import padded
 from penstock.format.sealing import OVERHEAD, Sealer
 from penstock.repository.budget import PACK_CAPACITY, PACK_CHUNKS, PACK_TARGET, SEGMENT, Budget, new_buffer
 from penstock.repository.domain import Domain
-from penstock.repository.known.sparse_index import KnownPack
+from penstock.repository.extents import Extents, concatenated
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.pool import Workers
 
 __all__ = ["Packer", "Stored"]
@@ -61,6 +64,11 @@ _TOGETHER = 24 * 1024 * 1024
 _SMALLEST = 64 * 1024
 #: Scattered pieces of chunks have one entry in the directory for so many bytes: nobody looks for them.
 _LOOSE = 60 * 1024
+#: A pack is closed at this many pieces of assembled chunks, to keep its ends small.
+_PIECES = 1 << 16
+#: Bytes that one takes there, about; and a chunk.
+_PIECE_COST = 5
+_ENTRY = CHUNK_ID_BYTES + 2
 
 
 class Stored(NamedTuple):
@@ -98,11 +106,24 @@ class _OpenPack:
         self.ids: list[bytes] = []
         self.known = KnownPack(self.id, (session,), writer=writer)
         self.segments = 0
+        #: Chunks that were put together from pieces, and these, by their numbers in the segment table.
+        self.assembled_ids: list[bytes] = []
+        self.assembled_lengths = array("H")
+        self.pieces: list[Extents] = []
+        self.pieces_count = 0
+        #: Of the segment table, that have pieces.
+        self.rows: set[int] = set()
+
+    @property
+    def entries(self) -> int:
+        """How many chunks can be found in it."""
+        return len(self.ids) + len(self.assembled_ids)
 
 
 class Packer:
     """Takes new chunks in order and stores them in packs. Used by one thread; call `close` or `abort` at the end.
 
+    `origin` gives the pack and its pin for the number of a row of the segment table, the pin b"" for the open pack.
     `closed` is called for every pack whose upload begins, its pin known from then on, `landed` when it is durably in
     the sink; both in the caller's thread.
     """
@@ -117,6 +138,7 @@ class Packer:
         level: int | None,
         if_absent: bool,
         chunk_id: Callable[[memoryview], bytes],
+        origin: Callable[[int], tuple[bytes, bytes]],
         closed: Callable[[KnownPack], None],
         landed: Callable[[PackSummary], None],
     ) -> None:
@@ -126,6 +148,7 @@ class Packer:
         self._level = level
         self._if_absent = if_absent
         self._chunk_id = chunk_id
+        self._origin = origin
         self._closed = closed
         self._landed = landed
         self._segment_buffers = [new_buffer(SEGMENT, at_once=True) for _ in range(budget.sealing)]
@@ -196,6 +219,26 @@ class Packer:
             yield self._append(data[:room])
             data = data[room:]
 
+    def add_assembled(self, ids: Sequence[bytes], lengths: Sequence[int], pieces: Extents) -> None:
+        """Note chunks that lie nowhere in one piece, and what makes them: pieces, with numbers of the segment table.
+
+        A host that does not have the past then finds them as it finds others. They are in the pack that is open when
+        their pieces were stored; if that is empty, or lists too many packs, they are left out, which costs such a host
+        their bytes.
+        """
+        pack = self._pack
+        rows = pack.rows.union((pieces.segments // MAX_SEGMENTS).tolist())
+        if not (pack.segments or self._filled) or len(rows) >= MAX_PACKS:
+            return
+        pack.rows = rows
+        pack.assembled_ids += ids
+        pack.assembled_lengths.extend(lengths)
+        pack.pieces.append(pieces)
+        pack.pieces_count += len(pieces.segments)
+        if pack.entries > PACK_CHUNKS or pack.pieces_count > _PIECES:
+            self._close_segment()
+            self._close_pack()
+
     def _append(self, data: memoryview) -> Stored:
         begin = self._filled
         self._segment[begin : begin + len(data)] = data
@@ -243,7 +286,7 @@ class Packer:
             return pack
         if self._last:
             return self._close_pack()
-        if len(pack.ids) + SEGMENT // 512 > PACK_CHUNKS or pack.segments == MAX_SEGMENTS:
+        if pack.entries + SEGMENT // 512 > PACK_CHUNKS or pack.segments == MAX_SEGMENTS:
             return self._close_pack()
         if pack.size + self._in_flight + SEGMENT + OVERHEAD > PACK_TARGET:
             # Segments being sealed were counted as incompressible: check again when they are done.
@@ -254,17 +297,18 @@ class Packer:
 
     def _length_of_last(self, pack: _OpenPack) -> int | None:
         """How long (plain bytes) the next segment must be for the pack to end well after it; None if it goes on."""
-        full = max(len(pack.ids) / PACK_CHUNKS, (pack.size + self._in_flight) / PACK_TARGET)
+        full = max(pack.entries / PACK_CHUNKS, (pack.size + self._in_flight) / PACK_TARGET)
         if full < _NEARLY_FULL:
             return None
         self._collect_sealed(0)
         plain = sum(place.plain_length for place in pack.places)
         chunks, length = len(pack.ids), pack.size
+        listed = _ENTRY * len(pack.assembled_ids) + _PIECE_COST * pack.pieces_count
         # What zstd made nothing of so far is as long as it is.
         doubt = _DOUBT if length < plain else 0
         for room in range(SEGMENT, _SHORTEST, -_STEP):
             sealed = room * length // plain
-            whole = length + sealed + _ends_of(chunks + chunks * room // plain)
+            whole = length + sealed + _ends_of(chunks + chunks * room // plain, listed)
             if 0 <= padded(whole) - whole - sealed * doubt <= 2 * _STEP * length / plain:
                 return room
         return None
@@ -321,7 +365,7 @@ class Packer:
     def _finish(self, pack: _OpenPack) -> PackSummary:
         """Put the ends behind the segments, with zeroes in between."""
         domain = self._domain
-        chunks = Chunks(tuple(pack.counts), pack.lengths, b"".join(pack.ids))
+        chunks = Chunks(tuple(pack.counts), pack.lengths, b"".join(pack.ids), self._assembled(pack))
         ids = seal_chunks(chunks, domain.id_sealer, domain.scope, pack.id)
         places = seal_places(Places(pack.id, tuple(pack.places)), domain.layout_sealer, domain.scope)
         trailer = sign_trailer(domain.access.signing, domain.access.key, domain.scope, pack.id, ids, places)
@@ -331,7 +375,29 @@ class Packer:
             pack.size += len(piece)
         pack.known.pin = pin_of(places)
         ends = PackEnds(pack.id, pack.size, len(ids), len(places))
-        return PackSummary(ends, len(pack.ids), hooks_of(chunks.ids))
+        return PackSummary(ends, chunks.total, hooks_of(chunks.names))
+
+    def _assembled(self, pack: _OpenPack) -> Assembled:
+        """The pack's assembled chunks as it lists them."""
+        if not pack.pieces:
+            return Assembled()
+        pieces = concatenated(pack.pieces)
+        rows = pieces.segments // MAX_SEGMENTS
+        numbers: dict[int, int] = {}
+        packs: list[tuple[bytes, bytes]] = []
+        for row in sorted(pack.rows):
+            origin = self._origin(row)
+            if origin[0] == pack.id:
+                numbers[row] = 0
+            else:
+                packs.append(origin)
+                numbers[row] = len(packs)
+        columns = (rows, pieces.segments % MAX_SEGMENTS, pieces.starts, pieces.lengths)
+        extents = (
+            (numbers[row] * MAX_SEGMENTS + ordinal, start, length)
+            for row, ordinal, start, length in zip(*(column.tolist() for column in columns), strict=True)
+        )
+        return Assembled.of(pack.assembled_lengths, b"".join(pack.assembled_ids), packs, extents)
 
     def _collect_uploads(self, left: int) -> None:
         """Record uploaded packs, in order; wait until at most `left` remain."""
@@ -348,6 +414,9 @@ def _seal(view: memoryview, effort: Effort, sealer: Sealer, scope: bytes, segmen
     return sealed, blake3(sealed).digest()
 
 
-def _ends_of(chunks: int) -> int:
-    """How long (bytes) the ends of a pack of so many chunks are, about: ids do not compress, places do."""
-    return padded(18 * chunks + OVERHEAD) + padded(0) + TRAILER_BYTES
+def _ends_of(chunks: int, listed: int) -> int:
+    """How long (bytes) the ends of a pack of so many chunks are, about: ids do not compress, places do.
+
+    Its list of assembled chunks takes `listed`.
+    """
+    return padded(_ENTRY * chunks + listed + OVERHEAD) + padded(0) + TRAILER_BYTES

@@ -154,6 +154,7 @@ class StreamWriter:
                 level=self._level,
                 if_absent=self._if_absent,
                 chunk_id=lambda piece: chunk_ids(domain.keys.chunk_key, piece, [len(piece)])[0],
+                origin=self._table.origin,
                 closed=self._index.add,
                 landed=self._landed,
             )

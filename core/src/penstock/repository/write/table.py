@@ -6,8 +6,8 @@ from itertools import islice
 
 from penstock.format.pack import MAX_SEGMENTS, SegmentId
 from penstock.format.part import Row
+from penstock.repository.known.known_pack import Origin
 from penstock.repository.known.past import PastRow
-from penstock.repository.known.sparse_index import KnownPack
 from penstock.repository.temporary import TemporaryTables
 
 __all__ = ["TableBuilder"]
@@ -48,7 +48,7 @@ class TableBuilder:
         while some := list(islice(rows, _PAGE)):
             self._tables.change_all("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?, x'')", some)
 
-    def number(self, pack: KnownPack, segment: SegmentId) -> int:
+    def number(self, pack: Origin, segment: SegmentId) -> int:
         """The number of a segment, which is in this pack."""
         row = self._rows.get(segment.pack)
         if row is None:
@@ -61,6 +61,12 @@ class TableBuilder:
         for number in numbers:
             row, ordinal = divmod(number, MAX_SEGMENTS)
             self._row(row).used |= 1 << ordinal
+
+    def origin(self, number: int) -> tuple[bytes, bytes]:
+        """The pack of the row with this number, and its pin; b"" while it is being written."""
+        row = self._row(number)
+        row.settled()
+        return row.pack, row.pin
 
     def row(self, number: int) -> PastRow | None:
         """The row with this number of the past snapshot."""
@@ -89,7 +95,7 @@ class TableBuilder:
         self._keep(row)
         return row
 
-    def _new(self, pack: KnownPack, name: bytes) -> "_Row":
+    def _new(self, pack: Origin, name: bytes) -> "_Row":
         row = _Row(self.next, name, pack, writer=pack.writer, sessions=b"".join(sorted(pack.sessions)))
         self.next += 1
         # Some may be closed by now: then their chunks need not stay.
@@ -147,7 +153,7 @@ class _Row:
         self,
         number: int,
         pack: bytes,
-        known: KnownPack | None,
+        known: Origin | None,
         pin: bytes = b"",
         segments: int = 0,
         writer: bytes = b"",
