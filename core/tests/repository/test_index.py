@@ -237,17 +237,17 @@ def index_reads(lab: Lab, sink: FaultySink, cache: Path, content: bytes) -> tupl
 @pytest.fixture
 def merged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, set[str], str]:
     """The content of some nights, the index objects of each, and the one that took their place."""
-    monkeypatch.setattr("penstock.repository.write.indexing._MANY", 5)
+    monkeypatch.setattr("penstock.repository.write.indexing._MANY", 6)
     monkeypatch.setattr("penstock.repository.known.synchronizing._SMALL_INDEX", 8500)
-    nights = [noise(12 * MIB, seed) for seed in range(5)]
+    nights = [noise(13 * MIB, seed) for seed in range(6)]
     # Of backups that have no past: what these store, any host finds by the ids of its chunks.
-    for end in range(1, 5):
+    for end in range(1, 6):
         lab.backup({"d": b"".join(nights[:end])}, name=f"night {end}")
     before = lab.keys(lab.at.index)
     content = b"".join(nights)
     head = lab.backup({"d": content}).head
     made = lab.keys(lab.at.index) - before
-    assert len(before) == 4
+    assert len(before) == 5
     assert len(made) == 2
     assert set(map(lab.at.index_key, head.index)) == made
     one, other = sorted(made, key=lambda key: lab.sink.stat(key).size)
@@ -261,7 +261,7 @@ def test_many_small_index_objects_are_merged_and_a_fresh_host_reads_one(
     content, small, one = merged
     read, packs = index_reads(lab, FaultySink(lab.sink), tmp_path / "new", content)
     assert read == {one}
-    assert packs <= 2 * 5, "their ends, for what they hold"
+    assert packs <= 2 * 6, "their ends, for what they hold"
     assert lab.check().findings == ()
     # It says all that the others say.
     for key in small:
@@ -291,7 +291,7 @@ def test_the_hooks_of_a_merged_index_object_are_those_of_all(lab: Lab, merged: t
     for key in small:
         said |= summaries(key)
     assert summaries(one) == said
-    assert len(said) == 5
+    assert len(said) == 6
     sealed = decode_index(id_of(one), lab.sink.get(one))
     _, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
     assert set(map(lab.at.index_key, replaces)) == small
