@@ -28,6 +28,8 @@ $(READY): constraints.txt $(MANIFESTS)
 	@echo "Installing the pinned packages into $(VENV) ..."
 	@$(BIN)/pip --disable-pip-version-check install -qq --no-deps --require-hashes -r constraints.txt
 	@$(BIN)/pip --disable-pip-version-check install -qq --no-deps --no-build-isolation $(EDITABLE)
+	@# As pip does with what it installs: where Python may not write its caches, every command would compile all modules.
+	@$(BIN)/python -m compileall -q benchmarks $(MEMBERS:%=%/src)
 	@$(BIN)/pip --disable-pip-version-check check >$(VENV)/pip-check || { cat $(VENV)/pip-check >&2; exit 1; }
 	@touch $@
 
