@@ -44,7 +44,7 @@ _GROUP = 2048
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
 #: For each number of bytes, what keeps so many of a block.
-_MASKS = np.tril(np.full((BLOCK + 1, BLOCK), 255, dtype=np.uint8), -1).view("<u8")
+_MASKS = np.tril(np.full((BLOCK + 1, BLOCK), 255, dtype=np.uint8), -1).view(f"V{BLOCK}").reshape(-1)
 
 
 class Records(NamedTuple):
@@ -156,7 +156,7 @@ class RecordCutter:
         for step in range(LONGEST // BLOCK):
             # The next block of those that have one, filled up with zeroes.
             words = blocks[starts[rows] + BLOCK * step].view("<u8").reshape(-1, BLOCK // 8)
-            words &= _MASKS[np.minimum(left, BLOCK)]
+            words &= _MASKS.take(left, mode="clip").view("<u8").reshape(-1, BLOCK // 8)
             halves = words.view("<u4").astype(np.uint64)
             for total, keys in zip(sums, self._keys, strict=True):
                 total[rows] += np.vecdot(halves, keys[step * _HALVES : (step + 1) * _HALVES])
