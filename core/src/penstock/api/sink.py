@@ -47,8 +47,8 @@ class Sink(Plugin):
 
     Keys are relative, of lower-case letters, digits, `-`, `_`, `.` and `/`, at most 200 characters, with no empty,
     `.` or `..` part (`validate_key`); an invalid key is refused with a `SinkError`. No key is the folder of another:
-    where `a/b` is put, `a` never is. Objects are a few tens of MiB at most. Errors are `SinkError`s that carry the key;
-    the SDK's own exceptions cross this boundary only as causes.
+    where `a/b` is put, `a` never is. Objects are a few tens of MiB at most. Errors are `SinkError`s that carry the key,
+    but for the `DamagedObject` of `get`; the SDK's own exceptions cross this boundary only as causes.
 
     A sink retries within a total deadline, then raises `SinkUnreachable`. No wait between attempts outlives `stop`.
     When the run stops, the core abandons requests that hang: nothing else may wait for them, `close` included.

@@ -18,14 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.format.encoding import ID_BYTES, Malformed
+from penstock.format.encoding import ID_BYTES, Malformed, little_endian
 from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.format.recipe import EXTENTS_A_BLOCK, Extent, decode_columns, encode_block
 
-__all__ = ["MAX_EXTENTS", "MAX_PACKS", "SEGMENTS_A_PACK", "Assembled", "Pieces", "little_endian"]
+__all__ = ["MAX_EXTENTS", "MAX_PACKS", "MAX_SEGMENTS", "Assembled", "Pieces"]
 
-#: Segments of a pack: numbers of segments count on it.
-SEGMENTS_A_PACK = 4096
+#: Segments of a pack: numbers of segments, and so recipes, count on it.
+MAX_SEGMENTS = 4096
 #: Limits on the packs and on the extents of one list: a writer needs no more memory, and no more requests.
 MAX_PACKS = 4096
 MAX_EXTENTS = 1 << 18
@@ -131,17 +131,9 @@ class Assembled:
             columns.append((found.segments, found.starts, found.lengths))
             end += found.size
         segments, starts, lengths = map(np.concatenate, zip(*columns, strict=True))
-        if end != sum(self.lengths) or (segments >= (1 + len(self.packs)) * SEGMENTS_A_PACK).any():
+        if end != sum(self.lengths) or (segments >= (1 + len(self.packs)) * MAX_SEGMENTS).any():
             raise Malformed("the pieces of assembled chunks make something else")
-        return Pieces(segments // SEGMENTS_A_PACK, segments % SEGMENTS_A_PACK, starts, lengths)
-
-
-def little_endian(values: "array[int]") -> bytes:
-    """Numbers as they are stored."""
-    if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
-        values = array("H", values)
-        values.byteswap()
-    return values.tobytes()
+        return Pieces(segments // MAX_SEGMENTS, segments % MAX_SEGMENTS, starts, lengths)
 
 
 def _counted(plain: memoryview, size: int) -> tuple[int, memoryview]:

@@ -3,6 +3,8 @@
 import json
 import os
 import struct
+import sys
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,12 +21,13 @@ __all__ = [
     "id_from_hex",
     "ids_from_hex",
     "integer",
+    "little_endian",
     "new_id",
     "text",
     "whole",
 ]
 
-#: Length in bytes of every identifier: of repositories, sessions, packs, snapshots, index objects, keys and chunks.
+#: Length in bytes of every identifier: of repositories, sessions, packs, snapshots, index objects and keys.
 ID_BYTES = 16
 
 _LENGTH = struct.Struct("<I")
@@ -37,6 +40,14 @@ class Malformed(ValueError):
 def new_id() -> bytes:
     """A fresh random identifier."""
     return os.urandom(ID_BYTES)
+
+
+def little_endian(values: "array[int]") -> bytes:
+    """Numbers of two bytes as they are stored."""
+    if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
+        values = array("H", values)
+        values.byteswap()
+    return values.tobytes()
 
 
 def id_from_hex(text: object) -> bytes:

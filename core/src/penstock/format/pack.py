@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from penstock.format.assembled import SEGMENTS_A_PACK, Assembled, little_endian
+from penstock.format.assembled import MAX_SEGMENTS, Assembled
 from penstock.format.codec import Effort, compress, decompress
-from penstock.format.encoding import Malformed, decode_record, encode_record, ids_from_hex, whole
+from penstock.format.encoding import Malformed, decode_record, encode_record, ids_from_hex, little_endian, whole
 from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.padding import open_padded, padded, seal_padded
@@ -58,8 +58,6 @@ DIGEST_BYTES = 32
 #: Limits on plain bytes of a segment, and of the ids or the places of a pack: a reader needs no more memory for either.
 MAX_SEGMENT = 8 * 1024 * 1024
 MAX_ENDS = 8 * 1024 * 1024
-#: Segments of a pack: recipes count on it.
-MAX_SEGMENTS = SEGMENTS_A_PACK
 #: Places are small, and ids do not compress.
 _LEVEL = 3
 

@@ -52,7 +52,7 @@ class Unfinished:
     """The folder below `root` of files that are being written. Its name is not a valid key.
 
     A run that is interrupted leaves its writers behind, and the process ends while they write; `close` removes their
-    files, and does not wait for a disk that hangs.
+    files, and waits for none of their writes. On a disk that hangs, removing may hang too.
     """
 
     def __init__(self, root: Path) -> None:
