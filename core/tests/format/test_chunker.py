@@ -48,11 +48,11 @@ def cut_in_buffers(chunker: Chunker, data: bytes, sizes: list[int], longest_rest
     start = end = 0
     for size in sizes:
         end = min(len(data), end + size)
-        found = chunker.cut(memoryview(data)[start:end], last=False)
+        found = chunker.cut(memoryview(data)[start - chunker.lag : end], last=False)
         lengths += found
         start += sum(found)
-        assert end - start <= longest_rest, "no more is left than was said"
-    return lengths + chunker.cut(memoryview(data)[start:], last=True)
+        assert end - start + chunker.lag <= longest_rest, "no more is left than was said"
+    return lengths + chunker.cut(memoryview(data)[start - chunker.lag :], last=True)
 
 
 @settings(EFFORT, max_examples=examples(100))
@@ -83,7 +83,23 @@ def test_cuts_do_not_depend_on_how_the_stream_is_divided(
 
     whole = Chunker(chosen, 77, separator).cut(memoryview(data), last=True)
     assert cut_in_buffers(Chunker(chosen, 77, separator), data, sizes, chosen.longest_rest) == whole
-    assert list(Chunker(chosen, 77, separator).each(memoryview(data), last=True)) == whole
+
+
+@settings(EFFORT, max_examples=examples(100))
+@given(parameters(), st.integers(0, 10**6), st.integers(0, 60_000), SEPARATORS)
+def test_the_next_cuts_depend_on_the_bytes_that_follow_and_on_the_lag_alone(
+    chosen: ChunkerParameters, content: int, length: int, separator: bytes
+) -> None:
+    """So a writer can go on behind any chunk that it knows, and finds what others find."""
+    data = sample(content, length)
+    cuts = list(Chunker(chosen, 77, separator).each(memoryview(data), last=True))
+
+    ends = list(accumulate(length for length, _ in cuts))
+    for number in range(0, len(cuts), max(1, len(cuts) // 8)):
+        chunker = Chunker(chosen, 77, separator)
+        chunker.lag = cuts[number][1]
+        follows = bytes(chunker.lag) + data[ends[number] :]
+        assert list(chunker.each(memoryview(follows), last=True)) == cuts[number + 1 :]
 
 
 @pytest.mark.parametrize("separator", [b"", b"\n", b"row\n", b"not there"])
@@ -114,18 +130,29 @@ def test_a_chunk_ends_with_the_first_row_that_ends_at_its_cut_or_soon_after_it(
     chosen: ChunkerParameters, content: int, length: int, separator: bytes
 ) -> None:
     data = sample(content, length)
-    plain = Chunker(chosen, 77)
+    cuts = accumulate(Chunker(chosen, 77).cut(memoryview(data), last=True))
 
-    start = 0
-    for one in Chunker(chosen, 77, separator).cut(memoryview(data), last=True):
-        end = start + one
-        cut = start + plain.cut(memoryview(data)[start:], last=True)[0]
-        rows = [
-            at for at in range(cut, min(cut + 1024, start + 65535, length) + 1) if data[start:at].endswith(separator)
-        ]
-        assert end == (rows[0] if rows and cut < length else cut)
-        start = end
-    assert start == length
+    ends = [0]
+    for cut in cuts:
+        start = ends[-1]
+        if cut <= start:
+            continue
+        furthest = min(cut + chosen.reach, start + 65535, length)
+        rows = [at for at in range(cut, furthest + 1) if data[start:at].endswith(separator)]
+        ends.append(rows[0] if rows and cut < length else cut)
+    assert list(accumulate(Chunker(chosen, 77, separator).cut(memoryview(data), last=True))) == ends[1:]
+
+
+def test_whoever_begins_anew_finds_the_cuts_of_the_others_soon() -> None:
+    data = b"".join(
+        b"%d\t%s\n" % (number, random.Random(number).randbytes(90).hex().encode()) for number in range(2000)
+    )
+    lengths = Chunker(ChunkerParameters(), 5, b"\n").cut(memoryview(data), last=True)
+    ends = list(accumulate(lengths))
+
+    for number in range(len(ends) // 2):
+        anew = Chunker(ChunkerParameters(), 5, b"\n").cut(memoryview(data)[ends[number] :], last=True)
+        assert list(accumulate(anew, initial=ends[number]))[-10:] == ends[-10:]
 
 
 def test_a_longer_row_moves_no_cut_into_a_row() -> None:

@@ -40,6 +40,7 @@ def frame(seed: int, *, records: bool = True) -> Frame:
     return Frame(
         chunks=[chance.randbytes(12) for _ in counts],
         chunk_lengths=np.array(chunk_lengths, dtype=np.int64),
+        lags=np.array([chance.randrange(1025) for _ in counts], dtype=np.uint16),
         counts=np.array(counts, dtype=np.int64),
         hashes=np.array([chance.getrandbits(64) for some in lengths for _ in some], dtype=np.uint64),
         record_lengths=np.array([one for some in lengths for one in some], dtype=np.uint16),
@@ -52,7 +53,7 @@ def frame(seed: int, *, records: bool = True) -> Frame:
 
 
 def same(one: Frame, other: Frame) -> bool:
-    arrays = ("chunk_lengths", "counts", "hashes", "record_lengths")
+    arrays = ("chunk_lengths", "lags", "counts", "hashes", "record_lengths")
     columns = ("segments", "starts", "lengths")
     return (
         one.chunks == other.chunks
@@ -224,6 +225,7 @@ def test_by_default_hashes_take_a_tenth_of_the_dump(tmp_path: Path) -> None:
     records = Frame(
         chunks=[bytes(12)],
         chunk_lengths=np.array([many * 30], dtype=np.int64),
+        lags=np.zeros(1, dtype=np.uint16),
         counts=np.array([many], dtype=np.int64),
         hashes=np.arange(many, dtype=np.uint64),
         record_lengths=np.full(many, 30, dtype=np.uint16),
@@ -275,7 +277,9 @@ def test_a_window_finds_chunks_and_says_where_they_are() -> None:
         assert made.find(chunk, -1) == made.find(chunk, number - 1) == number
         assert made.start(number) == starts[number]
     assert made.find(b"?" * 12, 3) == -1
-    assert made.following(6, 4) == (ids[7:11], lengths[7:11].tolist())
+    lags = np.concatenate([one.lags for one in frames]).tolist()
+    assert [made.lag(number) for number in range(-1, len(ids))] == [0, *lags]
+    assert made.following(6, 4) == (ids[7:11], lengths[7:11].tolist(), lags[7:11])
     pieces = list(made.copied(2, len(ids) - 1))
     hashes = np.concatenate([one.hashes for one in frames])
     counts = np.concatenate([one.counts for one in frames])
@@ -328,7 +332,7 @@ def test_chunks_of_unusable_packs_are_not_found() -> None:
     assert -1 in expected
     assert set(expected) != {-1}
     hidden = [number for number, found in enumerate(expected) if found < 0]
-    assert all(made.following(number - 1, 1) == ([], []) for number in hidden)
+    assert all(made.following(number - 1, 1) == ([], [], []) for number in hidden)
     assert len(made.records(0, len(ends)).hashes) == sum(int(one.counts[number]) for number in expected if number >= 0)
 
 
@@ -341,6 +345,7 @@ def test_a_chunk_in_too_many_pieces_is_not_found() -> None:
         one = Frame(
             chunks=[b"c" * 12],
             chunk_lengths=np.array([size], dtype=np.int64),
+            lags=np.zeros(1, dtype=np.uint16),
             counts=np.zeros(1, dtype=np.int64),
             hashes=np.zeros(0, dtype=np.uint64),
             record_lengths=np.zeros(0, dtype=np.uint16),
@@ -361,8 +366,9 @@ def test_a_window_keeps_what_is_near_and_lets_go_of_the_rest() -> None:
     assert made.find(bytes([39]) * 12, -1) == 39
 
 
-def _plain(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Extents]:
+def _plain(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Extents]:
     one = np.array([size], dtype=np.int64)
     none = np.zeros(0, dtype=np.int64)
     extents = Extents(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), one)
-    return one, np.zeros(1, dtype=np.int64), none.astype(np.uint64), none.astype(np.uint16), extents
+    short = none.astype(np.uint16)
+    return one, np.zeros(1, dtype=np.uint16), np.zeros(1, dtype=np.int64), none.astype(np.uint64), short, extents

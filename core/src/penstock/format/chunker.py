@@ -20,7 +20,7 @@ __all__ = ["Chunker", "ChunkerParameters"]
 _ALGORITHM = "fastcdc-2020"
 #: Chunk lengths are stored in two bytes.
 _LARGEST = 0xFFFF
-#: A cut moves on to the end of a row, if one ends within so many bytes.
+#: A chunk ends with a row that ends within so many bytes of its cut; fewer, where chunks may be smaller than that.
 _REACH = 1024
 _NAMES = ("minimum", "average", "maximum", "normalization")
 _length = attrgetter("length")
@@ -48,9 +48,14 @@ class ChunkerParameters:
             raise Malformed("chunker parameters are out of range")
 
     @property
+    def reach(self) -> int:
+        """How far behind a cut a chunk may end, in bytes. FastCDC looks at none of so many bytes behind its cuts."""
+        return min(_REACH, self.minimum // 2 * 2)
+
+    @property
     def longest_rest(self) -> int:
         """The most that whoever cuts must be ready to carry from one buffer to the next, in bytes."""
-        return self.maximum + _REACH
+        return self.maximum + 2 * self.reach
 
     def to_json(self) -> dict[str, Any]:
         """The form stored in the owner's log."""
@@ -65,14 +70,16 @@ class ChunkerParameters:
 
 
 class Chunker:
-    """Cuts one buffer after another. Not thread-safe.
+    """Cuts a stream, one buffer after another. Not thread-safe.
 
-    With a `separator`, a chunk ends behind the first one that ends at FastCDC's cut or up to 1,024 bytes after it, and
-    the next chunk begins there. The cut stays where it is if there is none, or if the chunk would get too long.
+    With a `separator`, a chunk ends behind the first one that ends at FastCDC's cut or soon after it, at most `reach`
+    of the parameters, and the next chunk begins there. It ends at the cut if there is none, or if it would get too
+    long. FastCDC itself goes on from its cut: one pass over a buffer finds all cuts.
     """
 
     def __init__(self, parameters: ChunkerParameters, seed: int, separator: bytes = b"") -> None:
         self._separator = separator
+        self._reach = parameters.reach
         self._cutter = FastCDC(
             parameters.average,
             min_size=parameters.minimum,
@@ -80,39 +87,40 @@ class Chunker:
             normalized_chunking=parameters.normalization,  # type: ignore[arg-type]  # range checked there
             seed=seed,
         )
+        #: How many bytes before the end of the last chunk its cut was. The next chunks depend on it and on their bytes.
+        self.lag = 0
 
     def cut(self, data: memoryview, *, last: bool) -> list[int]:
-        """The lengths of the chunks at the start of `data`.
+        """The lengths of the next chunks, of which the first begins `lag` bytes behind the start of `data`.
 
-        The caller puts the rest (at most `longest_rest` of the parameters) in front of the next buffer, because its
-        cuts depend on what follows; with `last`, the rest is a chunk too. The cuts do not depend on how a stream is
-        divided into buffers.
+        The caller puts the rest, from the last chunk's cut on (at most `longest_rest` of the parameters), in front of
+        the next buffer, because its cuts depend on what follows; with `last`, the rest is a chunk too. The cuts do not
+        depend on how a stream is divided into buffers.
         """
-        if self._separator:
-            return list(self.each(data, last=last))
-        lengths = [*map(_length, self._cutter.cut_buf(data))]
-        if lengths and not last:
-            # The final cut may only come from the end of the buffer.
-            lengths.pop()
-        return lengths
+        return [length for length, _ in self.each(data, last=last)]
 
-    def each(self, data: memoryview, *, last: bool) -> Iterator[int]:
-        """As `cut`, each length when it is asked for: whoever stops early spares the rest."""
-        cut, separator, size = self._cutter.cut_buf, self._separator, len(data)
+    def each(self, data: memoryview, *, last: bool) -> Iterator[tuple[int, int]]:
+        """As `cut`, each length with its `lag` when it is asked for: whoever stops early spares the rest."""
+        separator, longest, size = self._separator, self._reach, len(data)
         around = len(separator)
-        begin = 0
-        while begin < size:
-            length = next(cut(data[begin:])).length
-            end = begin + length
-            if separator and end < size:
-                back = min(around, length)
-                reach = min(_REACH, _LARGEST - length)
-                found = data[end - back : end + reach].tobytes().find(separator)
+        begin, cut = self.lag, 0
+        for length in map(_length, self._cutter.cut_buf(data)):
+            cut += length
+            if cut <= begin:
+                continue  # the row before went on beyond it
+            end = cut
+            if separator and cut < size:
+                back = min(around, cut - begin)
+                reach = min(longest, _LARGEST - (cut - begin))
+                found = data[cut - back : cut + reach].tobytes().find(separator)
                 if found >= 0:
-                    end += found - back + around
-                elif end + reach > size and not last:
+                    end = cut + found - back + around
+                elif cut + reach > size and not last:
                     return  # what follows decides
             if end >= size and not last:
-                return
-            yield end - begin
+                return  # the final cut may only come from the end of the buffer
+            self.lag = end - cut
+            yield end - begin, end - cut
             begin = end
+        if last:
+            self.lag = 0

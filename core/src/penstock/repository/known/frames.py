@@ -32,10 +32,14 @@ _LARGEST = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A piece of a stream. `counts` says how many records each chunk has: together they make it, or there are none."""
+    """A piece of a stream. `counts` says how many records each chunk has: together they make it, or there are none.
+
+    `lags` says how far before the end of each chunk FastCDC's cut was, from which it goes on.
+    """
 
     chunks: list[bytes]
     chunk_lengths: I64
+    lags: NDArray[np.uint16]
     counts: I64
     hashes: U64
     record_lengths: NDArray[np.uint16]
@@ -46,6 +50,7 @@ class Frame:
         columns = [
             self.chunk_lengths.astype("<u4"),
             self.counts.astype("<u4"),
+            self.lags.astype("<u2"),
             self.record_lengths.astype("<u2"),
             self.extents.segments.astype("<i8"),
             self.extents.starts.astype("<u4"),
@@ -61,7 +66,7 @@ class Frame:
         """Reverse `encode`, of bytes whose digest was right."""
         chunks, records, extents, packed = _COUNTS.unpack_from(data)
         at = _COUNTS.size + packed
-        size = 8 * chunks + 2 * records + 16 * extents
+        size = 10 * chunks + 2 * records + 16 * extents
         columns = zstandard.ZstdDecompressor().decompress(data[_COUNTS.size : at], max_output_size=size)
         if len(columns) != size or len(data) != at + CHUNK_ID_BYTES * chunks + 8 * records:
             raise Malformed("a remembered frame has another size than it says")
@@ -74,13 +79,13 @@ class Frame:
             return found
 
         lengths, counts = column("<u4", chunks).astype(np.int64), column("<u4", chunks).astype(np.int64)
-        record_lengths = column("<u2", records).astype(np.uint16)
+        lags, record_lengths = column("<u2", chunks).astype(np.uint16), column("<u2", records).astype(np.uint16)
         segments = column("<i8", extents).astype(np.int64)
         starts, sizes = column("<u4", extents).astype(np.int64), column("<u4", extents).astype(np.int64)
         end = at + CHUNK_ID_BYTES * chunks
         ids = [data[place : place + CHUNK_ID_BYTES] for place in range(at, end, CHUNK_ID_BYTES)]
         hashes = np.frombuffer(data, dtype="<u8", offset=end).astype(np.uint64)
-        return cls(ids, lengths, counts, hashes, record_lengths, Extents(segments, starts, sizes))
+        return cls(ids, lengths, lags, counts, hashes, record_lengths, Extents(segments, starts, sizes))
 
 
 class FrameKey:

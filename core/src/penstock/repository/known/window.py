@@ -44,6 +44,7 @@ class Window:
         #: For each chunk 1 if it may be used, or 0.
         self._good = bytearray()
         self._lengths: list[int] = []
+        self._lags: list[int] = []
         #: Where each chunk begins, and the last one ends.
         self._starts = np.zeros(1, dtype=np.int64)
         none = self._starts[:0]
@@ -109,6 +110,7 @@ class Window:
         frames = [kept.frame for kept in self._kept]
         self._starts = edges(self._start, [frame.chunk_lengths for frame in frames])
         self._lengths = np.diff(self._starts).tolist()
+        self._lags = np.concatenate([frame.lags for frame in frames]).tolist()
         self._laid = Laid(self._start, concatenated(frame.extents for frame in frames))
         self.segments = len(set(self._laid.extents.segments.tolist()))
 
@@ -121,11 +123,15 @@ class Window:
                 return near + self._first
         return self._numbers.get(chunk, -1)
 
-    def following(self, after: int, most: int) -> tuple[list[bytes], list[int]]:
-        """The ids and lengths of the chunks behind `after`, so many at most, as far as all may be used."""
+    def lag(self, number: int) -> int:
+        """How far before the end of a chunk its cut was; 0 for -1, the beginning of the stream."""
+        return self._lags[number - self._first] if number >= 0 else 0
+
+    def following(self, after: int, most: int) -> tuple[list[bytes], list[int], list[int]]:
+        """Ids, lengths and lags of the chunks behind `after`, so many at most, as far as all may be used."""
         first = max(after + 1 - self._first, 0)
         end = self._good_until(first, min(first + most, len(self._good)))
-        return self._ids[first:end], self._lengths[first:end]
+        return self._ids[first:end], self._lengths[first:end], self._lags[first:end]
 
     def _good_until(self, first: int, end: int) -> int:
         """The first of these places in the window whose chunk may not be used, or `end`."""

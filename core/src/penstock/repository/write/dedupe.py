@@ -84,28 +84,31 @@ class Deduplicator:
         self._window = window
         #: The number of the last past chunk that was found again.
         self._last = -1
-        #: Bytes at the end of the last batch that belong to a chunk continuing in the next.
+        #: Bytes at the end of the last batch with which the next one begins.
         self.rest = 0
 
     def runs(self, batch: Batch) -> tuple[list[Run], Extents]:
         """What makes the chunks of a batch, joined where it lies together; and the same in segments alone.
 
-        The batch begins with the `rest` of the previous one; afterwards, `rest` is that of this one.
+        The batch begins with the `rest` of the previous one; afterwards, `rest` is that of this one: bytes that are in
+        no chunk yet, and those before them that the cutter asks for.
         """
-        data = batch.data
+        data, lead = batch.data, self._chunker.lag
         if self._window is not None:
             self._window.advance(self._window.start(self._last + 1) if self._last >= 0 else 0)
-            lengths, ids, numbers = self._compared(self._window, data, last=batch.last)
+            lengths, lags, ids, numbers = self._compared(self._window, data, last=batch.last)
         else:
-            lengths = self._chunker.cut(data, last=batch.last)
-            ids = self._namer.ids(data, lengths)
+            cuts = list(self._chunker.each(data, last=batch.last))
+            lengths, lags = [length for length, _ in cuts], [lag for _, lag in cuts]
+            ids = self._namer.ids(data[lead:], lengths)
             numbers = [-1] * len(ids)
-        starts = list(accumulate(lengths, initial=0))
+        starts = list(accumulate(lengths, initial=lead))
         spans = list(_spans(numbers))
-        placing = _Batch(ids, lengths, starts, data, self._records(batch, spans, lengths, starts), bytearray(len(ids)))
+        records = self._records(batch, spans, lengths, starts)
+        placing = _Batch(ids, lengths, lags, starts, data, records, bytearray(len(ids)))
         runs = _joined(self._placed(placing, spans))
-        self._packer.passed(starts[-1], self._window.segments if self._window is not None else 0)
-        self.rest = len(data) - starts[-1]
+        self._packer.passed(starts[-1] - lead, self._window.segments if self._window is not None else 0)
+        self.rest = len(data) - starts[-1] + self._chunker.lag
         extents = self._resolved(runs)
         self._table.use(set(extents.segments.tolist()))
         if ids:
@@ -113,44 +116,51 @@ class Deduplicator:
             self._record(placing, spans, extents)
         return runs, extents
 
-    def _compared(self, window: Window, data: memoryview, *, last: bool) -> tuple[list[int], list[bytes], list[int]]:
-        """The lengths and ids of the chunks, and their numbers as past chunks, or -1.
+    def _compared(self, window: Window, data: memoryview, *, last: bool) -> "_Compared":
+        """The chunks, and their numbers as past chunks, or -1.
 
-        What follows is mostly what followed in the past: then it is not cut, which depends on the content alone, but
-        compared with the past chunks by their lengths and ids.
+        What follows is mostly what followed in the past: then it is not cut, but compared with the past chunks by their
+        lengths and ids. That finds the cuts which cutting would have found, as these depend on the bytes that follow
+        and on the `lag` alone: where it is another than in the past, chunks are cut until it is the same.
         """
         lengths: list[int] = []
+        lags: list[int] = []
         ids: list[bytes] = []
         numbers: list[int] = []
-        namer = self._namer
-        at, number = 0, self._last
+        namer, chunker = self._namer, self._chunker
+        at, number = chunker.lag, self._last
         while at < len(data):
-            names, sizes = window.following(number, _TOGETHER)
-            for name, length in zip(names, sizes, strict=True):
+            alike = window.lag(number) == chunker.lag
+            names, sizes, behind = window.following(number, _TOGETHER if alike else 0)
+            for name, length, lag in zip(names, sizes, behind, strict=True):
                 end = at + length
                 if end > len(data) or namer.id(data[at:end]) != name:
                     break
                 number += 1
                 lengths.append(length)
+                lags.append(lag)
                 ids.append(name)
                 numbers.append(number)
                 at = end
+                chunker.lag = lag
             else:
                 if len(names) == _TOGETHER:
                     continue
-            for length in self._chunker.each(data[at:], last=last):
+            for length, lag in chunker.each(data[at - chunker.lag :], last=last):
                 chunk = namer.id(data[at : at + length])
                 past = window.find(chunk, number)
                 lengths.append(length)
+                lags.append(lag)
                 ids.append(chunk)
                 numbers.append(past)
                 at += length
                 if past >= 0:
                     number = past
-                    break
+                    if window.lag(past) == lag:
+                        break
             else:
                 break
-        return lengths, ids, numbers
+        return _Compared(lengths, lags, ids, numbers)
 
     def _records(
         self, batch: Batch, spans: Sequence[_Span], lengths: list[int], starts: Sequence[int]
@@ -214,7 +224,7 @@ class Deduplicator:
             return
         starts = np.array(batch.starts, dtype=np.int64)
         which = np.array(pieces, dtype=np.int64)
-        made, _ = Laid(0, extents).cut(starts[which], starts[which + 1])
+        made, _ = Laid(batch.starts[0], extents).cut(starts[which], starts[which + 1])
         lengths = [batch.lengths[at] for at in pieces]
         self._packer.add_assembled([batch.ids[at] for at in pieces], lengths, made.joined())
 
@@ -244,6 +254,7 @@ class Deduplicator:
             Frame(
                 chunks=batch.ids,
                 chunk_lengths=np.array(batch.lengths, dtype=np.int64),
+                lags=np.array(batch.lags, dtype=np.uint16),
                 counts=count if keep else np.zeros_like(count),
                 hashes=np.concatenate(hashes) if keep else np.zeros(0, dtype=np.uint64),
                 record_lengths=np.concatenate(lengths) if keep else np.zeros(0, dtype=np.uint16),
@@ -264,14 +275,24 @@ def _spans(numbers: Sequence[int]) -> Iterator[_Span]:
         yield _Span(first, len(numbers), numbers[first])
 
 
+class _Compared(NamedTuple):
+    """The chunks of a batch: lengths, how far before its end each was cut, ids, and numbers as past chunks or -1."""
+
+    lengths: list[int]
+    lags: list[int]
+    ids: list[bytes]
+    numbers: list[int]
+
+
 class _Batch(NamedTuple):
-    """The chunks of a batch: ids, lengths, where each begins (and the last ends), their bytes; records of new ones.
+    """The chunks of a batch: ids, lengths, lags, where each begins (and the last ends), their bytes; new ones' records.
 
     `whole` is 1 for those that turned out to lie in one piece in a pack, or that others can find there all the same.
     """
 
     ids: list[bytes]
     lengths: list[int]
+    lags: list[int]
     starts: list[int]
     data: memoryview
     records: Records | None
