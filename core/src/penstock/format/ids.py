@@ -32,6 +32,21 @@ class ChunkNamer:
         hasher.reset()
         return found
 
+    def alike(self, data: memoryview, ids: Sequence[bytes], lengths: Sequence[int]) -> int:
+        """How many of these chunks, one behind the other, are what `data` begins with."""
+        hasher, size = self._hasher, len(data)
+        start = 0
+        for number, (chunk, length) in enumerate(zip(ids, lengths, strict=True)):
+            end = start + length
+            if end > size:
+                return number
+            found = hasher.update(data[start:end]).digest(CHUNK_ID_BYTES)
+            hasher.reset()
+            if found != chunk:
+                return number
+            start = end
+        return len(ids)
+
     def ids(self, data: memoryview, lengths: Sequence[int]) -> list[bytes]:
         """The ids of consecutive chunks of `data`."""
         ids: list[bytes] = []

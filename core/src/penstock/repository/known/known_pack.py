@@ -4,7 +4,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -144,9 +144,10 @@ class KnownPack:
         missing = np.concatenate(([0], np.cumsum(~sound)))
         whole = missing[firsts + counts] == missing[firsts]
         first = len(self._ends)
-        for number, (chunk,) in enumerate(_ID.iter_unpack(assembled.ids)):
-            if whole[number]:
-                self.chunks.setdefault(chunk, first + number)
+        ids = [chunk for (chunk,) in _ID.iter_unpack(assembled.ids)]
+        found = list(compress(zip(ids, range(first, first + len(ids)), strict=True), whole.tolist()))
+        # Own chunks come first, and of equal ones the first.
+        self.chunks = dict(reversed(found)) | self.chunks
         self._lent = _Lent(first, starts, laid, lenders)
 
     @property

@@ -1,6 +1,7 @@
 """The piece of a past stream that the next one is compared with, around the place where they are alike."""
 
 from collections.abc import Callable, Iterator
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,6 @@ class Window:
         self._kept: list[_Kept] = []
         #: Where the first of them begins, in bytes, and the number of its first chunk; where the last one ends.
         self._start = self._first = self._end = 0
-        self._numbers: dict[bytes, int] = {}
         self._ids: list[bytes] = []
         #: For each chunk 1 if it may be used, or 0.
         self._good = bytearray()
@@ -72,9 +72,6 @@ class Window:
         return len(self._kept) < kept
 
     def _let_go(self, gone: "_Kept") -> None:
-        for number, chunk in enumerate(gone.frame.chunks, start=self._first):
-            if self._numbers.get(chunk) == number:
-                del self._numbers[chunk]
         count = len(gone.frame.chunks)
         self._ids, self._good = self._ids[count:], self._good[count:]
         self._start = gone.end
@@ -83,10 +80,7 @@ class Window:
     def _take(self, frame: Frame) -> None:
         good = self._judge(frame)
         first = self._first + len(self._ids)
-        kept = _Kept(frame, first, self._end)
-        for number, (chunk, usable) in enumerate(zip(frame.chunks, good, strict=True), start=first):
-            if usable:
-                self._numbers.setdefault(chunk, number)
+        kept = _Kept(frame, first, self._end, good)
         self._ids += frame.chunks
         self._good += good
         self._kept.append(kept)
@@ -121,7 +115,10 @@ class Window:
         for near in (at, at + 1):
             if 0 <= near < len(ids) and ids[near] == chunk and self._good[near]:
                 return near + self._first
-        return self._numbers.get(chunk, -1)
+        for kept in self._kept:
+            if (number := kept.numbers.get(chunk)) is not None:
+                return number
+        return -1
 
     def lag(self, number: int) -> int:
         """How far before the end of a chunk its cut was; 0 for -1, the beginning of the stream."""
@@ -182,11 +179,16 @@ class Window:
 
 
 class _Kept:
-    """A frame of the window: the number of its first chunk, where it ends in the stream, where each record begins."""
+    """A frame of the window: the number of its first chunk, where it ends in the stream, where each record begins.
 
-    def __init__(self, frame: Frame, first: int, start: int) -> None:
+    `numbers` are those of the chunks that may be used, by id; of equal ones that of the first.
+    """
+
+    def __init__(self, frame: Frame, first: int, start: int, good: bytes) -> None:
         self.frame = frame
         self.first = first
+        usable = list(compress(zip(frame.chunks, range(first, first + len(good)), strict=True), good))
+        self.numbers = dict(reversed(usable))
         chunks = edges(start, [frame.chunk_lengths])
         self.end = int(chunks[-1])
         self._firsts = edges(0, [frame.counts])

@@ -132,19 +132,16 @@ class Deduplicator:
         while at < len(data):
             alike = window.lag(number) == chunker.lag
             names, sizes, behind = window.following(number, _TOGETHER if alike else 0)
-            for name, length, lag in zip(names, sizes, behind, strict=True):
-                end = at + length
-                if end > len(data) or namer.id(data[at:end]) != name:
-                    break
-                number += 1
-                lengths.append(length)
-                lags.append(lag)
-                ids.append(name)
-                numbers.append(number)
-                at = end
-                chunker.lag = lag
-            else:
-                if len(names) == _TOGETHER:
+            same = namer.alike(data[at:], names, sizes)
+            if same:
+                lengths += sizes[:same]
+                lags += behind[:same]
+                ids += names[:same]
+                numbers += range(number + 1, number + 1 + same)
+                at += sum(sizes[:same])
+                number += same
+                chunker.lag = lags[-1]
+                if same == _TOGETHER:
                     continue
             for length, lag in chunker.each(data[at - chunker.lag :], last=last):
                 chunk = namer.id(data[at : at + length])
