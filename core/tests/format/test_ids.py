@@ -1,13 +1,13 @@
 """Chunk ids, hooks and stream digests."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from blake3 import blake3
 from core.tests.format.damage import EFFORT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.format.ids import StreamDigest, chunk_ids, hooks
+from penstock.format.ids import ChunkNamer, StreamDigest, chunk_ids, hooks
 from penstock.format.index import hooks_of
 
 KEY = bytes(range(32))
@@ -26,6 +26,20 @@ def test_an_id_is_the_beginning_of_the_keyed_hash_of_a_chunk(data: bytes, cuts: 
 
 def test_another_key_gives_other_ids() -> None:
     assert chunk_ids(KEY, memoryview(b"a row"), [5]) != chunk_ids(bytes(32), memoryview(b"a row"), [5])
+
+
+@EFFORT
+@given(st.binary(min_size=1, max_size=300), st.lists(st.integers(1, 40), max_size=20), st.integers(0, 400))
+def test_chunks_are_alike_up_to_the_first_byte_that_differs(data: bytes, lengths: list[int], place: int) -> None:
+    ends = list(accumulate(lengths))
+    ids = chunk_ids(KEY, memoryview(data + bytes(800)), lengths)
+    other = bytearray(data)
+    other[min(place, len(data) - 1)] ^= 1
+
+    whole = sum(end <= len(data) for end in ends)
+    assert ChunkNamer(KEY).alike(memoryview(data), ids, lengths) == whole
+    until = sum(end <= min(place, len(data) - 1) for end in ends)
+    assert ChunkNamer(KEY).alike(memoryview(other), ids, lengths) == until
 
 
 @EFFORT

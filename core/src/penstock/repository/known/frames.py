@@ -20,7 +20,10 @@ from penstock.format.encoding import Malformed
 from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.repository.extents import I64, U64, Extents
 
-__all__ = ["Frame", "FrameKey", "read_piece", "write_piece"]
+__all__ = ["NO_CUT", "Frame", "FrameKey", "read_piece", "write_piece"]
+
+#: In the place of a lag: the chunk ends where its stream did, not behind a cut.
+NO_CUT = 0xFFFF
 
 _HEADER = struct.Struct("<I16s")
 _COUNTS = struct.Struct("<IIII")
@@ -34,7 +37,8 @@ _LARGEST = 256 * 1024 * 1024
 class Frame:
     """A piece of a stream. `counts` says how many records each chunk has: together they make it, or there are none.
 
-    `lags` says how far before the end of each chunk FastCDC's cut was, from which it goes on.
+    `lags` says how far before the end of each chunk FastCDC's cut was, from which it goes on; `NO_CUT` if the stream
+    ended there.
     """
 
     chunks: list[bytes]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.format.pack import MAX_SEGMENTS
 from penstock.repository.extents import I64, U64, Extents, Laid, concatenated, edges
-from penstock.repository.known.frames import Frame
+from penstock.repository.known.frames import NO_CUT, Frame
 
 __all__ = ["PastRecords", "Window"]
 
@@ -121,13 +121,18 @@ class Window:
         return -1
 
     def lag(self, number: int) -> int:
-        """How far before the end of a chunk its cut was; 0 for -1, the beginning of the stream."""
+        """How far before the end of a chunk its cut was, or `NO_CUT`; 0 for -1, the beginning of the stream."""
         return self._lags[number - self._first] if number >= 0 else 0
 
     def following(self, after: int, most: int) -> tuple[list[bytes], list[int], list[int]]:
-        """Ids, lengths and lags of the chunks behind `after`, so many at most, as far as all may be used."""
+        """Ids, lengths and lags of the chunks behind `after`, so many at most, as far as all may be used.
+
+        Without the one that the end of the stream cut off: a stream that goes on there may have a longer one.
+        """
         first = max(after + 1 - self._first, 0)
         end = self._good_until(first, min(first + most, len(self._good)))
+        if end > first and self._lags[end - 1] == NO_CUT:
+            end -= 1
         return self._ids[first:end], self._lengths[first:end], self._lags[first:end]
 
     def _good_until(self, first: int, end: int) -> int:

@@ -11,7 +11,7 @@ from penstock.api.errors import Interrupted, RepositoryError
 from penstock.api.models import StreamSpec
 from penstock.api.source import DumpStream
 from penstock.format.chunker import Chunker
-from penstock.format.ids import chunk_ids
+from penstock.format.ids import ChunkNamer, chunk_ids
 from penstock.format.index import PackSummary
 from penstock.format.part import Kind, encode_rows
 from penstock.format.recipe import MAX_RUNS
@@ -23,11 +23,13 @@ from penstock.repository.known.past import Past, Recorder, Remembered
 from penstock.repository.known.sparse_index import SparseIndex
 from penstock.repository.known.window import Window
 from penstock.repository.pool import Workers
-from penstock.repository.write.dedupe import PAST, Deduplicator
+from penstock.repository.write.cutting import ChunkCutter
+from penstock.repository.write.dedupe import Deduplicator
 from penstock.repository.write.indexing import HOOKS_AN_INDEX, PACKS_AN_INDEX, write_index
 from penstock.repository.write.intake import Intake
 from penstock.repository.write.packer import Packer
 from penstock.repository.write.parts import ENOUGH, Piece, WrittenPart, put_parts
+from penstock.repository.write.placing import PAST
 from penstock.repository.write.recipes import RecipeWriter
 from penstock.repository.write.records import RecordCutter
 from penstock.repository.write.table import TableBuilder
@@ -186,13 +188,15 @@ class StreamWriter:
         window = Window(self._past.frames(past), self._may_use) if self._past and past else None
         recipe = RecipeWriter(number, past.number if past else 0)
         chunker = self._domain.made.chunker
+        cutter = ChunkCutter(
+            Chunker(chunker, keys.chunker_seed, spec.record_separator), ChunkNamer(keys.chunk_key), window
+        )
         dedupe = Deduplicator(
-            Chunker(chunker, keys.chunker_seed, spec.record_separator),
-            keys.chunk_key,
+            cutter,
+            RecordCutter(keys.chunk_key, spec.record_separator),
             self._index,
             self._packer,
             self._table,
-            cutter=RecordCutter(keys.chunk_key, spec.record_separator),
             recorder=self._recorder,
             window=window,
         )
@@ -208,7 +212,7 @@ class StreamWriter:
                     columns = (extents.segments, extents.starts, extents.lengths)
                     for segment, start, length in zip(*(column.tolist() for column in columns), strict=True):
                         self._pieces += recipe.add(segment, start, length)
-                intake.carry(dedupe.rest)
+                intake.carry(cutter.rest)
                 self._put_full_parts()
                 on_progress(intake.size)
             self._pieces += recipe.finish()
