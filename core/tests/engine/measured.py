@@ -35,7 +35,7 @@ _DEFAULT_MEMORY = 128 * MIB
 _TINY_SEGMENT = 1024
 
 #: Chunks that fit into tiny segments.
-TINY = ChunkerParameters(maximum=_TINY_SEGMENT, average=256, minimum=64)
+TINY = ChunkerParameters(minimum=64, average=256, maximum=_TINY_SEGMENT, normalization=0)
 
 
 class QuickSink(FilesystemSink):

@@ -32,14 +32,14 @@ class ChunkerParameters:
 
     The algorithm looks at two bytes at a time, so an odd `minimum` allows chunks one byte shorter.
 
-    The defaults average 3 to 6 KiB a chunk on database dumps, and 3 KiB on random bytes: see
+    The defaults average 3 to 5 KiB a chunk on database dumps, and 2.4 KiB on random bytes: see
     docs/adr/0002-chunk-size.md for the measurement.
     """
 
     minimum: int = 1024
-    average: int = 2048
+    average: int = 1536
     maximum: int = 65535
-    normalization: int = 0
+    normalization: int = 1
 
     def __post_init__(self) -> None:
         if not (64 <= self.minimum <= self.average <= self.maximum <= _LARGEST and self.average >= 256):
