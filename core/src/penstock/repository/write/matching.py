@@ -24,7 +24,7 @@ def match(hashes: U64, lengths: NDArray[np.uint16], past: PastRecords, edges: tu
     end = len(hashes) - after
     runs.add_past(past.starts[:before], lengths[:before])
     if before < end:
-        _search(hashes[before:end].tolist(), lengths[before:end].tolist(), past, before, runs)
+        _search(hashes[before:end].tolist(), lengths[before:end], past, before, runs)
     runs.add_past(past.starts[len(past.starts) - after :], lengths[end:])
     return _without_few(runs.found, edges)
 
@@ -32,26 +32,34 @@ def match(hashes: U64, lengths: NDArray[np.uint16], past: PastRecords, edges: tu
 def _alike(one: U64, other: U64) -> int:
     """How many of both are the same from the beginning on."""
     size = min(len(one), len(other))
-    differing = np.flatnonzero(one[:size] != other[:size])
-    return int(differing[0]) if len(differing) else size
+    if not size:
+        return 0
+    differing = one[:size] != other[:size]
+    first = int(differing.argmax())
+    return first if differing[first] else size
 
 
-def _search(hashes: list[int], lengths: list[int], past: PastRecords, following: int, runs: "_Runs") -> None:
+def _search(hashes: list[int], lengths: NDArray[np.uint16], past: PastRecords, following: int, runs: "_Runs") -> None:
     """Look for each of these: it is the next one of the past, `following` at first, or any, since rows are repeated."""
-    known, starts = past.hashes.tolist(), past.starts
+    known = past.hashes.tolist()
     numbers: dict[int, int] | None = None
-    for one, length in zip(hashes, lengths, strict=True):
-        if following < len(known) and known[following] == one:
-            number = following
-        else:
+    at, size = 0, len(hashes)
+    while at < size:
+        first, number = at, following
+        while at < size and number < len(known) and known[number] == hashes[at]:
+            at += 1
+            number += 1
+        runs.add_past(past.starts[following:number], lengths[first:at])
+        first, following = at, number
+        while at < size and not (number < len(known) and known[number] == hashes[at]):
             if numbers is None:
                 numbers = dict(zip(known, range(len(known)), strict=True))
-            number = numbers.get(one, -1)
-        if number >= 0:
-            following = number + 1
-            runs.add(int(starts[number]), length)
-        else:
-            runs.add(-1, length)
+            if (following := numbers.get(hashes[at], -1)) >= 0:
+                break
+            following = number
+            at += 1
+        if at > first:
+            runs.add(-1, int(lengths[first:at].sum()))
 
 
 class _Runs:
