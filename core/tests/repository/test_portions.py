@@ -13,7 +13,7 @@ from penstock.repository.extents import Extents
 from penstock.repository.read.portions import Portion, portions
 
 #: Bytes and extents of a portion that has more than one extent.
-BYTES, EXTENTS = 256 * KIB, 1024
+BYTES, EXTENTS = 1024 * KIB, 4096
 Some = Sequence[tuple[int, int, int]]
 
 

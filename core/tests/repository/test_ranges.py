@@ -129,4 +129,4 @@ def test_many_small_extents_come_in_large_blocks(tmp_path: Path) -> None:
         blocks = [bytes(block) for block in reader.blocks(reader.stream("d"))]
     assert b"".join(blocks) == new
     # A block ends with an extent, and none of these is longer than what lies between two changes.
-    assert len(blocks) <= len(new) / (256 * 1024 - 40_000) + 1
+    assert len(blocks) <= len(new) / (MIB - 40_000) + 1

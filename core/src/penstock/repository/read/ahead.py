@@ -128,6 +128,8 @@ class Held:
         """Take note of what was left, and of what came though nobody waits for it."""
         if self._ended:
             raise RuntimeError("the reader of the snapshot is closed")
+        if not self._left and not self._unwanted:
+            return
         while self._left:
             self._release(self._left.popleft())
         for number in [one for one in self._unwanted if self._coming[one].done()]:

@@ -25,7 +25,7 @@ from penstock.format.sealing import Sealer
 from penstock.repository.extents import Extents
 from penstock.repository.fetching import fetch
 from penstock.repository.read.parts import OpenedPart
-from penstock.repository.read.recipes import Recipe, Runs, each_extent
+from penstock.repository.read.recipes import Layers, Recipe, Runs, each_extent
 from penstock.repository.read.table import SegmentTable
 from penstock.repository.snapshots import SnapshotEntry
 
@@ -217,10 +217,10 @@ class Content:
             for stream, runs in needed.items():
                 recipe = Recipe(self.part, record, layer, stream)
                 columns = np.array(runs, dtype=np.int64)
-                for base, cut in recipe.cut(columns[:, 0], columns[:, 1] - columns[:, 0]):
-                    for extent in each_extent(cut):
+                for cut in recipe.cut(columns[:, 0], columns[:, 1] - columns[:, 0]):
+                    for extent in each_extent(cut.extents):
                         if extent.segment is None:
-                            below.add(base, extent.start, extent.start + extent.length)
+                            below.add(cut.base, extent.start, extent.start + extent.length)
                         else:
                             yield extent
             needed = below.merged()
@@ -234,9 +234,4 @@ class Content:
 
     def cuts(self, record: StreamRecord) -> Iterator[Extents]:
         """The same, many at once."""
-        recipe = Recipe(self.part, record, 0, self._numbers[id(record)])
-        position = 0
-        while position < record.size:
-            cut = recipe.resolved(np.array([position]), np.array([record.size - position]))
-            yield cut
-            position += cut.size
+        return Layers(self.part, record, self._numbers[id(record)]).cuts()

@@ -10,8 +10,8 @@ from penstock.repository.extents import Extents
 __all__ = ["Portion", "portions"]
 
 #: Bytes and extents of a portion at most, if it has more than one extent: changes of many nights lie scattered.
-_BYTES = 256 * 1024
-_EXTENTS = 1024
+_BYTES = 1024 * 1024
+_EXTENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)

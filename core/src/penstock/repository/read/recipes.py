@@ -3,26 +3,40 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from penstock.format.encoding import Malformed
 from penstock.format.manifest import StreamRecord
 from penstock.format.recipe import MAX_RUNS, Extent, decode_columns, range_of
-from penstock.repository.extents import I64, Extents, Laid
+from penstock.repository.extents import I64, Extents, Laid, concatenated
 from penstock.repository.read.parts import STREAM_BYTES, OpenedPart
 
-__all__ = ["Recipe", "Runs", "each_extent"]
+__all__ = ["Layers", "Recipe", "Runs", "each_extent"]
 
 #: Blocks of recipes that are kept, of less than 1 MiB, for each stream of each layer.
 _BLOCKS = 2
-#: Extents that are resolved at once: at most, and if layers often end sooner.
-_MANY = 1 << 16
-_FEW = 64
+#: Extents that are resolved at once, about: of all layers.
+_MANY = 1 << 15
+#: Bytes of a stream that are resolved at once, at first.
+_BYTES = 64 * 1024 * 1024
+
+
+class Cut(NamedTuple):
+    """What makes some runs of a stream: `extents`, so many for each run in `counts`; the first is the run `first`.
+
+    Where an extent has no segment, it is of the stream `base` of the layer below.
+    """
+
+    base: int
+    first: int
+    counts: I64
+    extents: Extents
 
 
 class Recipe:
-    """The recipe of one stream in one layer, whose extents are resolved through the layers below it.
+    """The recipe of one stream in one layer.
 
     `part` opens a part by its layer and number, and raises what it likes. `record` is the stream that is read, `stream`
     the number that its bytes have in this layer.
@@ -30,7 +44,6 @@ class Recipe:
 
     def __init__(self, part: Callable[[int, int], OpenedPart], record: StreamRecord, layer: int, stream: int) -> None:
         self._part = part
-        self._record = record
         self._layer = layer
         self._stream = stream
         self._parts = iter(record.recipe[layer] if layer < len(record.recipe) else ())
@@ -39,62 +52,21 @@ class Recipe:
         self._places: list[tuple[int, int]] = []
         self._end = 0
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
-        self._below: dict[int, Recipe] = {}
-        #: How many extents are cut at once.
-        self._many = _MANY
 
-    def resolved(self, starts: I64, lengths: I64) -> Extents:
-        """What makes these runs of the stream, or a piece of them at the beginning, in extents of segments.
-
-        Raises `Malformed`.
-        """
-        block, cut = self._first(starts, lengths)
-        base = cut.segments < 0
-        if not base.any():
-            return cut
-        below = self._below.get(block.base)
-        if below is None:
-            below = self._below[block.base] = Recipe(self._part, self._record, self._layer + 1, block.base)
-        found = below.resolved(cut.starts[base], cut.lengths[base])
-        ends = np.cumsum(cut.lengths[base])
-        if found.size < ends[-1]:
-            # Up to where the layer below came. What was cut beyond it was in vain: less of it the next time.
-            last = int(np.searchsorted(ends, found.size))
-            count = int(np.flatnonzero(base)[last]) + 1
-            self._many = max(_FEW, min(self._many, 2 * count))
-            cut, base, ends = cut.before(count), base[:count], ends[: last + 1]
-            cut.lengths[-1] -= ends[-1] - found.size
-            ends[-1] = found.size
-        else:
-            self._many = min(2 * self._many, _MANY)
-        counts = np.diff(np.searchsorted(np.cumsum(found.lengths), ends) + 1, prepend=0)
-        return cut.with_in_place(base, found, counts)
-
-    def cut(self, starts: I64, lengths: I64) -> Iterator[tuple[int, Extents]]:
-        """What makes these runs in this layer, with the stream of the base that extents may be of."""
-        while len(starts):
-            block, cut = self._first(starts, lengths)
-            yield block.base, cut
-            ends = np.cumsum(lengths)
-            done = int(np.searchsorted(ends, cut.size, side="right"))
-            starts, lengths, ends = starts[done:], lengths[done:], ends[done:]
-            if len(starts):
-                left = ends[0] - cut.size
-                starts = np.concatenate((starts[:1] + lengths[:1] - left, starts[1:]))
-                lengths = np.concatenate(([left], lengths[1:]))
-
-    def _first(self, starts: I64, lengths: I64) -> "tuple[_Block, Extents]":
-        """As many of these runs as lie in the block of the first one, cut to its extents."""
-        block = self._block_at(int(starts[0]))
-        end = block.start + block.size
-        outside = (starts < block.start) | (starts >= end)
-        beyond = starts + lengths > end
-        count = len(starts)
-        if outside.any():
-            count = int(np.argmax(outside))
-        if beyond[:count].any():
-            count = int(np.argmax(beyond)) + 1
-        return block, block.cut(starts[:count], np.minimum(starts[:count] + lengths[:count], end), self._many)
+    def cut(self, starts: I64, lengths: I64) -> Iterator[Cut]:
+        """What makes these runs in this layer, block by block; a run may end in another block. Raises `Malformed`."""
+        starts, lengths = starts.copy(), lengths.copy()
+        first = 0
+        while first < len(starts):
+            block = self._block_at(int(starts[first]))
+            some = slice(first, first + _MANY)
+            extents, counts = block.cut(starts[some], starts[some] + lengths[some], _MANY)
+            yield Cut(block.base, first, counts, extents)
+            first += len(counts) - 1
+            done = min(int(lengths[first]), block.start + block.size - int(starts[first]))
+            starts[first] += done
+            lengths[first] -= done
+            first += not lengths[first]
 
     def _block_at(self, position: int) -> "_Block":
         while position >= self._end:
@@ -138,17 +110,92 @@ class _Block:
         self.start, self.size, self.base = found.start, found.size, found.base
         self._laid = Laid(self.start, Extents(found.segments, found.starts, found.lengths))
 
-    def cut(self, starts: I64, ends: I64, most: int) -> Extents:
-        """The extents of these runs of the stream, all within the block; of some at the beginning where it is too many.
+    def cut(self, starts: I64, ends: I64, most: int) -> tuple[Extents, I64]:
+        """The extents of the first of these runs of the stream, how many make each, and so of how many runs they are.
 
-        That is, more than `most`, but never less than those of one run.
+        They go on until a run does not begin in the block; the one that ends beyond it is cut off there. Of more than
+        `most` extents, those of fewer runs are given, but never less than those of one.
         """
-        _, counts = self._laid.touched(starts, ends)
-        total = np.cumsum(counts)
+        end = self.start + self.size
+        outside = (starts < self.start) | (starts >= end)
+        beyond = ends > end
+        count = int(np.argmax(outside)) if outside.any() else len(starts)
+        if beyond[:count].any():
+            count = int(np.argmax(beyond)) + 1
+        starts, ends = starts[:count], np.minimum(ends[:count], end)
+        total = np.cumsum(self._laid.touched(starts, ends)[1])
         if total[-1] > most:
             count = max(1, int(np.searchsorted(total, most, side="right")))
-            starts, ends = starts[:count], ends[:count]
-        return self._laid.cut(starts, ends)[0]
+        return self._laid.cut(starts[:count], ends[:count])
+
+
+class Layers:
+    """The recipe of one stream through all layers, many extents at once."""
+
+    def __init__(self, part: Callable[[int, int], OpenedPart], record: StreamRecord, stream: int) -> None:
+        self._part = part
+        self._record = record
+        self._stream = stream
+        self._recipes: dict[tuple[int, int], Recipe] = {}
+        #: Bytes that are resolved at once: what was possible the last time, or somewhat more.
+        self._bytes = _BYTES
+
+    def cuts(self) -> Iterator[Extents]:
+        """The extents of the stream, all of segments. Raises `Malformed`."""
+        position = 0
+        while position < self._record.size:
+            size = min(self._bytes, self._record.size - position)
+            found = self._resolved(position, size)
+            yield found
+            self._bytes = found.size if found.size < size else self._bytes + self._bytes // 4 + 1
+            position += found.size
+
+    def _resolved(self, start: int, size: int) -> Extents:
+        """What makes so many bytes from `start` on, or fewer, in extents of segments.
+
+        Each layer has to make the runs that the one above it left to it. Of what it makes of segments itself only the
+        place is kept, until the last layer has come to an end: that of one which comes less far bounds all.
+        """
+        starts, lengths, places = np.array([start]), np.array([size]), np.zeros(1, dtype=np.int64)
+        pieces: list[tuple[I64, Extents]] = []
+        layer, stream, count, reached = 0, self._stream, 0, size
+        while len(starts):
+            base, counts, cut = self._cut(layer, stream, starts, lengths, max(1, _MANY - count))
+            ends = np.cumsum(lengths)
+            stops = np.cumsum(cut.lengths)
+            done = int(stops[-1])
+            if done < ends[-1]:
+                run = int(np.searchsorted(ends, done, side="right"))
+                reached = int(places[run] + lengths[run] - (ends[run] - done))
+            begins = stops - cut.lengths + np.repeat(places - ends + lengths, counts)
+            below = cut.segments < 0
+            own = ~below
+            pieces.append((begins[own], Extents(*(column[own] for column in cut))))
+            count += len(pieces[-1][0])
+            starts, lengths, places = cut.starts[below], cut.lengths[below], begins[below]
+            layer, stream = layer + 1, base
+        begins = np.concatenate([begin for begin, _ in pieces])
+        order = np.argsort(begins)
+        order = order[: int(np.searchsorted(begins, reached, sorter=order))]
+        return Extents(*(column[order] for column in concatenated(extents for _, extents in pieces)))
+
+    def _cut(self, layer: int, stream: int, starts: I64, lengths: I64, most: int) -> tuple[int, I64, Extents]:
+        """What makes these runs, or some at the beginning, in a layer; the stream of the base; extents of each run."""
+        recipe = self._recipes.get((layer, stream))
+        if recipe is None:
+            recipe = self._recipes[layer, stream] = Recipe(self._part, self._record, layer, stream)
+        counts = np.zeros(len(starts), dtype=np.int64)
+        found: list[Cut] = []
+        size = 0
+        for cut in recipe.cut(starts, lengths):
+            if found and cut.base != found[0].base:
+                break
+            found.append(cut)
+            counts[cut.first : cut.first + len(cut.counts)] += cut.counts
+            size += len(cut.extents.segments)
+            if size >= most:
+                break
+        return found[0].base, counts, concatenated(cut.extents for cut in found)
 
 
 class Runs:

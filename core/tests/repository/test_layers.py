@@ -1,0 +1,102 @@
+"""A stream's recipe through all its layers: what comes is what every byte is made of, however it is cut up."""
+
+from typing import NamedTuple
+
+import pytest
+from core.tests.format.damage import EFFORT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.soak import examples
+
+from penstock.format.encoding import Malformed
+from penstock.format.manifest import StreamRecord
+from penstock.format.part import Kind, Section
+from penstock.format.recipe import Extent, encode_block
+from penstock.repository.read import recipes
+from penstock.repository.read.parts import OpenedPart
+from penstock.repository.read.recipes import Layers
+
+Byte = tuple[int, int]
+
+
+class Made(NamedTuple):
+    """The parts of each layer; of each stream of the first layer the parts of its recipe, layer by layer; its bytes."""
+
+    parts: list[list[OpenedPart]]
+    recipe: tuple[tuple[int, ...], ...]
+    plain: list[Byte]
+
+    def part(self, layer: int, number: int) -> OpenedPart:
+        return self.parts[layer][number]
+
+    def record(self, size: int | None = None) -> StreamRecord:
+        size = len(self.plain) if size is None else size
+        return StreamRecord("a", "raw", 0, False, {}, size, bytes(32), self.recipe)
+
+
+def extents_of(draw: st.DrawFn, below: list[list[Byte]]) -> tuple[int, list[Extent]]:
+    """A block: the stream of the base, and what it is made of."""
+    base = draw(st.integers(0, max(0, len(below) - 1)))
+    extents = []
+    for _ in range(draw(st.integers(1, 6))):
+        if below and below[base] and draw(st.booleans()):
+            start = draw(st.integers(0, len(below[base]) - 1))
+            extents.append(Extent(None, start, draw(st.integers(1, min(40, len(below[base]) - start)))))
+        else:
+            extents.append(Extent(draw(st.integers(0, 5)), draw(st.integers(0, 50)), draw(st.integers(1, 30))))
+    return base, extents
+
+
+def bytes_of(extents: list[Extent], base: list[Byte]) -> list[Byte]:
+    plain: list[Byte] = []
+    for segment, start, length in extents:
+        here = base[start : start + length] if segment is None else [(segment, start + at) for at in range(length)]
+        plain += here
+    return plain
+
+
+@st.composite
+def made(draw: st.DrawFn) -> Made:
+    below: list[list[Byte]] = []
+    layers: list[list[OpenedPart]] = []
+    for depth in reversed(range(draw(st.integers(1, 5)))):
+        streams: list[list[Byte]] = []
+        sections: list[list[Section]] = [[], []]
+        for number in range(draw(st.integers(1, 2)) if depth else 1):
+            plain: list[Byte] = []
+            for _ in range(draw(st.integers(1, 4))):
+                base, extents = extents_of(draw, below)
+                made_here = bytes_of(extents, below[base] if below else [])
+                block = number.to_bytes(4, "little") + encode_block(len(plain), extents, base)
+                sections[draw(st.booleans()) or bool(sections[1])].append(Section(Kind.RECIPE, memoryview(block)))
+                plain += made_here
+            streams.append(plain)
+        below = streams
+        layers.insert(0, [OpenedPart(iter(some)) for some in sections])
+    return Made(layers, ((0, 1),) * len(layers), below[0])
+
+
+def plain_of(some: Layers) -> list[Byte]:
+    plain: list[Byte] = []
+    for cut in some.cuts():
+        assert (cut.segments >= 0).all()
+        assert cut.size > 0
+        for segment, start, length in zip(*(column.tolist() for column in cut), strict=True):
+            plain += [(segment, start + at) for at in range(length)]
+    return plain
+
+
+@settings(EFFORT, max_examples=examples(200))
+@given(made(), st.integers(1, 40), st.integers(1, 2000))
+def test_every_byte_is_of_the_segment_that_the_last_layer_says(chain: Made, many: int, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "_MANY", many)
+        patch.setattr(recipes, "_BYTES", size)
+        assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain
+
+
+@settings(EFFORT, max_examples=examples(20))
+@given(made())
+def test_a_recipe_that_ends_before_its_stream_is_malformed(chain: Made) -> None:
+    with pytest.raises(Malformed, match="ends before its stream"):
+        plain_of(Layers(chain.part, chain.record(len(chain.plain) + 1), 0))
