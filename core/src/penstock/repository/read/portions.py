@@ -40,12 +40,12 @@ def portions(cuts: Iterator[Extents], most: int) -> Iterator[Portion]:
         segments, starts, stops = (column.tolist() for column in (cut.segments, cut.starts, cut.starts + cut.lengths))
         first, done = 0, 0
         while first < len(ends):
-            end = max(first + 1, int(np.searchsorted(ends, done + _BYTES, side="right")))
-            end = min(end, first + _EXTENTS)
-            needs = dict.fromkeys(segments[first:end])
-            while len(needs) > most:
-                end = first + max(1, (end - first) // 2)
-                needs = dict.fromkeys(segments[first:end])
+            limit = max(first + 1, int(np.searchsorted(ends, done + _BYTES, side="right")))
+            needs: dict[int, None] = {}
+            end = first
+            while end < min(limit, first + _EXTENTS) and (len(needs) < most or segments[end] in needs):
+                needs[segments[end]] = None
+                end += 1
             size = int(ends[end - 1]) - done
             yield Portion(segments[first:end], starts[first:end], stops[first:end], tuple(needs), size)
             first, done = end, done + size
