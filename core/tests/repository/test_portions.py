@@ -64,6 +64,14 @@ def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Some) -> Non
         assert portion.size + end - start > BYTES
 
 
+@given(st.lists(an_extent, min_size=1, max_size=200), st.integers(1, 12))
+def test_a_portion_ends_only_where_the_next_extent_is_too_much(extents: Some, most: int) -> None:
+    for portion, following in pairwise(made([extents], most)):
+        (segment, start, end), *_ = extents_of(following)
+        needs_more = segment not in portion.needs and len(portion.needs) == most
+        assert needs_more or portion.size + end - start > BYTES
+
+
 @settings(max_examples=30)
 @given(st.integers(1, 5000), st.integers(1, 40))
 def test_very_small_extents_come_by_the_thousand(count: int, length: int) -> None:
@@ -75,9 +83,7 @@ def test_very_small_extents_come_by_the_thousand(count: int, length: int) -> Non
 def test_a_portion_of_too_many_segments_is_divided(most: int) -> None:
     found = made([[(number, 0, 100) for number in range(100)]], most)
     assert [segment for portion in found for segment in portion.needs] == list(range(100))
-    # Each but the last needs half as many as may be, or more.
-    assert {len(portion.needs) * 2 >= most for portion in found[:-1]} == {True}
-    assert max(len(portion.needs) for portion in found) == most
+    assert {len(portion.needs) for portion in found[:-1]} == {most}
 
 
 def test_a_large_extent_is_a_portion_of_its_own() -> None:
