@@ -95,6 +95,18 @@ def test_every_byte_is_of_the_segment_that_the_last_layer_says(chain: Made, many
         assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain
 
 
+def test_so_many_extents_are_resolved_at_once_however_many_a_block_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "_MANY", 16)
+    own = [Extent(0, 2 * at, 1) for at in range(200)]
+    mixed = [Extent(None if at % 2 else 1, at, 1) for at in range(200)]
+    layers = [[OpenedPart(iter([Section(Kind.RECIPE, memoryview(bytes(4) + encode_block(0, some, 0)))]))]
+              for some in (mixed, mixed, own)]  # fmt: skip
+    chain = Made(layers, ((0,), (0,), (0,)), bytes_of(mixed, bytes_of(mixed, bytes_of(own, []))))
+    assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain
+    found = [len(cut.segments) for cut in Layers(chain.part, chain.record(), 0).cuts()]
+    assert 16 <= max(found) <= 2 * 16
+
+
 @settings(EFFORT, max_examples=examples(20))
 @given(made())
 def test_a_recipe_that_ends_before_its_stream_is_malformed(chain: Made) -> None:

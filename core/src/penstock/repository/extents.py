@@ -28,10 +28,6 @@ class Extents(NamedTuple):
         """How many bytes they make."""
         return int(self.lengths.sum())
 
-    def before(self, count: int) -> "Extents":
-        """The first so many; the lengths may be changed."""
-        return Extents(self.segments[:count], self.starts[:count], self.lengths[:count].copy())
-
     def with_in_place(self, where: NDArray[np.bool_], found: "Extents", counts: I64) -> "Extents":
         """The same with `found` in the place of those at `where`; so many for each of them."""
         many = np.ones(len(where), dtype=np.int64)

@@ -17,8 +17,9 @@ __all__ = ["Layers", "Recipe", "Runs", "each_extent"]
 
 #: Blocks of recipes that are kept, of less than 1 MiB, for each stream of each layer.
 _BLOCKS = 2
-#: Extents that are resolved at once, about: of all layers.
+#: Extents that are resolved at once, about: of all layers, and this share of each that would be left with fewer.
 _MANY = 1 << 15
+_SHARE = 8
 #: Bytes of a stream that are resolved at once, at first.
 _BYTES = 64 * 1024 * 1024
 
@@ -53,17 +54,21 @@ class Recipe:
         self._end = 0
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
 
-    def cut(self, starts: I64, lengths: I64) -> Iterator[Cut]:
-        """What makes these runs in this layer, block by block; a run may end in another block. Raises `Malformed`."""
+    def cut(self, starts: I64, lengths: I64, most: int | None = None) -> Iterator[Cut]:
+        """What makes these runs in this layer, up to `most` extents at once; a run may go on in the next.
+
+        Raises `Malformed`.
+        """
+        most = most or _MANY
         starts, lengths = starts.copy(), lengths.copy()
         first = 0
         while first < len(starts):
             block = self._block_at(int(starts[first]))
-            some = slice(first, first + _MANY)
-            extents, counts = block.cut(starts[some], starts[some] + lengths[some], _MANY)
+            some = slice(first, first + most)
+            extents, counts = block.cut(starts[some], starts[some] + lengths[some], most)
             yield Cut(block.base, first, counts, extents)
+            done = extents.size - int(lengths[first : first + len(counts) - 1].sum())
             first += len(counts) - 1
-            done = min(int(lengths[first]), block.start + block.size - int(starts[first]))
             starts[first] += done
             lengths[first] -= done
             first += not lengths[first]
@@ -113,8 +118,8 @@ class _Block:
     def cut(self, starts: I64, ends: I64, most: int) -> tuple[Extents, I64]:
         """The extents of the first of these runs of the stream, how many make each, and so of how many runs they are.
 
-        They go on until a run does not begin in the block; the one that ends beyond it is cut off there. Of more than
-        `most` extents, those of fewer runs are given, but never less than those of one.
+        They go on until a run does not begin in the block, or there are more than `most` extents. The last run may be
+        cut off: where the block ends, or at the last extent.
         """
         end = self.start + self.size
         outside = (starts < self.start) | (starts >= end)
@@ -123,9 +128,12 @@ class _Block:
         if beyond[:count].any():
             count = int(np.argmax(beyond)) + 1
         starts, ends = starts[:count], np.minimum(ends[:count], end)
-        total = np.cumsum(self._laid.touched(starts, ends)[1])
+        touched, counts = self._laid.touched(starts, ends)
+        total = np.cumsum(counts)
         if total[-1] > most:
             count = max(1, int(np.searchsorted(total, most, side="right")))
+            if total[0] > most:
+                ends[0] = self._laid.edges[touched[0] + most]
         return self._laid.cut(starts[:count], ends[:count])
 
 
@@ -160,7 +168,8 @@ class Layers:
         pieces: list[tuple[I64, Extents]] = []
         layer, stream, count, reached = 0, self._stream, 0, size
         while len(starts):
-            base, counts, cut = self._cut(layer, stream, starts, lengths, max(1, _MANY - count))
+            most = max(_MANY - count, _MANY // _SHARE, 1)
+            base, counts, cut = self._cut(layer, stream, starts, lengths, most)
             ends = np.cumsum(lengths)
             stops = np.cumsum(cut.lengths)
             done = int(stops[-1])
@@ -187,7 +196,7 @@ class Layers:
         counts = np.zeros(len(starts), dtype=np.int64)
         found: list[Cut] = []
         size = 0
-        for cut in recipe.cut(starts, lengths):
+        for cut in recipe.cut(starts, lengths, most):
             if found and cut.base != found[0].base:
                 break
             found.append(cut)
