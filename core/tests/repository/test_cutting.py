@@ -4,6 +4,7 @@ import random
 from itertools import accumulate, pairwise
 
 import numpy as np
+import pytest
 from core.tests.format.damage import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,13 +28,13 @@ MANY = 50
 Cut = tuple[bytes, int, int]
 
 
-def chunker() -> Chunker:
-    return Chunker(PARAMETERS, 7, b"\n")
+def chunker(separator: bytes = b"\n") -> Chunker:
+    return Chunker(PARAMETERS, 7, separator)
 
 
-def cut_of(data: bytes) -> list[Cut]:
+def cut_of(data: bytes, separator: bytes = b"\n") -> list[Cut]:
     """Id, length and lag of the chunks of a whole stream."""
-    cuts = list(chunker().each(memoryview(data), last=True))
+    cuts = list(chunker(separator).each(memoryview(data), last=True))
     cuts[-1:] = [(length, NO_CUT) for length, _ in cuts[-1:]]
     starts = accumulate((length for length, _ in cuts), initial=0)
     namer = ChunkNamer(KEY)
@@ -65,9 +66,11 @@ def past_of(cuts: list[Cut], bad: frozenset[int] = frozenset()) -> Window:
     return Window(iter(frames), lambda row: row not in bad)
 
 
-def cut_beside(past: Window | None, data: bytes, sizes: list[int]) -> tuple[list[Cut], list[int]]:
+def cut_beside(
+    past: Window | None, data: bytes, sizes: list[int], separator: bytes = b"\n"
+) -> tuple[list[Cut], list[int]]:
     """The chunks of a stream that comes in batches of these sizes, and their numbers in the past."""
-    cutter = ChunkCutter(chunker(), ChunkNamer(KEY), past)
+    cutter = ChunkCutter(chunker(separator), ChunkNamer(KEY), past)
     found: list[Cut] = []
     numbers: list[int] = []
     ends = [end for end in accumulate(sizes) if end < len(data)]
@@ -137,6 +140,26 @@ def test_chunks_found_again_behind_another_cut_are_cut_until_they_are_as_in_the_
             there = ChunkNamer(KEY).id(memoryview(data)[starts[at + 1] : starts[at + 1] + length])
             moved += there == chunk and expected[at + 1][0] != chunk
     assert moved > 0, "nowhere did the bytes that followed make another chunk than in the past"
+
+
+@pytest.mark.parametrize(("separator", "place", "new"), [(b"", 0, b"x"), (b"\n", 0, b"x"), (b"\n", 500, b"\n")])
+def test_a_chunk_that_ends_at_its_cut_is_not_believed_if_other_bytes_follow(
+    separator: bytes, place: int, new: bytes
+) -> None:
+    """The byte behind a cut has made it one; and a row that ends soon behind a cut would have been the chunk's end."""
+    data = b"".join(table_of(4, 400, 3000) if place else table_of(4, 20_000, 30))
+    before = cut_of(data, separator)
+    ends = list(accumulate(length for _, length, _ in before))
+    moved = 0
+    at_cut = [end for end, (_, _, lag) in zip(ends, before, strict=True) if not lag and end + 2000 < len(data)]
+    assert len(at_cut) > 3
+    for end in at_cut[:80]:
+        changed = data[: end + place] + new + data[end + place :]
+        expected = cut_of(changed, separator)
+        assert cut_beside(past_of(before), changed, [end, 1], separator)[0] == expected
+        assert cut_beside(past_of(before), changed, [], separator)[0] == expected
+        moved += expected[ends.index(end)] != before[ends.index(end)]
+    assert moved > 0, "nowhere did the bytes that follow make another chunk"
 
 
 def test_a_stream_that_goes_on_as_it_did_is_found_without_cutting() -> None:

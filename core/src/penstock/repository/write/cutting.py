@@ -65,6 +65,9 @@ class ChunkCutter:
         What follows is mostly what followed in the past: then it is not cut, but compared with the past chunks by their
         lengths and ids. That finds the cuts which cutting would have found, as these depend on the bytes that follow
         and on the `lag` alone: where it is another than in the past, chunks are cut until it is the same.
+
+        A chunk that ends at its cut is what it was only if the next one is, too: whether there is a cut depends on the
+        byte behind it, and that no row ends soon, on some more.
         """
         lengths: list[int] = []
         lags: list[int] = []
@@ -75,7 +78,9 @@ class ChunkCutter:
         while at < len(data):
             alike = window.lag(number) == chunker.lag
             names, sizes, behind = window.following(number, _TOGETHER if alike else 0)
-            same = namer.alike(data[at:], names, sizes)
+            compared = same = namer.alike(data[at:], names, sizes)
+            if same and not behind[same - 1]:
+                same -= 1
             if same:
                 lengths += sizes[:same]
                 lags += behind[:same]
@@ -84,7 +89,7 @@ class ChunkCutter:
                 at += sum(sizes[:same])
                 number += same
                 chunker.lag = lags[-1]
-                if same == _TOGETHER:
+                if compared == _TOGETHER:
                     continue
             for length, lag in chunker.each(data[at - chunker.lag :], last=last):
                 chunk = namer.id(data[at : at + length])
