@@ -17,6 +17,7 @@ from penstock.api import NEVER, DamagedObject
 from penstock.repository.budget import SEGMENT
 from penstock.repository.pool import Workers
 from penstock.repository.read.ahead import Held
+from penstock.repository.read.budget import ReadBudget
 from penstock.repository.read.content import each_row
 from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.read.segments import Buffers, Segment
@@ -72,6 +73,15 @@ def test_no_more_bytes_wait_than_may(steps: list[tuple[bool, int]], spare: int) 
 SIZES = [1, 64 * KIB, 65 * KIB, 300 * KIB, SEGMENT]
 
 
+def size_of_coming(held: Held, sizes: Sequence[int]) -> int:
+    """What those that were asked for count as: never less than they will take."""
+    assert held._asked.keys() == held._coming.keys()
+    for number, size in held._asked.items():
+        assert sizes[number] <= size
+        assert size == SEGMENT or size < 2 * max(sizes[number], 64 * KIB)
+    return sum(held._asked.values())
+
+
 class Fetcher:
     """Opens segments as a reader does, and counts how often each was asked for."""
 
@@ -99,7 +109,7 @@ class Fetcher:
 
     def size(self) -> int:
         """Bytes of buffers that are held, or may soon be."""
-        return sum(len(one.buffer) for one in self.held._there.values()) + len(self.held._coming) * SEGMENT
+        return sum(len(one.buffer) for one in self.held._there.values()) + size_of_coming(self.held, self.sizes)
 
     def read(self, portions: Sequence[tuple[int, ...]], ahead: int) -> None:
         """Use the portions one after the other, as many ahead as there is room for."""
@@ -167,6 +177,34 @@ def test_small_segments_of_many_nights_are_kept_all_at_once() -> None:
         fetcher.held.end()
 
 
+def test_a_segment_that_was_there_before_counts_as_what_it_takes() -> None:
+    with Workers(1, "penstock-test", NEVER) as workers:
+        fetcher = Fetcher(workers, Buffers(0), [60 * KIB, 500 * KIB, *[60 * KIB] * 98], 6 * SEGMENT)
+        assert {fetcher.held.known(number) for number in range(100)} == {None}
+        fetcher.read([(number,) for number in range(100)], ahead=2)
+        fetcher.held.forget()
+        assert [fetcher.held.known(number) for number in (0, 1, 2, 99)] == [64 * KIB, 512 * KIB, 64 * KIB, 64 * KIB]
+        assert fetcher.held.has_room(range(50), ahead=50)
+        fetcher.want(range(50))
+        fetcher.want(range(40, 100))
+        assert not fetcher.held.has_room(range(100, 110), ahead=200)
+        # All of them at once, and none was pushed out.
+        for number in range(100):
+            fetcher.held.use(number)
+        assert fetcher.asked == [*range(100), *range(100)]
+        fetcher.held.end()
+
+
+def test_no_more_sizes_are_kept_than_segments_could_be_there() -> None:
+    with Workers(1, "penstock-test", NEVER) as workers:
+        fetcher = Fetcher(workers, Buffers(0), [KIB] * 100, SEGMENT)
+        fetcher.read([(number,) for number in range(100)], ahead=2)
+        fetcher.held.forget()
+        sizes = [fetcher.held.known(number) for number in range(100)]
+        assert sizes == [None] * 68 + [64 * KIB] * 32
+        fetcher.held.end()
+
+
 def test_a_segment_that_cannot_be_opened_fails_where_it_is_used_and_the_rest_is_given_back() -> None:
     buffers = Buffers(64 * SEGMENT)
     with Workers(1, "penstock-test", NEVER) as workers:
@@ -196,8 +234,12 @@ def test_a_restore_fetches_each_segment_of_many_nights_once(lab: Lab) -> None:
     needed = [(row.pack, ordinal) for row in each_row(entry) for ordinal in row.used]
     assert len({pack for pack, _ in needed}) == 13, "each night left something that is still needed"
     with SnapshotReader(entry, 64 * MIB) as reader:
-        assert b"".join(map(bytes, reader.blocks(reader.stream("d")))) == b"".join(table)
+        blocks = [bytes(block) for block in reader.blocks(reader.stream("d"))]
+        assert b"".join(blocks) == b"".join(table)
         assert reader.segments_read == len(needed) == len(set(needed))
+    # As long as they can be, though all segments together would not have room if each were a large one.
+    assert len(needed) > ReadBudget.of(64 * MIB, lab.sink.connections).opened // SEGMENT
+    assert len(blocks) <= 2 + len(b"".join(table)) // MIB
 
 
 def test_no_more_is_asked_for_ahead_than_there_is_room_for() -> None:
@@ -313,7 +355,7 @@ class Streams:
         unwanted = held._coming.keys() - wanted.keys()
         assert held._unwanted == unwanted
         assert all(held._coming[number].running() for number in unwanted)
-        size = sum(len(one.buffer) for one in held._there.values()) + len(held._coming) * SEGMENT
+        size = sum(len(one.buffer) for one in held._there.values()) + size_of_coming(held, self.sizes)
         assert held._wanted_size + held._idle_size == size
         assert held._idle_size == sum(len(one.buffer) for one in held._idle.values())
         next_ones = sum(len(window[0]) for window in windows)

@@ -1,6 +1,6 @@
 """A stream is put together in portions: of few segments, in order, and not too small."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +9,9 @@ from core.tests.repository.lab import KIB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.repository.budget import SEGMENT
 from penstock.repository.extents import Extents
+from penstock.repository.read.ahead import Coming
 from penstock.repository.read.portions import Portion, portions
 
 #: Bytes and extents of a portion that has more than one extent.
@@ -23,7 +25,7 @@ def cut(extents: Some) -> Extents:
 
 
 def made(cuts: Sequence[Some], most: int) -> list[Portion]:
-    return list(portions(map(cut, cuts), most))
+    return list(portions(map(cut, cuts), most * SEGMENT, lambda _: None))
 
 
 def extents_of(portion: Portion) -> list[tuple[int, int, int]]:
@@ -84,6 +86,50 @@ def test_a_portion_of_too_many_segments_is_divided(most: int) -> None:
     found = made([[(number, 0, 100) for number in range(100)]], most)
     assert [segment for portion in found for segment in portion.needs] == list(range(100))
     assert {len(portion.needs) for portion in found[:-1]} == {most}
+
+
+@given(st.lists(an_extent, max_size=60), st.integers(1, 40), st.lists(st.integers(1, 40) | st.none(), min_size=10))
+def test_a_portion_has_as_many_segments_as_have_room(extents: Some, room: int, sizes: list[int | None]) -> None:
+    def cost(segments: Iterable[int]) -> int:
+        return sum(SEGMENT if (size := sizes[segment]) is None else size for segment in segments)
+
+    found = list(portions(iter([cut(extents)]), room, sizes.__getitem__))
+    for portion in found:
+        assert len(portion.needs) == 1 or cost(portion.needs) <= room
+    for portion, following in pairwise(found):
+        (segment, start, end), *_ = extents_of(following)
+        more = {*portion.needs, segment}
+        needs_more = cost(more) > room and segment not in portion.needs
+        assert needs_more or portion.size + end - start > BYTES
+        # It would be another one if the sizes were known.
+        assert not portion.guessed or (needs_more and any(sizes[one] is None for one in more))
+    assert not found or not found[-1].guessed
+
+
+def test_a_portion_that_ends_for_want_of_room_is_guessed_where_a_size_is_not_known() -> None:
+    extents = [(0, 0, 100), (1, 0, 100), (2, 0, 100)]
+    some: list[list[int | None]] = [[1, 1, 1], [1, None, 1], [1, 1, None], [None, 1, 1]]
+    for sizes in some:
+        (portion, *_) = portions(iter([cut(extents)]), 2, sizes.__getitem__)
+        assert portion.guessed == (None in sizes)
+    (portion,) = portions(iter([cut(extents)]), 3 * SEGMENT, [None, None, None].__getitem__)
+    assert not portion.guessed, "it is as long as it can be"
+
+
+def test_no_portion_is_looked_for_behind_one_that_was_guessed_before_its_segments_are_there() -> None:
+    sizes: dict[int, int] = {}
+    scattered = [(number % 40, 100 * number, 100) for number in range(4000)]
+    coming = Coming(portions(iter([cut(scattered)]), 10 * SEGMENT, sizes.get))
+    coming.look()
+    assert not coming.needs_more(waiting=True)
+    assert not coming.needs_more(waiting=False), "it was not taken yet"
+    needs = [coming.take().needs]
+    assert not coming.needs_more(waiting=True)
+    while coming.needs_more(waiting=False):
+        sizes |= dict.fromkeys(needs[-1], 64 * KIB)
+        coming.look()
+        needs += [coming.take().needs] if coming.following else []
+    assert list(map(len, needs)) == [10, 10, 10, 10, 40]
 
 
 def test_a_large_extent_is_a_portion_of_its_own() -> None:

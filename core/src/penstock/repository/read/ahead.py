@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from penstock.repository.budget import SEGMENT
 from penstock.repository.read.portions import Portion
-from penstock.repository.read.segments import Buffers, Segment
+from penstock.repository.read.segments import SMALLEST, Buffers, Segment
 
 __all__ = ["WINDOW", "Coming", "Held"]
 
@@ -20,11 +20,11 @@ class Held:
     """Segments by their numbers: those that are wanted, and of the others those that were used last.
 
     All together have `limit` bytes at most, or what the portion in use needs; one that was only asked for counts as a
-    large one. Several streams may be read by turns: then the portion in use of each has room, whatever the others want.
-    What was asked for and is not wanted any more is cancelled; if it is under way, it counts until it is there, and is
-    one of the others from then on.
+    large one, unless it was there before. Several streams may be read by turns: then the portion in use of each has
+    room, whatever the others want. What was asked for and is not wanted any more is cancelled; if it is under way, it
+    counts until it is there, and is one of the others from then on.
 
-    For one thread, `leave` excepted.
+    For one thread, `leave` and `known` excepted.
     """
 
     def __init__(self, opened: "Callable[[int, Future[Segment]], Segment]", buffers: Buffers, limit: int) -> None:
@@ -35,6 +35,10 @@ class Held:
         #: How many portions wait for each.
         self._waiting: dict[int, int] = {}
         self._coming: dict[int, Future[Segment]] = {}
+        #: What those count as.
+        self._asked: dict[int, int] = {}
+        #: Bytes of the buffers of those that were there, the latest last: of as many as there could be at once.
+        self._sizes: OrderedDict[int, int] = OrderedDict()
         #: Those of them that are under way though nobody waits for them.
         self._unwanted: set[int] = set()
         self._there: dict[int, Segment] = {}
@@ -51,8 +55,17 @@ class Held:
         self._settle()
         new = [number for number in numbers if number not in self._waiting and number not in self._coming]
         missing = sum(number not in self._idle for number in new)
-        size = sum(len(self._idle[number].buffer) if number in self._idle else SEGMENT for number in new)
+        size = sum(map(self._cost, new))
         return len(self._coming) + missing <= ahead and self._wanted_size + size <= self._limit
+
+    def known(self, number: int) -> int | None:
+        """Bytes that the segment takes; None unless it was there before. Any thread may ask."""
+        segment = self._there.get(number)
+        return self._sizes.get(number) if segment is None else len(segment.buffer)
+
+    def _cost(self, number: int) -> int:
+        known = self.known(number)
+        return SEGMENT if known is None else known
 
     def want(self, numbers: Iterable[int]) -> list[int]:
         """A portion waits for these segments; gives those that have to be asked for."""
@@ -76,7 +89,8 @@ class Held:
     def add(self, number: int, future: Future[Segment]) -> None:
         """It was asked for."""
         self._coming[number] = future
-        self._wanted_size += SEGMENT
+        self._asked[number] = self._cost(number)
+        self._wanted_size += self._asked[number]
         self._make_room()
 
     def use(self, number: int) -> Segment:
@@ -86,8 +100,7 @@ class Held:
         if segment is None:
             segment = self._opened(number, self._coming[number])
             self._there[number] = segment
-            del self._coming[number]
-            self._wanted_size += len(segment.buffer) - SEGMENT
+            self._wanted_size += self._note(number, segment) - self._asked_no_more(number)
         return segment
 
     def used(self, numbers: Iterable[int]) -> None:
@@ -120,6 +133,7 @@ class Held:
         self._there.clear()
         self._idle.clear()
         self._coming.clear()
+        self._asked.clear()
         self._unwanted.clear()
         self._waiting.clear()
         self._wanted_size = self._idle_size = 0
@@ -134,12 +148,12 @@ class Held:
             self._release(self._left.popleft())
         for number in [one for one in self._unwanted if self._coming[one].done()]:
             self._unwanted.remove(number)
-            future = self._coming.pop(number)
-            self._wanted_size -= SEGMENT
+            future = self._coming[number]
+            self._wanted_size -= self._asked_no_more(number)
             # What failed is asked for again by whoever wants it.
             if future.exception() is None:
                 segment = self._there[number] = self._idle[number] = future.result()
-                self._idle_size += len(segment.buffer)
+                self._idle_size += self._note(number, segment)
         self._make_room()
 
     def _release(self, numbers: Iterable[int]) -> None:
@@ -157,10 +171,22 @@ class Held:
             # It was not asked for if the run was stopped just before.
             elif number in self._coming:
                 if self._coming[number].cancel():
-                    del self._coming[number]
-                    self._wanted_size -= SEGMENT
+                    self._wanted_size -= self._asked_no_more(number)
                 else:
                     self._unwanted.add(number)
+
+    def _asked_no_more(self, number: int) -> int:
+        """It is not coming any more; gives what it counted as."""
+        del self._coming[number]
+        return self._asked.pop(number)
+
+    def _note(self, number: int, segment: Segment) -> int:
+        """Note the size of a segment that is there, and give it."""
+        size = self._sizes[number] = len(segment.buffer)
+        self._sizes.move_to_end(number)
+        if len(self._sizes) > self._limit // SMALLEST:
+            self._sizes.popitem(last=False)
+        return size
 
     def _make_room(self) -> None:
         while self._idle and self._wanted_size + self._idle_size > self._limit:
@@ -181,11 +207,15 @@ class Coming:
         self._each = each
         self._ahead: deque[Portion] = deque()
         self._segments: Counter[int] = Counter()
-        self._ended = False
+        self._guessed = self._ended = False
 
-    @property
-    def needs_more(self) -> bool:
-        """Whether `look` should be called first, which may have to read."""
+    def needs_more(self, *, waiting: bool) -> bool:
+        """Whether `look` should be called first, which may have to read; `waiting`: portions that were taken wait.
+
+        Behind one that was guessed, portions are as long as they can be when its segments are there.
+        """
+        if self._guessed:
+            return not self._ahead and not waiting
         return len(self._ahead) < WINDOW // 2 and len(self._segments) < _LOOK // 2 and not self._ended
 
     def look(self) -> None:
@@ -194,8 +224,10 @@ class Coming:
         for portion in self._each:
             ahead.append(portion)
             segments.update(portion.needs)
-            if len(ahead) >= WINDOW or len(segments) >= _LOOK:
+            self._guessed = portion.guessed
+            if self._guessed or len(ahead) >= WINDOW or len(segments) >= _LOOK:
                 return
+        self._guessed = False
         self._ended = True
 
     @property

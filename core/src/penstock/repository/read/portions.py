@@ -1,10 +1,11 @@
 """Portions: pieces of a stream that are worthwhile to put together, hash and write at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.repository.budget import SEGMENT
 from penstock.repository.extents import Extents
 
 __all__ = ["Portion", "portions"]
@@ -16,13 +17,17 @@ _EXTENTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Extents that follow one another: segment, start and end of each; the segments, each once; the bytes of all."""
+    """Extents that follow one another: segment, start and end of each; the segments, each once; the bytes of all.
+
+    `guessed`: it ends where it does because the sizes of its segments were not known; it may have been a longer one.
+    """
 
     segments: list[int]
     starts: list[int]
     ends: list[int]
     needs: tuple[int, ...]
     size: int
+    guessed: bool = False
 
     def of(self, data: Mapping[int, memoryview]) -> bytes | memoryview:
         """Its bytes, from the bytes of each segment: fewer than `size` if a segment has fewer than it should."""
@@ -33,8 +38,11 @@ class Portion:
         return b"".join([data[segment][start:end] for segment, start, end in columns])
 
 
-def portions(cuts: Iterator[Extents], most: int) -> Iterator[Portion]:
-    """The extents of a stream in portions, each of at most so many segments."""
+def portions(cuts: Iterator[Extents], room: int, known: Callable[[int], int | None]) -> Iterator[Portion]:
+    """The extents of a stream in portions, each of segments that take `room` bytes together at most, or of one.
+
+    `known` tells what a segment takes; None for one that was never opened, which counts as a large one.
+    """
     for cut in cuts:
         ends = np.cumsum(cut.lengths)
         segments, starts, stops = (column.tolist() for column in (cut.segments, cut.starts, cut.starts + cut.lengths))
@@ -42,10 +50,17 @@ def portions(cuts: Iterator[Extents], most: int) -> Iterator[Portion]:
         while first < len(ends):
             limit = max(first + 1, int(np.searchsorted(ends, done + _BYTES, side="right")))
             needs: dict[int, None] = {}
-            end = first
-            while end < min(limit, first + _EXTENTS) and (len(needs) < most or segments[end] in needs):
-                needs[segments[end]] = None
+            end, left, guessing, guessed = first, room, False, False
+            while end < min(limit, first + _EXTENTS):
+                if segments[end] not in needs:
+                    cost = known(segments[end])
+                    guessing |= cost is None
+                    left -= SEGMENT if cost is None else cost
+                    if left < 0 and needs:
+                        guessed = guessing
+                        break
+                    needs[segments[end]] = None
                 end += 1
             size = int(ends[end - 1]) - done
-            yield Portion(segments[first:end], starts[first:end], stops[first:end], tuple(needs), size)
+            yield Portion(segments[first:end], starts[first:end], stops[first:end], tuple(needs), size, guessed)
             first, done = end, done + size

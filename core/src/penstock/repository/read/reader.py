@@ -232,11 +232,12 @@ class SnapshotReader:
 
         `waiting` has those that were not given yet, and the one that was given until it is taken out.
         """
-        coming = Coming(portions(self._content.cuts(record), self._budget.opened // SEGMENT))
         held = self._held
+        # Three quarters, so that what stays for the next portion has room beside one whose segments are not known yet.
+        coming = Coming(portions(self._content.cuts(record), self._budget.opened * 3 // 4, held.known))
         while True:
             while len(waiting) < WINDOW:
-                if coming.needs_more:
+                if coming.needs_more(waiting=bool(waiting)):
                     self._workers.call(coming.look)
                 following = coming.following
                 if following is None or (waiting and not held.has_room(following.needs, self._budget.ahead)):

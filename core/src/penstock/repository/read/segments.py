@@ -8,10 +8,10 @@ from penstock.api.errors import MissingObject
 from penstock.format.pack import Place, SegmentId
 from penstock.repository.budget import new_buffer
 
-__all__ = ["Buffers", "PlacedPack", "Segment"]
+__all__ = ["SMALLEST", "Buffers", "PlacedPack", "Segment"]
 
 #: Bytes of a buffer at least.
-_SMALLEST = 64 * 1024
+SMALLEST = 64 * 1024
 
 
 class Segment:
@@ -41,7 +41,7 @@ class Buffers:
 
     def filled(self, data: bytes) -> Segment:
         """The segment, its bytes copied into a buffer: of a power of two, so that few sizes go round."""
-        size = max(_SMALLEST, 1 << max(0, len(data) - 1).bit_length())
+        size = max(SMALLEST, 1 << max(0, len(data) - 1).bit_length())
         buffer = None
         with self._lock:
             if free := self._free.get(size):
