@@ -755,7 +755,7 @@ class Repository:
         counts = struct.unpack_from(f"<{len(places.segments)}I", plain)
         lengths = struct.unpack_from(f"<{sum(counts)}H", plain, 4 * len(counts))
         rest = plain[4 * len(counts) + 2 * len(lengths) :]
-        need(len(rest) >= 12 * len(lengths), "another number of ids")
+        need(len(rest) >= 12 * len(lengths) and all(lengths), "another number of ids, or a chunk of nothing")
         ids = [rest[at : at + 12] for at in range(0, 12 * len(lengths), 12)]
         first = 0
         for segment, count in zip(places.segments, counts, strict=True):

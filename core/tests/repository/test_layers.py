@@ -1,5 +1,7 @@
 """A stream's recipe through all its layers: what comes is what every byte is made of, however it is cut up."""
 
+import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -105,6 +107,36 @@ def test_so_many_extents_are_resolved_at_once_however_many_a_block_has(monkeypat
     assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain
     found = [len(cut.segments) for cut in Layers(chain.part, chain.record(), 0).cuts()]
     assert 16 <= max(found) <= 2 * 16
+
+
+def test_rows_that_were_in_another_order_are_resolved_without_reading_blocks_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocks, size = 40, 100
+    chance = random.Random(8)
+
+    def part(bounds: range, extents: Callable[[int], list[Extent]]) -> OpenedPart:
+        made = (encode_block(start, extents(start)) for start in bounds)
+        return OpenedPart(iter([Section(Kind.RECIPE, memoryview(bytes(4) + block)) for block in made]))
+
+    def shuffled(of: list[int]) -> OpenedPart:
+        return part(whole, lambda start: [Extent(None, of[start + at], 1) for at in range(size)])
+
+    whole = range(0, blocks * size, size)
+    below = part(whole, lambda start: [Extent(start + at, 0, 1) for at in range(size)])
+    upper, lower = (chance.sample(range(blocks * size), blocks * size) for _ in range(2))
+    plain = [(lower[place], 0) for place in upper]
+    chain = Made([[shuffled(upper)], [shuffled(lower)], [below]], ((0,), (0,), (0,)), plain)
+    asked: list[int] = []
+
+    def opened(layer: int, number: int) -> OpenedPart:
+        asked.append(layer)
+        return chain.part(layer, number)
+
+    monkeypatch.setattr(recipes, "_KEPT", 1)
+    assert plain_of(Layers(opened, chain.record(), 0)) == plain
+    # Once for each block, and once to see which blocks it has.
+    assert len(asked) <= 3 * (blocks + 1)
 
 
 @settings(EFFORT, max_examples=examples(20))

@@ -2,13 +2,15 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from penstock.format.encoding import Malformed
 from penstock.format.head import Base
 from penstock.format.pack import MAX_SEGMENTS
 from penstock.format.part import Key, PartRef
@@ -40,7 +42,7 @@ def frame(seed: int, *, records: bool = True) -> Frame:
     return Frame(
         chunks=[chance.randbytes(12) for _ in counts],
         chunk_lengths=np.array(chunk_lengths, dtype=np.int64),
-        lags=np.array([chance.randrange(1025) for _ in counts], dtype=np.uint16),
+        lags=np.array([chance.randrange(min(1025, size)) for size in chunk_lengths], dtype=np.uint16),
         counts=np.array(counts, dtype=np.int64),
         hashes=np.array([chance.getrandbits(64) for some in lengths for _ in some], dtype=np.uint64),
         record_lengths=np.array([one for some in lengths for one in some], dtype=np.uint16),
@@ -215,6 +217,45 @@ def test_a_limit_is_kept_and_what_is_there_helps_as_far_as_it_goes(tmp_path: Pat
     assert all(map(same, found, frames))
     assert recorder(tmp_path / "none", limit=0).end() is None
     assert not (tmp_path / "none").exists()
+
+
+def _one_less(some: np.ndarray, at: int = -1) -> np.ndarray:
+    less = some.copy()
+    less[at] -= 1
+    return less
+
+
+CONTRADICTIONS: dict[str, Callable[[Frame], Frame]] = {
+    "extents that make less": lambda one: replace(
+        one, extents=one.extents._replace(lengths=_one_less(one.extents.lengths))
+    ),
+    "a longer chunk": lambda one: replace(one, chunk_lengths=one.chunk_lengths + (one.counts > 0)),
+    "shorter records": lambda one: replace(one, record_lengths=_one_less(one.record_lengths)),
+    "fewer records": lambda one: replace(one, counts=_one_less(one.counts, int(np.argmax(one.counts)))),
+    "a lag longer than the chunk": lambda one: replace(one, lags=(one.chunk_lengths + 1).astype(np.uint16)),
+    "no extents": lambda one: replace(one, extents=Extents(*(column[:0] for column in one.extents))),
+    "a chunk of nothing": lambda one: replace(
+        one,
+        chunks=[*one.chunks, bytes(12)],
+        chunk_lengths=np.append(one.chunk_lengths, 0),
+        lags=np.append(one.lags, np.uint16(0)),
+        counts=np.append(one.counts, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_frame_that_contradicts_itself_is_where_the_past_ends(tmp_path: Path, what: str) -> None:
+    """Whatever made it: what is remembered is there to spare bytes, and no backup may fail of it."""
+    frames = [frame(1), frame(2), frame(3)]
+    assert all(same(Frame.decode(b"".join(one.encode())), one) for one in frames)
+    wrong = CONTRADICTIONS[what](frames[1])
+    with pytest.raises(Malformed, match="add up"):
+        Frame.decode(b"".join(wrong.encode()))
+    remember(tmp_path, [frames[0], wrong, frames[2]])
+    found = remembered(open_past(tmp_path, TAG, KEY))
+    assert len(found) == 1
+    assert same(found[0], frames[0])
 
 
 def test_by_default_hashes_take_a_tenth_of_the_dump(tmp_path: Path) -> None:

@@ -10,16 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from core.tests.repository.forging import Hand, Planted, pack_object, put_index, put_pack, resign
+from core.tests.repository.forging import (
+    ForgedSegment,
+    Hand,
+    Planted,
+    encode_pack,
+    pack_object,
+    put_index,
+    put_pack,
+    resign,
+)
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.api import DamagedObject
 from penstock.engine import BackupResult
+from penstock.format.chunker import Chunker
 from penstock.format.encoding import new_id
+from penstock.format.ids import chunk_ids
 from penstock.format.keys import SigningKey, new_secret, wrap_data_key
+from penstock.format.pack import SegmentId
 from penstock.repository import Access, layout
+from penstock.repository.known.known_pack import KnownPack
 from penstock.repository.read.content import each_row
-from penstock.repository.read.ends import TAIL, read_end, read_known_end
+from penstock.repository.read.ends import TAIL, PackEnd, read_end, read_known_end
 from penstock.repository.read.verify import verify_pack
 from penstock.repository.sessions import data_sealer
 from penstock.repository.snapshots import find_snapshot
@@ -156,6 +169,77 @@ def test_the_same_pack_with_a_good_signature_is_used(scene: Scene) -> None:
     assert scene.used(result) == {planted.pack}
     assert scene.restored(result) == CONTENT
     assert scene.lab.check().findings == ()
+
+
+def lying(scene: Scene, by: Access, lengths: Callable[[list[int]], list[int]], *, large: bool = False) -> Planted:
+    """A pack whose ids are those of `CONTENT`, with other lengths; put beside an index object that names it.
+
+    A `large` one claims to have more than 4 GiB before them.
+    """
+    domain = scene.lab.domain
+    true = Chunker(domain.made.chunker, domain.keys.chunker_seed).cut(memoryview(CONTENT), last=True)
+    ids = chunk_ids(domain.keys.chunk_key, memoryview(CONTENT), true)
+    pack = new_id()
+    filling = [[(b"%d:%d" % (at, number)).ljust(12) for number in range(127)] for at in range(600 if large else 0)]
+    segments = [*((names, [65535] * len(names)) for names in filling), (ids, lengths(true))]
+    forged = [
+        ForgedSegment(SegmentId(pack, number), scene.session, b"garbage!" * 4, made, names)
+        for number, (names, made) in enumerate(segments)
+    ]
+    planted = encode_pack(domain, pack, forged, by)
+    domain.sink.put(domain.at.pack_key(pack), planted.data)
+    put_index(domain, [planted.summary], by)
+    return planted
+
+
+LIES: dict[str, Callable[[list[int]], list[int]]] = {
+    "shorter": lambda lengths: [length - 1 for length in lengths],
+    "longer": lambda lengths: [length + 1 for length in lengths],
+    "nothing": lambda lengths: [0] * len(lengths),
+    "the first": lambda lengths: [lengths[0] + 7, *lengths[1:]],
+}
+
+
+@pytest.mark.parametrize("how", LIES)
+def test_a_pack_that_lies_about_lengths_is_not_used_and_told(scene: Scene, how: str) -> None:
+    """Whoever may write may fill a pack with garbage, which `verify` finds; but he makes no backup fail."""
+    stolen = add_writer(scene.lab.repository, "not revoked yet", domain="main")
+    planted = lying(scene, stolen, LIES[how])
+    result = scene.backup(CONTENT)
+    assert any(planted.pack.hex() in warning for warning in result.warnings)
+    assert planted.pack not in scene.used(result)
+    assert scene.restored(result) == CONTENT
+    # The past that this night left is as sound.
+    again = scene.backup(CONTENT + noise(MIB, 13))
+    assert not again.warnings
+    assert planted.pack not in scene.used(again)
+    assert scene.restored(again) == CONTENT + noise(MIB, 13)
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_pack_that_claims_to_be_huge_fails_no_backup(scene: Scene, revoked: bool) -> None:
+    stolen = add_writer(scene.lab.repository, "not revoked yet", domain="main")
+    planted = lying(scene, stolen, lambda lengths: lengths, large=True)
+    if revoked:
+        revoke(scene.lab.repository, stolen.key)
+    result = scene.backup(CONTENT)
+    # Its lengths are right, so it is found out when the data is verified.
+    assert (planted.pack in scene.used(result)) == (not revoked)
+    if revoked:
+        assert scene.restored(result) == CONTENT
+
+
+def test_nothing_of_a_revoked_writer_is_opened(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = lying(scene, scene.revoked, lambda lengths: lengths)
+    of, opened = KnownPack.of, set()
+
+    def noted(end: PackEnd) -> KnownPack:
+        opened.add(end.places.pack)
+        return of(end)
+
+    monkeypatch.setattr(KnownPack, "of", noted)
+    assert scene.restored(scene.backup(CONTENT)) == CONTENT
+    assert planted.pack not in opened
 
 
 @pytest.mark.parametrize("session", ["unknown", "of a revoked writer", "of another domain"])

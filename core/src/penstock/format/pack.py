@@ -268,6 +268,8 @@ def open_chunks(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, places
     lengths.frombytes(plain[start : start + 2 * total])
     if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
         lengths.byteswap()
+    if not all(lengths):
+        raise Malformed("a chunk of no bytes")
     first = 0
     for place, count in zip(places.places, counts, strict=True):
         if sum(lengths[first : first + count]) != place.plain_length:

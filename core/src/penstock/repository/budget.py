@@ -21,8 +21,8 @@ PACK_TARGET = 16 * MIB
 PACK_CHUNKS = 32768
 #: Room for a pack's segments, its ends, and the zeroes between them.
 PACK_CAPACITY = PACK_TARGET + 2 * MIB
-#: Bytes that a chunk of a loaded pack takes: its id (64), its slot in a dictionary (about 48), where it ends (4).
-_CHUNK_COST = 116
+#: Bytes that a chunk of a loaded pack takes: its id (64), its slot in a dictionary (about 48), where it ends (8).
+_CHUNK_COST = 120
 #: An incompressible segment exists four times while it is being sealed: plain, with its codec byte, encrypted, and with
 #: its nonce prepended.
 _SEGMENT_COST = 4 * SEGMENT

@@ -49,6 +49,18 @@ class Frame:
     record_lengths: NDArray[np.uint16]
     extents: Extents
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether the extents make the chunks, and the records those that have any."""
+        size, ends = int(self.chunk_lengths.sum()), self.lags == NO_CUT
+        return (
+            self.extents.size == size
+            and bool((self.extents.lengths > 0).all() and (self.chunk_lengths > 0).all())
+            and bool((ends | (self.lags <= self.chunk_lengths)).all())
+            and int(self.counts.sum()) == len(self.hashes)
+            and int(self.record_lengths.sum()) == int(self.chunk_lengths[self.counts > 0].sum())
+        )
+
     def encode(self) -> list[bytes | memoryview]:
         """In pieces; hashes and ids as they are, for they do not compress."""
         columns = [
@@ -89,7 +101,10 @@ class Frame:
         end = at + CHUNK_ID_BYTES * chunks
         ids = [data[place : place + CHUNK_ID_BYTES] for place in range(at, end, CHUNK_ID_BYTES)]
         hashes = np.frombuffer(data, dtype="<u8", offset=end).astype(np.uint64)
-        return cls(ids, lengths, lags, counts, hashes, record_lengths, Extents(segments, starts, sizes))
+        made = cls(ids, lengths, lags, counts, hashes, record_lengths, Extents(segments, starts, sizes))
+        if not made.adds_up:
+            raise Malformed("a remembered frame does not add up")
+        return made
 
 
 class FrameKey:

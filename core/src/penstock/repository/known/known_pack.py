@@ -97,7 +97,7 @@ class KnownPack:
         self._segments: list[SegmentId] = []
         self._starts: list[int] = []
         #: Where each chunk ends, counted through the plain bytes of the whole pack.
-        self._ends = array("I")
+        self._ends = array("Q")
         #: Chunks that are in pieces, until it is known who lends these.
         self.assembled = Assembled()
         self._lent: _Lent | None = None
@@ -115,7 +115,7 @@ class KnownPack:
         known = cls(end.places.pack, (place.session for place in end.places.places), end.pin, writer=end.trailer.writer)
         ids = [chunk for (chunk,) in _ID.iter_unpack(found.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
-        known._ends = array("I", accumulate(found.lengths))
+        known._ends = array("Q", accumulate(found.lengths))
         start = 0
         own = []
         for place, count in zip(end.places.places, found.counts, strict=True):

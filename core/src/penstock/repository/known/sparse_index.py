@@ -25,6 +25,7 @@ _LOADS_A_BATCH = 12
 #: How many packs of the run itself stay loaded although no hook pointed at them.
 _FRESH = 1
 _ANOTHER = "not the pack that was used before"
+_LIES = "its ids tell another length of a chunk than the chunk has"
 #: Packs that assembled chunks have pieces of, and that were looked at, which stay in memory.
 _LENDERS = 1024
 
@@ -107,6 +108,14 @@ class SparseIndex:
         if missing:
             self._load_for(missing, merits)
         return list(reversed(self._loaded.values()))
+
+    def distrust(self, known: KnownPack) -> None:
+        """A loaded pack says another length of a chunk than it has: it is not used any more."""
+        found = self._cache.find_pack(known.pack)
+        if found is not None:
+            self._doubt(found[0], known.pack, DamagedObject(self._domain.at.pack_key(known.pack), _LIES))
+        if self._loaded.get(known.pack) is known:
+            self._drop(known.pack)
 
     def vouches(self, row: PastRow) -> bool:
         """Whether a pack that was used before may be used again: it is there, is what it was, and nobody doubts it."""
@@ -211,13 +220,13 @@ class SparseIndex:
         """
         end = read_known_end(self._domain, ends)
         try:
-            writer = end.require_writer()
+            # Nothing of whom nobody trusts any more is opened.
+            if self._domain.log.revoked(end.require_writer()):
+                return None
             known = KnownPack.of(end)
         except Malformed as error:
             raise DamagedObject(self._domain.at.pack_key(ends.pack), str(error)) from None
-        if self._domain.log.revoked(writer) or not all(map(self._usable, known.sessions)):
-            return None
-        return known, Lender.of(end)
+        return (known, Lender.of(end)) if all(map(self._usable, known.sessions)) else None
 
     def _usable(self, session: bytes) -> bool:
         """Whether a session can be relied on: read once in each run, for it may have changed since it was seen."""

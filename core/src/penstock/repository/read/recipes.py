@@ -15,8 +15,9 @@ from penstock.repository.read.parts import STREAM_BYTES, OpenedPart
 
 __all__ = ["Layers", "Recipe", "Runs", "each_extent"]
 
-#: Blocks of recipes that are kept, of less than 1 MiB, for each stream of each layer.
-_BLOCKS = 2
+#: Bytes of decoded blocks of recipes that are kept, of all layers: those where runs end and the next ones begin. One of
+#: 4,096 extents takes 128 KiB, one of a stranger 1 MiB.
+_KEPT = 2 * 1024 * 1024
 #: Extents that are resolved at once, about: of all layers, and this share of each that would be left with fewer.
 _MANY = 1 << 15
 _SHARE = 8
@@ -40,10 +41,17 @@ class Recipe:
     """The recipe of one stream in one layer.
 
     `part` opens a part by its layer and number, and raises what it likes. `record` is the stream that is read, `stream`
-    the number that its bytes have in this layer.
+    the number that its bytes have in this layer. `blocks` are those that are kept, of all layers.
     """
 
-    def __init__(self, part: Callable[[int, int], OpenedPart], record: StreamRecord, layer: int, stream: int) -> None:
+    def __init__(
+        self,
+        part: Callable[[int, int], OpenedPart],
+        record: StreamRecord,
+        layer: int,
+        stream: int,
+        blocks: "Blocks | None" = None,
+    ) -> None:
         self._part = part
         self._layer = layer
         self._stream = stream
@@ -52,7 +60,7 @@ class Recipe:
         self._starts: list[int] = []
         self._places: list[tuple[int, int]] = []
         self._end = 0
-        self._blocks: OrderedDict[int, _Block] = OrderedDict()
+        self._blocks = Blocks() if blocks is None else blocks
 
     def cut(self, starts: I64, lengths: I64, most: int | None = None) -> Iterator[Cut]:
         """What makes these runs in this layer, up to `most` extents at once; a run may go on in the next.
@@ -60,6 +68,39 @@ class Recipe:
         Raises `Malformed`.
         """
         most = most or _MANY
+        first, together = 0, most
+        while first < len(starts):
+            some = slice(first, first + together)
+            found = None
+            if (np.diff(starts[some]) < 0).any():
+                found = self._sorted(starts[some], lengths[some], most)
+                if found is None:
+                    together = max(1, min(together, len(starts) - first) // 2)
+                    continue
+            for cut in self._in_order(starts[some], lengths[some], most) if found is None else (found,):
+                yield cut._replace(first=first + cut.first)
+            first += len(starts[some])
+
+    def _sorted(self, starts: I64, lengths: I64, most: int) -> Cut | None:
+        """What makes these runs, each block looked at once: rows may have been in quite another order the night before.
+
+        None where it is more extents than `most`, or of several streams of the layer below.
+        """
+        order = np.argsort(starts, kind="stable")
+        cuts: list[Cut] = []
+        size = 0
+        for cut in self._in_order(starts[order], lengths[order], most):
+            cuts.append(cut)
+            size += len(cut.extents.segments)
+            if size > most or cut.base != cuts[0].base:
+                return None
+        runs = np.concatenate([np.repeat(order[cut.first : cut.first + len(cut.counts)], cut.counts) for cut in cuts])
+        back = np.argsort(runs, kind="stable")
+        extents = concatenated(cut.extents for cut in cuts)
+        counts = np.bincount(runs, minlength=len(starts))
+        return Cut(cuts[0].base, 0, counts, Extents(*(column[back] for column in extents)))
+
+    def _in_order(self, starts: I64, lengths: I64, most: int) -> Iterator[Cut]:
         starts, lengths = starts.copy(), lengths.copy()
         first = 0
         while first < len(starts):
@@ -77,15 +118,8 @@ class Recipe:
         while position >= self._end:
             self._meet_next_part()
         number = bisect_right(self._starts, position) - 1
-        block = self._blocks.get(number)
-        if block is None:
-            part, section = self._places[number]
-            block = _Block(self._part(self._layer, part).data(section))
-            self._blocks[number] = block
-            if len(self._blocks) > _BLOCKS:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(number)
-        return block
+        part, section = place = self._places[number]
+        return self._blocks.get((self._layer, *place), lambda: _Block(self._part(self._layer, part).data(section)))
 
     def _meet_next_part(self) -> None:
         part = next(self._parts, None)
@@ -114,6 +148,8 @@ class _Block:
         found = decode_columns(data[STREAM_BYTES:])
         self.start, self.size, self.base = found.start, found.size, found.base
         self._laid = Laid(self.start, Extents(found.segments, found.starts, found.lengths))
+        #: Bytes that it takes: four columns.
+        self.weight = 4 * 8 * len(found.segments)
 
     def cut(self, starts: I64, ends: I64, most: int) -> tuple[Extents, I64]:
         """The extents of the first of these runs of the stream, how many make each, and so of how many runs they are.
@@ -137,6 +173,25 @@ class _Block:
         return self._laid.cut(starts[:count], ends[:count])
 
 
+class Blocks:
+    """Decoded blocks, by layer, part and section: those that were used last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int], _Block] = OrderedDict()
+        self._size = 0
+
+    def get(self, place: tuple[int, int, int], made: Callable[[], _Block]) -> _Block:
+        """The block of that place, made if it is not kept."""
+        block = self._kept.get(place)
+        if block is None:
+            block = self._kept[place] = made()
+            self._size += block.weight
+            while self._size > _KEPT and len(self._kept) > 1:
+                self._size -= self._kept.popitem(last=False)[1].weight
+        self._kept.move_to_end(place)
+        return block
+
+
 class Layers:
     """The recipe of one stream through all layers, many extents at once."""
 
@@ -145,6 +200,7 @@ class Layers:
         self._record = record
         self._stream = stream
         self._recipes: dict[tuple[int, int], Recipe] = {}
+        self._blocks = Blocks()
         #: Bytes that are resolved at once: what was possible the last time, or somewhat more.
         self._bytes = _BYTES
 
@@ -192,7 +248,7 @@ class Layers:
         """What makes these runs, or some at the beginning, in a layer; the stream of the base; extents of each run."""
         recipe = self._recipes.get((layer, stream))
         if recipe is None:
-            recipe = self._recipes[layer, stream] = Recipe(self._part, self._record, layer, stream)
+            recipe = self._recipes[layer, stream] = Recipe(self._part, self._record, layer, stream, self._blocks)
         counts = np.zeros(len(starts), dtype=np.int64)
         found: list[Cut] = []
         size = 0

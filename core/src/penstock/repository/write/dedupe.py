@@ -120,7 +120,7 @@ class Deduplicator:
             packs = self._index.packs_for(hooks(b"".join(ids)))
             if little_known(ids, [chunks.lengths[at] for at in unknown], (*packs, self._packer.known)):
                 packs = None
-        return Finder(self._packer, packs, self._table, chunks, records)
+        return Finder(self._packer, packs, self._table, chunks, records, self._index.distrust)
 
     def _resolved(self, runs: Sequence[Run]) -> Extents:
         """The runs as extents of segments, joined."""

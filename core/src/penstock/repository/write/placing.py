@@ -1,6 +1,6 @@
 """The places of chunks: found in packs, made of records of the past stream, or stored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ class Finder:
     """Finds or stores those chunks of one batch that are no past ones. With None for `packs`, all are stored.
 
     Runs make it fast: known chunks that follow one another in their pack, and new ones that are stored together.
+    `distrust` is told of packs that turn out to lie about lengths of chunks.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Finder:
         table: TableBuilder,
         chunks: Chunks,
         records: Records | None,
+        distrust: Callable[[KnownPack], None],
     ) -> None:
         self._packer = packer
         self._packs = packs
         self._table = table
         self._chunks = chunks
         self._records = records
+        self._distrust = distrust
         #: 1 for each chunk that turned out to lie in one piece in a pack, or that others can find there all the same.
         self.whole = bytearray(len(chunks.ids))
         self._firsts = np.concatenate(([0], np.cumsum(records.counts))) if records is not None else None
@@ -80,7 +83,7 @@ class Finder:
                 following += 1
                 continue
             if run is not None:
-                yield from self._known(run, first, following)
+                yield from self._known(run, first, following, at, shift, place)
             if chunk in new:
                 # Store it so that it can be found. That may close the pack, and then it is new again.
                 yield from self._stored(begin, at, shift, place)
@@ -99,7 +102,7 @@ class Finder:
         if new:
             yield from self._stored(begin, end, shift, place)
         if run is not None:
-            yield from self._known(run, first, following)
+            yield from self._known(run, first, following, end, shift, place)
 
     def _find(self, chunk: bytes) -> tuple[KnownPack | None, int]:
         for pack in self._packs or ():
@@ -110,9 +113,22 @@ class Finder:
             return own, number
         return None, 0
 
-    def _known(self, pack: KnownPack, first: int, end: int) -> Iterator[Run]:
-        for origin, segment, start, length in pack.extents(first, end):
-            yield Run(self._table.number(origin, segment), start, length)
+    def _known(
+        self, pack: KnownPack, first: int, end: int, stop: int, shift: int, place: Place | None
+    ) -> Iterator[Run]:
+        """Where the chunks before number `stop` of the batch are: those from `first` to before `end` of a pack."""
+        begin = stop - (end - first)
+        starts = self._chunks.starts
+        extents = list(pack.extents(first, end))
+        if sum(length for *_, length in extents) == starts[stop] - starts[begin]:
+            for origin, segment, start, length in extents:
+                yield Run(self._table.number(origin, segment), start, length)
+            return
+        # Whoever wrote it lies about lengths: what follows would lie elsewhere in the stream.
+        self._distrust(pack)
+        self._packs = [one for one in self._packs or () if one is not pack]
+        self.whole[begin:stop] = bytes(stop - begin)
+        yield from self._stored(begin, stop, shift, place)
 
     def _stored(self, begin: int, end: int, shift: int, place: Place | None) -> Iterator[Run]:
         """Store chunks, or those of their records that are not in their place."""
