@@ -89,9 +89,10 @@ def plain_of(some: Layers) -> list[Byte]:
 
 
 @settings(EFFORT, max_examples=examples(200))
-@given(made(), st.integers(1, 40), st.integers(1, 2000))
-def test_every_byte_is_of_the_segment_that_the_last_layer_says(chain: Made, many: int, size: int) -> None:
+@given(made(), st.integers(1, 40), st.integers(1, 2000), st.integers(0, 3))
+def test_every_byte_is_of_the_segment_that_the_last_layer_says(chain: Made, many: int, size: int, back: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "_BACK", back)
         patch.setattr(recipes, "_MANY", many)
         patch.setattr(recipes, "_BYTES", size)
         assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain

@@ -101,17 +101,24 @@ def test_a_portion_has_as_many_segments_as_have_room(extents: Some, room: int, s
         more = {*portion.needs, segment}
         needs_more = cost(more) > room and segment not in portion.needs
         assert needs_more or portion.size + end - start > BYTES
-        # It would be another one if the sizes were known.
-        assert not portion.guessed or (needs_more and any(sizes[one] is None for one in more))
+        guesses = SEGMENT * sum(sizes[one] is None for one in more)
+        assert portion.guessed == (needs_more and guesses > room // 2)
     assert not found or not found[-1].guessed
 
 
-def test_a_portion_that_ends_for_want_of_room_is_guessed_where_a_size_is_not_known() -> None:
+def test_a_portion_that_ends_for_want_of_room_is_guessed_where_most_of_it_is_a_guess() -> None:
     extents = [(0, 0, 100), (1, 0, 100), (2, 0, 100)]
-    some: list[list[int | None]] = [[1, 1, 1], [1, None, 1], [1, 1, None], [None, 1, 1]]
-    for sizes in some:
-        (portion, *_) = portions(iter([cut(extents)]), 2, sizes.__getitem__)
-        assert portion.guessed == (None in sizes)
+    known = SEGMENT
+    some: list[tuple[list[int | None], bool]] = [
+        ([known, known, known], False),
+        ([known, None, known], False),
+        ([known, known, None], False),
+        ([None, known, None], True),
+        ([None, None, known], True),
+    ]
+    for sizes, guessed in some:
+        (portion, *_) = portions(iter([cut(extents)]), 2 * SEGMENT, sizes.__getitem__)
+        assert portion.guessed == guessed, sizes
     (portion,) = portions(iter([cut(extents)]), 3 * SEGMENT, [None, None, None].__getitem__)
     assert not portion.guessed, "it is as long as it can be"
 

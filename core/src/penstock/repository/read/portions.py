@@ -19,7 +19,7 @@ _EXTENTS = 4096
 class Portion:
     """Extents that follow one another: segment, start and end of each; the segments, each once; the bytes of all.
 
-    `guessed`: it ends where it does because the sizes of its segments were not known; it may have been a longer one.
+    `guessed`: it ends for want of room, and that is mostly because sizes of segments were not known.
     """
 
     segments: list[int]
@@ -50,14 +50,14 @@ def portions(cuts: Iterator[Extents], room: int, known: Callable[[int], int | No
         while first < len(ends):
             limit = max(first + 1, int(np.searchsorted(ends, done + _BYTES, side="right")))
             needs: dict[int, None] = {}
-            end, left, guessing, guessed = first, room, False, False
+            end, left, guessing, guessed = first, room, 0, False
             while end < min(limit, first + _EXTENTS):
                 if segments[end] not in needs:
                     cost = known(segments[end])
-                    guessing |= cost is None
+                    guessing += SEGMENT if cost is None else 0
                     left -= SEGMENT if cost is None else cost
                     if left < 0 and needs:
-                        guessed = guessing
+                        guessed = guessing > room // 2
                         break
                     needs[segments[end]] = None
                 end += 1

@@ -17,7 +17,9 @@ __all__ = ["Layers", "Recipe", "Runs", "each_extent"]
 
 #: Bytes of decoded blocks of recipes that are kept, of all layers: those where runs end and the next ones begin. One of
 #: 4,096 extents takes 128 KiB, one of a stranger 1 MiB.
-_KEPT = 2 * 1024 * 1024
+_KEPT = 8 * 1024 * 1024
+#: Runs that go back, of those that are cut at once, up to which they are taken as they come.
+_BACK = 64
 #: Extents that are resolved at once, about: of all layers, and this share of each that would be left with fewer.
 _MANY = 1 << 15
 _SHARE = 8
@@ -72,7 +74,7 @@ class Recipe:
         while first < len(starts):
             some = slice(first, first + together)
             found = None
-            if (np.diff(starts[some]) < 0).any():
+            if np.count_nonzero(np.diff(starts[some]) < 0) > _BACK:
                 found = self._sorted(starts[some], lengths[some], most)
                 if found is None:
                     together = max(1, min(together, len(starts) - first) // 2)
