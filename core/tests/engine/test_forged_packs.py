@@ -276,7 +276,7 @@ def test_what_is_swapped_between_two_passes_of_a_restore_reaches_no_target(
         monkeypatch.setattr("penstock.repository.read.reader._SEALERS", 1)
         monkeypatch.setattr("penstock.repository.read.content.PARTS_KEPT", 1)
         monkeypatch.setattr("penstock.repository.read.content._KEPT_BYTES", 0)
-        monkeypatch.setattr("penstock.repository.read.recipes._BLOCKS", 1)
+        monkeypatch.setattr("penstock.repository.read.recipes._KEPT", 0)
     monkeypatch.setattr("penstock.repository.write.stream.ENOUGH", 0)
     monkeypatch.setattr("penstock.repository.write.recipes.EXTENTS_A_BLOCK", 2)
     content = b""
