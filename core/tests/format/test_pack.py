@@ -355,6 +355,15 @@ def test_ids_of_another_number_than_stated_are_not_written(chunks: Chunks) -> No
         seal_chunks(chunks, IDS, SCOPE, PACK)
 
 
+@pytest.mark.parametrize("lengths", [[0, 100], [100, 0], [0]])
+def test_a_chunk_of_no_bytes_is_refused(lengths: list[int]) -> None:
+    """Nothing can be made of it, and no writer cuts one."""
+    places = replace(PLACES, places=(replace(FIRST, plain_length=sum(lengths)),))
+    chunks = Chunks((len(lengths),), array("H", lengths), bytes(12 * len(lengths)))
+    with pytest.raises(Malformed, match="no bytes"):
+        open_chunks(seal_chunks(chunks, IDS, SCOPE, PACK), IDS, SCOPE, places)
+
+
 def test_ids_above_the_limit_are_neither_sealed_nor_opened() -> None:
     # With one count: 4 bytes, and 14 for each chunk.
     most = (MAX_ENDS - 4) // 14
