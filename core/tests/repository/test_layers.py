@@ -140,6 +140,19 @@ def test_rows_that_were_in_another_order_are_resolved_without_reading_blocks_aga
     assert len(asked) <= 3 * (blocks + 1)
 
 
+def test_runs_that_are_sorted_are_no_more_than_can_be_resolved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "_MANY", 16)
+    monkeypatch.setattr(recipes, "_BACK", 0)
+    order = random.Random(9).sample(range(200), 200)
+    upper = [Extent(None, 10 * place, 10) for place in order]
+    below = [Extent(place, 0, 1) for place in range(2000)]
+    layers = [[OpenedPart(iter([Section(Kind.RECIPE, memoryview(bytes(4) + encode_block(0, some, 0)))]))]
+              for some in (upper, below)]  # fmt: skip
+    chain = Made(layers, ((0,), (0,)), bytes_of(upper, bytes_of(below, [])))
+    assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain
+    assert max(len(cut.segments) for cut in Layers(chain.part, chain.record(), 0).cuts()) <= 2 * 16
+
+
 @settings(EFFORT, max_examples=examples(20))
 @given(made())
 def test_a_recipe_that_ends_before_its_stream_is_malformed(chain: Made) -> None:
