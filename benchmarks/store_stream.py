@@ -30,6 +30,7 @@ from penstock.api import (
     Inspection,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Secret,
     Source,
@@ -76,10 +77,10 @@ class FileSource(Source):
         return _FileStream(self.settings.path)
 
     # `cat` outputs a stream without the source, so nothing here restores.
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         raise NotImplementedError
 
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         raise NotImplementedError
 
 

@@ -1,6 +1,9 @@
 """A report that remembers what a plugin says."""
 
 
+from penstock.api import LeftOut
+
+
 class Said:
     """What `Plugin.report` is set to."""
 
@@ -8,6 +11,7 @@ class Said:
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.retries: list[str] = []
+        self.lost: list[LeftOut] = []
 
     def note(self, message: str) -> None:
         """Remember it."""
@@ -20,3 +24,8 @@ class Said:
     def retry(self, message: str) -> None:
         """Remember it."""
         self.retries.append(message)
+
+    def left_out(self, one: LeftOut) -> None:
+        """Remember it, if something is missing then."""
+        if one.lost:
+            self.lost.append(one)

@@ -1,7 +1,7 @@
 """What a restore looks at before it touches the target, what it does without, and when it counts as done."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from penstock.api import (
     MissingObject,
     Restore,
     RestoreFailed,
-    RestoreTarget,
+    RestorePlan,
     SnapshotNotFound,
     StreamSpec,
 )
@@ -260,7 +260,7 @@ class Careless(BytesSource):
         self.finished = True
 
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         yield Restore(self.take_back, self.finish)
 
     def take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
@@ -326,7 +326,7 @@ def test_verifying_and_restoring_are_phases_from_nothing_to_their_size(lab: Lab)
     lab.events.clear()
     lab.restore()
     phases = [event.phase for event in lab.events if event.kind is EventKind.PHASE]
-    assert phases == ["preparing", "verifying", "restoring"]
+    assert phases == ["preparing", "verifying", "restoring", "finishing"]
     for phase in ("verifying", "restoring"):
         done = [event.done for event in lab.events if event.phase == phase]
         assert done[0] == 0

@@ -18,6 +18,7 @@ from penstock.api import (
     Inspection,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Secret,
     Sink,
@@ -119,11 +120,11 @@ class BytesSource(Source):
         self.opened.append(stream)
         return stream
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        pass
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
+        return RestorePlan(tuple(streams), target)
 
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         yield Restore(self.take_back)
 
     def take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.tests.testing.broken_sources import LeavesAProcess
 from core.tests.testing.shelf import END, ShelfSource
 
-from penstock.api import Restore, RestoreFailed, RestoreTarget, StreamSpec
+from penstock.api import Restore, RestoreFailed, RestorePlan, RestoreTarget, StreamSpec
 
 
 class LosesTheLastByte(ShelfSource):
@@ -23,19 +23,19 @@ class KeepsBlocks(ShelfSource):
 
 
 class CleansWhenItLooks(ShelfSource):
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        super().check_target(streams, target)
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         self._file("lock").touch()
+        return super().plan_restore(streams, target)
 
 
 class IgnoresOptions(ShelfSource):
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        super().check_target(streams, replace(target, options={}))
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
+        return super().plan_restore(streams, replace(target, options={}))
 
 
 class WritesOverData(ShelfSource):
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        super().check_target(streams, replace(target, clean=True))
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
+        return super().plan_restore(streams, replace(target, clean=True))
 
 
 class AddsToWhatItShouldClean(ShelfSource):
@@ -45,7 +45,7 @@ class AddsToWhatItShouldClean(ShelfSource):
 
 class CompletesWhatBreaksOff(ShelfSource):
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         done: dict[Path, bytearray] = {}
 
         def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
@@ -104,11 +104,11 @@ class PutsEachStreamInPlaceAtOnce(ShelfSource):
 
 class LeavesAProcessUnlessItIsFinished(ShelfSource):
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         process = subprocess.Popen(["sleep", "1000"])
         LeavesAProcess.left.append(process)
 
-        with super().restore(streams, target) as restoring:
+        with super().restore(plan) as restoring:
 
             def finish() -> None:
                 restoring.finish()

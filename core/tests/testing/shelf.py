@@ -22,6 +22,7 @@ from penstock.api import (
     PluginSettings,
     Restore,
     RestoreFailed,
+    RestorePlan,
     RestoreTarget,
     Secret,
     SecretRef,
@@ -106,14 +107,15 @@ class ShelfSource(Source):
     def attach(self, spec: StreamSpec) -> DumpStream:
         return self._child(spec)
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         if target.options:
             raise UsageError(f"a shelf has no option {', '.join(target.options)}")
         if self._file("main").exists() and not target.clean:
             raise TargetNotEmpty(f"{self.location} is not empty")
+        return RestorePlan(tuple(streams), target)
 
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         whole: dict[Path, bytes] = {}
 
         def finish() -> None:

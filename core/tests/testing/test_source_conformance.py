@@ -155,7 +155,7 @@ class TestSyntheticSource(SourceConformance):
 
     @deviates("it writes nothing, so it has no target that could hold data")
     def test_a_target_with_data_is_refused_unless_it_may_be_cleaned(self, lab: SourceLab) -> None:
-        lab.target().source.check_target([], RestoreTarget(clean=True))
+        lab.target().source.plan_restore([], RestoreTarget(clean=True))
 
 
 @pytest.fixture

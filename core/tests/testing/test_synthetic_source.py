@@ -149,9 +149,9 @@ def test_the_host_takes_it_as_an_extra_class() -> None:
 def test_what_is_not_its_own_is_refused() -> None:
     source = SyntheticSource()
     with pytest.raises(UsageError, match="is not a stream of the synthetic source"):
-        source.check_target([StreamSpec("main.dump", "sql")], RestoreTarget())
+        source.plan_restore([StreamSpec("main.dump", "sql")], RestoreTarget())
     with pytest.raises(UsageError, match="unknown option owners"):
-        source.check_target([], RestoreTarget(options={"owners": "no"}))
+        source.plan_restore([], RestoreTarget(options={"owners": "no"}))
     with pytest.raises(UsageError):
         SyntheticSource.settings_from_url("synthetic://host/")
-    source.check_target(_specs(), RestoreTarget())
+    source.plan_restore(_specs(), RestoreTarget())

@@ -171,7 +171,7 @@ def test_what_is_not_an_rdb_file_is_not_given_to_the_server(redis_servers: Redis
 def test_a_version_that_penstock_does_not_record_is_refused(version: str | None) -> None:
     spec = StreamSpec("dump.rdb", "rdb", attributes={} if version is None else {"server_version": version})
     with pytest.raises(RestoreFailed, match="records an unusable server_version"):
-        RedisSource(settings_of()).check_target([spec], RestoreTarget(clean=True))
+        RedisSource(settings_of()).plan_restore([spec], RestoreTarget(clean=True))
 
 
 def test_a_missing_client_is_said_so(tmp_path: Path) -> None:

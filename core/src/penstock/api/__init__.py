@@ -14,7 +14,18 @@ from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
 from penstock.api.errors import say_more
 from penstock.api.events import Event, EventKind, Report
 from penstock.api.hooks import hookimpl
-from penstock.api.models import DumpPlan, Inspection, InventoryItem, ObjectInfo, RestoreTarget, StreamSpec
+from penstock.api.models import (
+    DumpPlan,
+    Inspection,
+    InventoryItem,
+    LeftOut,
+    Need,
+    ObjectInfo,
+    RestorePlan,
+    RestoreStep,
+    RestoreTarget,
+    StreamSpec,
+)
 from penstock.api.options import RestoreOptions
 from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
 from penstock.api.process import ChildInput, ChildOutput, ChildSession, env_for_child, private_file, run_child
@@ -39,7 +50,9 @@ __all__ = [
     "EventKind",
     "Inspection",
     "InventoryItem",
+    "LeftOut",
     "NEVER",
+    "Need",
     "ObjectInfo",
     "Plugin",
     "PluginSettings",
@@ -50,6 +63,8 @@ __all__ = [
     "Report",
     "Restore",
     "RestoreOptions",
+    "RestorePlan",
+    "RestoreStep",
     "RestoreTarget",
     "Right",
     "Rights",

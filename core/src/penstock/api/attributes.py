@@ -46,7 +46,7 @@ class StreamAttributes(BaseModel):
         Attributes.of(spec).database
 
     Values are of the very types that the fields have: attributes are texts, and what is in one of `Json` may be
-    anything. Attributes without a field are ignored. `check_target` reads the attributes of every stream before it does
+    anything. Attributes without a field are ignored. `plan_restore` reads the attributes of every stream before it does
     anything else.
     """
 

@@ -37,6 +37,7 @@ PenstockError                     1
 │   ├── TargetMissing            48   nothing to restore into
 │   └── RestoreFailed            49   the engine rejected the restored data
 ├── PartialFailure               50   only some parts succeeded, which is a failure
+│   └── RestoredInPart           51   a restore is in place, without what it names
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
@@ -64,6 +65,7 @@ __all__ = [
     "RepositoryExists",
     "RepositoryMissing",
     "RestoreFailed",
+    "RestoredInPart",
     "RoleForbids",
     "SecretUnavailable",
     "SettingsError",
@@ -345,6 +347,12 @@ class PartialFailure(PenstockError):
     """Some parts of the work failed while others succeeded; counts as a failure. `details` names each part."""
 
     exit_code = 50
+
+
+class RestoredInPart(PartialFailure):
+    """A restore is complete but for the objects that `details` names: the target could not take them."""
+
+    exit_code = 51
 
 
 class Interrupted(PenstockError):

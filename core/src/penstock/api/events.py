@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from penstock.api.models import LeftOut
+
 __all__ = ["Event", "EventKind", "Report", "SilentReport"]
 
 
@@ -20,6 +22,8 @@ class EventKind(StrEnum):
     NOTE = "note"
     #: Something that deserves attention but stops nothing.
     WARNING = "warning"
+    #: A restore leaves an object out.
+    LEFT_OUT = "left-out"
     #: A request or a stream is tried again.
     RETRY = "retry"
     #: An object was found damaged or missing.
@@ -69,6 +73,9 @@ class Report(Protocol):
     def retry(self, message: str) -> None:
         """Something is being retried, and why."""
 
+    def left_out(self, one: LeftOut) -> None:
+        """A restore leaves an object out; also part of the run's result."""
+
 
 class SilentReport:
     """A `Report` that discards everything."""
@@ -80,4 +87,7 @@ class SilentReport:
         """Do nothing."""
 
     def retry(self, message: str) -> None:
+        """Do nothing."""
+
+    def left_out(self, one: LeftOut) -> None:
         """Do nothing."""

@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-__all__ = ["DumpPlan", "Inspection", "InventoryItem", "ObjectInfo", "RestoreTarget", "StreamSpec"]
+__all__ = [
+    "DumpPlan",
+    "Inspection",
+    "InventoryItem",
+    "LeftOut",
+    "Need",
+    "ObjectInfo",
+    "RestorePlan",
+    "RestoreStep",
+    "RestoreTarget",
+    "StreamSpec",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +95,73 @@ class DumpPlan:
 class RestoreTarget:
     """How to restore; the source's settings say where to.
 
-    `clean` allows existing data that is in the way to be dropped first. `options` are defined and documented by the
-    plugin (`owners=no`); an unknown one is a `UsageError`.
+    `clean` allows existing data that is in the way to be dropped first. `strict` makes the restore all or nothing: what
+    cannot be restored fails it, instead of being left out. `options` are defined and documented by the plugin
+    (`owners=no`); an unknown one is a `UsageError`.
     """
 
     clean: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One object of a dump that a restore leaves out, or brings back changed.
+
+    `kind` is the engine's word (`view`, `index`, `grant`), `name` is qualified as its users write it, `reason` says why
+    in the engine's words. `statement` does it later, in the engine's own language; without one, nothing simple would.
+    `lost` is False where nothing is missing afterwards: the target has it already, or does not need it. `database` is
+    where the statement belongs. A `secret` statement, such as one with a password, is shown to nobody and
+    written to the operator's file alone; no other field may contain a secret.
+    """
+
+    kind: str
+    name: str
+    reason: str
+    statement: str = field(default="", repr=False)
+    database: str = ""
+    lost: bool = True
+    secret: bool = False
+
+    def __str__(self) -> str:
+        where = f"{self.database}: " if self.database else ""
+        return f"{where}{self.kind} {self.name}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a restore needs of its target: a role, an extension, a tablespace, a setting, free space.
+
+    `met` is None where it cannot be known beforehand. One that is not met is no obstacle by itself: what depends on it
+    is in `RestorePlan.left_out`, or `note` says what becomes of it.
+    """
+
+    kind: str
+    name: str
+    met: bool | None = True
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreStep:
+    """One step of a restore, in a few words: `make the database shop and fill it`; `stream` is what it reads."""
+
+    action: str
+    stream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a restore will do, found by asking the target, before anything is changed.
+
+    `streams` and `target` are what was asked for; `steps` what will be done, in order; `left_out` what is known to be
+    left out; `needs` what it needs of the target; `warnings` what deserves attention, a sentence each.
+    """
+
+    streams: tuple[StreamSpec, ...]
+    target: RestoreTarget
+    steps: tuple[RestoreStep, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    needs: tuple[Need, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from penstock.api.errors import UsageError
-from penstock.api.models import DumpPlan, Inspection, RestoreTarget, StreamSpec
+from penstock.api.models import DumpPlan, Inspection, RestorePlan, RestoreTarget, StreamSpec
 from penstock.api.plugin import Plugin
 
 __all__ = ["Dump", "DumpStream", "Restore", "Source"]
@@ -84,6 +85,9 @@ class Source(Plugin):
     read by its own thread. It must not rely on fork: the core starts other processes by `spawn`.
     """
 
+    #: What begins a comment in the engine's own language, for a file of statements.
+    comment: ClassVar[str] = "--"
+
     @abstractmethod
     def inspect(self) -> Inspection:
         """Look without dumping: connect, find the client program, compare versions, estimate.
@@ -108,17 +112,19 @@ class Source(Plugin):
         raise UsageError(f"{spec.name}: only the process that holds its dump can open a stream of {self.name}")
 
     @abstractmethod
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
-        """Report anything that can be known to prevent a restore; changes nothing.
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
+        """Ask the target what a restore would do, and report anything that would prevent it; changes nothing.
 
         Raises `SourceUnreachable`, `SourceDenied`, `ClientMissing`, `ClientTooOld`, `TargetMissing`,
-        `TargetNotEmpty` (unless `target.clean`), `UsageError` for unknown `target.options`.
+        `TargetNotEmpty` (unless `target.clean`), `UsageError` for unknown `target.options`. What prevents single
+        objects alone belongs in the plan's `left_out`.
         """
 
     @abstractmethod
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
-        """Begin a restore of `streams`. `check_target` has been called with the same streams.
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
+        """Begin the restore of a plan that `plan_restore` has made a moment ago.
 
-        Leaving the block after `finish` has returned keeps what was restored; leaving it earlier undoes what can be
-        undone.
+        What cannot be restored costs itself: it is reported with `report.left_out`, and the rest is restored. With
+        `plan.target.strict` it raises `RestoreFailed` instead. Leaving the block after `finish` has returned keeps what
+        was restored; leaving it earlier undoes what can be undone.
         """

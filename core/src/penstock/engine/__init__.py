@@ -4,7 +4,7 @@ from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
 from penstock.engine.doubts import Doubts
 from penstock.engine.find import find, latest_names
-from penstock.engine.restore import CatResult, RestoreResult, cat, restore
+from penstock.engine.restore import CatResult, PlannedRestore, RestoreResult, cat, plan_restore, restore
 from penstock.engine.show import ShowResult, show
 from penstock.engine.verify import Verified, VerifyReport, verify
 
@@ -14,6 +14,7 @@ __all__ = [
     "CheckReport",
     "Doubts",
     "Finding",
+    "PlannedRestore",
     "RestoreResult",
     "ShowResult",
     "Verified",
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "find",
     "latest_names",
+    "plan_restore",
     "restore",
     "show",
     "verify",

@@ -6,12 +6,18 @@ from contextlib import contextmanager
 
 from penstock.api.errors import PenstockError
 from penstock.api.events import Event, EventKind
+from penstock.api.models import LeftOut
 from penstock.api.plugin import Plugin
 from penstock.format.encoding import new_id
 
 __all__ = ["Listener", "Reporter", "reporting"]
 
 Listener = Callable[[Event], None]
+
+#: Objects left out of a restore that are kept for its result; more of them are counted and no more.
+_LEFT_OUT_KEPT = 10_000
+#: And those that are told as they come.
+_LEFT_OUT_TOLD = 100
 
 
 class Reporter:
@@ -26,6 +32,10 @@ class Reporter:
         self._phase = ""
         self._retries = 0
         self._warnings: list[str] = []
+        self._left_out: list[LeftOut] = []
+        self._left_out_count = 0
+        #: Takes each object that a restore leaves out, with its statement.
+        self.on_left_out: Callable[[LeftOut], None] = lambda _: None
         #: Bytes of the phase done before the current stream, and the estimated total.
         self.base = 0
         self.total: int | None = None
@@ -34,6 +44,16 @@ class Reporter:
     def warnings(self) -> tuple[str, ...]:
         """All warnings so far."""
         return tuple(self._warnings)
+
+    @property
+    def objects_left_out(self) -> tuple[LeftOut, ...]:
+        """The first objects that a restore left out, and is the poorer for."""
+        return tuple(self._left_out)
+
+    @property
+    def left_out_count(self) -> int:
+        """How many these are in all."""
+        return self._left_out_count
 
     @property
     def retries(self) -> int:
@@ -70,6 +90,20 @@ class Reporter:
         with self._lock:
             self._retries += 1
         self._tell(EventKind.RETRY, message=message, done=self.base, total=self.total)
+
+    def left_out(self, one: LeftOut) -> None:
+        """A restore leaves an object out; a note where nothing is missing afterwards."""
+        if not one.lost:
+            self.note(f"not needed: {one}")
+            return
+        with self._lock:
+            self._left_out_count += 1
+            if len(self._left_out) < _LEFT_OUT_KEPT:
+                self._left_out.append(one)
+            self.on_left_out(one)
+            told = self._left_out_count <= _LEFT_OUT_TOLD
+        if told:
+            self._tell(EventKind.LEFT_OUT, message=f"left out: {one}", done=self.base, total=self.total)
 
     def finding(self, key: str, message: str) -> None:
         """An object was found damaged or missing."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.api.errors import RestoreFailed, UsageError
-from penstock.api.models import RestoreTarget, StreamSpec
+from penstock.api.models import LeftOut, RestorePlan, RestoreTarget, StreamSpec
 from penstock.api.source import Restore, Source
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.manifest import StreamRecord
@@ -14,9 +14,11 @@ from penstock.repository import SnapshotEntry
 from penstock.repository.read.budget import DEFAULT_MEMORY
 from penstock.repository.read.reader import SnapshotReader
 
-__all__ = ["CatResult", "RestoreResult", "cat", "restore"]
+__all__ = ["CatResult", "PlannedRestore", "RestoreResult", "cat", "plan_restore", "restore"]
 
 _PROGRESS_BYTES = 4 * 1024 * 1024
+#: Objects that an error names.
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class RestoreResult:
     verified_first: bool
     seconds: float
     warnings: tuple[str, ...] = ()
+    #: The first ten thousand objects that are missing, and how many are in all.
+    left_out: tuple[LeftOut, ...] = ()
+    left_out_count: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The document of `penstock restore`."""
@@ -50,7 +55,47 @@ class RestoreResult:
             "verified_first": self.verified_first,
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
+            "left_out": [_left_out_json(one) for one in self.left_out],
+            "left_out_count": self.left_out_count,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRestore:
+    """What a restore of a snapshot would do; `target` for people, `size` in bytes."""
+
+    entry: SnapshotEntry
+    target: str
+    size: int
+    plan: RestorePlan
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `penstock restore --dry-run`."""
+        plan = self.plan
+        return {
+            "snapshot": self.entry.id.hex(),
+            "backup": self.entry.head.backup,
+            "finished": self.entry.head.finished,
+            "signer": self.entry.signer,
+            "target": self.target,
+            "streams": [spec.name for spec in plan.streams],
+            "size": self.size,
+            "steps": [{"action": step.action, "stream": step.stream} for step in plan.steps],
+            "needs": [{"kind": n.kind, "name": n.name, "met": n.met, "note": n.note} for n in plan.needs],
+            "left_out": [_left_out_json(one) for one in plan.left_out],
+            "warnings": list(plan.warnings),
+        }
+
+
+def _left_out_json(one: LeftOut) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "name": one.name,
+        "reason": one.reason,
+        "database": one.database,
+        "lost": one.lost,
+        "statement": None if one.secret or not one.statement else one.statement,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +117,28 @@ class CatResult:
         }
 
 
+def plan_restore(
+    entry: SnapshotEntry,
+    source: Source,
+    *,
+    target: RestoreTarget,
+    streams: Sequence[str] | None,
+    memory: int = DEFAULT_MEMORY,
+    listener: Listener,
+) -> PlannedRestore:
+    """What `restore` would do, with everything looked at that it looks at, and nothing changed.
+
+    Raises what `restore` raises before it touches the target, but does not read the streams.
+    """
+    with (
+        reporting(listener, "restore", entry.id.hex(), entry.domain.sink, source) as reporter,
+        SnapshotReader(entry, memory) as reader,
+    ):
+        chosen, plan = _prepare(reader, source, target, streams, reporter)
+        reporter.completed("planned", {})
+    return PlannedRestore(entry, source.location, sum(record.size for record in chosen), plan)
+
+
 def restore(
     entry: SnapshotEntry,
     source: Source,
@@ -81,35 +148,39 @@ def restore(
     verify_first: bool,
     memory: int = DEFAULT_MEMORY,
     listener: Listener,
+    on_left_out: Callable[[LeftOut], None] = lambda _: None,
 ) -> RestoreResult:
     """Write the snapshot `entry`, or only the named streams of it, to where `source`'s settings point.
 
-    Before the target is touched, it is asked whether it can take them, the packs and sessions that they need are looked
+    Before the target is touched, it is asked how it would take them, the packs and sessions that they need are looked
     for and, with `verify_first`, every stream is read and compared with its digest. Nothing else in the repository
-    matters. Buffers take `memory` bytes at most. Raises `SnapshotNotFound` for an unknown stream, `DamagedObject`,
-    `MissingObject`, `Interrupted` when the sink's `stop` stops, `RestoreFailed` if the source leaves a stream unread,
-    and what the source raises.
+    matters. Buffers take `memory` bytes at most. Objects that the target does not take are left out: they are in the
+    result, and `on_left_out` takes each, as it comes, with its statement.
+
+    Raises `SnapshotNotFound` for an unknown stream, `DamagedObject`, `MissingObject`, `Interrupted` when the sink's
+    `stop` stops, `RestoreFailed` if the source leaves a stream unread or, with `target.strict`, an object out, and what
+    the source raises.
     """
     begun = time.monotonic()
     with (
         reporting(listener, "restore", entry.id.hex(), entry.domain.sink, source) as reporter,
         SnapshotReader(entry, memory) as reader,
     ):
-        chosen = _choose(reader, streams)
-        specs = [_spec(record) for record in chosen]
-        reporter.phase("preparing")
-        source.check_target(specs, target)
-        reader.require(chosen)
+        reporter.on_left_out = on_left_out
+        chosen, plan = _prepare(reader, source, target, streams, reporter)
         size = sum(record.size for record in chosen)
         if verify_first:
             reporter.phase("verifying", size)
             for record in chosen:
                 _each_block(reader, record, reporter, lambda _: None)
         reporter.phase("restoring", size)
-        with source.restore(specs, target) as restoring:
-            for record, spec in zip(chosen, specs, strict=True):
+        for one in plan.left_out:
+            reporter.left_out(one)
+        with source.restore(plan) as restoring:
+            for record, spec in zip(chosen, plan.streams, strict=True):
                 _write(restoring, spec, _counted(reader, record, reporter))
                 reporter.base += record.size
+            reporter.phase("finishing")
             restoring.finish()
         reporter.completed("restored", {"written": size, "segments": reader.segments_read})
     return RestoreResult(
@@ -123,6 +194,8 @@ def restore(
         verified_first=verify_first,
         seconds=time.monotonic() - begun,
         warnings=reporter.warnings,
+        left_out=reporter.objects_left_out,
+        left_out_count=reporter.left_out_count,
     )
 
 
@@ -149,6 +222,30 @@ def cat(
         _each_block(reader, record, reporter, out)
         reporter.completed("written", {"written": record.size})
     return CatResult(entry.id, record.name, record.size, time.monotonic() - begun)
+
+
+def _prepare(
+    reader: SnapshotReader,
+    source: Source,
+    target: RestoreTarget,
+    streams: Sequence[str] | None,
+    reporter: Reporter,
+) -> tuple[list[StreamRecord], RestorePlan]:
+    """The streams to restore, and how the target would take them."""
+    chosen = _choose(reader, streams)
+    reporter.phase("preparing")
+    plan = source.plan_restore([_spec(record) for record in chosen], target)
+    for warning in plan.warnings:
+        reporter.warn(warning)
+    lost = [one for one in plan.left_out if one.lost]
+    if target.strict and lost:
+        raise RestoreFailed(
+            f"the target cannot take everything: {lost[0]}",
+            hint="Give the target what is missing, or restore without --strict: then it is left out and named.",
+            details=tuple(str(one) for one in lost[1:_NAMED]),
+        )
+    reader.require(chosen)
+    return chosen, plan
 
 
 def _choose(reader: SnapshotReader, names: Sequence[str] | None) -> list[StreamRecord]:

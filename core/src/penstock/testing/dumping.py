@@ -8,7 +8,16 @@ from typing import TypeVar
 
 import pytest
 
-from penstock.api import DumpStream, PluginSettings, Restore, RestoreTarget, Source, SourceError, StreamSpec
+from penstock.api import (
+    DumpStream,
+    PluginSettings,
+    Restore,
+    RestorePlan,
+    RestoreTarget,
+    Source,
+    SourceError,
+    StreamSpec,
+)
 
 __all__ = [
     "Dumped",
@@ -97,8 +106,8 @@ def restore_all(
     """Check the target, and restore the streams in the order of their phases; `look` is called between the blocks."""
     chosen = target or RestoreTarget()
     streams = sorted(dump.values(), key=lambda one: one[0].phase)
-    source.check_target([spec for spec, _ in streams], chosen)
-    with source.restore([spec for spec, _ in streams], chosen) as restoring:
+    plan = source.plan_restore([spec for spec, _ in streams], chosen)
+    with source.restore(plan) as restoring:
         for spec, data in streams:
             write_all(restoring, spec, blocks_of(data, look))
         restoring.finish()
@@ -108,7 +117,7 @@ def restore_one(
     source: Source, spec: StreamSpec, blocks: Iterable[memoryview], target: RestoreTarget | None = None
 ) -> None:
     """A restore of a single stream, from begin to finish; the target is not checked before."""
-    with source.restore([spec], target or RestoreTarget()) as restoring:
+    with source.restore(RestorePlan((spec,), target or RestoreTarget())) as restoring:
         write_all(restoring, spec, blocks)
         restoring.finish()
 

@@ -19,6 +19,7 @@ from penstock.api import (
     PluginSettings,
     Restore,
     RestoreFailed,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -88,17 +89,18 @@ class SyntheticSource(Source):
         """The stream that the attributes of `spec` describe."""
         return _SyntheticStream(spec, self.settings.fail_after)
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """Refuse options, and streams of another source."""
         if target.options:
             raise UsageError(f"unknown option {', '.join(target.options)} for a restore into the synthetic source")
         for spec in streams:
             Recipe.of(spec)
+        return RestorePlan(tuple(streams), target)
 
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         """Compare, or collect, what comes back."""
-        del streams, target
+        del plan
         yield Restore(self._take_back)
 
     def _take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:

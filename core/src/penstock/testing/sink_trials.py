@@ -11,6 +11,7 @@ from typing import get_args
 from urllib.parse import quote
 
 from penstock.api import ObjectMissing, PluginSettings, Secret, Sink, SinkError, UsageError
+from penstock.api.events import SilentReport
 from penstock.testing.secrecy import everything_said
 
 __all__ = [
@@ -122,17 +123,11 @@ def wrong_sizes(sink: Sink, key: str, whole: bytes) -> Iterator[str]:
         return
 
 
-class Heard:
+class Heard(SilentReport):
     """A report that lets a test wait for the first retry."""
 
     def __init__(self) -> None:
         self.retried = threading.Event()
-
-    def note(self, message: str) -> None:
-        """Nothing."""
-
-    def warn(self, message: str) -> None:
-        """Nothing."""
 
     def retry(self, message: str) -> None:
         """Remember that something is tried again."""

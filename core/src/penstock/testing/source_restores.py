@@ -41,8 +41,8 @@ class RestoreTests(SourceTests):
         streams = sorted(dump_all(lab.source).values(), key=lambda one: one[0].phase)
         specs = [spec for spec, _ in streams]
         target = lab.target()
-        target.source.check_target(specs, RestoreTarget())
-        with target.source.restore(specs, RestoreTarget()) as restoring:
+        plan = target.source.plan_restore(specs, RestoreTarget())
+        with target.source.restore(plan) as restoring:
             for spec, data in streams:
                 write_all(restoring, spec, itertools.chain(blocks_of(data), (memoryview(b"") for _ in range(3))))
             restoring.finish()
@@ -54,13 +54,13 @@ class RestoreTests(SourceTests):
         target = lab.target()
         empty = target.content()
         for clean in (False, True):
-            target.source.check_target(streams, RestoreTarget(clean=clean))
-            assert target.content() == empty, f"check_target() with clean={clean} changed the target"
+            target.source.plan_restore(streams, RestoreTarget(clean=clean))
+            assert target.content() == empty, f"plan_restore() with clean={clean} changed the target"
 
     def test_an_unknown_target_option_is_refused(self, lab: SourceLab) -> None:
         streams = [spec for spec, _ in dump_all(lab.source).values()]
-        with must_raise(UsageError, "check_target() with an unknown option") as raised:
-            lab.target().source.check_target(streams, RestoreTarget(options={"no-such-option": "yes"}))
+        with must_raise(UsageError, "plan_restore() with an unknown option") as raised:
+            lab.target().source.plan_restore(streams, RestoreTarget(options={"no-such-option": "yes"}))
         said = raised.error.message
         assert "no-such-option" in said, f"the error about an unknown option does not name it: {said}"
 
@@ -73,9 +73,9 @@ class RestoreTests(SourceTests):
         changed = lab.content()
         assert changed != held, "the lab's change() changes nothing"
         new = dump_all(lab.source)
-        with must_raise(TargetNotEmpty, "check_target() of a target with data"):
-            target.source.check_target([spec for spec, _ in new.values()], RestoreTarget())
-        assert target.content() == held, "check_target() changed the target that it refused"
+        with must_raise(TargetNotEmpty, "plan_restore() of a target with data"):
+            target.source.plan_restore([spec for spec, _ in new.values()], RestoreTarget())
+        assert target.content() == held, "plan_restore() changed the target that it refused"
         restore_all(target.source, new, RestoreTarget(clean=True))
         assert target.content() == changed, "what was restored over old data, with clean=True, is not what was dumped"
 
@@ -84,11 +84,11 @@ class RestoreTests(SourceTests):
         specs = [spec for spec, _ in streams]
         largest, _ = max(streams, key=lambda one: len(one[1]))
         target = lab.target()
-        target.source.check_target(specs, RestoreTarget())
+        plan = target.source.plan_restore(specs, RestoreTarget())
         traces = Traces()
         with (
             must_raise(SourceError, f"a restore of {largest.name} from bytes that are not a dump"),
-            target.source.restore(specs, RestoreTarget()) as restoring,
+            target.source.restore(plan) as restoring,
         ):
             for spec, data in streams:
                 restoring.write(spec, blocks_of(_GARBAGE if spec is largest else data))

@@ -92,11 +92,11 @@ def restore_broken(lab: SourceLab, target: Target, share: float) -> object:
     streams = _in_phases(lab)
     broken, whole = max(streams, key=lambda one: len(one[1]))
     specs = [spec for spec, _ in streams]
-    target.source.check_target(specs, RestoreTarget())
+    plan = target.source.plan_restore(specs, RestoreTarget())
     before = target.content()
     with (
         must_raise(PenstockError, f"a restore of {broken.name}, which is damaged after {share:.0%} of it,"),
-        target.source.restore(specs, RestoreTarget()) as restoring,
+        target.source.restore(plan) as restoring,
     ):
         for spec, data in streams:
             if spec is broken:
@@ -110,9 +110,9 @@ def restore_unfinished(lab: SourceLab, target: Target) -> object:
     """Restore everything, but leave before the end: gives what the target held before."""
     streams = _in_phases(lab)
     specs = [spec for spec, _ in streams]
-    target.source.check_target(specs, RestoreTarget())
+    plan = target.source.plan_restore(specs, RestoreTarget())
     before = target.content()
-    with target.source.restore(specs, RestoreTarget()) as restoring:
+    with target.source.restore(plan) as restoring:
         for spec, data in streams:
             write_all(restoring, spec, blocks_of(data))
     return before

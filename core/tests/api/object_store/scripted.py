@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from penstock.api import Capability, Deadline, ObjectExists, ObjectInfo, ObjectMissing, SinkError
+from penstock.api.events import SilentReport
 from penstock.api.object_store import ByteRange, ConnectionSettings, ObjectStoreSink, Page
 
 Buffer = bytes | bytearray | memoryview
@@ -120,17 +121,11 @@ class ScriptedSink(ObjectStoreSink[ScriptedStore]):
         return self.scripted
 
 
-class Heard:
+class Heard(SilentReport):
     """A report that keeps what it is told."""
 
     def __init__(self) -> None:
         self.retries: list[str] = []
-
-    def note(self, message: str) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        pass
 
     def retry(self, message: str) -> None:
         self.retries.append(message)

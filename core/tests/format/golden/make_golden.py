@@ -23,6 +23,7 @@ from penstock.api import (
     InventoryItem,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -106,10 +107,10 @@ class Night(Source):
     def attach(self, spec: StreamSpec) -> DumpStream:
         return Bytes(self._streams[spec.name][1])
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         raise NotImplementedError
 
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         raise NotImplementedError
 
 

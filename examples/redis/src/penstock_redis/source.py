@@ -18,6 +18,7 @@ from penstock.api import (
     InventoryItem,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamAttributes,
@@ -115,7 +116,7 @@ class RedisSource(Source):
         )
         return RdbStream(child, spec.name)
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """Look at the server's version, role and content."""
         RestoreOptions.of(target)
         if len(streams) != 1 or streams[0].format != FORMAT:
@@ -139,17 +140,17 @@ class RedisSource(Source):
                 f"{self.location} holds {', '.join(held)}",
                 hint="Restore into an empty server, or allow it to be replaced.",
             )
+        return RestorePlan(tuple(streams), target)
 
     @contextmanager
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> Iterator[Restore]:
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         """Let the server synchronise from here. It replaces its data at `finish`, when it has all of it."""
-        del streams
-        address = RestoreOptions.of(target).address
+        address = RestoreOptions.of(plan.target).address
         sent: list[Transfer] = []
         with ExitStack() as held:
 
             def write(spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
-                del spec  # check_target has counted them
+                del spec  # plan_restore has counted them
                 server = held.enter_context(Connection(self.settings))
                 timeout = self.settings.stall_timeout
                 sent.append(held.enter_context(transfer(server, address=address, timeout=timeout, stop=self.stop)))

@@ -52,10 +52,10 @@ def test_hostile_attributes_are_refused_before_and_during_the_restore(
     for wrong in HOSTILE:
         one = replace(spec, attributes=dict(spec.attributes) | wrong)
         with pytest.raises(RestoreFailed, match=r"^small\.archive cannot be restored: its snapshot records"):
-            source.check_target([one], target)
+            source.plan_restore([one], target)
         with pytest.raises(RestoreFailed, match="cannot be restored: its snapshot records"):  # nobody had asked
             restore_one(source, one, blocks_of(data), target)
     with pytest.raises(UsageError, match="has the format sql"):
-        source.check_target([replace(spec, format="sql")], target)
+        source.plan_restore([replace(spec, format="sql")], target)
     with mongo.connected() as client:
         assert client.small.t.count_documents({}) == 1

@@ -16,6 +16,7 @@ from penstock.api import (
     ClientTooOld,
     DamagedObject,
     RestoreFailed,
+    RestorePlan,
     RestoreTarget,
     SourceDenied,
     SourceUnreachable,
@@ -143,7 +144,7 @@ def test_a_restore_that_is_left_before_its_end_leaves_nothing(mongo: MongoServer
     ((spec, data),) = dump_all(source_of(mongo, database="one")).values()
     mongo.wipe()
     for finished in (False, True):
-        with source_of(mongo).restore([spec], RestoreTarget()) as restoring:
+        with source_of(mongo).restore(RestorePlan((spec,), RestoreTarget())) as restoring:
             restoring.write(spec, blocks_of(data))
             assert held(mongo) == {"one.things": 1}
             if finished:
@@ -162,7 +163,7 @@ def test_options_that_make_no_sense_are_refused(
     mongo: MongoServer, source_of: MakeSource, words: dict[str, str]
 ) -> None:
     with pytest.raises(UsageError):
-        source_of(mongo).check_target([], RestoreTarget(options=words))
+        source_of(mongo).plan_restore([], RestoreTarget(options=words))
 
 
 @pytest.mark.parametrize("undo", ["yes", "no"])
@@ -282,10 +283,10 @@ def test_versions_are_compared(mongo: MongoServer, source_of: MakeSource, small:
 
     source = source_of(mongo)
     with pytest.raises(UsageError, match=r"MongoDB 8\.0\.1.*target is 6\.0"):
-        source.check_target([of(server_version="8.0.1")], RestoreTarget())
+        source.plan_restore([of(server_version="8.0.1")], RestoreTarget())
     with pytest.raises(ClientTooOld, match=r"100\.12\.0.*100\.7"):
-        source.check_target([of(client_version="100.12.0")], RestoreTarget())
-    source.check_target(
+        source.plan_restore([of(client_version="100.12.0")], RestoreTarget())
+    source.plan_restore(
         [of(server_version="8.0.1", client_version="100.12.0")], options(older_server="yes", older_client="yes")
     )
     with pytest.raises(UsageError, match="format"):
@@ -350,7 +351,7 @@ def test_who_may_not_replay_the_oplog_is_told_before_the_restore(
         client.admin.command("createUser", "restorer", pwd="pw", roles=roles)
     as_user: dict[str, Any] = {"password": {"env": "ROLE_PASSWORD"}}
     with pytest.raises(SourceDenied, match="replay"):
-        source_of(server, user="writer", **as_user).check_target([small["deployment.archive"][0]], RestoreTarget())
+        source_of(server, user="writer", **as_user).plan_restore([small["deployment.archive"][0]], RestoreTarget())
     restore_all(source_of(server, user="restorer", **as_user), small)
     assert held(server) == WHOLE
     server.wipe()

@@ -86,8 +86,8 @@ def restore_all(
     """Check the target and restore the streams in the order of their phases."""
     target = RestoreTarget(clean=clean, options=options)
     found = sorted(streams.values() if isinstance(streams, dict) else streams, key=lambda one: one[0].phase)
-    source.check_target([spec for spec, _ in found], target)
-    with source.restore([spec for spec, _ in found], target) as restoring:
+    plan = source.plan_restore([spec for spec, _ in found], target)
+    with source.restore(plan) as restoring:
         for spec, data in found:
             restoring.write(spec, blocks_of(data))
         restoring.finish()

@@ -38,14 +38,14 @@ def test_hostile_attributes_are_refused_before_and_during_the_restore(
         for wrong in HOSTILE:
             one = replace(spec, attributes=dict(spec.attributes) | wrong)
             with pytest.raises(RestoreFailed, match=f"^db/small.sql cannot be .* an unusable {next(iter(wrong))}"):
-                source.check_target([one], RestoreTarget())
+                source.plan_restore([one], RestoreTarget())
             with pytest.raises(RestoreFailed, match=r"^db/small\.sql cannot be"):  # as if nobody had asked
                 restore_one(source, one, blocks_of(data), RestoreTarget())
         less = {name: value for name, value in spec.attributes.items() if name != "database"}
         with pytest.raises(RestoreFailed, match="an unusable database"):
-            source.check_target([replace(spec, attributes=less)], RestoreTarget())
+            source.plan_restore([replace(spec, attributes=less)], RestoreTarget())
         with pytest.raises(UsageError, match="has the format pg_dump-custom"):
-            source.check_target([replace(spec, format="pg_dump-custom")], RestoreTarget())
+            source.plan_restore([replace(spec, format="pg_dump-custom")], RestoreTarget())
         assert mysql.query("SHOW DATABASES") == before
 
 
@@ -58,7 +58,7 @@ def test_no_snapshot_is_restored_into_the_servers_own_databases(
         one = replace(spec, attributes=dict(spec.attributes) | {"database": name})
         for clean in (False, True):
             with pytest.raises(UsageError, match="it is a system database"):
-                source_of(mysql).check_target([one], RestoreTarget(clean=clean))
+                source_of(mysql).plan_restore([one], RestoreTarget(clean=clean))
             with pytest.raises(UsageError, match="it is a system database"):
                 restore_one(source_of(mysql), one, blocks_of(data), RestoreTarget(clean=clean))
         assert mysql.query("SELECT COUNT(*) > 0 FROM mysql.user") == [(1,)]

@@ -166,7 +166,7 @@ class TestFilesOfLibpq:
 
         spec, data = dump["secure.dump"]
         rename = RestoreTarget(options={"rename": "secure=secure_copy"})
-        target.check_target([spec], rename)
+        target.plan_restore([spec], rename)
         restore_one(target, spec, watched(), rename)
         assert any(b"pg_restore" in command for command in seen)
         assert not any(PASSWORD.encode() in command for command in seen)

@@ -263,7 +263,7 @@ def test_a_standby_can_be_dumped_but_lacks_unlogged_rows_and_takes_no_restore(
         assert any("is a standby" in warning for warning in warnings)
         assert any("public.u" in warning for warning in warnings)
         with pytest.raises(SourceDenied, match="is a standby"):
-            source_of(standby, name).check_target([spec for spec, _ in dump.values()], RestoreTarget())
+            source_of(standby, name).plan_restore([spec for spec, _ in dump.values()], RestoreTarget())
 
 
 def test_what_does_not_begin_as_an_archive_is_a_failed_dump() -> None:

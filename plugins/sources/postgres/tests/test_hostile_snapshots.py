@@ -103,7 +103,7 @@ def test_hostile_attributes_are_refused_before_and_during_the_restore(
         for name, one in hostile:
             source = source_of(newest_postgres, "fresh")
             with pytest.raises(RestoreFailed, match=rf"^small.dump cannot be restored: .*{name}|^small.dump.*libc"):
-                source.check_target([one], target)
+                source.plan_restore([one], target)
             with pytest.raises(RestoreFailed, match=r"^small\.dump cannot be restored"):  # as if nobody had asked
                 restore_one(source, one, blocks_of(data), target)
         assert databases(newest_postgres) == before
@@ -117,11 +117,11 @@ def test_a_stream_without_what_a_dump_records_and_one_of_another_engine_are_refu
     less = {name: value for name, value in spec.attributes.items() if name != "properties"}
     source = source_of(newest_postgres, "fresh")
     with pytest.raises(RestoreFailed, match="an unusable properties"):
-        source.check_target([replace(spec, attributes=less)], RestoreTarget())
+        source.plan_restore([replace(spec, attributes=less)], RestoreTarget())
     with pytest.raises(RestoreFailed, match="an unusable database"):
-        source.check_target([replace(accounts, attributes={})], RestoreTarget())
+        source.plan_restore([replace(accounts, attributes={})], RestoreTarget())
     with pytest.raises(UsageError, match="has the format mysqldump"):
-        source.check_target([replace(spec, format="mysqldump")], RestoreTarget())
+        source.plan_restore([replace(spec, format="mysqldump")], RestoreTarget())
 
 
 def test_quotes_in_what_may_have_them_come_back_as_they_were(

@@ -19,6 +19,7 @@ from penstock.api import (
     Interrupted,
     Restore,
     RestoreFailed,
+    RestorePlan,
     RestoreTarget,
     SecretUnavailable,
     SourceUnreachable,
@@ -132,7 +133,7 @@ def wait_for_autovacuum(server: PostgresServer, name: str) -> None:
 
 def restore(source: PostgresSource, dump: Dump, before_the_end: Callable[[], object]) -> None:
     """Restore it all, and do something between the last byte and the end."""
-    with source.restore([], CLEAN) as restoring:
+    with source.restore(RestorePlan((), CLEAN)) as restoring:
         write_all(restoring, dump)
         before_the_end()
         restoring.finish()
@@ -141,7 +142,7 @@ def restore(source: PostgresSource, dump: Dump, before_the_end: Callable[[], obj
 def test_nothing_old_is_touched_before_everything_is_restored(
     server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
 ) -> None:
-    with source_of(server, name).restore([], CLEAN) as restoring:
+    with source_of(server, name).restore(RestorePlan((), CLEAN)) as restoring:
         write_all(restoring, dump)
         assert content(server, name) == "old"
         restoring.finish()
@@ -152,7 +153,7 @@ def test_nothing_old_is_touched_before_everything_is_restored(
 def test_a_restore_that_is_left_before_its_end_leaves_nothing(
     server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
 ) -> None:
-    with source_of(server, name).restore([], CLEAN) as restoring:
+    with source_of(server, name).restore(RestorePlan((), CLEAN)) as restoring:
         write_all(restoring, dump)
     assert (content(server, name), beside(server)) == ("old", [])
 
@@ -208,7 +209,7 @@ def test_no_failure_of_the_last_steps_hides_another(
         source = source_of(server, "postgres", databases="all")
 
         def twice() -> None:
-            with source.restore([spec], target) as restoring:
+            with source.restore(RestorePlan((spec,), target)) as restoring:
                 restoring.write(spec, blocks_of(data))
                 restoring.write(spec, blocks_of(data))
                 restoring.finish()
@@ -281,7 +282,7 @@ def test_a_role_without_rights_on_autovacuum_may_replace_its_database(
         wait_for_autovacuum(server, name)
         source = source_of(server, name, user="modest", accounts="no")
         target = RestoreTarget(clean=True, options={"properties": "no", "owners": "no"})
-        with source.restore([], target) as restoring:
+        with source.restore(RestorePlan((), target)) as restoring:
             write_all(restoring, dump)
             wait_for_autovacuum(server, name)
             restoring.finish()
@@ -332,7 +333,7 @@ def test_databases_of_one_restore_take_their_places_together(
     with server.database("dumped"), server.database("second") as second:
         server.execute("CREATE TABLE t AS SELECT 'old' AS what", second)
         target = RestoreTarget(clean=True, options={"rename": "dumped=second"})
-        with source_of(server, "postgres", databases="all").restore([spec], target) as restoring:
+        with source_of(server, "postgres", databases="all").restore(RestorePlan((spec,), target)) as restoring:
             restoring.write(spec, blocks_of(data))
             with pytest.raises(RestoreFailed):
                 restoring.write(spec, blocks_of(data[: len(data) // 2]))

@@ -214,7 +214,7 @@ def test_a_target_with_anything_in_it_is_refused(
         newest_postgres.execute(statement, name)
         with pytest.raises(TargetNotEmpty, match=re.escape(what)):
             restore_all(source_of(newest_postgres, name), small)
-        source_of(newest_postgres, name).check_target([spec for spec, _ in small.values()], RestoreTarget(clean=True))
+        source_of(newest_postgres, name).plan_restore([spec for spec, _ in small.values()], RestoreTarget(clean=True))
 
 
 def test_extensions_and_schemas_in_passing_are_nothing(
@@ -234,7 +234,7 @@ def test_damage_that_shows_at_the_very_end_leaves_an_empty_target_empty(
         source = source_of(newest_postgres, name)
         with pytest.raises(DamagedObject):
             restore_one(source, spec, damaged(data), RestoreTarget())
-        source.check_target([spec], RestoreTarget())
+        source.plan_restore([spec], RestoreTarget())
         assert newest_postgres.query("SELECT count(*) FROM pg_class WHERE relname = 't'", name) == [(0,)]
 
 

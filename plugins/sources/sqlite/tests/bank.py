@@ -41,7 +41,7 @@ def dumped(path: Path, **settings: object) -> tuple[bytes, StreamSpec]:
 def restored(image: bytes, spec: StreamSpec, path: Path, **target: object) -> Path:
     destination = source(path)
     how = RestoreTarget(**target)  # type: ignore[arg-type]
-    destination.check_target([spec], how)
+    destination.plan_restore([spec], how)
     restore_one(destination, spec, (memoryview(image)[at : at + 70_000] for at in range(0, len(image), 70_000)), how)
     return path
 

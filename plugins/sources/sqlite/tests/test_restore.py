@@ -95,7 +95,7 @@ def test_attributes_that_no_dump_records_are_refused(
 ) -> None:
     spec = replace(bank[1], attributes=dict(bank[1].attributes) | wrong)
     with pytest.raises(RestoreFailed, match=f"an unusable {next(iter(wrong))}"):
-        source(place).check_target([spec], RestoreTarget())
+        source(place).plan_restore([spec], RestoreTarget())
     with pytest.raises(RestoreFailed, match=f"an unusable {next(iter(wrong))}"):
         restore_one(source(place), spec, iter([memoryview(bank[0])]), RestoreTarget())
     assert not place.exists()
@@ -310,7 +310,7 @@ def test_a_link_is_followed_and_stays(bank: tuple[bytes, StreamSpec], tmp_path: 
 def test_places_that_cannot_be_restored_to(bank: tuple[bytes, StreamSpec], tmp_path: Path) -> None:
     def refused(path: Path, *streams: StreamSpec, **target: object) -> PenstockError:
         with pytest.raises(PenstockError) as caught:
-            source(path).check_target(streams or [bank[1]], RestoreTarget(**target))  # type: ignore[arg-type]
+            source(path).plan_restore(streams or [bank[1]], RestoreTarget(**target))  # type: ignore[arg-type]
         return caught.value
 
     assert isinstance(refused(tmp_path / "none" / "app.db"), TargetMissing)

@@ -1,5 +1,6 @@
 """penstock restore: from a snapshot into a database."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from penstock.cli.run import Run
 
 __all__ = ["register"]
+
+#: Objects that the error names; the result has them all.
+_NAMED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -46,20 +50,31 @@ def register(app: typer.Typer) -> None:
         skip_verify: Annotated[
             bool, typer.Option("--skip-verify", help="Do not read everything once before writing to the target.")
         ] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")] = False,
+        strict: Annotated[
+            bool, typer.Option("--strict", help="All or nothing: fail instead of leaving an object out.")
+        ] = False,
+        rejects: Annotated[
+            Path | None,
+            typer.Option("--rejects", metavar="FILE", help="A new file for the statements of what is left out."),
+        ] = None,
         checkpoint: Annotated[str | None, CHECKPOINT] = None,
     ) -> None:
         """Restore a snapshot into a database.
 
-        The target is checked, and every byte of the snapshot verified, before anything is written. Damage to
-        objects that the snapshot does not need is no obstacle.
+        The target is asked, and every byte of the snapshot verified, before anything is written. An object that the
+        target does not take is left out and named; the rest is restored, and the exit code is 51. Damage to objects
+        that the snapshot does not need is no obstacle.
         """
         from penstock import engine
-        from penstock.api import RestoreTarget
+        from penstock.api import RestoredInPart, RestoreTarget
         from penstock.cli.output import views
+        from penstock.cli.output.units import count
+        from penstock.cli.rejects import open_rejects
         from penstock.workspace import Need
 
         source = _target(run, to, to_backup)
-        target = RestoreTarget(clean=clean, options=_pairs(options or []))
+        target = RestoreTarget(clean=clean, options=_pairs(options or []), strict=strict)
         repository = run.workspace.repository(Need.OWNER)
         entry = engine.find(
             repository,
@@ -69,7 +84,23 @@ def register(app: typer.Typer) -> None:
             warn=run.output.warning,
         )
         _same_kind(entry.head.source, source)
-        with run.listening() as listen:
+        if dry_run:
+            with run.listening() as listen:
+                planned = engine.plan_restore(
+                    entry,
+                    source,
+                    target=target,
+                    streams=streams or None,
+                    memory=run.workspace.memory(),
+                    listener=listen,
+                )
+            with open_rejects(rejects, source.comment) as file:
+                for one in planned.plan.left_out:
+                    if one.lost:
+                        file.add(one)
+            run.output.result({**planned.to_json(), "sink": run.sink_figures()}, views.planned)
+            return
+        with open_rejects(rejects, source.comment) as file, run.listening() as listen:
             result = engine.restore(
                 entry,
                 source,
@@ -78,11 +109,20 @@ def register(app: typer.Typer) -> None:
                 verify_first=not skip_verify,
                 memory=run.workspace.memory(),
                 listener=listen,
+                on_left_out=file.add,
             )
         for warning in result.warnings:
             if warning not in listen.warnings:
                 run.output.warning(warning)
-        run.output.result({**result.to_json(), "sink": run.sink_figures()}, views.restored)
+        document = {**result.to_json(), "rejects": str(rejects) if rejects else None, "sink": run.sink_figures()}
+        run.output.result(document, views.restored)
+        if result.left_out_count:
+            raise RestoredInPart(
+                f"the restore is in place, without {count(result.left_out_count, 'object')}",
+                hint="Mend what the reasons say, then run the statements; or restore again, with --strict to have all "
+                "or nothing.",
+                details=tuple(str(one) for one in result.left_out[:_NAMED]),
+            )
 
 
 def _target(run: "Run", url: str | None, backup: str | None) -> "Source":

@@ -16,6 +16,7 @@ __all__ = [
     "key_written",
     "keys",
     "made",
+    "planned",
     "plugins",
     "policies",
     "restored",
@@ -171,6 +172,27 @@ def _size(item: Document) -> str:
     return "" if item["size"] is None else amount(item["size"])
 
 
+def planned(document: Document) -> Iterator[str]:
+    """`restore --dry-run`: what would be done, what it needs, and what would be left out."""
+    yield (
+        f"Snapshot {document['snapshot'][:_SHORT_ID]} would be restored to {printable(document['target'])}: "
+        f"{count(len(document['streams']), 'stream')}, {amount(document['size'])}"
+    )
+    for step in document["steps"]:
+        yield f"  {printable(step['action'])}"
+    if document["needs"]:
+        yield "Needed:"
+    for need in document["needs"]:
+        state = {True: "there", False: "missing", None: "unknown"}[need["met"]]
+        note = f": {printable(need['note'])}" if need["note"] else ""
+        yield f"  {printable(need['kind'])} {printable(need['name'])}: {state}{note}"
+    if document["left_out"]:
+        yield "Left out:"
+    for one in document["left_out"]:
+        yield from _left_out(one, statements=False)
+    yield "Nothing was changed."
+
+
 def restored(document: Document) -> Iterator[str]:
     """`restore`."""
     verified = "verified, then restored" if document["verified_first"] else "restored"
@@ -182,6 +204,23 @@ def restored(document: Document) -> Iterator[str]:
         f"It is {printable(document['backup'])} as of {moment(document['finished'])} UTC, {age(document['finished'])} "
         f"ago, signed by {printable(document['signer'])}"
     )
+    if document["left_out"]:
+        yield "Left out:"
+    for one in document["left_out"]:
+        yield from _left_out(one, statements=document["rejects"] is None)
+    if more := document["left_out_count"] - len(document["left_out"]):
+        yield f"  and {more} more"
+    if document["left_out"] and document["rejects"] is not None:
+        yield f"The statements that repeat them are in {printable(document['rejects'])}"
+
+
+def _left_out(one: Mapping[str, Any], *, statements: bool) -> Iterator[str]:
+    where = f"{printable(one['database'])}: " if one["database"] else ""
+    needless = "" if one["lost"] else " (nothing is missing)"
+    yield f"  {where}{printable(one['kind'])} {printable(one['name'])}: {printable(one['reason'])}{needless}"
+    if statements and one["statement"]:
+        for line in one["statement"].splitlines():
+            yield f"    {printable(line.expandtabs())}"
 
 
 def check(document: Document) -> Iterator[str]:

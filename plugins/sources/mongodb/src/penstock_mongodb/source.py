@@ -12,6 +12,7 @@ from penstock.api import (
     Inspection,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -70,15 +71,14 @@ class MongoSource(Source):
 
         return start_dump(self.settings, spec, self.stop)
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """Connect to the target, compare versions, and see whether it is empty and takes what is asked for."""
-        from penstock_mongodb.target import check_target
+        from penstock_mongodb.target import plan_restore
 
-        check_target(self.settings, streams, target, self.stop)
+        return plan_restore(self.settings, streams, target, self.stop)
 
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         """Give each archive to mongorestore."""
         from penstock_mongodb.restore import restoring
 
-        del streams
-        return restoring(self.settings, target, stop=self.stop, report=self.report)
+        return restoring(self.settings, plan.target, stop=self.stop, report=self.report)

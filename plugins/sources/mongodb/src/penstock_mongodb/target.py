@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from penstock.api import ClientTooOld, RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetNotEmpty, UsageError
+from penstock.api import (
+    ClientTooOld,
+    RestorePlan,
+    RestoreTarget,
+    SourceDenied,
+    StopToken,
+    StreamSpec,
+    TargetNotEmpty,
+    UsageError,
+)
 from penstock.api.servers import check_destinations
 from penstock_mongodb.attributes import ArchiveAttributes, check_attributes
 from penstock_mongodb.client import find_client, version_of
@@ -11,13 +20,13 @@ from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.probe import Deployment, look
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["broken_names", "check_target", "renames_of", "target_databases", "user_collections"]
+__all__ = ["broken_names", "plan_restore", "renames_of", "target_databases", "user_collections"]
 
 
-def check_target(
+def plan_restore(
     settings: MongoSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
-) -> None:
-    """What `Source.check_target` promises, for the streams of one dump."""
+) -> RestorePlan:
+    """What `Source.plan_restore` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
     for spec in streams:
         check_attributes(spec)
@@ -45,6 +54,7 @@ def check_target(
             _check_names(settings, spec, options)
             if not target.clean:
                 _check_empty(connection, target_databases(settings, spec, options))
+    return RestorePlan(tuple(streams), target)
 
 
 def target_databases(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> list[str]:

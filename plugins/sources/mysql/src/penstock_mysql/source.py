@@ -11,6 +11,7 @@ from penstock.api import (
     Inspection,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -63,15 +64,14 @@ class MySQLSource(Source):
 
         return attach_stream(self.settings, spec, self.stop)
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """Connect to the target, compare engines and versions, and see whether it is empty."""
-        from penstock_mysql.target import check_target
+        from penstock_mysql.target import plan_restore
 
-        check_target(self.settings, streams, target, self.stop)
+        return plan_restore(self.settings, streams, target, self.stop)
 
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         """Restore databases, and the accounts that the server lacks."""
         from penstock_mysql.restore import restoring
 
-        del streams
-        return restoring(self.settings, target, stop=self.stop, report=self.report)
+        return restoring(self.settings, plan.target, stop=self.stop, report=self.report)

@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from penstock.api import RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
+from penstock.api import (
+    RestorePlan,
+    RestoreTarget,
+    SourceDenied,
+    StopToken,
+    StreamSpec,
+    TargetMissing,
+    TargetNotEmpty,
+    UsageError,
+)
 from penstock.api.servers import check_destinations, listed
 from penstock_mysql.attributes import DatabaseAttributes, check_attributes
 from penstock_mysql.client import Client, client_for_restore, find_clients
@@ -13,7 +22,7 @@ from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.survey import DATABASE
 
-__all__ = ["check_target", "database_exists", "may_make_accounts", "restoring_client", "target_name"]
+__all__ = ["database_exists", "may_make_accounts", "plan_restore", "restoring_client", "target_name"]
 
 _NEEDED = (
     "CREATE", "DROP", "ALTER", "INDEX", "INSERT", "SELECT", "REFERENCES", "CREATE VIEW", "SHOW VIEW", "TRIGGER",
@@ -48,10 +57,10 @@ def may_make_accounts(allowed: Privileges) -> bool:
     return allowed.anywhere("CREATE USER") and allowed.anywhere("INSERT")
 
 
-def check_target(
+def plan_restore(
     settings: MySQLSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
-) -> None:
-    """What `Source.check_target` promises, for the streams of one dump."""
+) -> RestorePlan:
+    """What `Source.plan_restore` promises, for the streams of one dump."""
     options = RestoreOptions.of(target)
     for spec in streams:
         check_attributes(spec)
@@ -86,6 +95,7 @@ def check_target(
                     )
             elif not target.clean:
                 _check_empty(connection, name)
+    return RestorePlan(tuple(streams), target)
 
 
 def _check_writable(connection: Connection, allowed: Privileges, settings: MySQLSettings) -> None:

@@ -11,6 +11,7 @@ from penstock.api import (
     Inspection,
     PluginSettings,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -69,15 +70,14 @@ class PostgresSource(Source):
 
         return attach_stream(self.settings, spec, self.stop)
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """Connect to the target, compare versions, and see whether it is empty and has the roles that are needed."""
-        from penstock_postgres.target import check_target
+        from penstock_postgres.target import plan_restore
 
-        check_target(self.settings, streams, target, self.stop)
+        return plan_restore(self.settings, streams, target, self.stop)
 
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         """Restore roles and tablespaces, and each archive, all or nothing where the server allows it."""
         from penstock_postgres.restore import restoring
 
-        del streams
-        return restoring(self.settings, target, stop=self.stop, report=self.report)
+        return restoring(self.settings, plan.target, stop=self.stop, report=self.report)

@@ -4,7 +4,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.api import RestoreTarget, SourceDenied, StopToken, StreamSpec, TargetMissing, TargetNotEmpty, UsageError
+from penstock.api import (
+    RestorePlan,
+    RestoreTarget,
+    SourceDenied,
+    StopToken,
+    StreamSpec,
+    TargetMissing,
+    TargetNotEmpty,
+    UsageError,
+)
 from penstock.api.servers import check_destinations
 from penstock_postgres.attributes import ArchiveAttributes, check_attributes
 from penstock_postgres.client import client_for_restore, find_clients, major_of
@@ -13,13 +22,13 @@ from penstock_postgres.dumping import ARCHIVE
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 
-__all__ = ["check_target", "destination", "is_superuser", "obstacle_to_replacing", "replaces"]
+__all__ = ["destination", "is_superuser", "obstacle_to_replacing", "plan_restore", "replaces"]
 
 
-def check_target(
+def plan_restore(
     settings: PostgresSettings, streams: Sequence[StreamSpec], target: RestoreTarget, stop: StopToken
-) -> None:
-    """What `Source.check_target` promises, for the streams of one dump: every database is looked at."""
+) -> RestorePlan:
+    """What `Source.plan_restore` promises, for the streams of one dump: every database is looked at."""
     options = RestoreOptions.of(target)
     for spec in streams:
         check_attributes(spec)
@@ -58,6 +67,7 @@ def check_target(
                 raise SourceDenied(
                     f"the database {name} cannot be replaced: {obstacle}", hint="Restore with replace=no."
                 )
+    return RestorePlan(tuple(streams), target)
 
 
 def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOptions) -> str | None:

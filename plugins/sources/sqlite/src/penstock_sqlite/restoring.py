@@ -53,7 +53,7 @@ class ImageAttributes(StreamAttributes):
 
 
 def check_place(path: Path, *, clean: bool) -> None:
-    """Raises what `Source.check_target` raises about the file that is to be written; changes nothing."""
+    """Raises what `Source.plan_restore` raises about the file that is to be written; changes nothing."""
     place = Path(os.path.realpath(path))
     if not place.parent.is_dir():
         raise TargetMissing(f"the folder {place.parent} does not exist", hint="Create the folder first.")

@@ -14,6 +14,7 @@ from penstock.api import (
     Inspection,
     InventoryItem,
     Restore,
+    RestorePlan,
     RestoreTarget,
     Source,
     StreamSpec,
@@ -95,7 +96,7 @@ class SqliteSource(Source):
         finally:
             reader.end()
 
-    def check_target(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> None:
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """As the contract says; with `clean` it also refuses a database that another process has open."""
         if len(streams) != 1 or streams[0].format != FORMAT:
             names = ", ".join(f"{spec.name} ({spec.format})" for spec in streams) or "none"
@@ -103,12 +104,12 @@ class SqliteSource(Source):
         RestoreOptions.of(target)
         ImageAttributes.of(streams[0])
         check_place(self.settings.path, clean=target.clean)
+        return RestorePlan(tuple(streams), target)
 
-    def restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> AbstractContextManager[Restore]:
+    def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         """As the contract says: the database appears whole and checked, or not at all."""
-        del streams
-        options = RestoreOptions.of(target)
-        return restoring(self.settings.path, options, clean=target.clean, stop=self.stop, report=self.report)
+        options = RestoreOptions.of(plan.target)
+        return restoring(self.settings.path, options, clean=plan.target.clean, stop=self.stop, report=self.report)
 
 
 def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:
