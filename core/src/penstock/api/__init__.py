@@ -28,7 +28,7 @@ from penstock.api.models import (
 )
 from penstock.api.options import RestoreOptions
 from penstock.api.plugin import API_VERSION, Capability, Plugin, PluginSettings
-from penstock.api.process import ChildInput, ChildOutput, ChildSession, env_for_child, private_file, run_child
+from penstock.api.process import ChildInput, ChildOutput, ChildSession, env_for_child, filtered, private_file, run_child
 from penstock.api.retry import Deadline, drain, retry_after, retrying
 from penstock.api.rights import PolicyText, Right, Rights, prefixes_with
 from penstock.api.secrets import Secret, SecretRef
@@ -77,6 +77,7 @@ __all__ = [
     "StreamSpec",
     "drain",
     "env_for_child",
+    "filtered",
     "hookimpl",
     "prefixes_with",
     "private_file",

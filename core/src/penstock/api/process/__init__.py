@@ -20,8 +20,9 @@ Promises that all of them share:
 
 from penstock.api.process.command import run_child
 from penstock.api.process.environment import env_for_child, private_file
+from penstock.api.process.filtering import filtered
 from penstock.api.process.input import ChildInput
 from penstock.api.process.output import ChildOutput
 from penstock.api.process.session import ChildSession
 
-__all__ = ["ChildInput", "ChildOutput", "ChildSession", "env_for_child", "private_file", "run_child"]
+__all__ = ["ChildInput", "ChildOutput", "ChildSession", "env_for_child", "filtered", "private_file", "run_child"]

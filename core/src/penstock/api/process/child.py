@@ -168,20 +168,51 @@ class Child:
             except BlockingIOError:
                 return 0
 
+    def exchange(self, block: memoryview, buffer: memoryview, timeout: float | None) -> tuple[int, int | None]:
+        """Write of `block` and read into `buffer` what can be done at once, waiting until either can.
+
+        Gives the bytes written, and those read: 0 is the end, None that there is nothing yet. Without a block it only
+        reads. Raises `Trouble` and `BrokenPipeError`.
+        """
+        written, count = 0, None
+        with self._using:
+            assert isinstance(self._output, io.FileIO)
+            wanted: dict[IO[bytes], int] = {self._output: select.POLLIN}
+            if block:
+                assert self._input is not None
+                wanted[self._input] = select.POLLOUT
+            ready = self._await_any(wanted, timeout)
+            if self._output in ready:
+                count = self._output.readinto(buffer)
+            elif ready:
+                assert self._input is not None
+                try:
+                    written = os.write(self._input.fileno(), block)
+                except BlockingIOError:
+                    written = 0
+        if self._halted():
+            raise Stopped
+        return written, count
+
     def _await(self, pipe: IO[bytes] | None, event: int, timeout: float | None) -> None:
         assert pipe is not None
-        if pipe.closed:
+        self._await_any({pipe: event}, timeout)
+
+    def _await_any(self, pipes: Mapping[IO[bytes], int], timeout: float | None) -> list[IO[bytes]]:
+        """Those of `pipes` that are ready for their event, as soon as one is."""
+        if any(pipe.closed for pipe in pipes):
             raise Stopped
         limit = math.inf if timeout is None else time.monotonic() + timeout
         orphaned = math.inf
         poller = select.poll()
-        poller.register(pipe, event)
+        for pipe, event in pipes.items():
+            poller.register(pipe, event)
         while not self._halted():
             step = max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))
-            if poller.poll(math.ceil(step * 1000)):
+            if ready := {descriptor for descriptor, _ in poller.poll(math.ceil(step * 1000))}:
                 if self._halted():
                     break
-                return
+                return [pipe for pipe in pipes if pipe.fileno() in ready]
             self._look_around()
             now = time.monotonic()
             if self.wait(0):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any, LiteralString
 
@@ -113,12 +113,20 @@ def about_tls(settings: PostgresSettings) -> tuple[str, ...]:
 
 
 def connect_beside(settings: PostgresSettings, name: str) -> Connection:
-    """A connection to another database than `name`: the settings' own, or one that every server has."""
+    """A connection to another database than `name`: the settings' own, or one that every server has.
+
+    Raises `SourceDenied` where the role may connect to none of them.
+    """
+    refused: SourceError | None = None
     for beside in dict.fromkeys((settings.database, "postgres", "template1")):
         if beside and beside != name:
-            with suppress(MissingDatabase):
+            try:
                 return connect(settings, database=beside)
-    raise MissingDatabase(f"{settings.location}: neither postgres nor template1 exists to connect to")
+            except MissingDatabase:
+                continue
+            except SourceDenied as error:
+                refused = error
+    raise refused or MissingDatabase(f"{settings.location}: neither postgres nor template1 exists to connect to")
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import LiteralString
 
+import psycopg
 from psycopg import sql
 
-from penstock.api import PenstockError, RestoreFailed
+from penstock.api import LeftOut, PenstockError, RestoreFailed
 from penstock_postgres.attributes import Privilege, Properties
-from penstock_postgres.connection import Connection, connect_beside, rows, translated
+from penstock_postgres.connection import Connection, connect_beside, rows, said_by, translated
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 
@@ -17,6 +18,7 @@ __all__ = [
     "apply_properties",
     "create_database",
     "drop_database",
+    "give_owner",
     "is_as_initialised",
     "name_beside",
 ]
@@ -41,12 +43,32 @@ def create_database(connection: Connection, name: str, recorded: Properties, opt
         raise
 
 
-def apply_properties(connection: Connection, name: str, recorded: Properties, options: RestoreOptions) -> None:
-    """Give a database its owner, comment, settings and grants, or nothing of it; raises `RestoreFailed`."""
-    doing = f"cannot restore what is recorded of the database {name} itself"
-    with translated(doing, RestoreFailed), connection.transaction():
-        for statement in _property_statements(sql.Identifier(name), recorded, options):
+def give_owner(connection: Connection, name: str, recorded: Properties) -> list[LeftOut]:
+    """Give a database to its owner, who has rights in it that objects of others need; or return what was refused."""
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(recorded.owner))
+    return _run(connection, name, [("owner", owner)])
+
+
+def apply_properties(connection: Connection, name: str, recorded: Properties, options: RestoreOptions) -> list[LeftOut]:
+    """Give a database its comment, settings and grants; what the server refuses is left out, and returned.
+
+    After everything else: the settings are in force for whoever connects from then on.
+    """
+    return _run(connection, name, _property_statements(sql.Identifier(name), recorded, options))
+
+
+def _run(connection: Connection, name: str, statements: Iterable[tuple[str, sql.Composed]]) -> list[LeftOut]:
+    refused = []
+    for what, statement in statements:
+        try:
             connection.execute(statement)
+        except psycopg.Error as error:
+            with translated(f"cannot restore what is recorded of the database {name} itself", RestoreFailed):
+                if connection.closed:
+                    raise
+            text = f"{statement.as_string(connection)};"
+            refused.append(LeftOut(f"{what} of the database", name, said_by(error), text, name))
+    return refused
 
 
 def is_as_initialised(connection: Connection) -> bool:
@@ -102,31 +124,38 @@ def _locale(recorded: Properties, override: str | None, server: int) -> Iterator
 _PRIVILEGES: dict[Privilege, LiteralString] = {"CREATE": "CREATE", "CONNECT": "CONNECT", "TEMPORARY": "TEMPORARY"}
 
 
-def _property_statements(name: sql.Identifier, recorded: Properties, options: RestoreOptions) -> Iterator[sql.Composed]:
+def _property_statements(
+    name: sql.Identifier, recorded: Properties, options: RestoreOptions
+) -> Iterator[tuple[str, sql.Composed]]:
     if recorded.comment is not None:
-        yield sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(recorded.comment))
+        yield "comment", sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(recorded.comment))
     if recorded.connection_limit >= 0:
-        yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(recorded.connection_limit))
+        limit = sql.Literal(recorded.connection_limit)
+        yield "connection limit", sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, limit)
     if recorded.template:
-        yield sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(name)
+        yield "template mark", sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(name)
     for role, assignments in recorded.settings:
         whose = sql.SQL("DATABASE {}").format(name)
         if role is not None:
             whose = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(role), name)
         for assignment in assignments:
             variable, _, value = assignment.partition("=")
-            yield sql.SQL("ALTER {} SET {} TO {}").format(whose, sql.Identifier(variable), _setting(variable, value))
-    if recorded.grants is not None and options.privileges == "yes":
-        yield sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name)
-        for role, privilege, grantable in recorded.grants:
-            yield sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
-                sql.SQL(_PRIVILEGES[privilege]),
-                name,
-                sql.SQL("PUBLIC") if role is None else sql.Identifier(role),
-                sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+            yield (
+                f"setting {variable}",
+                sql.SQL("ALTER {} SET {} TO {}").format(whose, sql.Identifier(variable), _setting(variable, value)),
             )
-    if options.owners == "yes":
-        yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(recorded.owner))
+    if recorded.grants is not None and options.privileges == "yes":
+        yield "grants", sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name)
+        for role, privilege, grantable in recorded.grants:
+            yield (
+                "grants",
+                sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+                    sql.SQL(_PRIVILEGES[privilege]),
+                    name,
+                    sql.SQL("PUBLIC") if role is None else sql.Identifier(role),
+                    sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+                ),
+            )
 
 
 #: Settings whose value is a list of names: the list is not one string, but one for each name (`GUC_LIST_QUOTE`).

@@ -20,6 +20,8 @@ class RestoreOptions(ServerRestoreOptions):
     owners: YesNo = "yes"
     #: Restore grants.
     privileges: YesNo = "yes"
+    #: Restore the policies of row-level security.
+    policies: YesNo = "yes"
     #: Put everything into its tablespace; else into the default one.
     tablespaces: YesNo = "yes"
     #: Restore the owner, comment, settings and grants of the database itself, when it is made by the restore.

@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from penstock_postgres.attributes import Properties
 from penstock_postgres.choice import Choice
 from penstock_postgres.connection import Connection, rows
 from penstock_postgres.relations import Relation
 
-__all__ = ["archive_attributes"]
+__all__ = ["archive_attributes", "properties_of"]
 
 
 def archive_attributes(connection: Connection, found: list[Relation], choice: Choice) -> dict[str, str]:
@@ -18,6 +19,9 @@ def archive_attributes(connection: Connection, found: list[Relation], choice: Ch
         "roles": "\n".join(_roles_needed(connection, found, choice)),
         "objects": str(_objects(connection)),
     }
+    if not choice.narrow:
+        query = "SELECT extname FROM pg_catalog.pg_extension ORDER BY extname"
+        attributes["extensions"] = json.dumps([name for (name,) in rows(connection, query)], ensure_ascii=False)
     if choice.text:
         attributes["choice"] = choice.text
     if choice.narrow:
@@ -27,6 +31,11 @@ def archive_attributes(connection: Connection, found: list[Relation], choice: Ch
         word = "makes_schemas" if choice.tables is None else "needs_schemas"
         attributes[word] = json.dumps(sorted(_chosen_schemas(connection, found, choice)), ensure_ascii=False)
     return attributes
+
+
+def properties_of(connection: Connection) -> Properties:
+    """What belongs to the database at hand itself."""
+    return Properties.model_validate_json(_properties(connection))
 
 
 def _objects(connection: Connection) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from penstock.api import PenstockError, Report, RestoreFailed, SourceError, StopToken
+from penstock.api.servers import listed
 from penstock_postgres.connection import Connection, connect_beside, rows, translated
 from penstock_postgres.settings import PostgresSettings
 
@@ -13,16 +14,22 @@ __all__ = ["Replacement", "put_in_place"]
 
 #: How long the others may take to leave a database that is replaced (seconds).
 _DISCONNECT_SECONDS = 10.0
+#: And those that nobody but themselves can send away.
+_WAIT_SECONDS = 60.0
 _LOOK_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """The names of a swap: of the old database, of the restored one before it, and of the old one after it."""
+    """The names of a swap: of the old database, of the restored one before it, and of the old one after it.
+
+    With `keeps_old` the old one stays under its new name: rows of it are not in the restored one.
+    """
 
     name: str
     restored: str
     aside: str
+    keeps_old: bool = False
 
     @property
     def statements(self) -> str:
@@ -40,7 +47,7 @@ def put_in_place(settings: PostgresSettings, replacement: Replacement, *, stop: 
     more: the restore is complete.
     """
     try:
-        _swap(settings, replacement, stop)
+        _swap(settings, replacement, stop, report)
     except BaseException as error:
         lines = _after_failure(settings, replacement)
         if lines and isinstance(error, SourceError):
@@ -55,6 +62,12 @@ def put_in_place(settings: PostgresSettings, replacement: Replacement, *, stop: 
             if not lines:
                 report.warn(_old_is_left(replacement, "interrupted"))
             raise
+    if replacement.keeps_old:
+        report.warn(
+            f"the old database is kept as {replacement.aside}, since rows of the restored one were left out; when you "
+            "need it no more, drop it by hand"
+        )
+        return
     _drop_old(settings, replacement, report)
 
 
@@ -80,14 +93,14 @@ def _after_failure(settings: PostgresSettings, replacement: Replacement) -> tupl
     return (f"the restored database is complete, and kept as {restored}",)
 
 
-def _swap(settings: PostgresSettings, replacement: Replacement, stop: StopToken) -> None:
+def _swap(settings: PostgresSettings, replacement: Replacement, stop: StopToken, report: Report) -> None:
     old, new, aside = (sql.Identifier(name) for name in (replacement.name, replacement.restored, replacement.aside))
     with (
         connect_beside(settings, replacement.name) as connection,
         translated(f"cannot put the restored database in the place of {replacement.name}", RestoreFailed),
     ):
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
-        _disconnect(connection, replacement.name, stop)
+        _disconnect(connection, replacement, stop, report)
         with connection.transaction():
             connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, aside))
             connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(new, old))
@@ -107,14 +120,27 @@ def _old_is_left(replacement: Replacement, why: str) -> str:
     )
 
 
-def _disconnect(connection: Connection, name: str, stop: StopToken) -> None:
-    until = time.monotonic() + _DISCONNECT_SECONDS
+def _disconnect(connection: Connection, replacement: Replacement, stop: StopToken, report: Report) -> None:
+    """End the sessions of the old database; wait for those that the role may not end."""
     # Not autovacuum, which has no user: only a superuser may end it, and RENAME does it for anybody.
-    query = (
-        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-        "WHERE datname = %(name)s AND usesysid IS NOT NULL"
-    )
-    while rows(connection, query, {"name": name}) and time.monotonic() < until:
+    query = """
+    SELECT a.pid, a.usename, me.rolsuper OR (NOT r.rolsuper AND (pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER')
+        OR pg_catalog.pg_has_role(session_user, 'pg_signal_backend', 'MEMBER')))
+    FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid, pg_catalog.pg_roles me
+    WHERE a.datname = %(name)s AND me.rolname = session_user ORDER BY a.pid
+    """
+    begun = time.monotonic()
+    told = False
+    while found := rows(connection, query, {"name": replacement.name}):
+        for pid, _, may_end in found:
+            if may_end:
+                rows(connection, "SELECT pg_catalog.pg_terminate_backend(%(pid)s)", {"pid": pid})
+        others = [f"{pid} of {role}" for pid, role, may_end in found if not may_end]
+        if time.monotonic() - begun > (_WAIT_SECONDS if others else _DISCONNECT_SECONDS):
+            return  # RENAME says who is left
+        if others and not told:
+            report.warn(f"waiting for the end of {listed(others, 'session', 'sessions')} in {replacement.name}")
+            told = True
         stop.wait(_LOOK_AGAIN_SECONDS)
 
 

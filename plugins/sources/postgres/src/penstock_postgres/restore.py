@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from penstock.api import (
+    LeftOut,
     Report,
     Restore,
     RestoreFailed,
@@ -23,12 +24,14 @@ from penstock_postgres.database import (
     apply_properties,
     create_database,
     drop_database,
+    give_owner,
     is_as_initialised,
     name_beside,
 )
 from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
+from penstock_postgres.loading import Loaded
 from penstock_postgres.options import RestoreOptions
-from penstock_postgres.probe import room_for_locks
+from penstock_postgres.recorded import properties_of
 from penstock_postgres.replacing import Replacement, put_in_place
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.target import destination, replaces
@@ -61,13 +64,12 @@ class _Work:
     def __init__(self, settings: PostgresSettings, target: RestoreTarget, stop: StopToken, report: Report) -> None:
         self._settings = settings
         self._clean = target.clean
+        self._strict = target.strict
         self._options = RestoreOptions.of(target)
         self._stop = stop
         self._report = report
         self._made: list[str] = []
         self._replacements: list[Replacement] = []
-        #: Databases that every new server has, with what is recorded of them.
-        self._initial: list[tuple[str, Properties]] = []
 
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         """Restore one stream; a database goes into a new one, unless it exists and may not be replaced."""
@@ -87,9 +89,6 @@ class _Work:
             while waiting:
                 with _collected(failures):
                     put_in_place(self._settings, waiting.pop(0), stop=self._stop, report=self._report)
-            for name, properties in self._initial:
-                with _collected(failures), connect_beside(self._settings, name) as connection:
-                    apply_properties(connection, name, properties, self._options)
         finally:
             for one in waiting:  # after an interruption
                 self._report.warn(f"{one.name} is restored as {one.restored}; to put it in place, run {one.statements}")
@@ -112,12 +111,17 @@ class _Work:
         settings, options = self._settings, self._options
         recorded = ArchiveAttributes.of(spec)
         with connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists):
-            replaced = exists and self._clean and replaces(connection, spec, options)
+            replaced = exists and self._clean and replaces(settings, connection, spec, options)
             initial = exists and "cluster" in spec.attributes and is_as_initialised(connection)
+            own = properties_of(connection) if replaced else None
         if exists and not replaced:
-            restore_archive(settings, spec, blocks, name, options, clean=self._clean, stop=self._stop)
+            atomic = options.single_transaction != "no"
+            self._load(spec, blocks, name, atomic=atomic, clean=self._clean)
             if initial and options.properties == "yes":
-                self._initial.append((name, recorded.properties))
+                if options.owners == "yes":
+                    with connect_beside(settings, name) as connection:
+                        self._leave_out(give_owner(connection, name, recorded.properties))
+                self._give_properties(name, recorded.properties)
             return
         made = name_beside(name) if replaced else name
         # From beside it, whatever its own settings and encoding are.
@@ -128,11 +132,37 @@ class _Work:
             except (RestoreFailed, SourceDenied):  # refused: what has that name is not ours
                 self._made.remove(made)
                 raise
-            if options.single_transaction == "auto" and recorded.objects > room_for_locks(connection):
-                # All or nothing does not need it here: the database is dropped if anything fails.
-                options = options.model_copy(update={"single_transaction": "no"})
-            if options.properties == "yes":
-                apply_properties(connection, made, recorded.properties, options)
-        restore_archive(settings, spec, blocks, made, options, clean=False, stop=self._stop)
+            properties = recorded.properties if options.properties == "yes" else own
+            if properties is not None and options.owners == "yes":
+                self._leave_out(give_owner(connection, made, properties))
+        # All or nothing does not need one transaction here: the database is dropped if anything fails.
+        loaded = self._load(spec, blocks, made, atomic=options.single_transaction == "yes", clean=False)
+        # Only now: they would have been in force for the restore itself.
+        if properties is not None:
+            self._give_properties(made, properties)
         if replaced:
-            self._replacements.append(Replacement(name, made, name_beside(name)))
+            self._replacements.append(Replacement(name, made, name_beside(name), keeps_old=loaded.rows_lost))
+
+    def _load(self, spec: StreamSpec, blocks: Iterable[memoryview], name: str, *, atomic: bool, clean: bool) -> Loaded:
+        return restore_archive(
+            self._settings,
+            spec,
+            blocks,
+            name,
+            self._options,
+            atomic=atomic,
+            clean=clean,
+            strict=self._strict,
+            stop=self._stop,
+            report=self._report,
+        )
+
+    def _give_properties(self, name: str, properties: Properties) -> None:
+        with connect_beside(self._settings, name) as connection:
+            self._leave_out(apply_properties(connection, name, properties, self._options))
+
+    def _leave_out(self, refused: Iterable[LeftOut]) -> None:
+        for one in refused:
+            if self._strict:
+                raise RestoreFailed(str(one))
+            self._report.left_out(one)

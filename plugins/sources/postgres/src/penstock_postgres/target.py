@@ -4,21 +4,25 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg import sql
+
 from penstock.api import (
     RestorePlan,
     RestoreTarget,
     SourceDenied,
+    SourceError,
     StopToken,
     StreamSpec,
     TargetMissing,
     TargetNotEmpty,
     UsageError,
 )
-from penstock.api.servers import check_destinations
+from penstock.api.servers import check_destinations, listed
 from penstock_postgres.attributes import ArchiveAttributes, check_attributes
 from penstock_postgres.client import client_for_restore, find_clients, major_of
-from penstock_postgres.connection import Connection, connect_anywhere, rows, translated
+from penstock_postgres.connection import Connection, connect_anywhere, connect_beside, rows, translated
 from penstock_postgres.dumping import ARCHIVE
+from penstock_postgres.findings import Findings
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
 
@@ -35,6 +39,7 @@ def plan_restore(
     archives = [spec for spec in streams if spec.format == ARCHIVE]
     destinations = {spec.attributes["database"]: destination(settings, spec, options) for spec in archives}
     check_destinations(destinations, options.rename)
+    findings = Findings()
     with (
         connect_anywhere(settings, destination(settings, archives[0], options) if archives else None) as (there, _, _),
         translated(f"cannot look at {settings.location}"),
@@ -44,30 +49,38 @@ def plan_restore(
                 f"{settings.location} is a standby: it takes no writes", hint="Restore into its primary."
             )
         superuser = is_superuser(there)
-        with_accounts = options.accounts != "no" and len(archives) < len(streams)
+        accounts = [spec for spec in streams if spec.format != ARCHIVE]
+        with_accounts = options.accounts != "no" and bool(accounts)
         if with_accounts and options.accounts == "yes" and not superuser:
             raise SourceDenied(
                 f"the role {there.info.user} may not restore roles and tablespaces: it is not a superuser",
                 hint="Restore as a superuser, or with accounts=no.",
             )
+        if with_accounts and superuser:
+            findings.step("make the roles and tablespaces that the server lacks", accounts[0])
     for spec in archives:
         with (
             connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists),
             translated(f"cannot look at {settings.location_of(name)}"),
         ):
             _check_versions(settings, connection, spec, options, stop)
+            made = not exists or (target.clean and replaces(settings, connection, spec, options))
             if options.owners == "yes" or options.privileges == "yes":
-                made = not exists or (target.clean and replaces(connection, spec, options))
                 _check_roles(connection, spec, options, coming=with_accounts and superuser, made=made)
             if not exists:
                 _check_creation(connection, name, options)
             elif not target.clean:
                 _check_empty(connection, spec)
-            elif options.replace == "yes" and (obstacle := obstacle_to_replacing(connection)):
+            elif options.replace == "yes" and (obstacle := obstacle_to_replacing(settings, connection)):
                 raise SourceDenied(
                     f"the database {name} cannot be replaced: {obstacle}", hint="Restore with replace=no."
                 )
-    return RestorePlan(tuple(streams), target)
+            elif not made:
+                _check_droppable(connection)
+            findings.look_at(connection, spec, options, name, exists=exists, made=made)
+    return RestorePlan(
+        tuple(streams), target, tuple(findings.steps), needs=tuple(findings.needs), warnings=tuple(findings.warnings)
+    )
 
 
 def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOptions) -> str | None:
@@ -86,34 +99,40 @@ def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOp
     return recorded
 
 
-def replaces(connection: Connection, spec: StreamSpec, options: RestoreOptions) -> bool:
+def replaces(settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions) -> bool:
     """Whether a clean restore of the archive replaces the database at hand as a whole."""
     if options.replace == "auto" and "choice" in spec.attributes:
         return False  # what was not chosen would be lost
-    return options.replace != "no" and not obstacle_to_replacing(connection)
+    return options.replace != "no" and not obstacle_to_replacing(settings, connection)
 
 
 def is_superuser(connection: Connection) -> bool:
     """Whether the role that connected is a superuser."""
-    superuser: bool = rows(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0][0]
+    superuser: bool = rows(connection, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user")[0][0]
     return superuser
 
 
-def obstacle_to_replacing(connection: Connection) -> str | None:
+def obstacle_to_replacing(settings: PostgresSettings, connection: Connection) -> str | None:
     """Why the database at hand cannot be replaced by another one, or None."""
     query = """
     SELECT d.datistemplate, r.rolsuper OR (r.rolcreatedb AND pg_catalog.pg_has_role(d.datdba, 'USAGE')),
         EXISTS (SELECT FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid),
         EXISTS (SELECT FROM pg_catalog.pg_replication_slots s WHERE s.database = d.datname)
     FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
-    WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user
+    WHERE d.datname = pg_catalog.current_database() AND r.rolname = session_user
     """
     ((template, allowed, subscription, slot),) = rows(connection, query)
     if not allowed:
         return f"the role {connection.info.user} may not create databases, or does not own this one"
     if template:
         return "it is a template"
-    return "it has subscriptions" if subscription else "it has replication slots" if slot else None
+    if subscription or slot:
+        return "it has subscriptions" if subscription else "it has replication slots"
+    try:
+        connect_beside(settings, connection.info.dbname).close()
+    except SourceError as error:
+        return f"it can only be replaced from another database, and {error.message}"
+    return None
 
 
 def _check_versions(
@@ -156,11 +175,27 @@ def _check_creation(connection: Connection, name: str, options: RestoreOptions) 
     what = f"the server has no database {name}"
     if options.create == "no":
         raise TargetMissing(what, hint="Create it, or let the restore do it with create=yes.")
-    query = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    query = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user"
     if not rows(connection, query)[0][0]:
         raise TargetMissing(
             f"{what}, and the role {connection.info.user} may not create it",
             hint="Create it, or restore as a superuser.",
+        )
+
+
+def _check_droppable(connection: Connection) -> None:
+    """Dropping a subscription drops its slot on the publisher, and cannot be undone with the rest."""
+    query = """
+    SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = pg_catalog.current_database() ORDER BY 1
+    """
+    if names := [name for (name,) in rows(connection, query)]:
+        one = sql.Identifier(names[0]).as_string(None)
+        raise SourceDenied(
+            f"the database {connection.info.dbname} has {listed(names, 'subscription', 'subscriptions')}: a clean "
+            "restore would have to drop what the publisher keeps for it",
+            hint=f"Let go of each first: ALTER SUBSCRIPTION {one} DISABLE; ALTER SUBSCRIPTION {one} SET (slot_name = "
+            f"NONE); DROP SUBSCRIPTION {one}; and drop the slot on the publisher if nobody needs it.",
         )
 
 
