@@ -27,6 +27,7 @@ def restore_archive(
     database: str,
     options: RestoreOptions,
     *,
+    final: str,
     atomic: bool,
     clean: bool,
     strict: bool,
@@ -36,14 +37,15 @@ def restore_archive(
     """Run what the archive makes; what the server refuses is told to `report`, or raised with `strict`.
 
     With `atomic` nothing is committed before `blocks` has ended well: whatever fails, the database is as it was. With
-    `clean` what the dump holds is dropped first. Raises `RestoreFailed`.
+    `clean` what the dump holds is dropped first. `final` is the name that the database will have, for what is told.
+    Raises `RestoreFailed`.
     """
     recorded = ArchiveAttributes.of(spec)
     clients = find_clients("pg_restore", settings.client_path, stop)
     with connect(settings, database=database) as connection:
         server = connection.info.parameter_status("server_version") or "unknown"
         client = client_for_restore(recorded.client_version, server, clients)
-        doing = f"cannot restore into {database}"
+        doing = f"cannot restore into {final}"
         with translated(doing, RestoreFailed):
             _make_own(connection)
         script = filtered(
@@ -59,7 +61,9 @@ def restore_archive(
             translated(doing, RestoreFailed),
             stop.on_stop(partial(_cancelled, connection)),
         ):
-            loaded = load(connection, Script(script), options, atomic=atomic, strict=strict, stop=stop, report=report)
+            loaded = load(
+                connection, Script(script), options, final=final, atomic=atomic, strict=strict, stop=stop, report=report
+            )
         if options.analyze == "yes":
             # The data is there, and autovacuum will do the same later: no reason to call the restore a failure.
             with suppress(psycopg.Error), stop.on_stop(partial(_cancelled, connection)):

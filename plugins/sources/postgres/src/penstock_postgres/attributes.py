@@ -86,6 +86,7 @@ class ArchiveAttributes(AccountsAttributes):
     objects: Json[Annotated[int, Field(ge=0, lt=1 << 63)]] = 0
     #: Schema and name of what was chosen; None: everything was dumped.
     relations: Json[tuple[tuple[RecordedName, RecordedName], ...]] | None = None
+    policy_roles: Json[tuple[RecordedName, ...]] = ()
     extensions: Json[tuple[RecordedName, ...]] = ()
     makes_schemas: Json[tuple[RecordedName, ...]] = ()
     needs_schemas: Json[tuple[RecordedName, ...]] = ()

@@ -121,7 +121,11 @@ def connect_beside(settings: PostgresSettings, name: str) -> Connection:
     for beside in dict.fromkeys((settings.database, "postgres", "template1")):
         if beside and beside != name:
             try:
-                return connect(settings, database=beside)
+                connection = connect(settings, database=beside)
+                # The other database may have a role of its own set for its sessions.
+                with translated(f"cannot set up a session on {settings.location_of(beside)}"):
+                    connection.execute("SET ROLE NONE")
+                return connection
             except MissingDatabase:
                 continue
             except SourceDenied as error:

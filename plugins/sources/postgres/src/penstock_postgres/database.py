@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import LiteralString
 
 import psycopg
@@ -43,31 +43,46 @@ def create_database(connection: Connection, name: str, recorded: Properties, opt
         raise
 
 
-def give_owner(connection: Connection, name: str, recorded: Properties) -> list[LeftOut]:
-    """Give a database to its owner, who has rights in it that objects of others need; or return what was refused."""
-    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(recorded.owner))
-    return _run(connection, name, [("owner", owner)])
+def give_owner(connection: Connection, name: str, recorded: Properties, *, final: str) -> list[LeftOut]:
+    """Give a database to its owner, who has rights in it that objects of others need; or return what was refused.
+
+    `final` is the name that the database will have, for what is returned.
+    """
+    return _give(connection, name, final, lambda one: [("owner", _owner(one, recorded))])
 
 
-def apply_properties(connection: Connection, name: str, recorded: Properties, options: RestoreOptions) -> list[LeftOut]:
+def apply_properties(
+    connection: Connection, name: str, recorded: Properties, options: RestoreOptions, *, final: str
+) -> list[LeftOut]:
     """Give a database its comment, settings and grants; what the server refuses is left out, and returned.
 
-    After everything else: the settings are in force for whoever connects from then on.
+    After everything else: the settings are in force for whoever connects from then on. `final` is as for `give_owner`.
     """
-    return _run(connection, name, _property_statements(sql.Identifier(name), recorded, options))
+    return _give(connection, name, final, lambda one: _property_statements(one, recorded, options))
 
 
-def _run(connection: Connection, name: str, statements: Iterable[tuple[str, sql.Composed]]) -> list[LeftOut]:
+def _owner(name: sql.Identifier, recorded: Properties) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(recorded.owner))
+
+
+def _give(
+    connection: Connection,
+    name: str,
+    final: str,
+    statements: Callable[[sql.Identifier], Iterable[tuple[str, sql.Composed]]],
+) -> list[LeftOut]:
     refused = []
-    for what, statement in statements:
+    for (what, statement), (_, later) in zip(
+        statements(sql.Identifier(name)), statements(sql.Identifier(final)), strict=True
+    ):
         try:
             connection.execute(statement)
         except psycopg.Error as error:
-            with translated(f"cannot restore what is recorded of the database {name} itself", RestoreFailed):
+            with translated(f"cannot restore what is recorded of the database {final} itself", RestoreFailed):
                 if connection.closed:
                     raise
-            text = f"{statement.as_string(connection)};"
-            refused.append(LeftOut(f"{what} of the database", name, said_by(error), text, name))
+            text = f"{later.as_string(connection)};"
+            refused.append(LeftOut(f"{what} of the database", final, said_by(error), text, final))
     return refused
 
 

@@ -102,6 +102,7 @@ def load(
     script: Iterable[Statement | CopyRows],
     options: RestoreOptions,
     *,
+    final: str,
     atomic: bool,
     strict: bool,
     stop: StopToken,
@@ -113,7 +114,7 @@ def load(
     server as a whole. Rows of a table that was not made are not restored: another one may have its name. Where no table
     at all can be made, nothing is left out: it fails.
     """
-    work = _Load(connection, options, atomic=atomic, strict=strict, stop=stop, report=report)
+    work = _Load(connection, options, final=final, atomic=atomic, strict=strict, stop=stop, report=report)
     with _transaction(connection) if atomic else nullcontext():
         for one in script:
             stop.check()
@@ -144,6 +145,7 @@ class _Load:
         connection: Connection,
         options: RestoreOptions,
         *,
+        final: str,
         atomic: bool,
         strict: bool,
         stop: StopToken,
@@ -152,6 +154,7 @@ class _Load:
         self._connection = connection
         self._cursor = connection.cursor()
         self._options = options
+        self._final = final
         self._atomic = atomic
         self._strict = strict
         self._stop = stop
@@ -324,7 +327,7 @@ class _Load:
             self.first_failure = self.first_failure or failure
             if self._strict:
                 raise failure
-        self._report.left_out(replace(one, database=self._connection.info.dbname))
+        self._report.left_out(replace(one, database=self._final))
 
     def _failure_of(self, one: LeftOut, error: psycopg.Error | None) -> RestoreFailed:
         said = [one.reason] if error is None else [one.reason, said_by(error)]
@@ -360,7 +363,7 @@ class _Load:
 
     def _failure(self, error: psycopg.Error) -> RestoreFailed:
         said = said_by(error)
-        return RestoreFailed(f"cannot restore into {self._connection.info.dbname}: {said}", hint=_ADVICE.find(said))
+        return RestoreFailed(f"cannot restore into {self._final}: {said}", hint=_ADVICE.find(said))
 
 
 def _word(entry: Entry) -> str:

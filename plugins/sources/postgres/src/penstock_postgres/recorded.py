@@ -17,6 +17,7 @@ def archive_attributes(connection: Connection, found: list[Relation], choice: Ch
     attributes = {
         "properties": _properties(connection),
         "roles": "\n".join(_roles_needed(connection, found, choice)),
+        "policy_roles": json.dumps(_policy_roles(connection, found), ensure_ascii=False),
         "objects": str(_objects(connection)),
     }
     if not choice.narrow:
@@ -64,11 +65,10 @@ def _roles_needed(connection: Connection, found: list[Relation], choice: Choice)
     query = """
     SELECT r.rolname FROM pg_catalog.pg_shdepend s
         JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
-        LEFT JOIN pg_catalog.pg_policy p
-            ON s.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid = s.objid
-    WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    WHERE s.classid NOT IN ('pg_catalog.pg_policy'::pg_catalog.regclass,
+            'pg_catalog.pg_user_mapping'::pg_catalog.regclass)
+        AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
         AND CASE WHEN s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass THEN s.objid = ANY (%(relations)s)
-            WHEN p.oid IS NOT NULL THEN p.polrelid = ANY (%(relations)s)
             WHEN NOT %(narrow)s THEN true
             WHEN s.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass THEN s.objid = ANY (%(schemas)s)
             ELSE (pg_catalog.pg_identify_object(s.classid, s.objid, 0)).schema IN (
@@ -89,6 +89,15 @@ def _roles_needed(connection: Connection, found: list[Relation], choice: Choice)
         "narrow": choice.narrow,
     }
     return [name for (name,) in rows(connection, query, chosen)]
+
+
+def _policy_roles(connection: Connection, found: list[Relation]) -> list[str]:
+    """The roles that policies of what is dumped are for."""
+    query = """
+    SELECT DISTINCT r.rolname FROM pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) AS role (oid)
+        JOIN pg_catalog.pg_roles r ON r.oid = role.oid WHERE p.polrelid = ANY (%(relations)s) ORDER BY 1
+    """
+    return [name for (name,) in rows(connection, query, {"relations": [relation.oid for relation in found]})]
 
 
 def _properties(connection: Connection) -> str:

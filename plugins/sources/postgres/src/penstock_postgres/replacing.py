@@ -63,6 +63,7 @@ def put_in_place(settings: PostgresSettings, replacement: Replacement, *, stop: 
                 report.warn(_old_is_left(replacement, "interrupted"))
             raise
     if replacement.keeps_old:
+        _keep_old(settings, replacement)
         report.warn(
             f"the old database is kept as {replacement.aside}, since rows of the restored one were left out; when you "
             "need it no more, drop it by hand"
@@ -112,6 +113,12 @@ def _drop_old(settings: PostgresSettings, replacement: Replacement, report: Repo
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(replacement.aside)))
     except PenstockError as error:
         report.warn(_old_is_left(replacement, error.message))
+
+
+def _keep_old(settings: PostgresSettings, replacement: Replacement) -> None:
+    statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(replacement.aside))
+    with connect_beside(settings, replacement.name) as connection, translated("cannot keep the old database"):
+        connection.execute(statement)
 
 
 def _old_is_left(replacement: Replacement, why: str) -> str:

@@ -116,12 +116,12 @@ class _Work:
             own = properties_of(connection) if replaced else None
         if exists and not replaced:
             atomic = options.single_transaction != "no"
-            self._load(spec, blocks, name, atomic=atomic, clean=self._clean)
+            self._load(spec, blocks, name, final=name, atomic=atomic, clean=self._clean)
             if initial and options.properties == "yes":
                 if options.owners == "yes":
                     with connect_beside(settings, name) as connection:
-                        self._leave_out(give_owner(connection, name, recorded.properties))
-                self._give_properties(name, recorded.properties)
+                        self._leave_out(give_owner(connection, name, recorded.properties, final=name))
+                self._give_properties(name, recorded.properties, final=name)
             return
         made = name_beside(name) if replaced else name
         # From beside it, whatever its own settings and encoding are.
@@ -134,22 +134,26 @@ class _Work:
                 raise
             properties = recorded.properties if options.properties == "yes" else own
             if properties is not None and options.owners == "yes":
-                self._leave_out(give_owner(connection, made, properties))
+                self._leave_out(give_owner(connection, made, properties, final=name))
         # All or nothing does not need one transaction here: the database is dropped if anything fails.
-        loaded = self._load(spec, blocks, made, atomic=options.single_transaction == "yes", clean=False)
+        atomic = options.single_transaction == "yes"
+        loaded = self._load(spec, blocks, made, final=name, atomic=atomic, clean=False)
         # Only now: they would have been in force for the restore itself.
         if properties is not None:
-            self._give_properties(made, properties)
+            self._give_properties(made, properties, final=name)
         if replaced:
             self._replacements.append(Replacement(name, made, name_beside(name), keeps_old=loaded.rows_lost))
 
-    def _load(self, spec: StreamSpec, blocks: Iterable[memoryview], name: str, *, atomic: bool, clean: bool) -> Loaded:
+    def _load(
+        self, spec: StreamSpec, blocks: Iterable[memoryview], name: str, *, final: str, atomic: bool, clean: bool
+    ) -> Loaded:
         return restore_archive(
             self._settings,
             spec,
             blocks,
             name,
             self._options,
+            final=final,
             atomic=atomic,
             clean=clean,
             strict=self._strict,
@@ -157,9 +161,9 @@ class _Work:
             report=self._report,
         )
 
-    def _give_properties(self, name: str, properties: Properties) -> None:
+    def _give_properties(self, name: str, properties: Properties, *, final: str) -> None:
         with connect_beside(self._settings, name) as connection:
-            self._leave_out(apply_properties(connection, name, properties, self._options))
+            self._leave_out(apply_properties(connection, name, properties, self._options, final=final))
 
     def _leave_out(self, refused: Iterable[LeftOut]) -> None:
         for one in refused:

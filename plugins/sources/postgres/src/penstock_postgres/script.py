@@ -22,8 +22,8 @@ _LETTER = rb"A-Za-z_\x80-\xff"
 _TOKEN = re.compile(
     rb"""
     (?P<space>   \s+ )
-  | (?P<comment> --[^\n]*\n | /\*.*?\*/ )
-  | (?P<meta>    \\[^\n]*\n )                           # a command of psql, such as \restrict
+  | (?P<comment> --[^\n]*(?:\n|\Z) | /\*.*?\*/ )
+  | (?P<meta>    \\[^\n]*(?:\n|\Z) )                    # a command of psql, such as \restrict
   | (?P<end>     ; )
   | (?P<open>    \( )
   | (?P<close>   \) )
@@ -31,6 +31,8 @@ _TOKEN = re.compile(
                | '[^']*(?:''[^']*)*'
                | "[^"]*(?:""[^"]*)*"
                | \$(?P<tag>(?:[%(letter)s][%(letter)s0-9]*)?)\$.*?\$(?P=tag)\$ )
+  | (?P<cut>     (?: [eE]?' | " | /\* | \$(?:[%(letter)s][%(letter)s0-9]*)?\$ ).*\Z    # its end is not read yet
+               | \$(?:[%(letter)s][%(letter)s0-9]*)?\Z )
   | (?P<word>    [%(letter)s][%(letter)s0-9$]* )
   | (?P<other>   [^\s'"\\;()%(letter)s] )
     """
@@ -134,7 +136,7 @@ class Script:
         """The next token, with as much read as it takes to be sure of its end; None at the end of the script."""
         while True:
             token = self._token.match(self._buffer, self._position)
-            if token is not None and (token.end() < len(self._buffer) or self._ended):
+            if token is not None and (token.end() < len(self._buffer) or self._ended) and token.lastgroup != "cut":
                 self._position = token.end()
                 return token
             if self._ended:

@@ -65,7 +65,7 @@ def plan_restore(
         ):
             _check_versions(settings, connection, spec, options, stop)
             made = not exists or (target.clean and replaces(settings, connection, spec, options))
-            if options.owners == "yes" or options.privileges == "yes":
+            if "yes" in (options.owners, options.privileges, options.policies):
                 _check_roles(connection, spec, options, coming=with_accounts and superuser, made=made)
             if not exists:
                 _check_creation(connection, name, options)
@@ -155,7 +155,9 @@ def _check_roles(
     connection: Connection, spec: StreamSpec, options: RestoreOptions, *, coming: bool, made: bool
 ) -> None:
     attributes = ArchiveAttributes.of(spec)
-    needed = attributes.needed_roles
+    needed = set(attributes.policy_roles) if options.policies == "yes" else set()
+    if options.owners == "yes" or options.privileges == "yes":
+        needed |= attributes.needed_roles
     if made and options.properties == "yes":
         recorded = attributes.properties
         needed |= {role for role, _ in recorded.settings if role is not None}
@@ -166,8 +168,8 @@ def _check_roles(
     if missing and not coming:
         raise SourceDenied(
             f"{spec.name} needs roles that the server does not have: {', '.join(sorted(missing))}",
-            hint="Restore the roles too, as a superuser; or make them; or leave owners and grants out with the "
-            "options owners=no and privileges=no.",
+            hint="Restore the roles too, as a superuser; or make them; or leave owners, grants and policies out with "
+            "the options owners=no, privileges=no and policies=no.",
         )
 
 
