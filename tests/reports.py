@@ -1,6 +1,5 @@
 """A report that remembers what a plugin says."""
 
-
 from penstock.api import LeftOut
 
 

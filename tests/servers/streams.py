@@ -1,11 +1,12 @@
 """Reading dumps and feeding restores, as the engine would, for tests of sources."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from penstock.api import DumpStream, RestoreTarget, Source, StreamSpec
+from penstock.api import DumpStream, InventoryItem, RestoreTarget, Source, StreamSpec
 from penstock.testing.dumping import restore_one
 
-__all__ = ["Dump", "blocks_of", "dump_all", "read_all", "restore_all", "restore_one"]
+__all__ = ["Dump", "blocks_of", "counted", "dump_all", "read_all", "restore_all", "restore_one"]
 
 Dump = dict[str, tuple[StreamSpec, bytes]]
 
@@ -27,7 +28,24 @@ def read_all(stream: DumpStream) -> bytes:
 def dump_all(source: Source) -> Dump:
     """All streams of one dump, by name."""
     with source.dump() as held:
-        return {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
+        found: Dump = {}
+        for spec in held.plan.streams:
+            stream = held.open(spec)
+            data = read_all(stream)
+            attributes = {**spec.attributes, **stream.outcome().attributes}
+            found[spec.name] = (replace(spec, attributes=attributes), data)
+        return found
+
+
+def counted(source: Source) -> dict[tuple[str, str], InventoryItem]:
+    """The inventory of one dump, by kind and name, as it is recorded: with what only the dump has shown."""
+    with source.dump() as held:
+        items = list(held.plan.inspection.inventory)
+        for spec in held.plan.streams:
+            stream = held.open(spec)
+            read_all(stream)
+            items += stream.outcome().inventory
+    return {(item.kind, item.name): item for item in items}
 
 
 def blocks_of(data: bytes, size: int = 100_000) -> Iterator[memoryview]:

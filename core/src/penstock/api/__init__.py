@@ -24,6 +24,7 @@ from penstock.api.models import (
     RestorePlan,
     RestoreStep,
     RestoreTarget,
+    StreamOutcome,
     StreamSpec,
 )
 from penstock.api.options import RestoreOptions
@@ -74,6 +75,7 @@ __all__ = [
     "Source",
     "StopToken",
     "StreamAttributes",
+    "StreamOutcome",
     "StreamSpec",
     "drain",
     "env_for_child",

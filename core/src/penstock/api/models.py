@@ -14,6 +14,7 @@ __all__ = [
     "RestorePlan",
     "RestoreStep",
     "RestoreTarget",
+    "StreamOutcome",
     "StreamSpec",
 ]
 
@@ -63,6 +64,18 @@ class StreamSpec:
     optional: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
     record_separator: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOutcome:
+    """What only the dump of a stream has shown, for the manifest.
+
+    `attributes` are added to those of the plan's `StreamSpec`; an item of `inventory` takes the place of that of the
+    plan with the same kind and name, if there is one.
+    """
+
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    inventory: tuple[InventoryItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

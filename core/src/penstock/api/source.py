@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from penstock.api.errors import UsageError
-from penstock.api.models import DumpPlan, Inspection, RestorePlan, RestoreTarget, StreamSpec
+from penstock.api.models import DumpPlan, Inspection, RestorePlan, RestoreTarget, StreamOutcome, StreamSpec
 from penstock.api.plugin import Plugin
 
 __all__ = ["Dump", "DumpStream", "Restore", "Source"]
@@ -40,6 +40,13 @@ class DumpStream(ABC):
 
         May be called while another thread waits in `readinto`, which then soon returns 0 or raises.
         """
+
+    def outcome(self) -> StreamOutcome:
+        """What only the dump has shown, such as rows counted under the stream's own view; after `close` has returned.
+
+        Plain data, since the stream may have been opened in another process.
+        """
+        return StreamOutcome()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """Backup: one dump of one source becomes one snapshot, or nothing at all."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from penstock.api.errors import Interrupted, RoleForbids, SourceError, UsageError, say_more
-from penstock.api.models import DumpPlan, Inspection, StreamSpec
+from penstock.api.models import DumpPlan, Inspection, InventoryItem, StreamSpec
 from penstock.api.source import Dump, Source
 from penstock.engine.doubts import Doubts
 from penstock.engine.reporting import Listener, Reporter, reporting
@@ -109,18 +110,19 @@ def backup(
             with session, session.writer() as writer:
                 with source.dump() as dump:
                     plan = dump.plan
-                    inspection = _inspection_of(plan, reporter)
+                    _inspection_of(plan)  # before the dump, not hours later when the manifest is written
                     reporter.phase("dumping", plan.inspection.size_estimate)
-                    streams = [
-                        (spec, _store(dump, number, spec, writer, reporter)) for number, spec in enumerate(plan.streams)
-                    ]
+                    streams = [_store(dump, number, spec, writer, reporter) for number, spec in enumerate(plan.streams)]
+                inspection, left_out = _inspection_of(_as_dumped(plan, streams))
+                if left_out:
+                    reporter.warn(f"not recorded: the list of {left_out} things that the database holds")
                 # Only now has the source confirmed that the whole dump succeeded.
                 reporter.phase("committing")
                 done = session.commit(
                     source=source_type,
                     consistency=plan.consistency,
                     inspection=inspection,
-                    streams=streams,
+                    streams=[(one.spec, one.stored) for one in streams],
                     written=[writer.finish()],
                 )
             figures = {"read": done.head.size, "stored": done.stored, "packs": done.packs}
@@ -142,10 +144,27 @@ def backup(
     )
 
 
-def _inspection_of(plan: DumpPlan, reporter: Reporter) -> dict[str, Any]:
-    """What is recorded of the source's report. Raises `SourceError` for a plan of which no manifest can be made.
+@dataclass(frozen=True, slots=True)
+class _Dumped:
+    """One stream that was dumped: `spec` with the attributes that only the dump has shown."""
 
-    Checked before the dump, not hours later when the manifest is written, or cannot be read.
+    spec: StreamSpec
+    stored: StoredStream
+    inventory: tuple[InventoryItem, ...]
+
+
+def _as_dumped(plan: DumpPlan, streams: Sequence[_Dumped]) -> DumpPlan:
+    """The plan, with what the dump has shown of its streams."""
+    items = {(item.kind, item.name): item for item in plan.inspection.inventory}
+    items |= {(item.kind, item.name): item for one in streams for item in one.inventory}
+    inspection = replace(plan.inspection, inventory=tuple(items.values()))
+    return replace(plan, inspection=inspection, streams=tuple(one.spec for one in streams))
+
+
+def _inspection_of(plan: DumpPlan) -> tuple[dict[str, Any], int]:
+    """What is recorded of the source's report, and how many items of its inventory there is no room for.
+
+    Raises `SourceError` for a plan of which no manifest can be made.
     """
     inspection = _inspection_json(plan.inspection)
     streams = _check_plan(plan, inspection)
@@ -155,10 +174,10 @@ def _inspection_of(plan: DumpPlan, reporter: Reporter) -> dict[str, Any]:
             f"{len(plan.streams)} streams with such attributes do not fit into a manifest",
             hint="Leave something out, or make several backups of it.",
         )
-    if len(encode_json(inspection)) > room:
-        reporter.warn(f"not recorded: the list of {len(inspection['inventory'])} things that the database holds")
-        inspection["inventory"] = []
-    return inspection
+    if len(encode_json(inspection)) <= room:
+        return inspection, 0
+    left_out = len(inspection["inventory"])
+    return {**inspection, "inventory": []}, left_out
 
 
 def _check_plan(plan: DumpPlan, inspection: dict[str, Any]) -> bytes:
@@ -182,17 +201,20 @@ def _writable(value: object) -> bool:
     return True
 
 
-def _store(dump: Dump, number: int, spec: StreamSpec, writer: StreamWriter, reporter: Reporter) -> StoredStream:
+def _store(dump: Dump, number: int, spec: StreamSpec, writer: StreamWriter, reporter: Reporter) -> _Dumped:
     stream = dump.open(spec)
     stored = writer.store(number, spec, stream, lambda done: reporter.progress(spec.name, done))
     try:
         # Raises unless the child succeeded: end of file alone is not success.
         stream.close()
+        outcome = stream.outcome()
     except BaseException:
         stream.abort()
         raise
     reporter.base += stored.size
-    return stored
+    if outcome.attributes:
+        spec = replace(spec, attributes={**spec.attributes, **outcome.attributes})
+    return _Dumped(spec, stored, outcome.inventory)
 
 
 def _inspection_json(inspection: Inspection) -> dict[str, Any]:

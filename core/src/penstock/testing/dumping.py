@@ -4,11 +4,13 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 
 from penstock.api import (
+    Dump,
     DumpStream,
     PluginSettings,
     Restore,
@@ -85,7 +87,13 @@ def open_and_read(plugin: type[Source], settings: PluginSettings, spec: StreamSp
 def dump_all(source: Source) -> Dumped:
     """All streams of one dump."""
     with source.dump() as dump:
-        return {spec.name: (spec, read_all(dump.open(spec))) for spec in dump.plan.streams}
+        return {spec.name: _dump_one(dump, spec) for spec in dump.plan.streams}
+
+
+def _dump_one(dump: Dump, spec: StreamSpec) -> tuple[StreamSpec, bytes]:
+    stream = dump.open(spec)
+    data = read_all(stream)
+    return replace(spec, attributes={**spec.attributes, **stream.outcome().attributes}), data
 
 
 def blocks_of(data: bytes, look: Callable[[], object] = lambda: None) -> Iterator[memoryview]:

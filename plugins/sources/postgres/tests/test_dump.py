@@ -1,19 +1,21 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.processes import descendants, running
+from tests.reports import Said
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import dump_all, read_all
 
 from penstock.api import (
-    ChildOutput,
     DumpFailed,
     DumpStalled,
     Interrupted,
@@ -23,7 +25,7 @@ from penstock.api import (
     StopToken,
     StreamSpec,
 )
-from penstock_postgres import dumping, views
+from penstock_postgres import archive_stream, dumping
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.source import PostgresSource
 
@@ -64,8 +66,9 @@ def test_the_streams_hold_what_was_there_when_the_dump_began(postgres: PostgresS
         source = source_of(postgres, name)
         with source.dump() as held:
             postgres.execute("INSERT INTO t SELECT 'after-' || generate_series(1, 5)", name)
-            data = read_all(held.open(held.plan.streams[-1]))
-            assert InventoryItem("table", "public.t", 3, 8192, exact=True) in held.plan.inspection.inventory
+            stream = held.open(held.plan.streams[-1])
+            data = read_all(stream)
+            assert InventoryItem("table", "public.t", 3, 8192, exact=True) in stream.outcome().inventory
     assert data.count(b"before-") == 3
     assert b"after-" not in data
 
@@ -170,70 +173,123 @@ def test_an_aborted_stream_leaves_no_process(newest_postgres: PostgresServer, so
             read_all(held.open(held.plan.streams[0]))  # the snapshot is gone
 
 
-def test_what_no_snapshot_protects_from_waits_until_the_dump_is_done(
-    newest_postgres: PostgresServer, source_of: MakeSource
-) -> None:
-    with newest_postgres.database("held") as name:
-        newest_postgres.execute("CREATE TABLE t AS SELECT 'still-' || generate_series(1, 3) AS what", name)
-        source = source_of(newest_postgres, name, accounts="no", row_counts="off")
+#: What every snapshot sees at once.
+UNPROTECTED = ("TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER what TYPE varchar(9)")
+
+
+class TestWhatNoSnapshotProtectsFrom:
+    @pytest.fixture
+    def name(self, newest_postgres: PostgresServer) -> Iterator[str]:
+        with newest_postgres.database("held") as name:
+            newest_postgres.execute("CREATE TABLE t AS SELECT 'still-' || generate_series(1, 3) AS what", name)
+            yield name
+
+    def test_it_waits_for_pg_dump_as_it_does_for_a_plain_one(
+        self, newest_postgres: PostgresServer, source_of: MakeSource, name: str
+    ) -> None:
+        newest_postgres.execute(FILL, name)  # so that pg_dump is still at work
+        source = source_of(newest_postgres, name, accounts="no")
         with source.dump() as held, newest_postgres.connect(name) as other:
+            stream = held.open(held.plan.streams[0])
+            start = bytearray(5)
+            assert stream.readinto(memoryview(start)) == 5
             other.execute("SET lock_timeout = 100")
-            for statement in ("TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER what TYPE varchar(9)"):
+            for statement in UNPROTECTED:
                 with pytest.raises(psycopg.errors.LockNotAvailable):
                     other.execute(statement.encode())
-            assert read_all(held.open(held.plan.streams[0])).count(b"still-") == 3
-        newest_postgres.execute("TRUNCATE t", name)
+            assert read_all(stream).count(b"still-") == 3
 
-
-class TestWithoutLocks:
-    """Where the server's table of locks is too small to hold all tables for the length of a dump."""
-
-    @pytest.fixture(autouse=True)
-    def no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(views, "room_for_locks", lambda connection: 0)
-
-    @pytest.mark.parametrize(
-        "statement", ["TRUNCATE t", "DROP TABLE t", "ALTER TABLE t ALTER i TYPE bigint"], ids=lambda one: one[:8]
-    )
-    def test_a_table_that_was_emptied_or_rewritten_fails_the_dump(
-        self, newest_postgres: PostgresServer, source_of: MakeSource, statement: str
+    @pytest.mark.parametrize("several", [False, True])
+    @pytest.mark.parametrize("statement", UNPROTECTED, ids=lambda one: one[:8])
+    def test_before_that_it_waits_for_nothing_and_the_dump_begins_again(
+        self, newest_postgres: PostgresServer, source_of: MakeSource, name: str, statement: str, several: bool
     ) -> None:
-        with newest_postgres.database("dropped") as name:
-            newest_postgres.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE stays AS SELECT 2 AS i", name)
-            source = source_of(newest_postgres, name, accounts="no")
-            with source.dump() as held:
-                newest_postgres.execute(statement, name)
-                with pytest.raises(DumpFailed) as caught:
+        where: dict[str, Any] = {"databases": [name]} if several else {}
+        source = source_of(newest_postgres, None if several else name, accounts="no", **where)
+        source.report = said = Said()
+        with source.dump() as held, newest_postgres.connect(name) as other:
+            other.execute("SET lock_timeout = 100")
+            streams = [held.open(held.plan.streams[0])] if several else []
+            other.execute(statement.encode())
+            other.execute("CREATE TABLE IF NOT EXISTS t (what text)")
+            other.execute("INSERT INTO t VALUES ('then')")
+            stream = streams[0] if streams else held.open(held.plan.streams[0])
+            data = read_all(stream)
+            rows = {item.name: item.rows for item in stream.outcome().inventory}
+        there = 4 if statement.startswith("ALTER") else 1
+        assert (data.count(b"still-") + data.count(b"then\n"), rows[f"{name}.public.t" if several else "public.t"]) == (
+            there, there
+        )  # fmt: skip
+        assert len(said.retries) == 1
+
+    def test_a_database_that_changes_all_the_time_is_given_up_with_what_to_do(
+        self, newest_postgres: PostgresServer, source_of: MakeSource, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = dumping.start_dump
+
+        def changing(*arguments: Any, **words: Any) -> Any:
+            newest_postgres.execute("TRUNCATE t", name)
+            return start(*arguments, **words)
+
+        monkeypatch.setattr(archive_stream, "start_dump", changing)
+        source = source_of(newest_postgres, name, accounts="no")
+        source.report = said = Said()
+        with source.dump() as held, pytest.raises(DumpFailed, match=r"public\.t .*truncated, rewritten or dropped"):
+            read_all(held.open(held.plan.streams[0]))
+        assert len(said.retries) == 2
+        assert not running("pg_dump")
+
+
+def test_a_lock_that_comes_after_the_plan_stalls_or_fails_the_dump(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    with newest_postgres.database("blocked") as name:
+        newest_postgres.execute("CREATE TABLE t (i integer)", name)
+        for settings, error in (({"stall_timeout": 0.3}, DumpStalled), ({"lock_timeout": 0.3}, DumpFailed)):
+            source = source_of(newest_postgres, name, accounts="no", row_counts="off", **settings)
+            with source.dump() as held, newest_postgres.connect(name, autocommit=False) as holder:
+                holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+                with pytest.raises(error) as caught:
                     read_all(held.open(held.plan.streams[0]))
-            assert "t" in f"{caught.value.message} {caught.value.details}"
-
-    def test_a_lock_that_comes_after_the_plan_stalls_or_fails_the_dump(
-        self, newest_postgres: PostgresServer, source_of: MakeSource
-    ) -> None:
-        with newest_postgres.database("blocked") as name:
-            newest_postgres.execute("CREATE TABLE t (i integer)", name)
-            for settings, error in (({"stall_timeout": 0.3}, DumpStalled), ({"lock_timeout": 0.3}, DumpFailed)):
-                source = source_of(newest_postgres, name, accounts="no", row_counts="off", **settings)
-                with source.dump() as held, newest_postgres.connect(name, autocommit=False) as holder:
-                    holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-                    with pytest.raises(error):
-                        read_all(held.open(held.plan.streams[0]))
+            assert "lock_timeout" in (caught.value.hint or "") or error is DumpStalled
 
 
-def test_tables_whose_names_are_not_utf8_cannot_be_held_and_are_looked_at_again(
+def test_tables_whose_names_are_not_utf8_are_looked_at_again(
     newest_postgres: PostgresServer, source_of: MakeSource
 ) -> None:
     with newest_postgres.database("bytes", " ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0") as name:
         table = '"n\xe4me"'.encode("latin-1")
         with newest_postgres.connect(name) as connection:
             connection.execute("SET client_encoding = 'SQL_ASCII'")
-            connection.execute(b"CREATE TABLE %b AS SELECT 1 AS i" % table)
+            connection.execute(b"CREATE TABLE %b AS SELECT 'gone' AS i" % table)
             source = source_of(newest_postgres, name, accounts="no")
-            dump_all(source)
+            source.report = said = Said()
+            assert b"gone" in dump_all(source)["bytes.dump"][1]
             with source.dump() as held:
                 connection.execute(b"TRUNCATE %b" % table)
-                with pytest.raises(DumpFailed, match="truncated, rewritten or dropped"):
-                    read_all(held.open(held.plan.streams[0]))
+                connection.execute(b"INSERT INTO %b VALUES ('come')" % table)
+                data = read_all(held.open(held.plan.streams[0]))
+            assert (b"gone" in data, b"come" in data, len(said.retries)) == (False, True, 1)
+
+
+class TestPasswordsThatEnd:
+    def test_each_child_and_connection_asks_for_its_own(
+        self, postgres_servers: PostgresServers, source_of: MakeSource, tmp_path: Path
+    ) -> None:
+        server = postgres_servers.newest("scram")
+        token = tmp_path / "token"
+        server.execute("DROP ROLE IF EXISTS cloudy; CREATE ROLE cloudy LOGIN SUPERUSER PASSWORD 'first-token'")
+        token.write_text("first-token", encoding="utf-8")
+        with server.database("hosted") as name:
+            server.execute("CREATE TABLE t AS SELECT 'row' AS what", name)
+            source = source_of(server, name, user="cloudy", password={"command": ["cat", str(token)]})
+            with source.dump() as held:
+                server.execute("ALTER ROLE cloudy PASSWORD 'second-token'")
+                token.write_text("second-token", encoding="utf-8")
+                streams = {spec.name: read_all(held.open(spec)) for spec in held.plan.streams}
+        assert b"row" in streams["hosted.dump"]
+        assert b"CREATE ROLE cloudy" in streams["accounts.sql"]
+        server.execute("DROP ROLE cloudy")
 
 
 def test_accounts_without_their_end_are_a_failed_dump(
@@ -266,10 +322,17 @@ def test_a_standby_can_be_dumped_but_lacks_unlogged_rows_and_takes_no_restore(
             source_of(standby, name).plan_restore([spec for spec, _ in dump.values()], RestoreTarget())
 
 
-def test_what_does_not_begin_as_an_archive_is_a_failed_dump() -> None:
-    stream = dumping._Archive(ChildOutput(["echo", "pg_dump: nothing here"], name="echo"), "x.dump")
-    with pytest.raises(DumpFailed, match=r"x\.dump does not begin"):
-        read_all(stream)
+def test_what_does_not_begin_as_an_archive_is_a_failed_dump(
+    newest_postgres: PostgresServer, source_of: MakeSource, tmp_path: Path
+) -> None:
+    assert newest_postgres.bin is not None
+    program = tmp_path / "pg_dump"
+    version = f'case "$*" in *--version*) exec "{newest_postgres.bin / "pg_dump"}" --version;; esac'
+    program.write_text(f"#!/bin/sh\n{version}\necho 'pg_dump: nothing here'\n", encoding="utf-8")
+    program.chmod(0o755)
+    source = source_of(newest_postgres, "postgres", accounts="no", client_path=tmp_path)
+    with source.dump() as held, pytest.raises(DumpFailed, match=r"postgres\.dump does not begin"):
+        read_all(held.open(held.plan.streams[0]))
 
 
 def test_roles_are_dumped_without_passwords_by_who_may_not_read_them(

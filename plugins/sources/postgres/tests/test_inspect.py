@@ -4,6 +4,7 @@ import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.servers.postgres import PostgresServer, PostgresServers, find_binaries, free_port, missing
+from tests.servers.streams import counted
 
 from penstock.api import (
     ClientTooOld,
@@ -53,11 +54,11 @@ def test_versions_a_size_and_everything_that_has_rows_are_told(postgres: Postgre
 def test_rows_are_counted_under_the_dumps_own_view(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
     with newest_postgres.database("counted") as name:
         newest_postgres.execute("CREATE TABLE t AS SELECT generate_series(1, 123) AS i", name)
-        with source_of(newest_postgres, name).dump() as held:
-            assert InventoryItem("table", "public.t", 123, 8192, exact=True) in held.plan.inspection.inventory
+        exact = InventoryItem("table", "public.t", 123, 8192, exact=True)
+        assert counted(source_of(newest_postgres, name))["table", "public.t"] == exact
         for wish in ("estimate", "off"):
-            with source_of(newest_postgres, name, row_counts=wish).dump() as held:
-                assert InventoryItem("table", "public.t", None, 8192, exact=False) in held.plan.inspection.inventory
+            items = counted(source_of(newest_postgres, name, row_counts=wish))
+            assert items["table", "public.t"] == InventoryItem("table", "public.t", None, 8192, exact=False)
 
 
 def test_what_a_dump_will_not_hold_is_a_warning(newest_postgres: PostgresServer, source_of: MakeSource) -> None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import partial
-from threading import Thread
 
 import psycopg
 from psycopg import sql
@@ -11,7 +9,7 @@ from psycopg import sql
 from penstock.api import Report, RestoreFailed, StopToken, StreamSpec, env_for_child, filtered, say_more
 from penstock_postgres.attributes import ArchiveAttributes
 from penstock_postgres.client import client_for_restore, find_clients
-from penstock_postgres.connection import Connection, connect, rows, said_by, translated
+from penstock_postgres.connection import Connection, cancelled_by, connect, rows, said_by, translated
 from penstock_postgres.loading import Loaded, load
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.script import Script
@@ -59,14 +57,14 @@ def restore_archive(
             closing(script),
             _schemas(connection, recorded),
             translated(doing, RestoreFailed),
-            stop.on_stop(partial(_cancelled, connection)),
+            cancelled_by(stop, connection),
         ):
             loaded = load(
                 connection, Script(script), options, final=final, atomic=atomic, strict=strict, stop=stop, report=report
             )
         if options.analyze == "yes":
             # The data is there, and autovacuum will do the same later: no reason to call the restore a failure.
-            with suppress(psycopg.Error), stop.on_stop(partial(_cancelled, connection)):
+            with suppress(psycopg.Error), cancelled_by(stop, connection):
                 connection.execute("ANALYZE")
     return loaded
 
@@ -107,13 +105,3 @@ def _make_own(connection: Connection) -> None:
     connection.execute("SET ROLE NONE")
     if rows(connection, "SHOW synchronous_commit") == [("off",)]:
         connection.execute("SET synchronous_commit = on")
-
-
-def _cancelled(connection: Connection) -> None:
-    """End the statement that is running, in a thread of its own: it takes a connection to the server."""
-
-    def cancel() -> None:
-        with suppress(psycopg.Error):
-            connection.cancel()
-
-    Thread(target=cancel, daemon=True).start()

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
+from threading import Thread
 from typing import Any, LiteralString
 
 import psycopg
@@ -12,7 +13,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 
-from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable, env_for_child
+from penstock.api import Secret, SourceDenied, SourceError, SourceUnreachable, StopToken, env_for_child
 from penstock.api.servers import about_unverified, effective_tls
 from penstock_postgres.refusals import MissingDatabase, check_files, refusal
 from penstock_postgres.settings import PostgresSettings
@@ -21,6 +22,7 @@ __all__ = [
     "Connection",
     "MissingDatabase",
     "about_tls",
+    "cancelled_by",
     "child_environment",
     "connect",
     "connect_anywhere",
@@ -185,13 +187,23 @@ def connection_string(database: str) -> str:
     return "dbname='{}'".format(database.replace("\\", "\\\\").replace("'", "\\'"))
 
 
-def child_environment(
-    connection: Connection, *, database: str | None = None, options: tuple[str, ...] = ()
-) -> tuple[dict[str, str], tuple[Secret, ...]]:
+@contextmanager
+def cancelled_by(stop: StopToken, connection: Connection) -> Iterator[None]:
+    """A stop during the block ends the statement that is running, from a thread: that takes a connection of its own."""
+
+    def cancel() -> None:
+        with suppress(psycopg.Error):
+            connection.cancel()
+
+    with stop.on_stop(lambda: Thread(target=cancel, daemon=True).start()):
+        yield
+
+
+def child_environment(connection: Connection, settings: PostgresSettings) -> tuple[dict[str, str], tuple[Secret, ...]]:
     """The environment that makes a client program connect just as `connection` did, and the secrets in it.
 
-    It names the one server that answered: a snapshot that `connection` exported is known to no other. `options` are
-    settings of the session, `name=value`.
+    It names the one server that answered: a snapshot that `connection` exported is known to no other. The password is
+    asked for anew: that of `connection` may have been valid for some minutes.
     """
     info = connection.info
     found = info.get_parameters()
@@ -201,14 +213,13 @@ def child_environment(
         variable = variables.get(keyword)
         if variable and value and keyword not in _NOT_FOR_CHILDREN:
             extra[variable.decode()] = value
-    extra |= {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": database or info.dbname}
+    extra |= {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": info.dbname}
     if info.hostaddr and not info.host.startswith(("/", "@")):
         extra["PGHOSTADDR"] = info.hostaddr
     else:
         extra.pop("PGHOSTADDR", None)
-    if options:
-        extra["PGOPTIONS"] = " ".join([info.options, *(f"-c {option}" for option in options)]).strip()
-    secrets = (Secret(info.password),) if info.password else ()
+    known = settings.password.resolve().reveal() if settings.password else info.password
+    secrets = (Secret(known),) if known else ()
     if secrets:
         extra["PGPASSWORD"] = secrets[0]
     return env_for_child(extra), secrets

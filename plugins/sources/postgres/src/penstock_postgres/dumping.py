@@ -1,8 +1,6 @@
 """The client programs that dump: how they are called, and how their output ends well."""
 
-from collections.abc import Callable
-
-from penstock.api import ChildOutput, DumpFailed, DumpStream, StopToken, StreamSpec
+from penstock.api import ChildOutput, StopToken, StreamSpec
 from penstock_postgres.client import Client
 from penstock_postgres.connection import Connection, child_environment, connection_string
 from penstock_postgres.settings import PostgresSettings
@@ -13,26 +11,16 @@ __all__ = ["ACCOUNTS", "ARCHIVE", "start_dump"]
 ARCHIVE = "pg_dump-custom"
 ACCOUNTS = "sql"
 
-_ARCHIVE_MAGIC = b"PGDMP"
 _ACCOUNTS_END = b"-- PostgreSQL database cluster dump complete"
 
 
 def start_dump(
-    settings: PostgresSettings,
-    spec: StreamSpec,
-    client: Client,
-    connection: Connection,
-    *,
-    stop: StopToken,
-    confirm: Callable[[], None] | None = None,
-) -> DumpStream:
-    """Start pg_dump, or pg_dumpall, on one stream, against the server of `connection`.
-
-    `confirm` is called when an archive has ended well; it raises `DumpFailed` where that is not enough.
-    """
+    settings: PostgresSettings, spec: StreamSpec, client: Client, connection: Connection, *, stop: StopToken
+) -> ChildOutput:
+    """Start pg_dump, or pg_dumpall, on one stream, against the server of `connection`."""
     archive = spec.format == ARCHIVE
-    environment, secrets = child_environment(connection)
-    child = ChildOutput(
+    environment, secrets = child_environment(connection, settings)
+    return ChildOutput(
         _dump_command(spec, client, settings) if archive else _accounts_command(spec, client),
         name=f"{'pg_dump' if archive else 'pg_dumpall'} of {spec.attributes['database']}",
         env=environment,
@@ -41,34 +29,6 @@ def start_dump(
         secrets=secrets,
         stop=stop,
     )
-    return _Archive(child, spec.name, confirm) if archive else child
-
-
-class _Archive(DumpStream):
-    """pg_dump's archive has a beginning of its own, and no end: that it is whole is for pg_dump's exit to say."""
-
-    def __init__(self, child: ChildOutput, name: str, confirm: Callable[[], None] | None = None) -> None:
-        self._child = child
-        self._name = name
-        self._confirm = confirm
-        self._start = b""
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = self._child.readinto(buffer)
-        if len(self._start) < len(_ARCHIVE_MAGIC):
-            self._start += bytes(buffer[: min(count, len(_ARCHIVE_MAGIC) - len(self._start))])
-        return count
-
-    def close(self) -> None:
-        self._child.close()
-        if self._start != _ARCHIVE_MAGIC:
-            raise DumpFailed(f"{self._name} does not begin as an archive of pg_dump does")
-        confirm, self._confirm = self._confirm, None
-        if confirm is not None:
-            confirm()
-
-    def abort(self) -> None:
-        self._child.abort()
 
 
 def _dump_command(spec: StreamSpec, client: Client, settings: PostgresSettings) -> list[str]:

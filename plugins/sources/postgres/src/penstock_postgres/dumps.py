@@ -1,15 +1,20 @@
-"""A dump that is going on: its views of the databases, and what opens its streams."""
+"""A dump that is going on: its view of the database, and what opens its streams."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
-from penstock.api import Dump, DumpFailed, DumpStream, Inspection, StopToken, StreamSpec
-from penstock_postgres.client import client_for_dump, find_clients
-from penstock_postgres.connection import connect, translated
-from penstock_postgres.dumping import start_dump
+import psycopg
+
+from penstock.api import Dump, DumpFailed, DumpStream, Inspection, Report, StopToken, StreamSpec
+from penstock_postgres import probe
+from penstock_postgres.archive_stream import ArchiveStream
+from penstock_postgres.client import Client, client_for_dump, find_clients
+from penstock_postgres.connection import Connection, connect, translated
+from penstock_postgres.dumping import ARCHIVE, start_dump
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.survey import (
+    Look,
     Survey,
     about_server,
     chosen_databases,
@@ -17,7 +22,7 @@ from penstock_postgres.survey import (
     look_at,
     version_of,
 )
-from penstock_postgres.views import check_unchanged, hold_tables, open_views
+from penstock_postgres.views import open_view
 
 __all__ = ["attach_stream", "hold_dump", "inspect_source"]
 
@@ -27,66 +32,72 @@ def inspect_source(settings: PostgresSettings, stop: StopToken) -> Inspection:
     # The cheapest question first: without a client nothing else matters.
     clients = find_clients("pg_dump", settings.client_path, stop)
     databases = chosen_databases(settings)
-    names = databases.names if databases else (None,)
-    with (
-        connect(settings, database=names[0]) as connection,
-        translated(f"cannot inspect {settings.location_of(names[0])}"),
-    ):
-        server = version_of(connection)
-        client = client_for_dump(server, clients)
-        with_accounts, warnings = about_server(connection, settings, client)
-        looks = [look_at(connection, settings, chosen_relations(connection, settings), count=False)]
-    for name in names[1:]:
-        with (
-            connect(settings, database=name) as connection,
-            translated(f"cannot inspect {settings.location_of(name)}"),
-        ):
-            looks.append(look_at(connection, settings, chosen_relations(connection, settings), count=False))
-    survey = Survey(server, client, with_accounts, databases, tuple(looks), warnings)
+    with connect(settings, database=databases.names[0] if databases else None) as connection:
+        survey = _survey(settings, clients, connection, databases.names[1:] if databases else (), "inspect")
+    survey = replace(survey, databases=databases)
     return replace(survey.inspection, streams=survey.streams, consistency=survey.consistency)
 
 
 @contextmanager
-def hold_dump(settings: PostgresSettings, stop: StopToken) -> Iterator[Dump]:
-    """Hold one exported snapshot of each database for the length of the block; rows are counted in it."""
+def hold_dump(settings: PostgresSettings, stop: StopToken, report: Report) -> Iterator[Dump]:
+    """Hold one exported snapshot of the database for the length of the block.
+
+    Of several databases, which share no view anyway, each has its own for as long as its stream is read: nothing waits
+    for a dump that has not begun, and one connection is all that it takes.
+    """
     clients = find_clients("pg_dump", settings.client_path, stop)
     databases = chosen_databases(settings)
-    with open_views(settings, databases.names if databases else (None,)) as views:
-        first = views[0].connection
+    names = databases.names if databases else (None,)
+    view = None if databases else open_view(settings, None)
+    connection = view.connection if view else connect(settings, database=names[0])
+    try:
+        survey = _survey(settings, clients, connection, names[1:], "start to dump")
+        survey = replace(survey, databases=databases)
         with translated(f"cannot start to dump {settings.location}"):
-            client = client_for_dump(version_of(first), clients)
-            with_accounts, warnings = about_server(first, settings, client)
-            chosen = [chosen_relations(view.connection, settings) for view in views]
-            held = hold_tables(views, [one.relations for one in chosen])
-        looks = []
-        for view, one in zip(views, chosen, strict=True):
-            with translated(f"cannot start to dump {settings.location_of(view.database)}"):
-                looks.append(look_at(view.connection, settings, one, count=True))
-            if held:
-                check_unchanged(settings, view.database, one.relations)
-        survey = Survey(version_of(first), client, with_accounts, databases, tuple(looks), warnings)
-        with translated(f"cannot start to dump {settings.location}"):
-            plan = survey.plan(views)
-        of_view = {view.database: (view, one.relations) for view, one in zip(views, chosen, strict=True)}
+            plan = survey.plan(view, connection)
+        counting = probe.CountingTime()
 
         def start(spec: StreamSpec) -> DumpStream:
-            view, found = of_view[spec.attributes["database"]]
-            if view.connection.closed:
+            if spec.format != ARCHIVE:
+                with nullcontext(connection) if not connection.closed else connect(settings) as there:
+                    return start_dump(settings, spec, survey.client, there, stop=stop)
+            if view is not None and view.connection.closed:
                 raise DumpFailed(f"{spec.name}: the connection that held its snapshot is closed")
-
-            def confirm() -> None:
-                if not held:
-                    check_unchanged(settings, view.database, found)
-
-            return start_dump(settings, spec, client, view.connection, stop=stop, confirm=confirm)
+            held = (view, survey.looks[0].chosen) if view else None
+            return ArchiveStream(settings, spec, survey.client, held, counting, stop=stop, report=report)
 
         yield Dump(plan, start)
+    finally:
+        # A lost connection cannot harm any more: pg_dump has its own, and says itself if it was too late.
+        with suppress(psycopg.Error):
+            connection.close()
 
 
-def attach_stream(settings: PostgresSettings, spec: StreamSpec, stop: StopToken) -> DumpStream:
+def attach_stream(settings: PostgresSettings, spec: StreamSpec, stop: StopToken, report: Report) -> DumpStream:
     """Start pg_dump, or pg_dumpall, on a stream of a dump that another process holds."""
     clients = find_clients("pg_dump", settings.client_path, stop)
     same = [client for client in clients if client.version == spec.attributes["client_version"]]
     client = client_for_dump(spec.attributes["server_version"], same or clients)
+    if spec.format == ARCHIVE and "snapshot" not in spec.attributes:
+        return ArchiveStream(settings, spec, client, None, probe.CountingTime(), stop=stop, report=report)
     with connect(settings, database=spec.attributes["database"]) as connection:
         return start_dump(settings, spec, client, connection, stop=stop)
+
+
+def _survey(
+    settings: PostgresSettings,
+    clients: list[Client],
+    connection: Connection,
+    others: tuple[str | None, ...],
+    doing: str,
+) -> Survey:
+    """Look at the database of `connection`, and then at the others of its server, one after the other."""
+    with translated(f"cannot {doing} {settings.location_of(connection.info.dbname)}"):
+        server = version_of(connection)
+        client = client_for_dump(server, clients)
+        with_accounts, warnings = about_server(connection, settings, client)
+        looks: list[Look] = [look_at(connection, settings, chosen_relations(connection, settings))]
+    for name in others:
+        with connect(settings, database=name) as other, translated(f"cannot {doing} {settings.location_of(name)}"):
+            looks.append(look_at(other, settings, chosen_relations(other, settings)))
+    return Survey(server, client, with_accounts, None, tuple(looks), warnings)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import LiteralString
 
 from psycopg import sql
@@ -13,6 +14,7 @@ from penstock_postgres.connection import Connection, rows
 from penstock_postgres.relations import Relation
 
 __all__ = [
+    "CountingTime",
     "check_readable",
     "inventory",
     "is_standby",
@@ -30,6 +32,27 @@ _COUNTED_BELOW = 1 << 30
 _COUNTING_SECONDS = 120.0
 
 _KINDS = {"r": "table", "p": "partitioned table", "m": "materialized view", "f": "foreign table", "S": "sequence"}
+
+
+class CountingTime:
+    """The time that is left to count rows, shared by the streams of a dump (seconds)."""
+
+    def __init__(self) -> None:
+        self._left = _COUNTING_SECONDS
+
+    def allows(self, row_counts: str, relation: Relation) -> bool:
+        """Whether to count the rows of a table."""
+        small = (relation.size or 0) < _COUNTED_BELOW and self._left > 0
+        return row_counts == "exact" or (row_counts == "auto" and small)
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """What the block takes is spent."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._left -= time.monotonic() - begun
 
 
 def large_objects(connection: Connection) -> tuple[int, int]:
@@ -81,14 +104,20 @@ def size_estimate(connection: Connection, found: list[Relation], choice: Choice)
 
 
 def inventory(
-    connection: Connection, found: list[Relation], choice: Choice, row_counts: str, *, count: bool, prefix: str = ""
+    connection: Connection,
+    found: list[Relation],
+    choice: Choice,
+    row_counts: str,
+    *,
+    counting: CountingTime | None = None,
+    prefix: str = "",
 ) -> Iterator[InventoryItem]:
     """What people want to read of what is dumped: tables with their rows, the rest in figures.
 
-    With `count` rows are counted as `row_counts` says, in the connection's own view; else the statistics must do.
+    With `counting` rows are counted as `row_counts` says, in the connection's own view; else the statistics must do.
     `prefix` stands before every name.
     """
-    until = time.monotonic() + _COUNTING_SECONDS
+    count = counting is not None
     standby = is_standby(connection)
     encoded = connection.info.encoding == "utf-8"  # else names cannot be given back as they came
     for relation in found:
@@ -103,9 +132,11 @@ def inventory(
         if relation.relkind in ("r", "m") and row_counts != "off":
             there = relation.populated and not (standby and relation.persistence == "u")
             countable = relation.readable and there and (encoded or relation.title.isascii())
-            small = (relation.size or 0) < _COUNTED_BELOW and time.monotonic() < until
-            exact = count and countable and (row_counts == "exact" or (row_counts == "auto" and small))
-            known = _count(connection, relation) if exact else relation.estimated_rows
+            exact = countable and counting is not None and counting.allows(row_counts, relation)
+            known = relation.estimated_rows
+            if exact and counting is not None:
+                with counting.spent():
+                    known = _count(connection, relation)
         yield InventoryItem(kind, f"{prefix}{relation.title}", known, relation.size, exact)
     objects, size = large_objects(connection)
     if objects and choice.large_objects:

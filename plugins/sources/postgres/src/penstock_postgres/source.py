@@ -59,16 +59,16 @@ class PostgresSource(Source):
         return inspect_source(self.settings, self.stop)
 
     def dump(self) -> AbstractContextManager[Dump]:
-        """Hold one exported snapshot of each database for the length of the block; rows are counted in it."""
+        """Hold one exported snapshot for the length of the block; of several databases, each for that of its stream."""
         from penstock_postgres.dumps import hold_dump
 
-        return hold_dump(self.settings, self.stop)
+        return hold_dump(self.settings, self.stop, self.report)
 
     def attach(self, spec: StreamSpec) -> DumpStream:
         """Start pg_dump, or pg_dumpall, on a stream of another process's plan."""
         from penstock_postgres.dumps import attach_stream
 
-        return attach_stream(self.settings, spec, self.stop)
+        return attach_stream(self.settings, spec, self.stop, self.report)
 
     def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
         """Connect to the target, compare versions, and see whether it is empty and has the roles that are needed."""

@@ -1,6 +1,6 @@
 """What a dump would hold, and what would make it fail: one look at each database, and what follows from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from penstock.api import ClientMissing, DumpPlan, Inspection, InventoryItem, SourceDenied, StreamSpec
@@ -93,20 +93,25 @@ class Survey:
             words += f", of a choice ({choice})"
         return words + ("; roles and tablespaces beside it" if self.with_accounts else "")
 
-    def plan(self, views: Sequence[View]) -> DumpPlan:
-        """The plan of a dump that holds `views`, one for each look."""
+    def plan(self, view: View | None, passwords: Connection) -> DumpPlan:
+        """The plan of a dump that holds `view`, or takes a view of each database when its turn comes.
+
+        `passwords` is a connection that says whether the role may read those of others.
+        """
         common = {"server_version": self.server, "client_version": self.client.version}
         if self.databases:
             common["cluster"] = "yes"
         archives = self.streams[-len(self.looks) :]
         planned = []
         if self.with_accounts:
-            passwords = "yes" if probe.may_read_passwords(views[0].connection) else "no"
-            attributes = {"database": views[0].database, **common, "passwords": passwords}
+            allowed = "yes" if probe.may_read_passwords(passwords) else "no"
+            attributes = {"database": passwords.info.dbname, **common, "passwords": allowed}
             planned.append(replace(self.streams[0], attributes=attributes))
-        for spec, view, look in zip(archives, views, self.looks, strict=True):
-            recorded = archive_attributes(view.connection, look.chosen.relations, look.chosen.choice)
-            attributes = {"database": view.database, **common, "snapshot": view.snapshot, **recorded}
+        for spec, look in zip(archives, self.looks, strict=True):
+            attributes = {"database": look.database, **common}
+            if view is not None:
+                recorded = archive_attributes(view.connection, look.chosen.relations, look.chosen.choice)
+                attributes |= {"snapshot": view.snapshot, **recorded}
             planned.append(replace(spec, attributes=attributes))
         return DumpPlan(self.inspection, tuple(planned), self.consistency)
 
@@ -141,8 +146,8 @@ def chosen_relations(connection: Connection, settings: PostgresSettings) -> Chos
     return Chosen(choice, found)
 
 
-def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen, *, count: bool) -> Look:
-    """Look at the database at hand; with `count`, rows are counted as the settings say."""
+def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen) -> Look:
+    """Look at the database at hand; rows come from the statistics."""
     several = bool(settings.databases)
     database = connection.info.dbname
     items = probe.inventory(
@@ -150,7 +155,6 @@ def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen, 
         chosen.relations,
         chosen.choice,
         settings.row_counts,
-        count=count,
         prefix=f"{database}." if several else "",
     )
     size = probe.size_estimate(connection, chosen.relations, chosen.choice)
