@@ -1,6 +1,6 @@
 """The restore of pg_dump's archive into one database: pg_restore makes SQL of it, which is run here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
 import psycopg
@@ -8,7 +8,7 @@ from psycopg import sql
 
 from penstock.api import Report, RestoreFailed, StopToken, StreamSpec, env_for_child, filtered, say_more
 from penstock_postgres.attributes import ArchiveAttributes
-from penstock_postgres.client import client_for_restore, find_clients
+from penstock_postgres.client import Client, client_for_restore
 from penstock_postgres.connection import Connection, cancelled_by, connect, rows, said_by, translated
 from penstock_postgres.loading import Loaded, load
 from penstock_postgres.options import RestoreOptions
@@ -24,6 +24,7 @@ def restore_archive(
     blocks: Iterable[memoryview],
     database: str,
     options: RestoreOptions,
+    clients: Sequence[Client],
     *,
     final: str,
     atomic: bool,
@@ -39,7 +40,6 @@ def restore_archive(
     Raises `RestoreFailed`.
     """
     recorded = ArchiveAttributes.of(spec)
-    clients = find_clients("pg_restore", settings.client_path, stop)
     with connect(settings, database=database) as connection:
         server = connection.info.parameter_status("server_version") or "unknown"
         client = client_for_restore(recorded.client_version, server, clients)

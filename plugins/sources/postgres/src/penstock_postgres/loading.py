@@ -31,7 +31,8 @@ _ADVICE = Advice(
             "Restore the roles too (accounts.sql), or leave owners and grants out with owners=no and privileges=no."
         ),
         r"(schema|type|function|relation) .* does not exist": (
-            "Restore a choice of tables into a database that has what they need: types, functions, extensions."
+            "Give functions with unqualified names a search path (ALTER FUNCTION … SET search_path); and restore a "
+            "choice of tables into a database that has what they need: types, functions, extensions."
         ),
         r'tablespace ".*" does not exist': "Make it, or restore with tablespaces=no.",
         r"extension .* is not available|could not open extension control file|could not access file": (

@@ -19,6 +19,7 @@ from penstock.api.servers import undone_unless_finished
 from penstock_postgres.accounts import restore_accounts
 from penstock_postgres.archives import restore_archive
 from penstock_postgres.attributes import ArchiveAttributes, Properties
+from penstock_postgres.client import Client, find_clients
 from penstock_postgres.connection import about_tls, connect_anywhere, connect_beside
 from penstock_postgres.database import (
     apply_properties,
@@ -65,6 +66,7 @@ class _Work:
         self._settings = settings
         self._clean = target.clean
         self._strict = target.strict
+        self._clients: list[Client] = []  # looked for when there is an archive
         self._options = RestoreOptions.of(target)
         self._stop = stop
         self._report = report
@@ -147,12 +149,14 @@ class _Work:
     def _load(
         self, spec: StreamSpec, blocks: Iterable[memoryview], name: str, *, final: str, atomic: bool, clean: bool
     ) -> Loaded:
+        self._clients = self._clients or find_clients("pg_restore", self._settings.client_path, self._stop)
         return restore_archive(
             self._settings,
             spec,
             blocks,
             name,
             self._options,
+            self._clients,
             final=final,
             atomic=atomic,
             clean=clean,

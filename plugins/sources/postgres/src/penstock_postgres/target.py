@@ -19,7 +19,7 @@ from penstock.api import (
 )
 from penstock.api.servers import check_destinations, listed
 from penstock_postgres.attributes import ArchiveAttributes, check_attributes
-from penstock_postgres.client import client_for_restore, find_clients, major_of
+from penstock_postgres.client import Client, client_for_restore, find_clients, major_of
 from penstock_postgres.connection import Connection, connect_anywhere, connect_beside, rows, translated
 from penstock_postgres.dumping import ARCHIVE
 from penstock_postgres.findings import Findings
@@ -39,6 +39,7 @@ def plan_restore(
     archives = [spec for spec in streams if spec.format == ARCHIVE]
     destinations = {spec.attributes["database"]: destination(settings, spec, options) for spec in archives}
     check_destinations(destinations, options.rename)
+    clients = find_clients("pg_restore", settings.client_path, stop) if archives else []
     findings = Findings()
     with (
         connect_anywhere(settings, destination(settings, archives[0], options) if archives else None) as (there, _, _),
@@ -63,7 +64,7 @@ def plan_restore(
             connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists),
             translated(f"cannot look at {settings.location_of(name)}"),
         ):
-            _check_versions(settings, connection, spec, options, stop)
+            _check_versions(connection, spec, options, clients)
             made = not exists or (target.clean and replaces(settings, connection, spec, options))
             if "yes" in (options.owners, options.privileges, options.policies):
                 _check_roles(connection, spec, options, coming=with_accounts and superuser, made=made)
@@ -136,13 +137,11 @@ def obstacle_to_replacing(settings: PostgresSettings, connection: Connection) ->
 
 
 def _check_versions(
-    settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions, stop: StopToken
+    connection: Connection, spec: StreamSpec, options: RestoreOptions, clients: Sequence[Client]
 ) -> None:
     server = connection.info.parameter_status("server_version") or "unknown"
     dumped = spec.attributes["server_version"]
-    client_for_restore(
-        spec.attributes["client_version"], server, find_clients("pg_restore", settings.client_path, stop)
-    )
+    client_for_restore(spec.attributes["client_version"], server, clients)
     if major_of(server) < major_of(dumped) and options.older_server == "no":
         raise UsageError(
             f"{spec.name} was dumped from PostgreSQL {dumped}, and the target is {server}: an older server may not "
