@@ -10,6 +10,7 @@ import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.processes import descendants
 from tests.servers.certificate import write_certificate
+from tests.servers.pgbouncer import pooled
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import Dump, dump_all, restore_all
 
@@ -188,3 +189,18 @@ class TestFilesOfLibpq:
         monkeypatch.setenv("PGSERVICEFILE", "/nowhere")
         with pytest.raises(SourceError, match='service file "/nowhere" not found'):
             self.source(secure, service="shop").inspect()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_pooler_is_refused_before_its_session_is_changed(
+    newest_postgres: PostgresServer, source_of: MakeSource, mode: str
+) -> None:
+    with newest_postgres.database("pooled") as name, pooled(newest_postgres, mode=mode) as pooler:
+        pooler.query("SELECT 1", name)
+        source = source_of(pooler, name)
+        for attempt in (source.inspect, lambda: dump_all(source)):
+            with pytest.raises(SourceError, match="connection pooler") as caught:
+                attempt()
+            assert "past the pooler" in (caught.value.hint or "")
+        query = "SELECT current_setting('search_path'), current_setting('lock_timeout')"
+        assert pooler.query(query, name) == newest_postgres.query(query, name)

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
@@ -292,23 +294,27 @@ class TestRolesOfPoliciesAndMappings:
         assert server.query("SELECT i FROM t", copy) == [(3,)]
 
 
+@pytest.fixture
+def extensions() -> Iterator[Path]:
+    """A folder that a server looks for extensions in."""
+    with TemporaryDirectory(prefix="extensions-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def test_rows_of_an_extensions_configuration_are_merged_with_those_that_it_makes(
-    postgres_servers: PostgresServers, source_of: MakeSource, tmp_path_factory: pytest.TempPathFactory
+    postgres_servers: PostgresServers, source_of: MakeSource, extensions: Path
 ) -> None:
-    folder = tmp_path_factory.mktemp("extensions")
-    for part in (folder, *folder.parents):
-        if part.stat().st_uid == folder.stat().st_uid:
-            part.chmod(part.stat().st_mode | 0o055)
-    (folder / "extension").mkdir()
-    (folder / "extension/places.control").write_text("default_version = '1'\n", encoding="utf-8")
-    (folder / "extension/places--1.sql").write_text(
+    (extensions / "extension").mkdir()
+    (extensions / "extension/places.control").write_text("default_version = '1'\n", encoding="utf-8")
+    (extensions / "extension/places--1.sql").write_text(
         "CREATE TABLE place (id integer PRIMARY KEY, name text);"
         "CREATE TABLE kind (name text);"
         "INSERT INTO place VALUES (1, 'here'), (2, 'there'); INSERT INTO kind VALUES ('near');"
         "SELECT pg_extension_config_dump('place', ''); SELECT pg_extension_config_dump('kind', '');",
         encoding="utf-8",
     )
-    server = postgres_servers.private(settings=(f"extension_control_path={folder}:$system",))
+    server = postgres_servers.private(settings=(f"extension_control_path={extensions}:$system",))
     server.drop("again")
     with server.database("placed") as name:
         server.execute("CREATE EXTENSION places", name)

@@ -96,6 +96,7 @@ def connect(settings: PostgresSettings, *, database: str | None = None) -> Conne
         raise refusal(error, settings, settings.location_of(database), password) from None
     try:
         with translated(f"cannot set up a session on {settings.location_of(database)}"):
+            _refuse_pooler(connection, settings)
             for type_ in ("text", "name", "varchar"):
                 connection.adapters.register_loader(type_, _Lenient)
             if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
@@ -223,6 +224,16 @@ def child_environment(connection: Connection, settings: PostgresSettings) -> tup
     if secrets:
         extra["PGPASSWORD"] = secrets[0]
     return env_for_child(extra), secrets
+
+
+def _refuse_pooler(connection: Connection, settings: PostgresSettings) -> None:
+    """Before the session is changed: a pooler would give the changed session to an application next."""
+    ((pid,),) = rows(connection, "SELECT pg_catalog.pg_backend_pid()")
+    if pid != connection.info.backend_pid:
+        raise SourceError(
+            f"{settings.location} is a connection pooler, such as PgBouncer: a dump needs sessions of its own",
+            hint="Connect to the server itself: its own host and port, past the pooler.",
+        )
 
 
 def _make_patient(connection: Connection, lock_timeout: float) -> None:
