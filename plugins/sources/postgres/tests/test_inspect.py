@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.servers.postgres import PostgresServer, PostgresServers, find_binaries, free_port, missing
-from tests.servers.streams import counted
+from tests.servers.streams import counted, dump_all
 
 from penstock.api import (
     ClientTooOld,
@@ -240,3 +240,24 @@ def test_names_in_a_database_without_an_encoding_are_shown_as_far_as_possible(
             connection.execute('CREATE TABLE "n\xe4me" (i integer)'.encode("latin-1"))
         found = source_of(newest_postgres, name).inspect()
     assert "public.n\ufffdme" in {item.name for item in found.inventory}
+
+
+def test_options_of_user_mappings_that_the_role_may_not_read_are_a_warning(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    server = newest_postgres
+    server.execute(
+        "DROP ROLE IF EXISTS modest; CREATE ROLE modest LOGIN IN ROLE pg_read_all_data; "
+        "DROP ROLE IF EXISTS api; CREATE ROLE api"
+    )
+    with server.database("mapped") as name:
+        server.execute(
+            "CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER far FOREIGN DATA WRAPPER wrapper;"
+            "CREATE USER MAPPING FOR api SERVER far OPTIONS (user 'u', password 'hunter2-mapped')",
+            name,
+        )
+        (told,) = [one for one in source_of(server, name, user="modest").inspect().warnings if "mapping" in one]
+        assert "far for api" in told
+        assert not any("mapping" in one for one in source_of(server, name).inspect().warnings)
+        assert b"hunter2-mapped" in dump_all(source_of(server, name, accounts="no"))["mapped.dump"][1]
+    server.execute("DROP ROLE modest; DROP ROLE api")

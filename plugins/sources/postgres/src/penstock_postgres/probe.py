@@ -185,6 +185,17 @@ def warnings(connection: Connection, found: list[Relation], choice: Choice) -> I
     """
     if subscriptions := rows(connection, query)[0][0]:
         yield f"subscriptions are left out ({subscriptions} of them): only a superuser can dump them"
+    # The view shows options to the mapping's own user and to superusers; pg_user_mapping itself to superusers alone.
+    query = """
+    SELECT m.srvname || ' for ' || m.usename FROM pg_catalog.pg_user_mappings m
+    WHERE m.umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+    ORDER BY 1
+    """
+    if not choice.narrow and (mappings := [name for (name,) in rows(connection, query)]):
+        yield (
+            f"the options, such as passwords, of {listed(mappings, 'user mapping', 'user mappings')} are not in the "
+            "dump, if there are any: only a superuser can read them"
+        )
 
 
 def server_warnings(connection: Connection) -> Iterator[str]:
