@@ -83,7 +83,7 @@ def test_settings_and_a_passphrase_make_a_backup_and_a_restore(
             plan.source,
             name=plan.name,
             source_type=type(plan.source).name,
-            cache_dir=workspace.cache_dir,
+            cache_dir=workspace.cache_to_write(),
             memory=workspace.memory(plan.settings),
             compression=workspace.compression(plan.settings),
             listener=lambda _: None,
@@ -121,10 +121,10 @@ def test_the_owner_is_asked_for_only_where_a_writer_key_does_not_do(folders: Fol
 
 
 @pytest.mark.usefixtures("made")
-def test_without_anybody_to_ask_the_owner_is_refused(folders: Folders) -> None:
+def test_without_anybody_to_ask_the_owner_is_refused(folders: Folders, tmp_path: Path) -> None:
     with Workspace(folders) as workspace, pytest.raises(RoleForbids):
         workspace.repository(Need.OWNER)
-    nobody = Folders(folders.config / "none", folders.cache, folders.settings)
+    nobody = Folders(tmp_path / "none", folders.cache, folders.settings)
     with Workspace(nobody) as workspace, pytest.raises(KeyMissing, match="no key and no passphrase for main"):
         workspace.repository(Need.ANY)
 
@@ -142,8 +142,8 @@ def test_the_environment_is_the_one_that_was_handed_in(made: Repository, folders
 
 
 @pytest.mark.usefixtures("made")
-def test_a_key_file_that_everybody_can_read_is_refused(folders: Folders) -> None:
-    (key,) = (folders.config / "keys").iterdir()
+def test_a_key_file_that_everybody_can_read_is_refused(folders: Folders, tmp_path: Path) -> None:
+    (key,) = (tmp_path / "config" / "keys").iterdir()
     key.chmod(0o644)
     with Workspace(folders) as workspace, pytest.raises(KeyProblem, match="everybody on this host can read"):
         workspace.repository(Need.ANY)

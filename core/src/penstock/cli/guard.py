@@ -11,6 +11,7 @@ from penstock.api.errors import Interrupted, PenstockError
 from penstock.api.stopping import StopToken
 from penstock.cli.last_resort import LastResort
 from penstock.cli.output.console import CLOSED_PIPE, Output, ReaderGone
+from penstock.cli.shortage import shortage
 from penstock.cli.signals import Signals
 
 __all__ = ["Guard"]
@@ -67,6 +68,8 @@ class Guard:
             except Exception as error:  # noqa: BLE001 - this is the last stop: a short message instead of a traceback
                 if self._stop.stopped:
                     return self._report(self._interrupted(self._signals.name, f"unexpected {type(error).__name__}"))
+                if (short := shortage(error)) is not None:
+                    return self._report(short)
                 return self._report_unexpected(error)
             return 0
 

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from penstock.api.errors import KeyMissing, RoleForbids
+from penstock.api.errors import KeyMissing, RoleForbids, SecretUnavailable
 from penstock.api.secrets import Secret, SecretCommand, SecretEnv, SecretFile
 from penstock.api.sink import Sink
 from penstock.format.trust import Role
@@ -25,6 +25,7 @@ from penstock.workspace.folders import Folders
 __all__ = ["PASSPHRASE_VARIABLE", "Credentials", "Need", "Prompts", "Unlocker"]
 
 PASSPHRASE_VARIABLE = "PENSTOCK_PASSPHRASE"  # noqa: S105 - its name
+_MARK = "\ufeff"
 _WAYS = f"Give --key FILE or --passphrase-file FILE, set {PASSPHRASE_VARIABLE}, or run it in a terminal."
 
 
@@ -114,7 +115,14 @@ class Unlocker:
     def _resolved(self, reference: SecretEnv | SecretFile | SecretCommand) -> Secret:
         if isinstance(reference, SecretFile):
             key_files.require_private(reference.file)
-        return reference.resolve(self.environ)
+        passphrase = reference.resolve(self.environ)
+        if passphrase.reveal().startswith(_MARK):
+            # Editors put it there unseen: taken as a part of the passphrase, nobody could ever type that one.
+            raise SecretUnavailable(
+                "the passphrase begins with a byte order mark, which cannot be typed",
+                hint="Save the file as UTF-8 without one (without a BOM).",
+            )
+        return passphrase
 
     def _found_key(self, sink: Sink, settings: RepositorySettings | None) -> tuple[Access | None, KeyMissing | None]:
         """The key of the settings or of the default place; and the error for a configured one that is missing."""
@@ -124,7 +132,7 @@ class Unlocker:
             except KeyMissing as missing:
                 return None, missing
         default = self.folders.default_key(repository_id(sink))
-        return (self._access(default), None) if default.exists() else (None, None)
+        return (self._access(default), None) if default is not None and default.exists() else (None, None)
 
     def _access(self, path: Path) -> Access:
         key_files.require_private(path)

@@ -121,9 +121,18 @@ class Workspace:
         return found
 
     @property
-    def cache_dir(self) -> Path:
-        """The folder of the local cache."""
+    def cache_dir(self) -> Path | None:
+        """The folder of the local cache; None if the user has no home and nobody names one."""
         return self.overrides.cache or self.settings.defaults.cache or self.folders.cache
+
+    def cache_to_write(self) -> Path:
+        """The folder of the local cache. Raises `UsageError` if there is none: each night would be a first one."""
+        if (folder := self.cache_dir) is None:
+            raise UsageError(
+                "this user has no home, and no folder for the local cache was named",
+                hint="Give --cache-dir FOLDER, or set PENSTOCK_CACHE_DIR, HOME, or cache in the settings' defaults.",
+            )
+        return folder
 
     def memory(self, backup: BackupSettings | None = None) -> int:
         """How much memory buffers may take, in bytes: the caller's word, the backup's, the default's, or 128 MiB."""
@@ -194,11 +203,26 @@ class Workspace:
         return prompts is not None and prompts.tried(place.shown, works)
 
     def new_key_file(self, place: Place, repository: bytes) -> Path:
-        """Where a key of this host is to be written, to be found later: the settings' place, or the default one."""
+        """Where a key of this host is to be written, to be found later: the settings' place, or the default one.
+
+        Raises what `require_place_for_key` raises.
+        """
+        self.require_place_for_key(place)
         configured = place.settings.key if place.settings else None
         if configured is not None and not _exists(configured):
             return configured
-        return self.folders.default_key(repository)
+        default = self.folders.default_key(repository)
+        assert default is not None
+        return default
+
+    def require_place_for_key(self, place: Place) -> None:
+        """Raise `UsageError` if no key of this host could be kept: the user has no home, the settings name no file."""
+        configured = place.settings.key if place.settings else None
+        if self.folders.config is None and (configured is None or _exists(configured)):
+            raise UsageError(
+                "this user has no home to keep this host's writer key in",
+                hint="Set HOME, name a new file with key in the repository's settings, or give --no-writer-key.",
+            )
 
     def plan(self, text: str, name: str | None = None) -> Plan:
         """What `text` means as a backup: a name in the settings, or the URL of a source."""

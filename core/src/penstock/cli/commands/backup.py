@@ -98,7 +98,7 @@ def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
             plan.source,
             name=plan.name,
             source_type=type(plan.source).name,
-            cache_dir=workspace.cache_dir,
+            cache_dir=workspace.cache_to_write(),
             cache_size=workspace.cache_size(plan.settings),
             memory=workspace.memory(plan.settings),
             compression=workspace.compression(plan.settings),
@@ -135,7 +135,10 @@ def _failure(errors: "list[tuple[str, PenstockError]]", wanted: int) -> "Penstoc
 
 def _unexpected(error: Exception) -> "PenstockError":
     from penstock.api import PenstockError
+    from penstock.cli.shortage import shortage
 
+    if (short := shortage(error)) is not None:
+        return short
     # Not the error's own text, which may hold anything.
     return PenstockError(
         f"unexpected {type(error).__name__}: a bug in Penstock or in a plugin",

@@ -104,7 +104,7 @@ def _shown(run: "Run") -> dict[str, Any]:
         "memory": workspace.memory(),
         "compression": workspace.compression(),
         "cache_size": workspace.cache_size(),
-        "cache": str(workspace.cache_dir),
+        "cache": str(workspace.cache_dir) if workspace.cache_dir else None,
         **_limits(workspace.limits()),
     }
 

@@ -54,6 +54,8 @@ def make(run: "Run", named: str | None, owner_key: Path | None, *, writer_key: b
     from penstock.workspace import key_files
 
     place = run.workspace.place(named)
+    if writer_key:
+        run.workspace.require_place_for_key(place)
     if owner_key is not None:
         key_files.check_writable(owner_key)
     given = run.workspace.given_passphrase(place)

@@ -379,7 +379,7 @@ def config(document: Document) -> Iterator[str]:
     yield f"settings:     {printable(document['file'] or 'no file: all defaults')}"
     yield f"memory:       {amount(document['memory'])}"
     yield f"compression:  {document['compression']}"
-    yield f"cache:        {printable(document['cache'])}"
+    yield f"cache:        {printable(document['cache'] or 'none: this user has no home')}"
     yield from (f"{name + ':':<13} {limit}" for name, limit in _limits(document))
     if document["repositories"]:
         yield ""
