@@ -91,3 +91,57 @@ def test_too_little_memory_is_named_and_is_no_mistake_of_ours(penstock: Penstock
         assert "not enough memory" in done.stderr
         assert "a smaller --memory" in done.stderr
         assert "unexpected" not in done.stderr
+
+
+def in_shell(shop: Penstock, command: str) -> subprocess.CompletedProcess[str]:
+    """One line for bash; no traceback may come of it."""
+    done = subprocess.run(
+        ["bash", "-c", command.replace("penstock", f"{sys.executable} -m penstock")],
+        cwd=shop.folder,
+        env={**shop.environ, "PENSTOCK_PASSPHRASE": PASSPHRASE},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("json", ["", " --json"])
+@pytest.mark.parametrize(
+    "streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1", "| true"]
+)
+def test_work_is_done_whatever_becomes_of_the_standard_streams(
+    shop: Penstock, tmp_path: Path, streams: str, json: str
+) -> None:
+    before = len(shop.json("snapshots")["snapshots"])
+    again = tmp_path / "again.db"
+    command = f"penstock backup shop{json} {streams} && penstock restore latest --to sqlite:{again}{json} {streams}"
+    done = in_shell(shop, f"set -o pipefail; {command}")
+    assert done.returncode == 0, done.stderr
+    assert len(shop.json("snapshots")["snapshots"]) == before + 1
+    assert rows_of(again) == rows_of(shop.folder / "shop.db")
+    if streams == ">/dev/full":
+        assert "cannot write to standard output: No space left on device" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_exit_code_is_that_of_the_work_where_nothing_can_be_printed(shop: Penstock) -> None:
+    for streams in (">/dev/full", ">&-", ">/dev/full 2>&1"):
+        for json in ("", " --json"):
+            assert in_shell(shop, f"penstock backup nothing{json} {streams}").returncode == 3
+            assert in_shell(shop, f"penstock check{json} {streams}").returncode == 0
+    several = "penstock backup shop sqlite:missing.db shop2 --repo main"
+    assert in_shell(shop, f"set -o pipefail; {several} | true").returncode == 50
+
+
+def test_what_is_asked_for_its_output_alone_fails_without_it(shop: Penstock) -> None:
+    for command in ("--help", "--version", "snapshots --help", "snapshots", "snapshots --json"):
+        done = in_shell(shop, f"penstock {command} >/dev/full")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (
+            1,
+            "penstock: error: cannot write to standard output: No space left on device",
+        )
+    assert in_shell(shop, "penstock nonsense --json >/dev/full").returncode == 2
+    assert in_shell(shop, "penstock 2>/dev/full").returncode == 2

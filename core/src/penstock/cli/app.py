@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -62,6 +63,13 @@ def run(arguments: Sequence[str]) -> int:
         for stream in (sys.stdout, sys.stderr):
             # A name that the terminal's encoding lacks must not end a backup.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        return _run(arguments)
+    finally:
+        _let_go_of_stderr()
+
+
+def _run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(build())
     try:
         code = command.main(args=list(arguments), prog_name="penstock", standalone_mode=False)
@@ -74,7 +82,31 @@ def run(arguments: Sequence[str]) -> int:
 
         Output().abandon_stdout()
         return CLOSED_PIPE
+    except OSError as error:  # `penstock --help >/dev/full`: commands have a guard of their own
+        return _unprinted(error)
     return code if isinstance(code, int) else 0
+
+
+def _let_go_of_stderr() -> None:
+    """What it would not take must not be tried again at the interpreter's end, which would exit with 120 then."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stderr.fileno())
+            os.close(devnull)
+
+
+def _unprinted(error: OSError) -> int:
+    from penstock.api.errors import PenstockError
+    from penstock.cli.output.console import Output
+
+    output = Output()
+    output.abandon_stdout()
+    reason = f"cannot write to standard output: {error.strerror}"
+    output.failure(PenstockError(reason, hint="Make room where the output goes."))
+    return PenstockError.exit_code
 
 
 def _open_missing_streams() -> None:
@@ -92,7 +124,8 @@ def _refuse(error: Exception, arguments: Sequence[str]) -> int:
     path = getattr(context, "command_path", "penstock")
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(message, file=sys.stderr)  # noqa: T201 - the help text, made by typer
+        with suppress(OSError):  # nobody reads it
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - the help text, made by typer
         return UsageError.exit_code
     for one in sorted(filter(_URL.search, arguments), key=len, reverse=True):
         message = message.replace(one, one.partition("://")[0] + "://…")

@@ -19,12 +19,13 @@ NOTHING_CHANGED = "Run it again: it changes nothing."
 
 
 def command(
-    app: typer.Typer, name: str, *, takes: tuple[str, ...], interrupted: str = NOTHING_CHANGED
+    app: typer.Typer, name: str, *, takes: tuple[str, ...], interrupted: str = NOTHING_CHANGED, acts: bool = False
 ) -> Callable[[Callable[Concatenate["Run", P], None]], Callable[..., int]]:
     """Register a function as the command `name`, with the shared options `takes` after its own parameters.
 
     The function gets a `Run` first. What is registered returns the exit code and raises no expected error.
-    `interrupted` is the hint when it is interrupted: what state things are in, and what to do.
+    `interrupted` is the hint when it is interrupted: what state things are in, and what to do. With `acts`, the exit
+    code tells what became of the work even where nothing can be printed.
     """
 
     def register(body: Callable[Concatenate["Run", P], None]) -> Callable[..., int]:
@@ -35,7 +36,7 @@ def command(
             from penstock.cli.run import Run
 
             options = Options(**{option: values.pop(option) for option in takes})
-            output = Output(json=options.json, quiet=options.quiet)
+            output = Output(json=options.json, quiet=options.quiet, acts=acts)
             run = Run(options, output, StopToken())
             call: Callable[..., None] = body
 

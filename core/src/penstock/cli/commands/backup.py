@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     @command(
         app,
         "backup",
+        acts=True,
         takes=("cache_dir", *DATA),
         interrupted="Run it again, unless a line above names a snapshot: the next run uses what was uploaded.",
     )

@@ -16,7 +16,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "check", takes=("cache_dir", *DATA))
+    @command(app, "check", acts=True, takes=("cache_dir", *DATA))
     def check(
         run: "Run",
         read_data: Annotated[

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     @command(
         app,
         "init",
+        acts=True,
         takes=tuple(option for option in REPOSITORY if option != "key"),
         interrupted="Run penstock key list to see whether it was made. If not, empty the place and run it again.",
     )

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         shown = [_entry_json(entry) for entry in entries(run.workspace.repository(Need.ANY))]
         run.output.result({"keys": shown}, views.keys)
 
-    @command(group, "add", takes=REPOSITORY, interrupted=_INTERRUPTED)
+    @command(group, "add", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def add(
         run: "Run",
         role: Annotated[
@@ -84,7 +84,7 @@ def register(app: typer.Typer) -> None:
         document = {"key": access.key.hex(), "role": role.value, "label": label, "file": str(out)}
         run.output.result(document, views.key_written)
 
-    @command(group, "add-passphrase", takes=REPOSITORY, interrupted=_INTERRUPTED)
+    @command(group, "add-passphrase", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def add_passphrase(
         run: "Run",
         label: Annotated[str, typer.Option("--label", metavar="TEXT", help="Whose it is, for people.")] = "passphrase",
@@ -96,7 +96,9 @@ def register(app: typer.Typer) -> None:
         """Let one more passphrase open the repository as its owner."""
         _add_passphrase(run, label, new_passphrase_file)
 
-    @command(group, "export", takes=REPOSITORY, interrupted="Delete the file if it was made, and run it again.")
+    @command(
+        group, "export", acts=True, takes=REPOSITORY, interrupted="Delete the file if it was made, and run it again."
+    )
     def export(run: "Run", out: Annotated[Path, _OUT]) -> None:
         """Write the owner's key to a file.
 
@@ -110,7 +112,7 @@ def register(app: typer.Typer) -> None:
         document = {"key": access.key.hex(), "role": access.role.value, "label": access.label, "file": str(out)}
         run.output.result(document, views.key_written)
 
-    @command(group, "revoke", takes=REPOSITORY, interrupted=_INTERRUPTED)
+    @command(group, "revoke", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def revoke(
         run: "Run",
         which: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or its beginning, as key list shows it.")],
@@ -142,7 +144,7 @@ def register(app: typer.Typer) -> None:
         snapshots = {"kept": [one.to_json() for one in kept], "left_out": [one.to_json() for one in out]}
         run.output.result({**document, **snapshots}, views.revoked)
 
-    @command(group, "keep", takes=REPOSITORY, interrupted=_INTERRUPTED)
+    @command(group, "keep", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def keep_snapshots(
         run: "Run",
         snapshots: Annotated[list[str], typer.Argument(metavar="SNAPSHOT...", help="Ids, or their beginnings.")],
@@ -158,7 +160,7 @@ def register(app: typer.Typer) -> None:
         keyring.keep(repository, kept)
         run.output.result({"kept": [one.to_json() for one in kept]}, views.kept)
 
-    @command(group, "test", takes=REPOSITORY)
+    @command(group, "test", acts=True, takes=REPOSITORY)
     def test(run: "Run") -> None:
         """See whether the key or the passphrase at hand opens the repository, and as whom."""
         from penstock.cli.output import views

@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     @command(
         app,
         "restore",
+        acts=True,
         takes=("cache_dir", *DATA),
         interrupted="Look at the target before you use it: it is as it was, or holds a part of the snapshot. "
         "Then restore again, with --clean if it is not empty.",

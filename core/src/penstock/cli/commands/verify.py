@@ -16,7 +16,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "verify", takes=("cache_dir", *DATA))
+    @command(app, "verify", acts=True, takes=("cache_dir", *DATA))
     def verify(
         run: "Run",
         snapshots: Annotated[

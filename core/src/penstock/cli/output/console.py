@@ -40,11 +40,16 @@ class ReaderGone(Exception):
 
 
 class Output:
-    """The output of one command. With `json`, stdout gets exactly one document, at the end, also after an error."""
+    """The output of one command. With `json`, stdout gets exactly one document, at the end, also after an error.
 
-    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+    With `acts`, what the command does counts, not what it prints: a stdout that takes nothing any more is a warning,
+    or nothing where its reader has gone. Otherwise the output is what was asked for, and its loss is an error.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False, acts: bool = False) -> None:
         self.json = json
         self.quiet = quiet
+        self._acts = acts
         self._document: dict[str, Any] = {}
         self._progress: Progress | None = None
         self._stdout_is_lost = False
@@ -148,9 +153,11 @@ class Output:
         if self._progress is not None:
             self._progress.abandon()
         if self.json and not self._stdout_is_lost:
-            self._write(jsonlib.dumps({**self._document, "error": error}, indent=2) + "\n")
-            return
-        with suppress(ReaderGone):
+            with suppress(PenstockError):  # then stderr says what there is to say
+                self._write(jsonlib.dumps({**self._document, "error": error}, indent=2) + "\n")
+            if not self._stdout_is_lost:
+                return
+        with suppress(ReaderGone, PenstockError):
             self._write("")  # results come before the error where both go to one terminal
         self._error_line(f"penstock: error: {_lines(error['message'])}")
         for line in error["details"]:
@@ -167,6 +174,8 @@ class Output:
             self._error_line(_lines(line))
 
     def _write(self, text: str) -> None:
+        if self._stdout_is_lost:
+            return
         with self._told():
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -177,12 +186,17 @@ class Output:
         try:
             yield
         except BrokenPipeError:
-            raise ReaderGone from None
+            if not self._acts:
+                raise ReaderGone from None
+            self._stdout_is_lost = True
+            self.abandon_stdout()
         except OSError as error:
             self._stdout_is_lost = True
             self.abandon_stdout()  # what is buffered would fail again, at the latest at the interpreter's end
             reason = f"cannot write to standard output: {error.strerror}"
-            raise PenstockError(reason, hint="Make room where the output goes.") from error
+            if not self._acts:
+                raise PenstockError(reason, hint="Make room where the output goes.") from error
+            self.warning(f"{reason}; the work goes on, and its exit code counts")
 
     def _error_line(self, text: str) -> None:
         with suppress(OSError, ValueError):  # nobody reads it
