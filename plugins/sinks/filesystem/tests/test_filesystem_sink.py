@@ -20,7 +20,8 @@ from penstock.api import (
     SinkFull,
     UsageError,
 )
-from penstock_filesystem import FilesystemSettings, FilesystemSink
+from penstock.repository import Repository
+from penstock_filesystem import FilesystemSettings, FilesystemSink, placing
 
 _UNFINISHED = ".unfinished~"
 
@@ -335,12 +336,76 @@ def test_a_refusal_of_the_system_is_translated_and_leaves_nothing(
     sink.put("packs/before", b"1")
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace" if call == "rename" else call, refuse)
+        if call == "link":  # what has no links is asked for a rename
+            patched.setattr(placing, "rename_new", refuse)
         with pytest.raises(SinkError, match=os.strerror(number)) as caught:
             sink.put("packs/a", b"2", if_absent=call == "link")
     assert type(caught.value) is error
     assert caught.value.key == "packs/a"
     assert isinstance(caught.value.__cause__, OSError)
     assert _files(tmp_path) == {"packs/before"}
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_is_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_links(*args: object, **more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", no_links)
+    sink = _sink(tmp_path)
+    outcomes: list[str] = []
+
+    def put(who: int) -> None:
+        try:
+            sink.put("a", f"{who}".encode() * 10_000, if_absent=True)
+            outcomes.append(f"{who}")
+        except ObjectExists:
+            outcomes.append("")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(8)))
+    (winner,) = filter(None, outcomes)
+    assert sink.get("a") == winner.encode() * 10_000
+    assert _files(tmp_path) == {"a"}
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("unknown", [errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_decides_nothing_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, unknown: int
+) -> None:
+    def refuse(refusal: int) -> Callable[..., None]:
+        def call(*args: object, **more: object) -> None:
+            raise OSError(refusal, os.strerror(refusal))
+
+        return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", refuse(number))
+        patched.setattr(placing, "rename_new", refuse(unknown))
+        with pytest.raises(SinkError, match="neither hard links nor a rename that replaces nothing") as caught:
+            Repository.create(_sink(tmp_path), passphrase=None)
+    assert type(caught.value) is SinkError
+    assert "another file system" in str(caught.value.hint)
+    assert _files(tmp_path) == set()
+    Repository.create(_sink(tmp_path), passphrase=None)
+
+
+def test_the_lost_answer_of_a_rename_is_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*args: object, **more: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def lost(source: Path, target: Path) -> None:
+        rename_new(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    rename_new = placing.rename_new
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(placing, "rename_new", lost)
+    _sink(tmp_path).put("a", b"1", if_absent=True)
+    assert _sink(tmp_path).get("a") == b"1"
 
 
 def test_the_lost_answer_of_a_network_file_system_is_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from penstock.api import (
     validate_prefix,
 )
 from penstock_filesystem.durable import DurableFolders, Unfinished
+from penstock_filesystem.placing import place_new
 from penstock_filesystem.policy import policy_of
 from penstock_filesystem.refusals import translated
 
@@ -59,13 +60,14 @@ class FilesystemSink(Sink):
     sink has seen its folder, a missing folder or another one, as after an unmount, is an error, not an absence of
     objects: otherwise a backup would fill the disk below the mount point, and a check would find everything missing.
 
-    Unfinished objects are in `.unfinished~`, which is not a valid key. The file system must have hard links.
+    Unfinished objects are in `.unfinished~`, which is not a valid key. The file system must have hard links, or a
+    rename that replaces nothing (Linux: FAT, exFAT and most others have one of the two).
     """
 
     name = "filesystem"
     schemes = ("file",)
     Settings = FilesystemSettings
-    #: `link` decides between hosts as well, even on NFS.
+    #: `link` and `renameat2` decide between hosts as well; NFS has the former.
     possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.CONDITIONAL_PUT})
 
     settings: FilesystemSettings
@@ -141,7 +143,7 @@ class FilesystemSink(Sink):
             self._root_exists(key)
             with self._unfinished.file(data) as written:
                 if if_absent:
-                    _link(written, place, key)
+                    _place(written, place, key)
                 else:
                     written.replace(place)
             self._folders.sync(place.parent)
@@ -263,13 +265,11 @@ class FilesystemSink(Sink):
         return now is not None
 
 
-def _link(written: Path, place: Path, key: str) -> None:
+def _place(written: Path, place: Path, key: str) -> None:
     try:
-        place.hardlink_to(written)
+        place_new(written, place)
     except FileExistsError:
-        # The answer of a network file system can get lost and its repetition fail: then the object is ours (open(2)).
-        if written.stat().st_nlink != 2:
-            raise _in_the_way(place, key) from None
+        raise _in_the_way(place, key) from None
 
 
 def _in_the_way(place: Path, key: str) -> SinkError:
