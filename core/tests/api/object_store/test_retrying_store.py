@@ -235,3 +235,54 @@ def test_a_sink_without_locks_retains_nothing(sink: ScriptedSink) -> None:
     with pytest.raises(SinkError, match="locks no objects") as caught:
         sink.retain("a", datetime.now(UTC))
     assert caught.value.hint is None
+
+
+class Rotating(ScriptedStore):
+    """Whose credentials have been replaced as often as `replaced` says."""
+
+    generation = 0
+    replaced = 0
+    reads = 0
+
+    def renew(self, generation: int) -> bool:
+        self.reads += 1
+        self.generation = max(self.generation, self.replaced)
+        return self.generation != generation
+
+
+@pytest.mark.parametrize("action", ["put", "get", "stat", "list", "delete", "look"])
+def test_a_refused_call_is_made_again_with_credentials_that_were_replaced(clock: Clock, action: str) -> None:
+    store = Rotating()
+    sink = ScriptedSink(store, deadline=60)
+    sink.report = heard = Heard()
+    calls = {
+        "put": lambda: sink.put("a", b"1"),
+        "get": lambda: sink.get("a"),
+        "stat": lambda: sink.stat("a"),
+        "list": lambda: list(sink.list()),
+        "delete": lambda: sink.delete("a"),
+        "look": sink.preflight,
+    }
+    sink.put("a", b"1")
+    store.replaced = 1
+    store.script = [Failing(SinkDenied("a", "the credentials have expired"))]
+    calls[action]()
+    assert store.reads == 1
+    assert heard.retries == ["a: the credentials have expired: trying again with the credentials as they are now"]
+
+
+def test_a_call_that_is_refused_with_the_same_credentials_is_not_made_again(clock: Clock) -> None:
+    store = Rotating()
+    store.script = [Failing(SinkDenied("a", "access denied")) for _ in range(2)]
+    with pytest.raises(SinkDenied):
+        ScriptedSink(store, deadline=60).put("a", b"1")
+    assert (store.asked("put"), store.reads) == (1, 1)
+
+
+def test_new_credentials_that_are_refused_too_are_the_last(clock: Clock) -> None:
+    store = Rotating()
+    store.replaced = 1
+    store.script = [Failing(SinkDenied("a", "access denied")) for _ in range(3)]
+    with pytest.raises(SinkDenied):
+        ScriptedSink(store, deadline=60).put("a", b"1")
+    assert (store.asked("put"), store.reads) == (2, 1)

@@ -1,10 +1,12 @@
 """What is tried again and what is not, against an emulator behind proxies that fail on demand."""
 
+import base64
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -360,3 +362,24 @@ def test_a_preflight_proves_the_key_and_the_container_and_leaves_nothing(
     monkeypatch.setenv("AZURE_TEST_KEY", "d3Jvbmc=")
     with closing(make(azure.endpoint, container)) as other, pytest.raises(SinkDenied):
         other.preflight()
+
+
+@pytest.mark.parametrize("kind", ["account_key", "connection_string"])
+def test_credentials_that_were_replaced_in_their_file_are_read_again(
+    azure: AzureServer, container: str, tmp_path: Path, kind: str
+) -> None:
+    def keep(key: str) -> None:
+        whole = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={key};BlobEndpoint={azure.endpoint}"
+        (tmp_path / "kept").write_text(key if kind == "account_key" else whole)
+
+    values: dict[str, Any] = {"account": ACCOUNT, "container": container, "deadline": 20}
+    if kind == "account_key":
+        values["endpoint"] = azure.endpoint
+    keep(base64.b64encode(b"another key").decode())
+    with closing(AzureSink(AzureSettings.model_validate({**values, kind: {"file": str(tmp_path / "kept")}}))) as sink:
+        for _ in range(2):
+            with pytest.raises(SinkDenied):
+                sink.put("a", b"1")
+        keep(azure.key)
+        sink.put("a", b"2")
+        assert sink.get("a") == b"2"

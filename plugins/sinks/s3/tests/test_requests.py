@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,45 @@ def test_a_session_token_is_sent_and_never_logged(
             sink.put("a", b"x")
     assert service.tokens == ["hunter2token"] * 2
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("kept", ["settings", "shared"])
+def test_credentials_that_were_replaced_in_their_file_are_read_again(
+    service: Service, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    shared = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    references = {
+        "access_key_id": "AK",
+        "secret_access_key": {"file": str(tmp_path / "secret")},
+        "session_token": {"command": ["cat", str(tmp_path / "token")]},
+    }
+
+    def keep(token: str) -> None:
+        (tmp_path / "secret").write_text(f"secret of {token}")
+        (tmp_path / "token").write_text(token)
+        shared.write_text(
+            f"[default]\naws_access_key_id = AK\naws_secret_access_key = SK\naws_session_token = {token}\n"
+        )
+
+    keep("first")
+    with closing(make({**settings, **(references if kept == "settings" else {})})) as sink:
+        sink.put("a", b"1")
+        service.script["PUT"] = [Answer(400, "ExpiredToken")]
+        with pytest.raises(SinkDenied, match="expired"):
+            sink.put("a", b"2")
+        keep("second")
+        service.script["PUT"] = [Answer(400, "ExpiredToken")]
+        sink.put("a", b"3")
+        assert sink.get("a") == b"3"
+        (tmp_path / "secret").unlink()
+        shared.unlink()
+        service.script["PUT"] = [Answer(403, "InvalidAccessKeyId")]
+        with pytest.raises(SinkDenied, match="unknown access key"):
+            sink.put("a", b"4")
+    assert service.tokens == ["first", "first", "first", "second", "second", "second"]
 
 
 def test_a_service_without_ranges_gives_the_range_all_the_same(service: Service, settings: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from penstock.api.object_store.refusals import Refusal, Refused, Service
 from penstock.api.object_store.retrying import RetryingStore
 from penstock.api.object_store.settings import ConnectionSettings, ObjectStoreSettings
 from penstock.api.object_store.sink import ObjectStoreSink
-from penstock.api.object_store.store import DamagedTransfer, ObjectStore, Page
+from penstock.api.object_store.store import DamagedTransfer, ObjectStore, Page, RenewingStore
 from penstock.api.object_store.urls import settings_of_query, split_url
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Page",
     "Refusal",
     "Refused",
+    "RenewingStore",
     "RetryingStore",
     "Service",
     "ServiceClock",

@@ -6,12 +6,12 @@ from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 
-from penstock.api.errors import DamagedObject, PenstockError, SinkError
+from penstock.api.errors import DamagedObject, PenstockError, SinkDenied, SinkError
 from penstock.api.events import Report
 from penstock.api.models import ObjectInfo
 from penstock.api.object_store.ranges import ByteRange
 from penstock.api.object_store.refusals import Refused
-from penstock.api.object_store.store import DamagedTransfer, ObjectStore
+from penstock.api.object_store.store import DamagedTransfer, ObjectStore, RenewingStore
 from penstock.api.retry import Deadline, retrying
 from penstock.api.stopping import StopToken
 
@@ -117,11 +117,26 @@ class RetryingStore(Generic[Store]):
         self.store.close()
 
     def call(self, attempt: Callable[[Deadline], T]) -> T:
-        """What `attempt` gives, with a deadline for this call; it may be called several times."""
+        """What `attempt` gives, with a deadline for this call; it may be called several times.
+
+        After a refusal it is called once more if the store has other credentials now: see `RenewingStore`.
+        """
         deadline = Deadline(self._seconds)
-        return retrying(
-            lambda: attempt(deadline), deadline=deadline, asked=_asked, stop=self._stop, report=self._report
-        )
+
+        def renewing() -> T:
+            store: object = self.store
+            if not isinstance(store, RenewingStore):
+                return attempt(deadline)
+            generation = store.generation
+            try:
+                return attempt(deadline)
+            except SinkDenied as error:
+                if not store.renew(generation):
+                    raise
+                self._report.retry(f"{error}: trying again with the credentials as they are now")
+            return attempt(deadline)
+
+        return retrying(renewing, deadline=deadline, asked=_asked, stop=self._stop, report=self._report)
 
     def _is_own(self, key: str, data: bytes | bytearray | memoryview, deadline: Deadline, mark: str) -> bool:
         try:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from penstock.api.errors import SinkUnreachable
 from penstock.api.models import ObjectInfo
 from penstock.api.object_store.ranges import ByteRange
 from penstock.api.retry import Deadline
 
-__all__ = ["DamagedTransfer", "ObjectStore", "Page"]
+__all__ = ["DamagedTransfer", "ObjectStore", "Page", "RenewingStore"]
 
 
 class DamagedTransfer(SinkUnreachable):
@@ -70,3 +70,18 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """As `Sink.close`."""
+
+
+@runtime_checkable
+class RenewingStore(Protocol):
+    """What a store has beside, whose credentials may be replaced during a run where they are kept, such as in a file.
+
+    A call that was refused is made once more where `renew` finds other credentials. Both are used by several threads.
+    """
+
+    @property
+    def generation(self) -> int:
+        """How often `renew` found other credentials so far."""
+
+    def renew(self, generation: int) -> bool:
+        """Read the credentials again; whether others than those of `generation` are in use now. Raises nothing."""

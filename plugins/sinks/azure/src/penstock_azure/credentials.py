@@ -7,24 +7,30 @@ from urllib.parse import urlsplit
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.storage.blob import BlobServiceClient
 
-from penstock.api import SettingsError
+from penstock.api import Secret, SettingsError
 from penstock_azure.settings import AzureSettings
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-__all__ = ["client_of"]
+__all__ = ["client_of", "secret_of"]
 
 
-def client_of(settings: AzureSettings, **options: Any) -> BlobServiceClient:
-    """A client with the credentials of the settings. Raises `SettingsError` and `SecretUnavailable`."""
-    if settings.connection_string is not None:
-        return _of_connection_string(settings, settings.connection_string.resolve().reveal(), options)
+def secret_of(settings: AzureSettings) -> Secret | None:
+    """The secret of the settings as it is kept now; None where azure-identity finds credentials, and renews them."""
+    reference = settings.connection_string or settings.account_key or settings.sas_token
+    return None if reference is None else reference.resolve()
+
+
+def client_of(settings: AzureSettings, secret: Secret | None, **options: Any) -> BlobServiceClient:
+    """A client with the `secret_of` the settings. Raises `SettingsError`."""
+    if settings.connection_string is not None and secret is not None:
+        return _of_connection_string(settings, secret.reveal(), options)
     credential: AzureNamedKeyCredential | AzureSasCredential | TokenCredential
-    if settings.account_key is not None:
-        credential = AzureNamedKeyCredential(settings.account, settings.account_key.resolve().reveal())
-    elif settings.sas_token is not None:
-        credential = AzureSasCredential(settings.sas_token.resolve().reveal().strip().lstrip("?"))
+    if settings.account_key is not None and secret is not None:
+        credential = AzureNamedKeyCredential(settings.account, secret.reveal())
+    elif settings.sas_token is not None and secret is not None:
+        credential = AzureSasCredential(secret.reveal().strip().lstrip("?"))
     else:
         credential = _found_by_identity(settings)
     return BlobServiceClient(settings.address, credential=credential, **options)

@@ -4,17 +4,26 @@ import base64
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.storage.blob import BlobProperties, ContainerClient, ContentSettings, ImmutabilityPolicy, StandardBlobTier
 
-from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkDenied, SinkError, SinkUnreachable
+from penstock.api import (
+    Deadline,
+    ObjectInfo,
+    ObjectMissing,
+    PenstockError,
+    Secret,
+    SinkDenied,
+    SinkError,
+    SinkUnreachable,
+)
 from penstock.api.object_store import ByteRange, DamagedTransfer, Page, Refused, Service
 from penstock.api.object_store.http import Answer, Buffer, Http
-from penstock_azure.credentials import client_of
+from penstock_azure.credentials import client_of, secret_of
 from penstock_azure.policy import LOOK
 from penstock_azure.refusals import API, refused, service_of
 from penstock_azure.settings import AzureSettings
@@ -52,6 +61,22 @@ class AzureStore:
         self._transport = SharedTransport(http)
         self._lock = threading.Lock()
         self._container: ContainerClient | None = None
+        self._secret: Secret | None = None
+        #: How often the credentials were replaced.
+        self.generation = 0
+
+    def renew(self, generation: int) -> bool:
+        """Whether others than those of `generation` are in use now, as the settings' file or command gives them."""
+        with self._lock:
+            if self.generation != generation:
+                return True
+            # What cannot be read at the moment is no reason for another error than the refusal.
+            with suppress(PenstockError):
+                found = secret_of(self._settings)
+                if found is not None and self._secret is not None and found.reveal() != self._secret.reveal():
+                    self._container, self._secret = self._connect(found), found
+                    self.generation += 1
+            return self.generation != generation
 
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One Put Blob, whatever the size, with an MD5 of the bytes."""
@@ -173,16 +198,21 @@ class AzureStore:
     def _connected(self) -> ContainerClient:
         with self._lock:  # not taken by `close`: a secret may come from a command that hangs
             if self._container is None:
-                client = client_of(
-                    self._settings,
-                    transport=self._transport,
-                    max_single_put_size=_ONE_REQUEST,
-                    max_single_get_size=_ONE_REQUEST,
-                    retry_total=0,
-                    user_agent="penstock",
-                )
-                self._container = client.get_container_client(self._settings.container)
+                self._secret = secret_of(self._settings)
+                self._container = self._connect(self._secret)
             return self._container
+
+    def _connect(self, secret: Secret | None) -> ContainerClient:
+        client = client_of(
+            self._settings,
+            secret,
+            transport=self._transport,
+            max_single_put_size=_ONE_REQUEST,
+            max_single_get_size=_ONE_REQUEST,
+            retry_total=0,
+            user_agent="penstock",
+        )
+        return client.get_container_client(self._settings.container)
 
     def _put_options(self) -> dict[str, Any]:
         settings = self._settings

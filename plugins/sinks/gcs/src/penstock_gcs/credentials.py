@@ -4,14 +4,15 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import google.auth
 import google.auth.exceptions
 from google.auth.transport.urllib3 import Request
 
-from penstock.api import Deadline, SettingsError, SinkDenied, SinkUnreachable
+from penstock.api import Deadline, PenstockError, Secret, SettingsError, SinkDenied, SinkUnreachable
 from penstock_gcs.settings import GcsSettings
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ class Authority:
         self._pools = pools
         self._lock = threading.Lock()
         self._credentials: Credentials | None = None
+        self._text: Secret | None = None
+        #: How often the credentials were replaced.
+        self.generation = 0
+
+    def renew(self, generation: int) -> bool:
+        """Whether others than those of `generation` are in use now, as their file or command gives them."""
+        with self._lock:
+            if self.generation != generation:
+                return True
+            # What cannot be read at the moment is no reason for another error than the refusal.
+            with suppress(PenstockError):
+                text = self._kept()
+                if text is not None and self._text is not None and text.reveal() != self._text.reveal():
+                    self._credentials = None  # the next request loads them
+                    self.generation += 1
+            return self.generation != generation
 
     def headers(self, key: str, method: str, url: str, deadline: Deadline, *, anew: bool = False) -> dict[str, str]:
         """The headers that authorize the request; with `anew`, by a new token. Raises `SinkError`."""
@@ -58,20 +75,30 @@ class Authority:
 
     def _load(self, request: Request) -> "Credentials":
         scopes = _SCOPES if self._settings.object_lock == "none" else _SCOPES_FOR_LOCKS
-        if self._settings.credentials_file is not None:
-            path = self._settings.credentials_file
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-                raise SettingsError(f"credentials_file: {path} cannot be read: {reason}") from None
-            return _from_json(text, f"the file {path}", scopes, request)
-        if self._settings.credentials_json is not None:
-            text = self._settings.credentials_json.resolve().reveal()
-            return _from_json(text, "credentials_json", scopes, request)
+        self._text = text = self._kept()
+        if text is not None and self._settings.credentials_file is not None:
+            return _from_json(text.reveal(), f"the file {self._settings.credentials_file}", scopes, request)
+        if text is not None and self._settings.credentials_json is not None:
+            return _from_json(text.reveal(), "credentials_json", scopes, request)
         found: Credentials
         found, _project = google.auth.default(scopes=scopes, request=request)
         return found
+
+    def _kept(self) -> Secret | None:
+        """The JSON as it is kept now; None where it is no file or command of ours: google-auth renews what it finds."""
+        if self._settings.credentials_file is not None:
+            path = self._settings.credentials_file
+            try:
+                return Secret(path.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise SettingsError(f"credentials_file: {path} cannot be read: {reason}") from None
+        if self._settings.credentials_json is not None:
+            return self._settings.credentials_json.resolve()
+        if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            with suppress(OSError, UnicodeDecodeError):
+                return Secret(Path(named).read_text(encoding="utf-8"))
+        return None
 
 
 def _from_json(text: str, origin: str, scopes: tuple[str, ...], request: Request) -> "Credentials":

@@ -48,6 +48,15 @@ class GcsStore:
         self._authority = Authority(settings, self._http.pools)
         self._bucket = f"/storage/v1/b/{quote(settings.bucket, safe='')}/o"
 
+    @property
+    def generation(self) -> int:
+        """How often the credentials were replaced."""
+        return self._authority.generation
+
+    def renew(self, generation: int) -> bool:
+        """Whether others than those of `generation` are in use now."""
+        return self._authority.renew(generation)
+
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One `multipart/related` request (RFC 2387), whatever the size. Generation 0 is an absent object."""
         checksum = crc32c(data)

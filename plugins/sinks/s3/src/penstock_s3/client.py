@@ -5,13 +5,15 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import boto3.session
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
-from penstock.api import Deadline, SettingsError
+from penstock.api import Deadline, PenstockError, SettingsError
 from penstock.api.object_store import ServiceClock
 from penstock_s3.refusals import Failures
 from penstock_s3.settings import S3Settings
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["ClientOfAll"]
+
+#: Roles of machines and containers, and what the environment holds for good.
+_RENEWED_BY_THE_SDK = {"iam-role", "container-role", "env"}
 
 #: What services other than AWS are told when nothing else is: most take any region, and this one is their default.
 _USUAL_REGION = "us-east-1"
@@ -35,6 +40,9 @@ class ClientOfAll:
         self._settings = settings
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._credentials: _Credentials | None = None
+        #: How often others were found.
+        self.generation = 0
         self._running = threading.local()
 
     @contextmanager
@@ -43,7 +51,9 @@ class ClientOfAll:
         with self.failures.translated(key):
             with self._lock:  # making a session is not safe in threads, using a client is
                 if self._client is None:
-                    self._client = self._connect()
+                    session = self._session()
+                    self._credentials = self._found(session)
+                    self._client = self._connect(session, self._credentials)
                 client = self._client
             self._running.deadline = deadline
             yield client
@@ -53,17 +63,49 @@ class ClientOfAll:
         if self._client is not None:
             self._client.close()
 
-    def _connect(self) -> "S3Client":
-        settings = self._settings
+    def renew(self, generation: int) -> bool:
+        """Whether the credentials are others than those of `generation`, as they are in files and commands now."""
+        with self._lock:
+            if self.generation != generation:
+                return True
+            if self._credentials is None:
+                return False
+            # What cannot be read at the moment is no reason for another error than the refusal.
+            with suppress(PenstockError, BotoCoreError, ClientError, OSError, ValueError):
+                session = self._session()
+                found = self._found(session)
+                if found is not None and found != self._credentials:
+                    # The former client is not closed: other threads may be in the middle of a request of theirs.
+                    self._client, self._credentials = self._connect(session, found), found
+                    self.generation += 1
+            return self.generation != generation
+
+    def _session(self) -> boto3.session.Session:
         _keep_secrets_out_of_logs()
-        ca = settings.trusted()
-        session = boto3.session.Session(profile_name=settings.profile)
-        credentials: dict[str, Any] = {}
+        return boto3.session.Session(profile_name=self._settings.profile)
+
+    def _found(self, session: boto3.session.Session) -> "_Credentials | None":
+        """The credentials as they are kept now; None where the SDK renews them by itself, or finds none."""
+        settings = self._settings
         if settings.access_key_id is not None and settings.secret_access_key is not None:
-            credentials["aws_access_key_id"] = settings.access_key_id
-            credentials["aws_secret_access_key"] = settings.secret_access_key.resolve().reveal()
-        if settings.session_token is not None:
-            credentials["aws_session_token"] = settings.session_token.resolve().reveal()
+            token = settings.session_token.resolve().reveal() if settings.session_token is not None else None
+            return _Credentials(settings.access_key_id, settings.secret_access_key.resolve().reveal(), token)
+        found = session.get_credentials()
+        if found is None or found.method in _RENEWED_BY_THE_SDK:
+            return None
+        frozen = found.get_frozen_credentials()
+        if frozen.access_key is None or frozen.secret_key is None:
+            return None
+        return _Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def _connect(self, session: boto3.session.Session, given: "_Credentials | None") -> "S3Client":
+        settings = self._settings
+        ca = settings.trusted()
+        credentials: dict[str, Any] = {}
+        if given is not None and settings.access_key_id is not None:
+            credentials["aws_access_key_id"] = given.access_key
+            credentials["aws_secret_access_key"] = given.secret_key
+            credentials["aws_session_token"] = given.token
         try:
             client: S3Client = session.client(
                 "s3",
@@ -91,6 +133,13 @@ class ClientOfAll:
         deadline: Deadline | None = getattr(self._running, "deadline", None)
         if isinstance(context, dict) and deadline is not None:
             context["read_timeout"] = deadline.limit(self._settings.read_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
 
 
 def _config(settings: S3Settings) -> Config:

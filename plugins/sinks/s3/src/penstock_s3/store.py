@@ -61,6 +61,15 @@ class S3Store:
         self._settings = settings
         self._client = ClientOfAll(settings)
 
+    @property
+    def generation(self) -> int:
+        """How often the credentials were replaced."""
+        return self._client.generation
+
+    def renew(self, generation: int) -> bool:
+        """Whether others than those of `generation` are in use now."""
+        return self._client.renew(generation)
+
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One PUT. With `if_absent` the service decides; it must know `If-None-Match`."""
         asked = {**self._put_parameters(key, data), "Metadata": {_MARK: mark}}
