@@ -1,7 +1,7 @@
 """Creating and opening a repository: who owns it, and who may do what in it."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from blake3 import blake3
 
@@ -9,9 +9,11 @@ from penstock.api.errors import (
     DamagedObject,
     KeyMissing,
     MissingObject,
+    ObjectExists,
     ObjectMissing,
     RepositoryExists,
     RepositoryMissing,
+    SinkError,
     UnsupportedFormat,
     WrongKey,
     WrongPassphrase,
@@ -52,6 +54,9 @@ class Repository:
         self.access = access
         self.log = log
         self.domains: tuple[Domain, ...] = ()
+        #: While it is being created, what it has put so far.
+        self._made: list[str] = []
+        self._creating = False
         self._find_domains()
 
     @property
@@ -77,7 +82,9 @@ class Repository:
         """Create a repository with one domain in an empty place, and open it as its owner.
 
         penstock.json is written last: without it, no repository exists. Without a passphrase, the owner's access must
-        be saved as a key file, or everything is lost. Raises `RepositoryExists` if the place is not empty.
+        be saved as a key file, or everything is lost. Raises `RepositoryExists` if the place is not empty, and
+        `SinkError` if it does not give back what it is given; after any `SinkError` nothing of it is left where the
+        sink can delete.
         """
         if next(iter(sink.list()), None) is not None:
             what = "a repository" if _has_config(sink) else "objects"
@@ -88,10 +95,11 @@ class Repository:
         access = Access.of_owner(secret, config.repository)
         log = OwnerLog(secret.public.signing, blake3(document).digest())
         repository = cls(sink, config, access, log)
-        if passphrase is not None:
-            repository.add_slot(passphrase, "first passphrase", cost)
-        repository.add_domain(FIRST_DOMAIN, chunker)
-        put_new(sink, layout.CONFIG, document)
+        with repository._undone_by_a_refusal():
+            if passphrase is not None:
+                repository.add_slot(passphrase, "first passphrase", cost)
+            repository.add_domain(FIRST_DOMAIN, chunker)
+            repository._put(layout.CONFIG, document)
         return repository
 
     @classmethod
@@ -156,7 +164,7 @@ class Repository:
         key = layout.slot_key(slot)
         content = seal_slot(owner, _as_text(passphrase), cost or PassphraseCost(), self.id, slot)
         # The slot comes first: a grant promises that it exists.
-        put_new(self.sink, key, encode_document(key, content, owner.signing))
+        self._put(key, encode_document(key, content, owner.signing))
         self.append(Granted(slot, Role.SLOT, label))
         return slot
 
@@ -166,9 +174,41 @@ class Repository:
         entry = self.log.next(now(), content)
         key = layout.grant_key(new_id())
         document = encode_document(key, entry.to_json(), self.access.signing)
-        put_new(self.sink, key, document)
+        self._put(key, document)
         self.log.take([(key, entry, blake3(document).digest())])
         self._find_domains()
+
+    @contextmanager
+    def _undone_by_a_refusal(self) -> Iterator[None]:
+        """While it is being created: what is put is read back, and deleted again if the sink fails."""
+        self._creating = True
+        try:
+            yield
+        except SinkError:
+            with suppress(SinkError):
+                self.sink.delete_many(reversed(self._made))
+            raise
+        finally:
+            self._creating = False
+            self._made.clear()
+
+    def _put(self, key: str, data: bytes) -> None:
+        if not self._creating:
+            put_new(self.sink, key, data)
+            return
+        self._made.append(key)
+        try:
+            put_new(self.sink, key, data)
+        except ObjectExists:
+            self._made.remove(key)  # not ours
+            raise
+        # Before anybody relies on it: a store that keeps something else would say so when it is too late.
+        if self.sink.get(key, start=0, length=len(data) + 1) != data:
+            raise SinkError(
+                key,
+                "the store does not give back what it was given",
+                hint="Check the sink's settings, an endpoint above all: whatever answers there keeps other bytes.",
+            )
 
 
 def put_new(sink: Sink, key: str, data: bytes) -> None:

@@ -96,6 +96,19 @@ def test_credentials_that_were_replaced_in_their_file_are_read_again(
     assert service.tokens == ["first", "first", "first", "second", "second", "second"]
 
 
+def test_a_service_that_keeps_the_framing_of_uploads_is_told_from_damage(
+    service: Service, settings: dict[str, Any]
+) -> None:
+    with closing(make(settings)) as sink:
+        sink.put("a", b'{"a": 1}')
+        framed = b'8\r\n{"a": 1}\r\n0\r\nx-amz-checksum-crc32:6QkLuA==\r\n\r\n'
+        service.objects["/shop/a"] = (framed, {})
+        with pytest.raises(SinkError, match="kept the framing of the upload") as caught:
+            sink.get("a")
+    assert 'checksums = "when_required"' in str(caught.value.hint)
+    assert not caught.value.retryable
+
+
 def test_a_service_without_ranges_gives_the_range_all_the_same(service: Service, settings: dict[str, Any]) -> None:
     service.objects["/shop/a"] = (b"0123456789", {})
     with closing(make(settings)) as sink:

@@ -6,6 +6,7 @@ transfers in parts are not used.
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -43,6 +44,10 @@ _BLOCK = 64 * 1024
 _SMALL = 64 * 1024
 #: The object's own metadata that names the call which made it.
 _MARK = "penstock-put"
+#: The end of the chunks and the trailer that a service should have taken off (AWS, "Signature calculations: trailing
+#: headers"); no object of ours ends so.
+_FRAMED = re.compile(rb"0\r\nx-amz-checksum-[a-z0-9]+:[A-Za-z0-9+/=]+\r\n\r\n\Z")
+_LONGEST_TRAILER = 200
 #: What a service says of an object without a lock.
 _NO_LOCK = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"}
 
@@ -103,6 +108,12 @@ class S3Store:
                     raise SinkUnreachable(key, str(error)) from error
         if len(data) != size:
             raise SinkUnreachable(key, f"the answer broke off after {len(data)} of {size} bytes")
+        if _FRAMED.search(data, max(0, size - _LONGEST_TRAILER)):
+            raise SinkError(
+                key,
+                "the service kept the framing of the upload as a part of the object (aws-chunked)",
+                hint='Set checksums = "when_required", and store it anew: this service does not know today\'s uploads.',
+            )
         return wanted.taken(key, data, None if wanted.is_whole else response.get("ContentRange"))
 
     def stat(self, key: str, deadline: Deadline) -> ObjectInfo:
