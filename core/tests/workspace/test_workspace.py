@@ -8,7 +8,16 @@ import pytest
 from core.tests.cli.running import database, rows_of
 from core.tests.repository.lab import CHEAP, PASSPHRASE
 
-from penstock.api import KeyMissing, KeyProblem, RestoreTarget, RoleForbids, Secret, StopToken, UsageError
+from penstock.api import (
+    KeyMissing,
+    KeyProblem,
+    RestoreTarget,
+    RoleForbids,
+    Secret,
+    SettingsError,
+    StopToken,
+    UsageError,
+)
 from penstock.engine import backup, restore
 from penstock.format.trust import Role
 from penstock.repository import Repository
@@ -177,3 +186,27 @@ def test_no_secret_shows_in_what_is_handed_in(folders: Folders) -> None:
     assert PASSPHRASE.reveal() not in repr(Credentials(passphrase=PASSPHRASE))
     with Workspace(folders, environ={"PENSTOCK_PASSPHRASE": PASSPHRASE.reveal()}) as workspace:
         assert PASSPHRASE.reveal() not in repr(workspace.place()) + repr(vars(workspace)["_unlocker"])
+
+
+def test_a_repositorys_pack_size_is_its_own_or_the_defaults(folders: Folders, tmp_path: Path) -> None:
+    settings = tmp_path / "penstock.toml"
+    plain = settings.read_text(encoding="utf-8")
+    with Workspace(folders) as workspace:
+        assert workspace.pack_size() is None
+    settings.write_text(plain.replace("[defaults]", '[defaults]\npack_size = "8MiB"'), encoding="utf-8")
+    with Workspace(folders) as workspace:
+        assert workspace.pack_size() == workspace.pack_size(f"file://{tmp_path}/x") == 8 << 20
+    own = settings.read_text(encoding="utf-8")
+    own = own.replace("[repositories.main]", '[repositories.main]\npack_size = "4MiB"')
+    settings.write_text(own, encoding="utf-8")
+    with Workspace(folders) as workspace:
+        assert workspace.pack_size("main") == 4 << 20
+
+
+@pytest.mark.parametrize("size", ["1MiB", "17MiB"])
+def test_a_pack_size_that_no_pack_has_is_refused(folders: Folders, tmp_path: Path, size: str) -> None:
+    settings = tmp_path / "penstock.toml"
+    plain = settings.read_text(encoding="utf-8")
+    settings.write_text(plain.replace("[defaults]", f'[defaults]\npack_size = "{size}"'), encoding="utf-8")
+    with Workspace(folders) as workspace, pytest.raises(SettingsError, match="2MiB to 16MiB"):
+        workspace.pack_size("main")

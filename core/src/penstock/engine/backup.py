@@ -69,15 +69,16 @@ def backup(
     source_type: str,
     cache_dir: Path,
     cache_size: int | None = None,
+    pack_size: int | None = None,
     memory: int,
     compression: Compression,
     listener: Listener,
 ) -> BackupResult:
     """Dump `source` into `repository` under the backup name `name`.
 
-    `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. The repository is
-    brought in step before the database's view is opened. Nothing is committed unless every stream
-    ended well. Raises what the source, the sink and the repository raise.
+    `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. `pack_size` (bytes)
+    makes packs smaller than the usual 16 MiB. The repository is brought in step before the database's view is opened.
+    Nothing is committed unless every stream ended well. Raises what the source, the sink and the repository raise.
     """
     if not name or not _writable(name):
         raise UsageError("invalid backup name: it must be non-empty Unicode text")
@@ -99,6 +100,7 @@ def backup(
             name,
             cache_folder=cache_dir,
             cache_size=cache_size,
+            pack_size=pack_size,
             memory=memory,
             level=None if compression == "auto" else compression,
             on_damage=on_damage,

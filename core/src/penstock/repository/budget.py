@@ -40,6 +40,8 @@ class Budget:
     directory_chunks: int
     sealers: int
     uploads: int
+    #: Sealed bytes of a pack, as `PACK_TARGET`; less where large uploads break.
+    pack_size: int = PACK_TARGET
 
     @classmethod
     def of(cls, memory: int, connections: int) -> "Budget":

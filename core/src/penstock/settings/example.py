@@ -10,6 +10,7 @@ EXAMPLE = """\
 url = "file:///srv/backups/main"        # the scheme chooses the plugin: penstock plugins lists what is installed
 # key = "main.key"                      # else ~/.config/penstock/keys/<repository id>.key
 # passphrase = { file = "/root/penstock-passphrase" }   # or { env = "NAME" }, { command = ["pass", "show", "x"] }
+# pack_size = "4MiB"                    # for a line that breaks large uploads; else 16MiB
 # limit_upload = "10MiB"                # per second, on average; limit_download likewise
 
 [backups.shop]

@@ -11,12 +11,20 @@ from penstock.settings.sizes import SIZE_PATTERN, parse_size
 __all__ = ["BackupSettings", "Defaults", "Document", "PluginTable", "RepositorySettings"]
 
 _HIGHEST_LEVEL = 19
+_SMALLEST_PACK = 2 * 1024 * 1024
+_LARGEST_PACK = 16 * 1024 * 1024
 
 
 def _size(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("must be a size, such as 128MiB or 1GiB")  # noqa: TRY004 - for pydantic
     return parse_size(str(value))
+
+
+def _pack_size(value: int) -> int:
+    if not _SMALLEST_PACK <= value <= _LARGEST_PACK:
+        raise ValueError("must be 2MiB to 16MiB")
+    return value
 
 
 def _described(description: str) -> WithJsonSchema:
@@ -41,6 +49,11 @@ CacheSize = Annotated[
             " instead of chunks: 500MiB; 0 for nothing",
         }
     ),
+]
+PackSize = Annotated[
+    int,
+    BeforeValidator(lambda value: _pack_size(_size(value))),
+    _described("how large the objects with data get, 2MiB to 16MiB: less where large uploads break"),
 ]
 UploadLimit = Annotated[
     int, BeforeValidator(_size), _described("how much is uploaded per second at most, on average: 10MiB")
@@ -86,6 +99,7 @@ class RepositorySettings(PluginTable):
 
     key: Path | None = Field(default=None, description="this host's key file")
     passphrase: SecretRef | None = Field(default=None, description="where the owner's passphrase is found")
+    pack_size: PackSize | None = None
     limit_upload: UploadLimit | None = None
     limit_download: DownloadLimit | None = None
 
@@ -110,6 +124,7 @@ class Defaults(BaseModel):
     compression: Compression | None = None
     cache_size: CacheSize | None = None
     cache: Path | None = Field(default=None, description="the folder of the local cache")
+    pack_size: PackSize | None = None
     limit_upload: UploadLimit | None = None
     limit_download: DownloadLimit | None = None
 

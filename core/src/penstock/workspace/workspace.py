@@ -149,6 +149,11 @@ class Workspace:
         own = backup.cache_size if backup else None
         return own if own is not None else self.settings.defaults.cache_size
 
+    def pack_size(self, named: str | None = None) -> int | None:
+        """How large packs of a repository get, in bytes: its own setting, the default's, or None."""
+        own = self.place(named).settings
+        return (own.pack_size if own else None) or self.settings.defaults.pack_size
+
     def limits(self, repository: RepositorySettings | None = None) -> tuple[int | None, int | None]:
         """Bytes per second of uploads and of downloads: the caller's word, the repository's, the default's, or None."""
         said = [one for one in (self.overrides, repository, self.settings.defaults) if one is not None]

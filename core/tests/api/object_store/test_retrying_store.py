@@ -286,3 +286,13 @@ def test_new_credentials_that_are_refused_too_are_the_last(clock: Clock) -> None
     with pytest.raises(SinkDenied):
         ScriptedSink(store, deadline=60).put("a", b"1")
     assert (store.asked("put"), store.reads) == (2, 1)
+
+
+@pytest.mark.parametrize(("size", "told"), [(1, False), (4 * 1024 * 1024, True)])
+def test_a_large_object_that_does_not_get_through_names_the_size_of_packs(
+    store: ScriptedStore, sink: ScriptedSink, size: int, told: bool
+) -> None:
+    store.script = [Failing(SinkUnreachable("a", "the connection broke: reset")) for _ in range(1000)]
+    with pytest.raises(SinkUnreachable) as caught:
+        sink.put("a", bytes(size))
+    assert ("pack_size" in str(caught.value.hint)) is told

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 
-from penstock.api.errors import DamagedObject, PenstockError, SinkDenied, SinkError
+from penstock.api.errors import DamagedObject, PenstockError, SinkDenied, SinkError, SinkUnreachable
 from penstock.api.events import Report
 from penstock.api.models import ObjectInfo
 from penstock.api.object_store.ranges import ByteRange
@@ -23,6 +23,12 @@ Store = TypeVar("Store", bound=ObjectStore)
 _RANGE_NOT_SATISFIABLE = 416
 #: A line that damages one object so often in a row would not have brought the others.
 _TRANSFERS = 3
+#: Bytes of an object that may be too many for a line.
+_LARGE = 1024 * 1024
+_SMALLER = (
+    'If small objects get through and large ones break, set pack_size for the repository, such as "4MiB"; a longer '
+    "deadline helps a slow line."
+)
 
 
 class RetryingStore(Generic[Store]):
@@ -52,7 +58,12 @@ class RetryingStore(Generic[Store]):
                 if not tried_before or error.retryable or not self._is_own(key, data, deadline, mark):
                     raise
 
-        self.call(attempt)
+        try:
+            self.call(attempt)
+        except SinkUnreachable as error:
+            if len(data) >= _LARGE and error.hint is None:
+                error.hint = _SMALLER
+            raise
 
     def get(self, key: str, wanted: ByteRange) -> bytes:
         """The bytes of that range; b"" when it is past the end.

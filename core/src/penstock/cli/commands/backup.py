@@ -101,6 +101,7 @@ def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
             source_type=type(plan.source).name,
             cache_dir=workspace.cache_to_write(),
             cache_size=workspace.cache_size(plan.settings),
+            pack_size=workspace.pack_size(plan.repository),
             memory=workspace.memory(plan.settings),
             compression=workspace.compression(plan.settings),
             listener=listen,

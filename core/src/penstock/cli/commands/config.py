@@ -82,6 +82,7 @@ def _shown(run: "Run") -> dict[str, Any]:
             **_plugin(settings.make_sink(name, workspace.host)),
             "key": str(one.key) if one.key else None,
             "passphrase": _reference(one.passphrase),
+            "pack_size": workspace.pack_size(name),
             **_limits(workspace.limits(one)),
         }
         for name, one in settings.repositories.items()

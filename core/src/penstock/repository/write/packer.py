@@ -152,6 +152,9 @@ class Packer:
         self._closed = closed
         self._landed = landed
         self._segment_buffers = [new_buffer(SEGMENT, at_once=True) for _ in range(budget.sealing)]
+        self._target = min(PACK_TARGET, budget.pack_size)
+        #: A smaller pack has a smaller directory, too.
+        self._most_chunks = PACK_CHUNKS * self._target // PACK_TARGET
         self._pack_buffers = [new_buffer(PACK_CAPACITY, at_once=True) for _ in range(budget.packs)]
         self._sealers = Workers(budget.sealers, "penstock-seal", domain.sink.stop)
         self._uploaders = Workers(budget.uploads, "penstock-upload", domain.sink.stop)
@@ -235,7 +238,7 @@ class Packer:
         pack.assembled_lengths.extend(lengths)
         pack.pieces.append(pieces)
         pack.pieces_count += len(pieces.segments)
-        if pack.entries > PACK_CHUNKS or pack.pieces_count > _PIECES:
+        if pack.entries > self._most_chunks or pack.pieces_count > _PIECES:
             self._close_segment()
             self._close_pack()
 
@@ -286,18 +289,18 @@ class Packer:
             return pack
         if self._last:
             return self._close_pack()
-        if pack.entries + SEGMENT // 512 > PACK_CHUNKS or pack.segments == MAX_SEGMENTS:
+        if pack.entries + SEGMENT // 512 > self._most_chunks or pack.segments == MAX_SEGMENTS:
             return self._close_pack()
-        if pack.size + self._in_flight + SEGMENT + OVERHEAD > PACK_TARGET:
+        if pack.size + self._in_flight + SEGMENT + OVERHEAD > self._target:
             # Segments being sealed were counted as incompressible: check again when they are done.
             self._collect_sealed(0)
-            if pack.size + SEGMENT + OVERHEAD > PACK_TARGET:
+            if pack.size + SEGMENT + OVERHEAD > self._target:
                 return self._close_pack()
         return pack
 
     def _length_of_last(self, pack: _OpenPack) -> int | None:
         """How long (plain bytes) the next segment must be for the pack to end well after it; None if it goes on."""
-        full = max(pack.entries / PACK_CHUNKS, (pack.size + self._in_flight) / PACK_TARGET)
+        full = max(pack.entries / self._most_chunks, (pack.size + self._in_flight) / self._target)
         if full < _NEARLY_FULL:
             return None
         self._collect_sealed(0)

@@ -81,7 +81,8 @@ class Session:
     thread, and the backup continues. With `joins`, it writes streams of a session that another process commits.
 
     Streams are compared with those of the last snapshot of the same `backup` that this host remembers. `cache_size`
-    (bytes) limits what it remembers; None leaves that to the size of the dump, and 0 remembers nothing.
+    (bytes) limits what it remembers; None leaves that to the size of the dump, and 0 remembers nothing. `pack_size`
+    (bytes) makes packs smaller than usual, for stores or lines that break large uploads off.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Session:
         *,
         cache_folder: Path,
         cache_size: int | None = None,
+        pack_size: int | None = None,
         memory: int,
         level: int | None,
         on_damage: Callable[[RepositoryError], None],
@@ -100,7 +102,8 @@ class Session:
     ) -> None:
         self._domain = domain = repository.domain
         connections = domain.sink.connections
-        self._budget = Budget.of(memory // writers, max(1, connections // writers))
+        budget = Budget.of(memory // writers, max(1, connections // writers))
+        self._budget = budget if pack_size is None else replace(budget, pack_size=pack_size)
         self._level = level
         self._on_damage = on_damage
         self._on_trouble = on_trouble
