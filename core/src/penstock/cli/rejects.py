@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,8 @@ class Rejects:
     def __init__(self, file: BinaryIO | None, comment: str) -> None:
         self._file = file
         self._comment = comment
+        #: How many objects are in the file.
+        self.count = 0
 
     def add(self, one: LeftOut) -> None:
         """Write what it is and why as a comment, then its statement."""
@@ -28,13 +30,15 @@ class Rejects:
             lines.append(one.statement)
         self._file.write(("\n".join(lines) + "\n\n").encode(errors="surrogateescape"))
         self._file.flush()
+        self.count += 1
 
 
 @contextmanager
 def open_rejects(path: Path | None, comment: str) -> Iterator[Rejects]:
     """The file for the length of the block: a new one that only this user can read, since statements hold passwords.
 
-    Raises `UsageError` if it exists or cannot be made: before the restore, not after it.
+    It is removed again if nothing was written into it. Raises `UsageError` if it exists or cannot be made: before the
+    restore, not after it.
     """
     if path is None:
         yield Rejects(None, comment)
@@ -47,4 +51,10 @@ def open_rejects(path: Path | None, comment: str) -> Iterator[Rejects]:
             hint="Give --rejects a file that does not exist yet, in a folder that you may write to.",
         ) from error
     with os.fdopen(descriptor, "wb") as file:
-        yield Rejects(file, comment)
+        rejects = Rejects(file, comment)
+        try:
+            yield rejects
+        finally:
+            if not rejects.count:
+                with suppress(OSError):
+                    path.unlink()

@@ -180,6 +180,13 @@ def restore(
             for record, spec in zip(chosen, plan.streams, strict=True):
                 _write(restoring, spec, _counted(reader, record, reporter))
                 reporter.base += record.size
+            if target.strict and reporter.left_out_count:
+                # A source that notices in the middle should raise by itself; leaving here undoes what it can undo.
+                raise RestoreFailed(
+                    f"the target did not take everything: {reporter.objects_left_out[0]}",
+                    hint="Give the target what is missing, or restore without --strict: then it is left out and named.",
+                    details=tuple(str(one) for one in reporter.objects_left_out[1:_NAMED]),
+                )
             reporter.phase("finishing")
             restoring.finish()
         reporter.completed("restored", {"written": size, "segments": reader.segments_read})

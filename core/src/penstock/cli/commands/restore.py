@@ -115,7 +115,8 @@ def register(app: typer.Typer) -> None:
         for warning in result.warnings:
             if warning not in listen.warnings:
                 run.output.warning(warning)
-        document = {**result.to_json(), "rejects": str(rejects) if rejects else None, "sink": run.sink_figures()}
+        kept = str(rejects) if rejects and file.count else None
+        document = {**result.to_json(), "rejects": kept, "sink": run.sink_figures()}
         run.output.result(document, views.restored)
         if result.left_out_count:
             raise RestoredInPart(
