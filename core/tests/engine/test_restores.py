@@ -342,7 +342,7 @@ def test_results_are_documents(lab: Lab) -> None:
     assert json.loads(json.dumps(document)) == document
     assert set(document) == {
         "snapshot", "backup", "finished", "signer", "target", "streams", "written", "verified_first", "seconds",
-        "warnings"
+        "warnings", "left_out", "left_out_count"
     }  # fmt: skip
     assert (document["backup"], document["streams"], document["written"]) == ("shop", ["b"], 2)
     assert (document["finished"], document["signer"]) == (lab.find("latest").head.finished, "owner")
