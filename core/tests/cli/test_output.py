@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from penstock.api import Event, EventKind, Interrupted
+from penstock.cli.output import views
 from penstock.cli.output.console import Output
 from penstock.cli.output.pace import Phase
 from penstock.cli.output.progress import JsonProgress, PlainProgress
 from penstock.cli.output.terminal import TerminalProgress, line
-from penstock.cli.output.units import amount, count, duration, moment, printable, table
+from penstock.cli.output.units import amount, count, duration, moment, printable, table, wrapped
 
 
 def progress(done: int, total: int | None = None) -> Event:
@@ -276,3 +279,102 @@ def test_a_terminal_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) 
         shown.take(event(EventKind.NOTE, message="nobody hears"))
         shown.take(event(EventKind.RETRY, message="no answer", retries=1))
     shown.abandon()
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal; COLUMNS says how wide."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@given(st.lists(st.text("ab é漢", max_size=12)).map(" ".join), st.integers(1, 60))
+def test_wrapping_loses_no_word_and_breaks_none(text: str, width: int) -> None:
+    lines = wrapped(text, width)
+    assert " ".join(lines).split() == text.split()
+    for one in lines:
+        # Longer than the width only where a single word is.
+        assert cell_len(one) <= width or len(one.split()) == 1
+
+
+def test_errors_and_hints_are_wrapped_at_words_for_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = Interrupted(
+        "the store of the backups does not answer",
+        hint="Run penstock check --read-data and look at /srv/a/very/long/path/that/nobody/wants/broken.",
+        details=("  indented detail that is longer than a line of this terminal",),
+    )
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        monkeypatch.setattr(sys, "stderr", stream)
+        Output().failure(error)
+        Output().warning("the clock of this host and that of the store differ")
+    assert terminal.getvalue().splitlines() == [
+        "penstock: error: the store of the",
+        "  backups does not answer",
+        "    indented detail that is longer than",
+        "      a line of this terminal",
+        "hint: Run penstock check --read-data and",
+        "  look at",
+        "  /srv/a/very/long/path/that/nobody/wants/broken.",
+        "penstock: warning: the clock of this",
+        "  host and that of the store differ",
+    ]
+    assert len(file.getvalue().splitlines()) == 4
+
+
+def test_the_view_of_a_plan_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    left_out = {
+        "kind": "view", "name": "public.orders_of_the_day", "database": "shop", "lost": True, "statement": None,
+        "reason": "function public.today() does not exist, and nothing in the dump makes it",
+    }  # fmt: skip
+    plan = {
+        "snapshot": "ab" * 16, "target": "postgresql://db.example.org:5432/shop_of_the_north_and_the_south",
+        "streams": ["a", "b"], "size": 5 << 30, "steps": [{"action": "make the database shop and fill it"}],
+        "needs": [{"kind": "extension", "name": "postgis", "met": False, "note": "left out with all that needs it"}],
+        "left_out": [left_out],
+    }  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "80")
+    stdout = Terminal()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    Output().result(plan, views.planned)
+    assert stdout.getvalue().splitlines() == [
+        "Snapshot abababab would be restored to",
+        "  postgresql://db.example.org:5432/shop_of_the_north_and_the_south: 2 streams,",
+        "  5.0 GiB",
+        "  make the database shop and fill it",
+        "Needed:",
+        "  extension postgis: missing: left out with all that needs it",
+        "Left out:",
+        "  shop: view public.orders_of_the_day: function public.today() does not exist,",
+        "    and nothing in the dump makes it",
+        "Nothing was changed.",
+    ]
+
+
+def test_where_nothing_is_counted_the_time_moves() -> None:
+    finishing = event(EventKind.PHASE, phase="finishing")
+    assert (
+        line("restore: finishing", Phase("finishing", 1000), finishing, 1001, 80) == "restore: finishing  1.0 s so far"
+    )
+    assert (
+        line("restore: finishing", Phase("finishing", 1000), finishing, 1090, 40) == "restore: finishing  90 s so far"
+    )
+    full = event(EventKind.PROGRESS, done=40 << 20, total=40 << 20)
+    assert (
+        line("restore: restoring", Phase("restoring", 1000), full, 1012, 40) == "restore: restoring  100 %  12 s so far"
+    )
+    label = "restore 6949f0e6: restoring big.db"
+    assert line(label, Phase("restoring", 1000), full, 1012, 40) == "restoring big.db  100 %  12 s so far"
+
+
+def test_what_is_left_out_is_one_line_each_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with TerminalProgress(notes=True) as shown:
+        shown.take(event(EventKind.LEFT_OUT, message="left out: view v: no\nfunction f"))
+        shown.take(event(EventKind.LEFT_OUT, message="left out: view w: no function g"))
+    assert "restore shop: left out: view v: no function f\n" in stderr.getvalue()
+    assert "restore shop: left out: view w: no function g\n" in stderr.getvalue()

@@ -2,22 +2,25 @@
 
 import json as jsonlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from penstock.api.errors import PenstockError, UsageError
 from penstock.api.events import Event, EventKind
 from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, what
-from penstock.cli.output.units import printable
+from penstock.cli.output.units import Prose, printable, wrapped
 
 __all__ = ["CLOSED_PIPE", "Listener", "Output", "ReaderGone", "View", "error_json"]
 
 #: The exit code when the reader of stdout has gone: what a shell shows for a program that SIGPIPE ended.
 CLOSED_PIPE = 141
+#: What COLUMNS may say.
+_WIDTH = re.compile(r"[1-9][0-9]{0,4}")
 
 Listener = Callable[[Event], None]
 #: Turns the JSON document of a result into lines for people.
@@ -58,13 +61,13 @@ class Output:
         """Give out a result: as `view` shows it, or, with `json`, as part of the one document at the end."""
         self._document.update(document)
         if not self.json:
-            self._write("".join(line + "\n" for line in view(document)))
+            self._write(_shown(view(document)))
 
     def item(self, name: str, entry: Mapping[str, Any], view: View) -> None:
         """Give out one of several results as soon as there is one; with `json`, `name` is a list of all of them."""
         self._document.setdefault(name, []).append(entry)
         if not self.json:
-            self._write("".join(line + "\n" for line in view({name: [entry]})))
+            self._write(_shown(view({name: [entry]})))
 
     def raw(self, block: memoryview) -> None:
         """Write bytes to stdout, all of them. Raises `UsageError` if whoever called us has closed it."""
@@ -199,9 +202,32 @@ class Output:
             self.warning(f"{reason}; the work goes on, and its exit code counts")
 
     def _error_line(self, text: str) -> None:
+        if not self.json and (width := _width(sys.stderr)):
+            text = "\n".join(part for one in text.split("\n") for part in wrapped(one, width))
         with suppress(OSError, ValueError):  # nobody reads it
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+
+def _shown(lines: Iterable[str]) -> str:
+    """What a view gives, as one text; prose is wrapped for a terminal."""
+    width = _width(sys.stdout)
+    parts = (wrapped(line, width) if width and isinstance(line, Prose) else [line] for line in lines)
+    return "".join(one + "\n" for part in parts for one in part)
+
+
+def _width(stream: TextIO) -> int | None:
+    """How many cells a line of the terminal has that `stream` is; None for a file or a program, which wraps nothing."""
+    try:
+        if not stream.isatty():
+            return None
+        return (
+            int(os.environ.get("COLUMNS", ""))
+            if _WIDTH.fullmatch(os.environ.get("COLUMNS", ""))
+            else (os.get_terminal_size(stream.fileno()).columns or None)
+        )
+    except (OSError, ValueError):
+        return None
 
 
 def _lines(text: str) -> str:

@@ -14,13 +14,13 @@ from rich.segment import Segment
 from penstock.api.events import Event, EventKind
 from penstock.cli.output.pace import Pace, Phase
 from penstock.cli.output.progress import Progress, what
-from penstock.cli.output.units import count, duration, printable
+from penstock.cli.output.units import count, duration, printable, wrapped
 
 __all__ = ["TerminalProgress", "line"]
 
 _RETRY_SECONDS = 10.0
 _SHOW_CURSOR = "\x1b[?25h"
-_LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 30, 8, 12
+_LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL, _SHORTEST_PHASE = 30, 8, 12, 6
 
 
 @dataclass(slots=True)
@@ -94,8 +94,10 @@ class TerminalProgress(Progress):
 
     def say(self, text: str) -> None:
         """Print it above the bars."""
+        width = self._console.width
         with suppress(OSError, ValueError):
-            self._console.print(text, soft_wrap=True)
+            for one in text.split("\n"):
+                self._console.print("\n".join(wrapped(one, width)), soft_wrap=True)
 
     def abandon(self) -> None:
         """Show the cursor again, on a line of its own."""
@@ -107,11 +109,14 @@ def line(label: str, phase: Phase, event: Event, now: float, width: int) -> str:
     """One run in `width` cells.
 
     What does not fit is left out: the bar gives way to amounts and rate, these to the label, which is cut in the end;
-    percentage and remaining time stay longest.
+    percentage and remaining time stay longest. Where there is nothing to count, or no more, it is the time so far that
+    moves.
     """
     share, left = phase.share(event), phase.left(event, now)
     kept = [] if share is None else [f"{int(100 * share):3} %"]
-    if left is not None:
+    if share == 1 or (share is None and not event.done):
+        kept.append(f"{duration(max(now - phase.began, 0.0))} so far")
+    elif left is not None:
         kept.append(f"{duration(left)} left")
     optional = []
     if event.done:
@@ -139,4 +144,8 @@ def line(label: str, phase: Phase, event: Event, now: float, width: int) -> str:
 def _cut(label: str, room: int) -> str:
     if cell_len(label) <= room:
         return label
+    of, _, phase = label.rpartition(": ")
+    if of and cell_len(of) + _SHORTEST_PHASE > room:
+        # What it is doing says more than what it is about.
+        return _cut(phase, room)
     return set_cell_size(label, room - 1).rstrip() + "…" if room >= _SHORTEST_LABEL else ""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["age", "amount", "count", "duration", "moment", "printable", "table"]
+__all__ = ["Prose", "age", "amount", "count", "duration", "moment", "printable", "table", "wrapped"]
 
 _DAY = 86_400
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -55,6 +55,34 @@ def moment(stamp: str) -> str:
 def printable(text: str) -> str:
     """`text` without control characters: names come from databases and repositories, which may be hostile."""
     return "".join(" " if char in "\t\n\r" else char if char.isprintable() else "?" for char in text)
+
+
+class Prose(str):
+    """A line that may be wrapped at words where it is shown, unlike one of a table or a statement."""
+
+    __slots__ = ()
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """`line` as lines of at most `width` cells, broken at spaces only; those that follow are indented by two more.
+
+    A word that is longer, such as a path, keeps a line to itself: whoever copies it gets all of it.
+    """
+    from rich.cells import cell_len
+
+    if cell_len(line) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    lines: list[str] = []
+    current = indent
+    for word in line.split():
+        joined = f"{current}{word}" if not current.strip() else f"{current} {word}"
+        if current.strip() and cell_len(joined) > width:
+            lines.append(current)
+            current = f"{indent}  {word}"
+        else:
+            current = joined
+    return [*lines, current]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.cli.output.units import age, amount, count, duration, moment, printable, table
+from penstock.cli.output.units import Prose, age, amount, count, duration, moment, printable, table
 
 __all__ = [
     "backups",
@@ -49,9 +49,9 @@ def backups(document: Document) -> Iterator[str]:
     """`backup`: a line for each."""
     for one in document["backups"]:
         if one["error"] is not None:
-            yield f"{printable(one['name'])}: failed: {printable(one['error']['message'])}"
+            yield Prose(f"{printable(one['name'])}: failed: {printable(one['error']['message'])}")
             continue
-        yield (
+        yield Prose(
             f"{printable(one['name'])}: snapshot {one['snapshot'][:_SHORT_ID]}, {count(one['streams'], 'stream')}, "
             f"{amount(one['read'])} read, {amount(one['stored'])} stored, {duration(one['seconds'])}"
         )
@@ -174,18 +174,18 @@ def _size(item: Document) -> str:
 
 def planned(document: Document) -> Iterator[str]:
     """`restore --dry-run`: what would be done, what it needs, and what would be left out."""
-    yield (
+    yield Prose(
         f"Snapshot {document['snapshot'][:_SHORT_ID]} would be restored to {printable(document['target'])}: "
         f"{count(len(document['streams']), 'stream')}, {amount(document['size'])}"
     )
     for step in document["steps"]:
-        yield f"  {printable(step['action'])}"
+        yield Prose(f"  {printable(step['action'])}")
     if document["needs"]:
         yield "Needed:"
     for need in document["needs"]:
         state = {True: "there", False: "missing", None: "unknown"}[need["met"]]
         note = f": {printable(need['note'])}" if need["note"] else ""
-        yield f"  {printable(need['kind'])} {printable(need['name'])}: {state}{note}"
+        yield Prose(f"  {printable(need['kind'])} {printable(need['name'])}: {state}{note}")
     if document["left_out"]:
         yield "Left out:"
     for one in document["left_out"]:
@@ -196,11 +196,11 @@ def planned(document: Document) -> Iterator[str]:
 def restored(document: Document) -> Iterator[str]:
     """`restore`."""
     verified = "verified, then restored" if document["verified_first"] else "restored"
-    yield (
+    yield Prose(
         f"Snapshot {document['snapshot'][:_SHORT_ID]}: {verified} {count(len(document['streams']), 'stream')}, "
         f"{amount(document['written'])}, to {printable(document['target'])} in {duration(document['seconds'])}"
     )
-    yield (
+    yield Prose(
         f"It is {printable(document['backup'])} as of {moment(document['finished'])} UTC, {age(document['finished'])} "
         f"ago, signed by {printable(document['signer'])}"
     )
@@ -211,13 +211,13 @@ def restored(document: Document) -> Iterator[str]:
     if more := document["left_out_count"] - len(document["left_out"]):
         yield f"  and {more} more"
     if document["left_out"] and document["rejects"] is not None:
-        yield f"The statements that repeat them are in {printable(document['rejects'])}"
+        yield Prose(f"The statements that repeat them are in {printable(document['rejects'])}")
 
 
 def _left_out(one: Mapping[str, Any], *, statements: bool) -> Iterator[str]:
     where = f"{printable(one['database'])}: " if one["database"] else ""
     needless = "" if one["lost"] else " (nothing is missing)"
-    yield f"  {where}{printable(one['kind'])} {printable(one['name'])}: {printable(one['reason'])}{needless}"
+    yield Prose(f"  {where}{printable(one['kind'])} {printable(one['name'])}: {printable(one['reason'])}{needless}")
     if statements and one["statement"]:
         for line in one["statement"].splitlines():
             yield f"    {printable(line.expandtabs())}"
