@@ -136,8 +136,8 @@ def test_backup_all_takes_those_of_the_settings(shop: Penstock) -> None:
 def test_snapshots_are_listed_with_sizes_in_bytes(shop: Penstock) -> None:
     listed = shop.json("snapshots")["snapshots"]
     assert set(listed[0]) == {
-        "id", "backup", "domain", "signer", "source", "started", "finished", "host", "program", "parent", "streams",
-        "size", "stored",
+        "id", "backup", "domain", "signer", "source", "started", "finished", "from_the_future", "host", "program",
+        "parent", "streams", "size", "stored",
     }  # fmt: skip
     assert listed[0]["size"] == (shop.folder / "shop.db").stat().st_size
     assert listed[0]["id"][:8] in shop("snapshots").stdout

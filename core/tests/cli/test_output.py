@@ -378,3 +378,17 @@ def test_what_is_left_out_is_one_line_each_on_a_terminal(monkeypatch: pytest.Mon
         shown.take(event(EventKind.LEFT_OUT, message="left out: view w: no function g"))
     assert "restore shop: left out: view v: no function f\n" in stderr.getvalue()
     assert "restore shop: left out: view w: no function g\n" in stderr.getvalue()
+
+
+def test_a_snapshot_of_the_future_is_not_shown_as_the_latest() -> None:
+    def entry(finished: str, ahead: bool) -> dict[str, Any]:
+        rest = {"source": "sqlite", "host": "db1", "signer": "db1", "streams": 1, "size": 1, "stored": 1}
+        return {"id": "ab" * 16, "backup": "shop", "started": finished, "finished": finished, **rest} | {
+            "from_the_future": ahead
+        }
+
+    sound, ahead = entry("2020-01-01T00:00:00Z", False), entry("2999-01-01T00:00:00Z", True)
+    told = list(views.snapshots({"snapshots": [sound, ahead]}))
+    assert "days old." in told[-2]
+    assert told[-1] == "Never taken for the latest: 1 snapshot dated in the future."
+    assert list(views.snapshots({"snapshots": [ahead]}))[-1] == told[-1]

@@ -88,6 +88,7 @@ class SnapshotEntry:
             "source": head.source,
             "started": head.started,
             "finished": head.finished,
+            "from_the_future": self.from_the_future,
             "host": head.host,
             "program": head.program,
             "parent": head.parent.hex() if head.parent else None,

@@ -81,8 +81,11 @@ def snapshots(document: Document) -> Iterator[str]:
         ],
         right=(6, 7, 8),
     )
-    latest = document["snapshots"][-1]
-    yield f"The latest is {age(latest['finished'])} old."
+    past = [one for one in document["snapshots"] if not one["from_the_future"]]
+    if past:
+        yield f"The latest is {age(past[-1]['finished'])} old."
+    if ahead := len(document["snapshots"]) - len(past):
+        yield f"Never taken for the latest: {count(ahead, 'snapshot')} dated in the future."
 
 
 def snapshot(document: Document) -> Iterator[str]:
