@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from tests.reports import Said
 from tests.servers.mysql import MySQLServer
 
 from penstock.api import DumpStream, RestoreTarget, StreamSpec
@@ -81,13 +82,24 @@ def blocks_of(data: bytes, size: int = 100_000) -> Iterator[memoryview]:
 
 
 def restore_all(
-    source: MySQLSource, streams: Dump | Iterable[tuple[StreamSpec, bytes]], *, clean: bool = False, **options: str
-) -> None:
-    """Check the target and restore the streams in the order of their phases."""
-    target = RestoreTarget(clean=clean, options=options)
+    source: MySQLSource,
+    streams: Dump | Iterable[tuple[StreamSpec, bytes]],
+    *,
+    clean: bool = False,
+    strict: bool = False,
+    **options: str,
+) -> Said:
+    """Check the target and restore the streams in the order of their phases; gives what was said."""
+    target = RestoreTarget(clean=clean, options=options, strict=strict)
     found = sorted(streams.values() if isinstance(streams, dict) else streams, key=lambda one: one[0].phase)
+    said = Said()
+    source.report = said
     plan = source.plan_restore([spec for spec, _ in found], target)
+    said.warnings.extend(plan.warnings)
+    for one in plan.left_out:
+        said.left_out(one)
     with source.restore(plan) as restoring:
         for spec, data in found:
             restoring.write(spec, blocks_of(data))
         restoring.finish()
+    return said

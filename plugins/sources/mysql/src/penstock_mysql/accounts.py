@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from pymysql import err
 
-from penstock.api import DumpFailed, RestoreFailed, say_more
+from penstock.api import DumpFailed, LeftOut, RestoreFailed
 from penstock.api.servers import whole_text
-from penstock_mysql.connection import Connection, code_of, execute, is_lost, rows, said_by
+from penstock_mysql.attempts import Attempt, said_of
+from penstock_mysql.connection import Connection, code_of, execute, is_lost, rows
 
-__all__ = ["ACCOUNTS_END", "accounts_as_sql", "accounts_readable", "restore_accounts"]
+__all__ = ["ACCOUNTS_END", "AccountScript", "accounts_as_sql", "accounts_readable"]
 
 ACCOUNTS_END = b"-- Accounts completed\n"
 #: The definitions of accounts are small; whatever is larger is something else (bytes).
@@ -72,49 +74,70 @@ def accounts_as_sql(connection: Connection) -> bytes:
     )
 
 
-def restore_accounts(connection: Connection, blocks: Iterable[memoryview], *, keep: str) -> None:
-    """Make the accounts that the server lacks, with their grants; existing ones stay as they are, as does `keep`.
+class AccountScript:
+    """The accounts of a dump on their way into a server: made first, granted when everything else is there.
 
-    Nothing is done before the last block was read and found good. If a statement fails, the accounts that were made are
-    dropped again. Raises `RestoreFailed`.
+    Those that the server has stay as they are, with their grants. Raises `RestoreFailed` for half a script.
     """
-    script = whole_text(blocks, "the definitions of accounts", max_bytes=_LARGEST)
-    if not script.endswith(ACCOUNTS_END):
-        raise RestoreFailed("the definitions of accounts do not end as they should")
-    there = {(user, host) for user, host, _ in _accounts(connection)}
-    lines = [line.removesuffix(";") for line in script.decode().split("\n") if line and not line.startswith("--")]
-    skipped: set[str] = set()
-    created: list[str] = []
-    try:
-        for line in lines:
+
+    def __init__(self, blocks: Iterable[memoryview]) -> None:
+        script = whole_text(blocks, "the definitions of accounts", max_bytes=_LARGEST)
+        if not script.endswith(ACCOUNTS_END):
+            raise RestoreFailed("the definitions of accounts do not end as they should")
+        lines = [line.removesuffix(";") for line in script.decode().split("\n") if line and not line.startswith("--")]
+        self._makes = [line for line in lines if _MADE.match(line)]
+        self._grants = [line for line in lines if not _MADE.match(line)]
+        self._created: list[str] = []
+        #: Accounts that the server had before, as statements name them.
+        self.kept: list[str] = []
+
+    def make(self, connection: Connection) -> list[LeftOut]:
+        """Make the accounts that the server lacks; gives those that it does not take."""
+        there = {(user, host) for user, host, _ in _accounts(connection)}
+        found = []
+        for line in self._makes:
             made = _MADE.match(line)
-            if made:
-                user, host = _parts(made["name"])
-                if (user, host) in there or user == keep:
-                    skipped.add(_plain(made["name"]))
-                    continue
-                created.append(made[0])
-            elif _plain(_grantee(line)) in skipped:
+            name = made["name"] if made else ""
+            if _parts(name) in there:
+                self.kept.append(name)
                 continue
             try:
+                self._created.append(made[0] if made else "")
                 execute(connection, line)
             except err.Error as error:
-                raise _failure(line, error) from None
-    except BaseException as error:
-        # The next restore would take them for the server's own, and leave out their grants.
-        if not _dropped(connection, created):
-            say_more(error, "accounts that the restore had made are left, perhaps without grants: drop them first")
-        raise
+                if is_lost(error):
+                    raise
+                self._created.pop()
+                found.append(LeftOut("account", name, said_of(error, secret=True), f"{line};", secret=True))
+        return found
 
+    def grants(self, connection: Connection) -> list[Attempt]:
+        """The grants of the accounts that were made, and the attributes that follow them."""
+        kept = {_plain(name) for name in self.kept}
+        attempts = []
+        for line in self._grants:
+            grantee = _grantee(line)
+            if _plain(grantee) in kept:
+                continue
+            one = LeftOut("grant", grantee, "", f"{line};", secret=" IDENTIFIED " in line or " USING " in line)
+            attempts.append(Attempt(one, partial(execute, connection, line)))
+        return attempts
 
-def _dropped(connection: Connection, created: list[str]) -> bool:
-    try:
-        for statement in reversed(created):
-            kind, name = statement.split(" IF NOT EXISTS ", 1)
-            execute(connection, f"{kind.replace('CREATE', 'DROP', 1)} IF EXISTS {name}")
-    except err.Error:
-        return False
-    return True
+    def undo(self, connection: Connection) -> str:
+        """Drop the accounts that were made again; says what is left."""
+        created, self._created = self._created, []
+        try:
+            for statement in reversed(created):
+                kind, name = statement.split(" IF NOT EXISTS ", 1)
+                execute(connection, f"{kind.replace('CREATE', 'DROP', 1)} IF EXISTS {name}")
+        except err.Error:
+            # The next restore would take them for the server's own, and leave out their grants.
+            return "accounts that the restore had made are left, perhaps without grants: drop them first"
+        return ""
+
+    def keep(self) -> None:
+        """Nothing is undone from now on."""
+        self._created.clear()
 
 
 def _accounts(connection: Connection) -> Iterator[tuple[str, str, bool]]:
@@ -146,14 +169,3 @@ def _parts(account: str) -> tuple[str, str]:
         for part in re.findall(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", account)
     ]
     return (names[0] if names else "", names[1] if len(names) > 1 else "")
-
-
-def _failure(line: str, error: err.Error) -> RestoreFailed:
-    # Never the statement as a whole: it holds a hash of a password.
-    made = _MADE.match(line)
-    what = made[0] if made else re.sub(r" IDENTIFIED .*", "", line)
-    hint = "Restore as an administrator, or with accounts=no."
-    if code_of(error) in (1049, 1146, 1305):
-        hint = "Restore the databases first, or leave accounts out with accounts=no: a grant is on something missing."
-    said = re.sub(r" near '.*", "", said_by(error), flags=re.DOTALL)  # what follows quotes the statement
-    return RestoreFailed(f"{what}: {said}", hint=hint)

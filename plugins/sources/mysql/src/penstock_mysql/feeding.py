@@ -1,20 +1,17 @@
-"""The server's own client program on one database: how it is called, and what it is given."""
+"""The server's own client program, which makes the tables: how it is called, and what it is given."""
 
 from collections.abc import Iterable, Iterator
 
-from penstock.api import ChildInput, RestoreFailed, StopToken, StreamSpec, env_for_child
+from penstock.api import ChildInput, RestoreFailed, StopToken, env_for_child, say_more
 from penstock.api.servers import Advice
-from penstock_mysql.connection import Connection, option_file, quoted
+from penstock_mysql.client import Client
+from penstock_mysql.connection import option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
-from penstock_mysql.target import restoring_client
 
-__all__ = ["adapted", "feed_database"]
+__all__ = ["TableFeed", "adapted", "advice_on"]
 
-_END_MARKER = b"-- Dump completed"
 _SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
-#: The end marker is within this many bytes of the end.
-_TAIL_BYTES = 4096
 
 _CLIENT_OPTIONS = (
     # No commands of the client but DELIMITER, and every byte as it stands.
@@ -52,38 +49,69 @@ _ADVICE = Advice(
 )
 
 
-def feed_database(
-    settings: MySQLSettings,
-    connection: Connection,
-    spec: StreamSpec,
-    blocks: Iterable[memoryview],
-    name: str,
-    stop: StopToken,
-) -> None:
-    """Give a dump to the client program, which runs it in the database `name`; raises `RestoreFailed`."""
-    client = restoring_client(settings, connection, spec, stop)
-    session = f'init-command="{client.dialect.restore_session}"'
-    tail = b""
-    with option_file(settings, client, session) as (option, inherited, secrets):
-        # No stall timeout: it may rebuild one table for hours, and take nothing meanwhile.
-        child = ChildInput(
-            [str(client.path), option, *_CLIENT_OPTIONS, *client.dialect.client_options, "--", name],
-            name=f"{client.path.name} into {name}",
-            env=env_for_child(CHILD_ENVIRONMENT),
-            pass_fds=inherited,
-            secrets=secrets,
-            stop=stop,
-        )
-    try:
-        with child:
-            for block in adapted(blocks, spec.attributes["database"], name):
+def advice_on(said: str) -> str | None:
+    """What to do about what the server says."""
+    return _ADVICE.find(said)
+
+
+class TableFeed:
+    """The client program in one session, which makes and fills the tables of one database after the other.
+
+    Starting it costs more than many a small database. Use it as a context manager: leaving the block kills it, unless
+    `finish` has been called.
+    """
+
+    def __init__(self, settings: MySQLSettings, client: Client, session: tuple[str, ...], stop: StopToken) -> None:
+        self._settings = settings
+        self._client = client
+        self._session = session
+        self._stop = stop
+        self._child: ChildInput | None = None
+
+    def feed(self, text: Iterable[bytes], database: str, what: str) -> None:
+        """Run statements in a database. Raises `RestoreFailed`, perhaps for what came before."""
+        try:
+            child = self._child = self._child or self._started()
+            child.write(f"USE {quoted(database)};\n".encode())
+            for block in text:
                 child.write(block)
-                tail = (tail + block[-_TAIL_BYTES:])[-_TAIL_BYTES:]
-            if _END_MARKER not in tail:
-                raise RestoreFailed(f"{spec.name} does not end as a whole dump does")
-    except RestoreFailed as error:
-        _ADVICE.give(error)
-        raise
+            child.write(b"\n")
+        except RestoreFailed as error:
+            _ADVICE.give(error)
+            if error.details:
+                say_more(error, f"it had come to {what}, or to a database before it")
+            raise
+
+    def finish(self) -> None:
+        """Wait until everything has been run. Raises `RestoreFailed`."""
+        child, self._child = self._child, None
+        try:
+            if child:
+                with child:
+                    pass
+        except RestoreFailed as error:
+            _ADVICE.give(error)
+            raise
+
+    def abort(self) -> None:
+        """Kill the program if it runs."""
+        child, self._child = self._child, None
+        if child:
+            child.abort()
+
+    def _started(self) -> ChildInput:
+        client = self._client
+        session = ", ".join((client.dialect.restore_session, *self._session))
+        with option_file(self._settings, client, f'init-command="{session}"') as (option, inherited, secrets):
+            # No stall timeout: it may rebuild one table for hours, and take nothing meanwhile.
+            return ChildInput(
+                [str(client.path), option, *_CLIENT_OPTIONS, *client.dialect.client_options],
+                name=f"{client.path.name} on {self._settings.location}",
+                env=env_for_child(CHILD_ENVIRONMENT),
+                pass_fds=inherited,
+                secrets=secrets,
+                stop=self._stop,
+            )
 
 
 def adapted(blocks: Iterable[memoryview], dumped: str, restored: str) -> Iterator[bytes]:

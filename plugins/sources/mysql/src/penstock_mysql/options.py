@@ -18,6 +18,8 @@ class RestoreOptions(ServerRestoreOptions):
 
     #: Make the database if it is missing.
     create: YesNo = "yes"
+    #: Load a database that is there beside, and replace it when the new one is whole; `no` drops the old one first.
+    beside: YesNo = "yes"
     #: Accounts that the server lacks; `auto` makes them where the user may, and leaves them out elsewhere.
     accounts: Literal["auto", "yes", "no"] = "auto"
     #: Restore a dump of MySQL into MariaDB, or the reverse; this may not work.

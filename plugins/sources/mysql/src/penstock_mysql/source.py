@@ -74,4 +74,4 @@ class MySQLSource(Source):
         """Restore databases, and the accounts that the server lacks."""
         from penstock_mysql.restore import restoring
 
-        return restoring(self.settings, plan.target, stop=self.stop, report=self.report)
+        return restoring(self.settings, plan, stop=self.stop, report=self.report)

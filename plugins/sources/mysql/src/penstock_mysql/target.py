@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pymysql import err
+
 from penstock.api import (
     RestorePlan,
     RestoreTarget,
@@ -14,20 +16,30 @@ from penstock.api import (
 )
 from penstock.api.servers import check_destinations, listed
 from penstock_mysql.attributes import DatabaseAttributes, check_attributes
-from penstock_mysql.client import Client, client_for_restore, find_clients
-from penstock_mysql.connection import Connection, connect, rows, translated
+from penstock_mysql.client import client_for_restore, find_clients
+from penstock_mysql.connection import Connection, connect, execute, is_lost, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version
 from penstock_mysql.options import RestoreOptions, check_name
+from penstock_mysql.placing import NEEDED, database_exists, place
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.survey import DATABASE
 
-__all__ = ["database_exists", "may_make_accounts", "plan_restore", "restoring_client", "target_name"]
+__all__ = ["MayNotReplace", "may_make_accounts", "plan_restore", "session_settings", "target_name"]
 
-_NEEDED = (
-    "CREATE", "DROP", "ALTER", "INDEX", "INSERT", "SELECT", "REFERENCES", "CREATE VIEW", "SHOW VIEW", "TRIGGER",
-    "EVENT", "CREATE ROUTINE", "ALTER ROUTINE",
-)  # fmt: skip
+#: Variables of MySQL's that make it refuse tables that others take, with the value that does not.
+_STRICTER = {"sql_require_primary_key": "0", "restrict_fk_on_non_standard_key": "0"}
+
+
+class MayNotReplace(SourceDenied):
+    """A database is in the way that the account cannot load another beside."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the account may not make a database beside {name}, to replace it when the new one is whole",
+            hint=f"Grant it the same privileges on `{name}~%`.*, or let the old database be dropped before the new one "
+            "is loaded, with beside=no.",
+        )
 
 
 def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptions) -> str:
@@ -41,15 +53,26 @@ def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptio
     return name
 
 
-def restoring_client(settings: MySQLSettings, connection: Connection, spec: StreamSpec, stop: StopToken) -> Client:
-    """The program that writes to the target; raises `ClientMissing`."""
-    clients = find_clients("restore", settings.client_path, stop)
-    return client_for_restore(connection.version, clients, server_version(spec.attributes["server_version"]))
+def session_settings(connection: Connection) -> tuple[str, ...]:
+    """What the sessions of a restore set, to take tables that the server would otherwise refuse, if the user may."""
+    return tuple(setting for name in _STRICTER if (setting := _relaxed(connection, name)))
 
 
-def database_exists(connection: Connection, name: str) -> bool:
-    """Whether the server has that database, as far as the account may know."""
-    return bool(rows(connection, "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = %s", [name]))
+def _relaxed(connection: Connection, name: str) -> str:
+    """What turns off a variable that is on; empty where the server has it not, has it off, or does not allow it."""
+    if not _is_on(connection, name):
+        return ""
+    try:
+        execute(connection, f"SET SESSION {name} = {_STRICTER[name]}")
+    except err.Error as error:
+        if is_lost(error):
+            raise
+        return ""
+    return f"{name}={_STRICTER[name]}"
+
+
+def _is_on(connection: Connection, name: str) -> bool:
+    return [str(value).upper() for _, value in rows(connection, f"SHOW GLOBAL VARIABLES LIKE '{name}'")] == ["ON"]
 
 
 def may_make_accounts(allowed: Privileges) -> bool:
@@ -70,6 +93,7 @@ def plan_restore(
     with connect(settings) as connection, translated(f"cannot look at {settings.location}"):
         allowed = granted(connection)
         _check_writable(connection, allowed, settings)
+        clients = find_clients("restore", settings.client_path, stop) if databases else []
         for spec in streams:
             _check_server(connection, spec, options)
             if spec.format != DATABASE:
@@ -79,10 +103,10 @@ def plan_restore(
                         hint="Restore as an administrator, or with accounts=no.",
                     )
                 continue
-            restoring_client(settings, connection, spec, stop)
+            client_for_restore(connection.version, clients, server_version(spec.attributes["server_version"]))
             name = target_name(settings, spec, options)
             _check_collations(connection, spec)
-            if missing := allowed.missing(name, *_NEEDED):
+            if missing := allowed.missing(name, *NEEDED):
                 raise SourceDenied(
                     f"the account {connection.user} lacks privileges to restore {name}: {', '.join(missing)}",
                     hint="Restore as an administrator, or grant it all of them on the database.",
@@ -95,6 +119,8 @@ def plan_restore(
                     )
             elif not target.clean:
                 _check_empty(connection, name)
+            if place(connection, allowed, name, options, clean=target.clean) is None:
+                raise MayNotReplace(name)
     return RestorePlan(tuple(streams), target)
 
 
