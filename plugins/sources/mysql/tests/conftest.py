@@ -6,7 +6,7 @@ import pytest
 from tests.reports import Said
 from tests.servers.mysql import MySQLServer
 
-from penstock.api import DumpStream, RestoreTarget, StreamSpec
+from penstock.api import DumpStream, RestoreFailed, RestoreTarget, StreamSpec
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.source import MySQLSource
 
@@ -97,6 +97,8 @@ def restore_all(
     plan = source.plan_restore([spec for spec, _ in found], target)
     said.warnings.extend(plan.warnings)
     for one in plan.left_out:
+        if strict and one.lost:
+            raise RestoreFailed(f"the target cannot take everything: {one}")
         said.left_out(one)
     with source.restore(plan) as restoring:
         for spec, data in found:

@@ -383,10 +383,18 @@ def test_another_definer_takes_an_administrator_and_the_hint_says_so(
         dump = dump_all(source_of(mysql, name))
         grants = "ALL ON `fresh%`.*"
         with mysql.account("owner", grants) as user:
-            with pytest.raises(RestoreFailed) as caught:
-                restore_all(source_of(mysql, fresh, user=user), dump, strict=True)
-            assert "DEFINER" in (caught.value.hint or "")
-        assert not exists(mysql, fresh)
+            source = source_of(mysql, fresh, user=user)
+            with pytest.raises(RestoreFailed, match="DEFINER") as caught:
+                restore_all(source, dump, strict=True)
+            assert "definers=mine" in caught.value.message
+            assert not exists(mysql, fresh)
+            (lost,) = restore_all(source, dump).lost
+            assert (lost.kind, lost.name, lost.database) == ("view", "v", fresh)
+            assert not mysql.query("SHOW TABLES", fresh)
+            mysql.drop(fresh)
+            assert not restore_all(source, dump, definers="mine").lost
+            assert mysql.query("SELECT one FROM v", fresh) == [(1,)]
+        mysql.drop(fresh)
         restore_all(source_of(mysql, fresh), dump)
 
 

@@ -1,7 +1,7 @@
 """The accounts of a server with their grants: written as SQL, one statement a line, and taken back from it."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import partial
 
 from pymysql import err
@@ -11,7 +11,7 @@ from penstock.api.servers import whole_text
 from penstock_mysql.attempts import Attempt, said_of
 from penstock_mysql.connection import Connection, code_of, execute, is_lost, rows
 
-__all__ = ["ACCOUNTS_END", "AccountScript", "accounts_as_sql", "accounts_readable"]
+__all__ = ["ACCOUNTS_END", "AccountScript", "accounts_as_sql", "accounts_readable", "partly_revoked"]
 
 ACCOUNTS_END = b"-- Accounts completed\n"
 #: The definitions of accounts are small; whatever is larger is something else (bytes).
@@ -33,6 +33,17 @@ def accounts_readable(connection: Connection) -> bool:
             raise
         return False
     return True
+
+
+def partly_revoked(connection: Connection) -> list[str]:
+    """Accounts from whose privileges on the whole server single databases are taken away again (MySQL)."""
+    if connection.is_mariadb or connection.version.numbers < (8, 0, 16):
+        return []
+    query = (
+        "SELECT User, Host FROM mysql.user WHERE JSON_CONTAINS_PATH(User_attributes, 'one', '$.Restrictions') "
+        "ORDER BY User, Host"
+    )
+    return [f"{_text(user)}@{_text(host)}" for user, host in rows(connection, query)]
 
 
 def accounts_as_sql(connection: Connection) -> bytes:
@@ -111,13 +122,14 @@ class AccountScript:
                 found.append(LeftOut("account", name, said_of(error, secret=True), f"{line};", secret=True))
         return found
 
-    def grants(self, connection: Connection) -> list[Attempt]:
-        """The grants of the accounts that were made, and the attributes that follow them."""
+    def grants(self, connection: Connection, known: Container[tuple[str, str]] = ()) -> list[Attempt]:
+        """The grants of the accounts that were made; not of those in `known`, by kind and name."""
         kept = {_plain(name) for name in self.kept}
         attempts = []
         for line in self._grants:
             grantee = _grantee(line)
-            if _plain(grantee) in kept:
+            user, host = _parts(grantee)
+            if _plain(grantee) in kept or ("grants", f"{_text(user)}@{_text(host)}") in known:
                 continue
             one = LeftOut("grant", grantee, "", f"{line};", secret=" IDENTIFIED " in line or " USING " in line)
             attempts.append(Attempt(one, partial(execute, connection, line)))

@@ -3,12 +3,12 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json
 
 from penstock.api import RecordedName, RecordedText, RecordedVersion, StreamAttributes, StreamSpec, UsageError
 from penstock_mysql.survey import ACCOUNTS, DATABASE
 
-__all__ = ["AccountsAttributes", "DatabaseAttributes", "check_attributes"]
+__all__ = ["AccountsAttributes", "DatabaseAttributes", "RecordedContents", "check_attributes"]
 
 _VERSION = re.compile(r"(MySQL|MariaDB) .+")
 
@@ -30,11 +30,29 @@ _Version = Annotated[RecordedVersion, AfterValidator(_version)]
 _Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 
 
+_Names = tuple[RecordedText, ...]
+
+
+class RecordedContents(BaseModel):
+    """What a dump records of the things in a database: see `contents.Contents`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    #: Kind, name, definer (`user@host`, or empty), and the databases that it names.
+    programs: tuple[tuple[RecordedText, RecordedText, RecordedText, _Names], ...] = ()
+    clashes: _Names = ()
+    keyless: _Names = ()
+    loose_keys: _Names = ()
+    computed: _Names = ()
+
+
 class AccountsAttributes(StreamAttributes):
     """Of the stream with accounts and grants."""
 
     server_version: _Version
     client_version: _Version
+    #: Accounts, as statements name them, from whose privileges single databases are taken away again.
+    partly_revoked: Json[_Names] = ()
 
 
 class DatabaseAttributes(AccountsAttributes):
@@ -46,6 +64,7 @@ class DatabaseAttributes(AccountsAttributes):
     comment: RecordedText
     #: All that its tables use, with line breaks between them.
     collations: Annotated[str, AfterValidator(_collations)]
+    contents: Json[RecordedContents] = RecordedContents()
 
     @property
     def needed_collations(self) -> list[str]:

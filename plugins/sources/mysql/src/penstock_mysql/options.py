@@ -20,6 +20,10 @@ class RestoreOptions(ServerRestoreOptions):
     create: YesNo = "yes"
     #: Load a database that is there beside, and replace it when the new one is whole; `no` drops the old one first.
     beside: YesNo = "yes"
+    #: Restore under another name what names databases, and would go on to read and write those.
+    qualified_names: YesNo = "no"
+    #: Whose views and programs are: their own definers', or the account's that restores.
+    definers: Literal["keep", "mine"] = "keep"
     #: Accounts that the server lacks; `auto` makes them where the user may, and leaves them out elsewhere.
     accounts: Literal["auto", "yes", "no"] = "auto"
     #: Restore a dump of MySQL into MariaDB, or the reverse; this may not work.

@@ -13,8 +13,8 @@ from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
 __all__ = [
-    "Database", "Table", "check_readable", "check_views", "collations", "count_rows", "databases", "hidden_routines",
-    "inventory", "routines_readable", "tables", "warnings",
+    "Database", "Table", "check_readable", "check_views", "collations", "count_rows", "database_names", "databases",
+    "hidden_routines", "inventory", "routines_readable", "tables", "warnings",
 ]  # fmt: skip
 
 _NAMES_SHOWN = 10
@@ -57,6 +57,12 @@ def databases(connection: Connection, settings: MySQLSettings) -> list[Database]
     )
     found = {name: Database(name, *others) for name, *others in rows(connection, query) if name not in SYSTEM_DATABASES}
     return [found[name] for name in choose_databases(found, settings)]
+
+
+def database_names(connection: Connection) -> list[str]:
+    """All databases but the server's own."""
+    found = rows(connection, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA ORDER BY 1")
+    return [name for (name,) in found if name not in SYSTEM_DATABASES]
 
 
 def tables(connection: Connection, names: Iterable[str]) -> list[Table]:

@@ -22,10 +22,12 @@ _COLLATED = re.compile(rb"CHARACTER SET (\w+) COLLATE (\w+)")
 class ProgramMaker:
     """Makes the programs of several databases: `programs` by the database that they go into.
 
-    The session of `connection` is as the last of them needed it afterwards: use it for nothing else.
+    With `own` they belong to the account that restores. The session of `connection` is left as the last of them needed
+    it: use it for nothing else.
     """
 
-    def __init__(self, connection: Connection, programs: Mapping[str, Sequence[Program]]) -> None:
+    def __init__(self, connection: Connection, programs: Mapping[str, Sequence[Program]], *, own: bool) -> None:
+        self._own = own
         self._connection = connection
         self._programs = programs
         self._state: tuple[str, tuple[bytes, ...]] | None = None
@@ -89,7 +91,7 @@ class ProgramMaker:
                 self._set(database, ())
                 execute(self._connection, f"DROP TABLE IF EXISTS {quoted(database, program.name)}")
             self._set(database, program.context)
-            statement = program.statement
+            statement = program.without_definer if self._own else program.statement
             if program.kind == "view":
                 statement = re.sub(rb"CREATE\b", b"CREATE OR REPLACE", statement, count=1)
             self._run(statement)

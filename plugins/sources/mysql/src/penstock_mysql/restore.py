@@ -25,6 +25,7 @@ from penstock_mysql.client import client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.dialect import server_version
 from penstock_mysql.feeding import TableFeed, adapted
+from penstock_mysql.foresight import session_settings
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.placing import Placement, database_exists, move_tables, place
 from penstock_mysql.privileges import granted
@@ -32,7 +33,7 @@ from penstock_mysql.programs import ProgramMaker
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.splitting import Program, Splitter
 from penstock_mysql.survey import ACCOUNTS, DATABASE
-from penstock_mysql.target import MayNotReplace, may_make_accounts, session_settings, target_name
+from penstock_mysql.target import MayNotReplace, may_make_accounts, target_name
 
 __all__ = ["restoring"]
 
@@ -63,6 +64,7 @@ class _Work:
         self._clean = plan.target.clean
         self._strict = plan.target.strict
         self._known = {(one.kind, one.database, one.name) for one in plan.left_out}
+        self._known_grants = {(one.kind, one.name) for one in plan.left_out}
         self._options = RestoreOptions.of(plan.target)
         self._connection: Connection | None = None
         self._feed: TableFeed | None = None
@@ -175,7 +177,7 @@ class _Work:
         """Make all programs beside the old databases, which are lost as soon as these are replaced."""
         beside = {one.work: self._programs[name] for name, one in self._places.items() if one.how == "beside"}
         with connect(self._settings) as connection:
-            maker = ProgramMaker(connection, beside)
+            maker = ProgramMaker(connection, beside, own=self._options.definers == "mine")
             maker.make_placeholders()
             attempts = (attempt for attempt in maker.attempts() if attempt.one.kind != "event")
             left_out(run_all(attempts), self._report, strict=True)
@@ -203,9 +205,9 @@ class _Work:
             raise
 
     def _make_programs(self, connection: Connection) -> None:
-        grants = self._accounts.grants(connection) if self._accounts else []
+        grants = self._accounts.grants(connection, self._known_grants) if self._accounts else []
         with connect(self._settings) as other:
-            maker = ProgramMaker(other, self._programs)
+            maker = ProgramMaker(other, self._programs, own=self._options.definers == "mine")
             maker.make_placeholders()
             missing = run_all(chain(maker.attempts(), grants))
             maker.drop_placeholders(missing)

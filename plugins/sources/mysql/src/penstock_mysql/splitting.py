@@ -57,6 +57,12 @@ class Program:
     placeholder: bytes = b""
 
     @property
+    def without_definer(self) -> bytes:
+        """The statement for an account that may name no other."""
+        head, rest = self.statement[:_HEAD_BYTES], self.statement[_HEAD_BYTES:]
+        return _DEFINER.sub(b" ", head, count=1) + rest
+
+    @property
     def text(self) -> str:
         """What makes it later, for the engine's own client."""
         create = self.statement.decode(errors="surrogateescape")

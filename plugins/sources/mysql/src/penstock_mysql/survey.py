@@ -1,13 +1,15 @@
 """What a dump would hold, and what would make it fail: one look at the server, and the plan that follows from it."""
 
+import json
 from dataclasses import dataclass, replace
 
 from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec
 from penstock.api.servers import path_like, settle
 from penstock_mysql import probe
-from penstock_mysql.accounts import accounts_readable
+from penstock_mysql.accounts import accounts_readable, partly_revoked
 from penstock_mysql.client import Client, client_for_dump
 from penstock_mysql.connection import Connection, rows
+from penstock_mysql.contents import look_into
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
 
@@ -42,6 +44,7 @@ class Survey:
             "client_version": str(self.client.version),
         }
         streams = []
+        every = probe.database_names(connection)
         for database in self.databases:
             attributes = common | {
                 "database": database.name,
@@ -50,12 +53,15 @@ class Survey:
                 "comment": database.comment,
                 "collations": "\n".join(probe.collations(connection, database)),
                 "routines": "yes" if self.with_routines else "no",
+                "contents": look_into(connection, database.name, every).as_text(),
             }
             size = sum(table.size or 0 for table in self.tables if table.database == database.name)
             name = f"db/{path_like(database.name)}.sql"
             streams.append(StreamSpec(name, DATABASE, 1, size, False, attributes, _BETWEEN_ROWS))
         if self.with_accounts:
-            streams.append(StreamSpec("accounts.sql", ACCOUNTS, 2, None, True, common, b"\n"))
+            revoked = json.dumps(partly_revoked(connection), ensure_ascii=False)
+            about = common | {"partly_revoked": revoked}
+            streams.append(StreamSpec("accounts.sql", ACCOUNTS, 2, None, True, about, b"\n"))
         consistency = "one transaction" if len(self.databases) == 1 else "one transaction for each database"
         if settings.consistency == "server":
             consistency = "one moment for all databases"

@@ -1,11 +1,10 @@
 """The target of a restore: what stands in the way."""
 
-from collections.abc import Sequence
-
-from pymysql import err
+from collections.abc import Iterator, Sequence
 
 from penstock.api import (
     RestorePlan,
+    RestoreStep,
     RestoreTarget,
     SourceDenied,
     StopToken,
@@ -17,18 +16,23 @@ from penstock.api import (
 from penstock.api.servers import check_destinations, listed
 from penstock_mysql.attributes import DatabaseAttributes, check_attributes
 from penstock_mysql.client import client_for_restore, find_clients
-from penstock_mysql.connection import Connection, connect, execute, is_lost, rows, translated
+from penstock_mysql.connection import Connection, connect, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version
+from penstock_mysql.foresight import foresee
 from penstock_mysql.options import RestoreOptions, check_name
 from penstock_mysql.placing import NEEDED, database_exists, place
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.survey import DATABASE
 
-__all__ = ["MayNotReplace", "may_make_accounts", "plan_restore", "session_settings", "target_name"]
+__all__ = ["MayNotReplace", "may_make_accounts", "plan_restore", "target_name"]
 
-#: Variables of MySQL's that make it refuse tables that others take, with the value that does not.
-_STRICTER = {"sql_require_primary_key": "0", "restrict_fk_on_non_standard_key": "0"}
+_STEPS = {
+    "make": "make the database {} and fill its tables",
+    "beside": "fill the tables of {} beside it, and put them in its place when all are whole",
+    "replace": "drop the database {}, make it anew and fill its tables",
+    "into": "fill the tables of the empty database {}",
+}
 
 
 class MayNotReplace(SourceDenied):
@@ -53,28 +57,6 @@ def target_name(settings: MySQLSettings, spec: StreamSpec, options: RestoreOptio
     return name
 
 
-def session_settings(connection: Connection) -> tuple[str, ...]:
-    """What the sessions of a restore set, to take tables that the server would otherwise refuse, if the user may."""
-    return tuple(setting for name in _STRICTER if (setting := _relaxed(connection, name)))
-
-
-def _relaxed(connection: Connection, name: str) -> str:
-    """What turns off a variable that is on; empty where the server has it not, has it off, or does not allow it."""
-    if not _is_on(connection, name):
-        return ""
-    try:
-        execute(connection, f"SET SESSION {name} = {_STRICTER[name]}")
-    except err.Error as error:
-        if is_lost(error):
-            raise
-        return ""
-    return f"{name}={_STRICTER[name]}"
-
-
-def _is_on(connection: Connection, name: str) -> bool:
-    return [str(value).upper() for _, value in rows(connection, f"SHOW GLOBAL VARIABLES LIKE '{name}'")] == ["ON"]
-
-
 def may_make_accounts(allowed: Privileges) -> bool:
     """Whether the account may make others and give them privileges."""
     return allowed.anywhere("CREATE USER") and allowed.anywhere("INSERT")
@@ -93,6 +75,7 @@ def plan_restore(
     with connect(settings) as connection, translated(f"cannot look at {settings.location}"):
         allowed = granted(connection)
         _check_writable(connection, allowed, settings)
+        steps: list[RestoreStep] = []
         clients = find_clients("restore", settings.client_path, stop) if databases else []
         for spec in streams:
             _check_server(connection, spec, options)
@@ -119,9 +102,26 @@ def plan_restore(
                     )
             elif not target.clean:
                 _check_empty(connection, name)
-            if place(connection, allowed, name, options, clean=target.clean) is None:
+            one = place(connection, allowed, name, options, clean=target.clean)
+            if one is None:
                 raise MayNotReplace(name)
-    return RestorePlan(tuple(streams), target)
+            steps.append(RestoreStep(_STEPS[one.how].format(name), spec.name))
+        placed = {spec.attributes["database"]: (spec, names[spec.attributes["database"]]) for spec in databases}
+        accounts = [spec for spec in streams if spec.format != DATABASE]
+        found = foresee(connection, allowed, placed, accounts, options)
+    steps += _last_steps(databases, accounts if options.accounts != "no" else [])
+    return RestorePlan(
+        tuple(streams), target, tuple(steps), tuple(found.left_out), tuple(found.needs), tuple(found.warnings)
+    )
+
+
+def _last_steps(databases: Sequence[StreamSpec], accounts: Sequence[StreamSpec]) -> Iterator[RestoreStep]:
+    for spec in accounts:
+        yield RestoreStep("make the accounts that the server lacks", spec.name)
+    if databases:
+        yield RestoreStep("make routines, views, triggers and events")
+    for spec in accounts:
+        yield RestoreStep("give the new accounts their grants", spec.name)
 
 
 def _check_writable(connection: Connection, allowed: Privileges, settings: MySQLSettings) -> None:
