@@ -23,6 +23,11 @@ _ACCOUNT = r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`)(?:@(?:'(?:[^'\\]|\\.|'')*'|
 _DEFAULT_ROLE = re.compile(rf" DEFAULT ROLE (?P<roles>{_ACCOUNT}(?:,{_ACCOUNT})*)")
 _MADE = re.compile(rf"CREATE (?:USER|ROLE) IF NOT EXISTS (?P<name>{_ACCOUNT})")
 
+_HASH = r"'(?:[^'\\]|\\.|'')*'"
+_IDENTIFIED = re.compile(
+    rf" IDENTIFIED (?:BY PASSWORD {_HASH}|VIA \w+(?: USING {_HASH})?(?: OR \w+(?: USING {_HASH})?)*)"
+)
+
 
 def accounts_readable(connection: Connection) -> bool:
     """Whether the account that is connected may read all others."""
@@ -72,7 +77,8 @@ def accounts_as_sql(connection: Connection) -> bytes:
                 statement = statement.replace(found[0], "", 1)
                 grant.append(f"SET DEFAULT ROLE {found['roles']} TO {name}")
             make.append(statement)
-        grants = [str(line[0]) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
+        # MariaDB repeats the password in a grant, which would make one that has expired valid again.
+        grants = [_IDENTIFIED.sub("", str(line[0])) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
         # The grants of a role come before those who have it, and before it is somebody's default.
         grant = [*grants, *grant] if role else [*grant, *grants]
     lines = [*make, *sorted(grant, key=lambda line: line.startswith("SET DEFAULT"))]

@@ -1,5 +1,7 @@
 """The dump program on one database: how it is called."""
 
+import json
+
 from penstock.api import ChildOutput, StopToken, StreamSpec, env_for_child
 from penstock_mysql.client import Client
 from penstock_mysql.connection import option_file
@@ -29,14 +31,14 @@ def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client, stop: 
             secrets=secrets,
             stop=stop,
         )
-    return ChildStream(child)
+    return ChildStream(child, spec.attributes["database"])
 
 
 def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[str]:
     return [
         "--single-transaction",
         "--quick",
-        "--events",
+        "--events" if spec.attributes["events"] == "yes" else "--skip-events",
         "--triggers",
         "--routines" if spec.attributes["routines"] == "yes" else "--skip-routines",
         "--hex-blob",
@@ -56,6 +58,7 @@ def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[
             for name in settings.exclude_tables
             if name.startswith(f"{spec.attributes['database']}.")
         ),
+        *(f"--ignore-table={spec.attributes['database']}.{name}" for name in json.loads(spec.attributes["without"])),
         "--",
         spec.attributes["database"],
     ]

@@ -6,18 +6,17 @@ from typing import Any
 
 from pymysql import err
 
-from penstock.api import InventoryItem, SourceDenied, SourceError
-from penstock.api.servers import choose_databases, listed
+from penstock.api import InventoryItem, SourceDenied
+from penstock.api.servers import choose_databases
 from penstock_mysql.connection import Connection, is_lost, quoted, rows, said_by
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
 __all__ = [
-    "Database", "Table", "check_readable", "check_views", "collations", "count_rows", "database_names", "databases",
-    "hidden_routines", "inventory", "routines_readable", "tables", "warnings",
+    "Database", "Table", "broken_views", "check_readable", "collations", "count_rows", "database_names", "databases",
+    "hidden_routines", "inventory", "is_folder", "routines_readable", "tables",
 ]  # fmt: skip
 
-_NAMES_SHOWN = 10
 _NEEDED = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
 
 
@@ -55,8 +54,17 @@ def databases(connection: Connection, settings: MySQLSettings) -> list[Database]
         f"SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment} "  # noqa: S608
         "FROM information_schema.SCHEMATA"
     )
-    found = {name: Database(name, *others) for name, *others in rows(connection, query) if name not in SYSTEM_DATABASES}
+    found = {
+        name: Database(name, *others)
+        for name, *others in rows(connection, query)
+        if name not in SYSTEM_DATABASES and not is_folder(name)
+    }
     return [found[name] for name in choose_databases(found, settings)]
+
+
+def is_folder(name: str) -> bool:
+    """Whether it is a folder in the server's data that MariaDB takes for a database: `lost+found`, `.ssh`."""
+    return name.startswith("#mysql50#")
 
 
 def database_names(connection: Connection) -> list[str]:
@@ -128,9 +136,9 @@ def collations(connection: Connection, database: Database) -> list[str]:
     return sorted(found | {database.collation})
 
 
-def check_views(connection: Connection, found: list[Table], settings: MySQLSettings) -> None:
-    """Raises `SourceError`, which names the views that the engine's dump program would fail on, after hours perhaps."""
-    broken = []
+def broken_views(connection: Connection, found: list[Table], settings: MySQLSettings) -> dict[str, str]:
+    """The views that the engine's dump program would fail on, after hours perhaps: what the server says of each."""
+    broken = {}
     for view in found:
         if view.kind == "view" and view.title not in settings.exclude_tables:
             try:
@@ -139,14 +147,17 @@ def check_views(connection: Connection, found: list[Table], settings: MySQLSetti
             except err.Error as error:
                 if is_lost(error):
                     raise
-                broken.append(f"{view.title}: {said_by(error)}")
-    if broken:
-        many = "a view" if len(broken) == 1 else f"{len(broken)} views"
-        raise SourceError(
-            f"{many} cannot be dumped: {'; '.join(broken[:_NAMES_SHOWN])}",
-            hint="Repair or drop what is broken (a missing table, no EXECUTE on a function), or name it in "
-            "exclude_tables.",
-        )
+                broken[view.title] = said_by(error)
+    return broken
+
+
+def endless_events(connection: Connection, found: list[Database]) -> list[tuple[str, str]]:
+    """Databases with an event that the dump programs never come to the end of, and its name: `;;` is in it."""
+    query = (
+        "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS "
+        "WHERE EVENT_SCHEMA IN %s AND EVENT_DEFINITION LIKE '%%;;%%' ORDER BY 1, 2"
+    )
+    return [(schema, name) for schema, name in rows(connection, query, [tuple(one.name for one in found)])]
 
 
 def count_rows(connection: Connection, found: list[Table], settings: MySQLSettings) -> dict[str, int]:
@@ -187,81 +198,3 @@ def inventory(
         ((count,),) = rows(connection, f"SELECT COUNT(*) FROM information_schema.{source} IN %s", names)  # noqa: S608
         if count:
             yield InventoryItem(kind, kind, count)
-
-
-def warnings(
-    connection: Connection, found: list[Table], databases_: list[Database], settings: MySQLSettings, allowed: Privileges
-) -> Iterator[str]:
-    """What a dump does not hold, or holds differently from what people expect, though it will not fail."""
-    names = [tuple(database.name for database in databases_)]
-    dumped = [table for table in found if table.title not in settings.exclude_tables]
-    transactional = {
-        str(engine)
-        for (engine,) in rows(connection, "SELECT ENGINE FROM information_schema.ENGINES WHERE TRANSACTIONS = 'YES'")
-    }
-    if not (settings.database or settings.databases) and not allowed.anywhere("SHOW DATABASES", "SELECT"):
-        yield "databases that the account may not see are not in the dump: it lacks SHOW DATABASES"
-    loose = [t.title for t in dumped if t.kind != "view" and t.engine and t.engine not in transactional]
-    if loose:
-        yield (
-            f"{listed(loose, 'table', 'tables')} {'has' if len(loose) == 1 else 'have'} no transactions: "
-            "what is written to such a table during the dump is in it or not, regardless of the rest"
-        )
-    query = (
-        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE DATA_TYPE = 'float' "
-        "AND TABLE_SCHEMA IN %s ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
-    )
-    real = {table.title for table in dumped if table.kind != "view"}
-    floats = [f"{d}.{t}.{c}" for d, t, c in rows(connection, query, names) if f"{d}.{t}" in real]
-    if floats:
-        yield (
-            f"{listed(floats, 'column', 'columns')} of type FLOAT: the server writes only six digits of such a number "
-            "into a dump; DOUBLE keeps all"
-        )
-    if versioned := [t.title for t in dumped if t.kind == "versioned table"]:
-        yield f"the history of {listed(versioned, 'versioned table', 'versioned tables')} is not in the dump"
-    yield from _about_events(connection, names)
-    yield from _about_definers(connection, names)
-    query = (
-        "SELECT CONSTRAINT_SCHEMA, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS "
-        "WHERE CONSTRAINT_SCHEMA IN %s AND CONSTRAINT_SCHEMA <> UNIQUE_CONSTRAINT_SCHEMA ORDER BY 1, 2"
-    )
-    crossing = [f"{schema}.{name}" for schema, name in rows(connection, query, names)]
-    if crossing and settings.consistency == "database":
-        yield (
-            f"{listed(crossing, 'foreign key', 'foreign keys')} to another database: each database is dumped as of a "
-            "moment of its own, unless consistency = server"
-        )
-
-
-def _about_events(connection: Connection, names: list[Any]) -> Iterator[str]:
-    query = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA IN %s"
-    ((events,),) = rows(connection, query, names)
-    ((scheduler,),) = rows(connection, "SELECT @@GLOBAL.event_scheduler")
-    if events and str(scheduler).upper() not in ("ON", "1"):
-        yield f"enabled events do not run ({events} of them): the server's event scheduler is off"
-
-
-def _about_definers(connection: Connection, names: list[Any]) -> Iterator[str]:
-    query = """
-    SELECT TABLE_SCHEMA, TABLE_NAME, DEFINER FROM information_schema.VIEWS
-        WHERE SECURITY_TYPE = 'DEFINER' AND TABLE_SCHEMA IN %s
-    UNION SELECT ROUTINE_SCHEMA, ROUTINE_NAME, DEFINER FROM information_schema.ROUTINES
-        WHERE SECURITY_TYPE = 'DEFINER' AND ROUTINE_SCHEMA IN %s
-    UNION SELECT TRIGGER_SCHEMA, TRIGGER_NAME, DEFINER FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN %s
-    UNION SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN %s
-    """
-    try:
-        known = {f"{user}@{host}" for user, host in rows(connection, "SELECT User, Host FROM mysql.user")}
-    except err.Error as error:
-        if is_lost(error):
-            raise
-        return  # the account may not read the accounts
-    found = rows(connection, query, [*names, *names, *names, *names])
-    # A role, which has no host, may be a definer too.
-    orphans = sorted(f"{a}.{b} ({who})" for a, b, who in found if who not in known and f"{who}@" not in known)
-    if orphans:
-        yield (
-            f"the definer of {listed(orphans, 'view or program', 'views or programs')} does not exist: "
-            "it does not work there, nor where it is restored"
-        )

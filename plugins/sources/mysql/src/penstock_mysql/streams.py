@@ -1,9 +1,16 @@
 """The stream of a dump program, started now or earlier."""
 
+import re
+
 from penstock.api import ChildOutput, DumpFailed, DumpStream
 from penstock.api.servers import Advice
 
 __all__ = ["ChildStream"]
+
+#: What max_allowed_packet can be raised to (bytes).
+_LARGEST_STATEMENT = 1 << 30
+_INSERT = b"\nINSERT INTO "
+_TABLE = re.compile(rb"`(?:[^`]|``)*`")
 
 _ADVICE = Advice(
     {
@@ -26,8 +33,11 @@ _ADVICE = Advice(
 class ChildStream(DumpStream):
     """The output of a dump program, with advice on what it says when it fails."""
 
-    def __init__(self, child: ChildOutput) -> None:
+    def __init__(self, child: ChildOutput, database: str) -> None:
         self._child = child
+        self._database = database
+        self._line_bytes = 0
+        self._table = b""
         self._ahead = memoryview(b"")
 
     def wait_for_first_byte(self) -> None:
@@ -37,13 +47,35 @@ class ChildStream(DumpStream):
         self._ahead = memoryview(buffer)[:count]
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """What was read ahead, then what the program writes."""
+        """What was read ahead, then what the program writes. Raises `DumpFailed` for what no server takes back."""
+        count = self._read(buffer)
+        self._watch(buffer[:count])
+        return count
+
+    def _read(self, buffer: memoryview) -> int:
         if self._ahead:
             count = min(len(buffer), len(self._ahead))
             buffer[:count] = self._ahead[:count]
             self._ahead = self._ahead[count:]
             return count
         return self._child.readinto(buffer)
+
+    def _watch(self, block: memoryview) -> None:
+        """See how long the statement is that the block ends in: its rows have no line breaks in them."""
+        text = bytes(block)
+        if (insert := text.rfind(_INSERT)) >= 0:
+            found = _TABLE.match(text, insert + len(_INSERT))
+            self._table = found[0] if found else b""
+        end = text.rfind(b"\n")
+        self._line_bytes = len(text) - end - 1 if end >= 0 else self._line_bytes + len(text)
+        if self._line_bytes > _LARGEST_STATEMENT:
+            self._child.abort()
+            table = self._table.decode(errors="replace") or "a table"
+            raise DumpFailed(
+                f"{self._database}: a row of {table} takes more than {_LARGEST_STATEMENT >> 20} MiB in a dump, and no "
+                "server takes it back: binary data takes twice its size",
+                hint="Leave the table out with exclude_tables and save it in another way, or divide the row.",
+            )
 
     def close(self) -> None:
         """As `ChildOutput`; the error has a hint."""

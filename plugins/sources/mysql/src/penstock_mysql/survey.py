@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec
 from penstock.api.servers import path_like, settle
-from penstock_mysql import probe
+from penstock_mysql import checks, probe
 from penstock_mysql.accounts import accounts_readable, partly_revoked
 from penstock_mysql.client import Client, client_for_dump
 from penstock_mysql.connection import Connection, rows
@@ -35,6 +35,8 @@ class Survey:
     tables: list[probe.Table]
     with_accounts: bool
     with_routines: bool
+    #: Views that cannot be dumped (`database.view`), and databases whose events cannot be (`database.`).
+    left_out: frozenset[str]
 
     def plan(self, connection: Connection, settings: MySQLSettings) -> DumpPlan:
         """The plan of a dump."""
@@ -53,6 +55,11 @@ class Survey:
                 "comment": database.comment,
                 "collations": "\n".join(probe.collations(connection, database)),
                 "routines": "yes" if self.with_routines else "no",
+                "events": "no" if f"{database.name}." in self.left_out else "yes",
+                "without": json.dumps(
+                    [t.name for t in self.tables if t.database == database.name and t.title in self.left_out],
+                    ensure_ascii=False,
+                ),
                 "contents": look_into(connection, database.name, every).as_text(),
             }
             size = sum(table.size or 0 for table in self.tables if table.database == database.name)
@@ -84,13 +91,15 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
     allowed = granted(connection)
     probe.check_readable(connection, databases, allowed)
     tables = probe.tables(connection, [database.name for database in databases])
-    probe.check_views(connection, tables, settings)
+    broken = probe.broken_views(connection, tables, settings)
+    endless = probe.endless_events(connection, databases)
     if settings.consistency == "server" and not allowed.anywhere("RELOAD", "FLUSH_TABLES"):
         raise SourceDenied(
             f"the account {connection.user} may not hold the global read lock that consistency = server needs",
             hint="Grant it RELOAD on *.*, or dump with consistency = database.",
         )
-    warnings = [*settings.tls_warnings, *probe.warnings(connection, tables, databases, settings, allowed)]
+    look = checks.Look(connection, settings, allowed, databases, tables, broken, endless)
+    warnings = [*settings.tls_warnings, *checks.warnings(look)]
     warnings += _about_patience(connection, client)
     with_routines = _routines(connection, settings, databases, allowed, warnings)
     with_accounts = settle(
@@ -108,7 +117,8 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
     inspection = Inspection(
         connection.version.vendor, connection.version.text, client.version.text, size, items, tuple(warnings)
     )
-    return Survey(inspection, client, databases, tables, with_accounts, with_routines)
+    left_out = frozenset(broken) | {f"{database}." for database, _ in endless}
+    return Survey(inspection, client, databases, tables, with_accounts, with_routines, left_out)
 
 
 def _routines(

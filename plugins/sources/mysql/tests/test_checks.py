@@ -1,0 +1,136 @@
+"""What a dump does not hold is said before it, and never ends or spoils the dump of everything else."""
+
+from contextlib import ExitStack
+
+import pytest
+from plugins.sources.mysql.tests.conftest import MakeSource, dump_all, restore_all
+from pymysql import err
+from tests.servers.mysql import MySQLServer, MySQLServers
+
+from penstock.api import DumpFailed
+from penstock_mysql import streams
+from penstock_mysql.checks import CHECKS
+from penstock_mysql.source import MySQLSource
+
+pytestmark = pytest.mark.server
+
+
+def about(source: MySQLSource, word: str) -> list[str]:
+    return [warning for warning in source.inspect().warnings if word in warning]
+
+
+def test_each_check_has_a_name_of_its_own_and_a_reason() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+    assert all(check.reason for check in CHECKS)
+
+
+def test_an_event_that_the_dump_program_never_ends_with_is_left_out_and_named(
+    mysql: MySQLServer, source_of: MakeSource
+) -> None:
+    with mysql.database("endless") as name, mysql.database("other") as other:
+        mysql.execute("CREATE TABLE t AS SELECT 'there' AS what", name)
+        mysql.execute("CREATE EVENT fine ON SCHEDULE EVERY 1 YEAR DISABLE DO SELECT 1", other)
+        source = source_of(mysql, name, other)
+        assert not about(source, "never end")
+        mysql.execute("CREATE EVENT e ON SCHEDULE EVERY 1 YEAR DISABLE DO BEGIN /* ;; */ SELECT 1; END", name)
+        (warning,) = about(source, "never end")
+        assert "endless.e" in warning
+        dump = dump_all(source)
+        assert b"there" in dump["db/endless.sql"][1]
+        assert b"EVENT `fine`" in dump["db/other.sql"][1]
+        mysql.drop(name)
+        restore_all(source_of(mysql), [dump["db/endless.sql"]])
+        assert mysql.query("SELECT what FROM t", name) == [("there",)]
+
+
+def test_folders_in_the_servers_data_are_no_databases(mysql_servers: MySQLServers, source_of: MakeSource) -> None:
+    server = mysql_servers.get("mariadb")
+    if server.socket is None:
+        pytest.skip("the server is elsewhere")
+    folders = [server.socket.parent / "data" / name for name in ("lost+found", "@backup", ".ssh")]
+    with server.database("real") as name:
+        server.execute("CREATE TABLE t AS SELECT 1 AS i", name)
+        for folder in folders:
+            folder.mkdir()
+            folder.chmod(0o777)
+        try:
+            source = source_of(server, exclude_databases=[])
+            (warning,) = about(source, "folder")
+            assert "lost+found" in warning
+            dump = dump_all(source)
+        finally:
+            for folder in folders:
+                folder.rmdir()
+        assert "db/real.sql" in dump
+        assert not [stream for stream in dump if "50" in stream or "lost" in stream or "ssh" in stream]
+
+
+def test_foreign_servers_and_own_tables_in_the_servers_database_are_named(
+    mysql: MySQLServer, source_of: MakeSource
+) -> None:
+    with mysql.database("plain") as name, ExitStack() as cleaning:
+        source = source_of(mysql, name)
+        assert not about(source, "CREATE SERVER")
+        assert not about(source, "server's own database")
+        cleaning.callback(mysql.execute, "DROP SERVER IF EXISTS far")
+        cleaning.callback(mysql.execute, "DROP TABLE IF EXISTS mysql.mine")
+        mysql.execute(
+            "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (USER 'u', PASSWORD 'hidden', HOST 'h', DATABASE 'd')"
+        )
+        mysql.execute("CREATE TABLE mysql.mine (i INT)")
+        (warning,) = about(source, "CREATE SERVER")
+        assert "far" in warning
+        assert "hidden" not in warning
+        (warning,) = about(source, "server's own database")
+        assert "mysql.mine" in warning
+        assert warning.startswith("the table")
+
+
+def test_a_second_password_is_named(oracle_mysql: MySQLServer, source_of: MakeSource) -> None:
+    with oracle_mysql.database("plain") as name, oracle_mysql.account("twice"):
+        source = source_of(oracle_mysql, name, accounts="yes")
+        assert not about(source, "RETAIN")
+        oracle_mysql.execute("ALTER USER 'twice'@'%' IDENTIFIED BY 'q' RETAIN CURRENT PASSWORD")
+        (warning,) = about(source, "RETAIN")
+        assert "twice@%" in warning
+
+
+def test_a_password_that_has_expired_is_still_expired(mysql: MySQLServer, source_of: MakeSource) -> None:
+    with mysql.database("plain") as name, mysql.account("late", "SELECT ON plain.*", "PROCESS ON *.*"):
+        mysql.execute("ALTER USER 'late'@'%' PASSWORD EXPIRE")
+        dump = dump_all(source_of(mysql, name, accounts="yes"))
+        before = mysql.query("SHOW GRANTS FOR 'late'@'%'")
+        mysql.execute("DROP USER 'late'@'%'")
+        assert restore_all(source_of(mysql), [dump["accounts.sql"]]).lost == []
+        assert mysql.query("SHOW GRANTS FOR 'late'@'%'") == before
+        with pytest.raises(err.Error) as caught, mysql.connect(user="late", password="p") as connection:
+            connection.cursor().execute("SELECT 1")
+        assert caught.value.args[0] in (1820, 1862)
+
+
+def test_a_table_in_a_general_tablespace_is_named(oracle_mysql: MySQLServer, source_of: MakeSource) -> None:
+    with oracle_mysql.database("spaced") as name, ExitStack() as cleaning:
+        source = source_of(oracle_mysql, name)
+        assert not about(source, "tablespace")
+        oracle_mysql.execute("CREATE TABLESPACE ts ADD DATAFILE 'ts.ibd'")
+        cleaning.callback(oracle_mysql.execute, "DROP TABLESPACE ts")
+        cleaning.callback(oracle_mysql.execute, "DROP TABLE spaced.t")
+        oracle_mysql.execute("CREATE TABLE t (i INT) TABLESPACE ts", name)
+        (warning,) = about(source, "tablespace")
+        assert "spaced/t (ts)" in warning
+
+
+def test_a_row_that_no_server_takes_back_fails_the_dump_and_names_its_table(
+    mysql: MySQLServer, source_of: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_LARGEST_STATEMENT", 12 << 20)
+    with mysql.database("large") as name:
+        mysql.execute("CREATE TABLE small (i INT PRIMARY KEY, b LONGBLOB)", name)
+        mysql.execute("INSERT INTO small VALUES (1, REPEAT('x', 5000000)), (2, REPEAT('x', 5000000))", name)
+        assert dump_all(source_of(mysql, name))
+        mysql.execute("CREATE TABLE vast (i INT PRIMARY KEY, b LONGBLOB)", name)
+        mysql.execute("INSERT INTO vast VALUES (1, 'x'), (2, REPEAT('x', 7000000))", name)
+        with pytest.raises(DumpFailed, match="large: a row of `vast` takes more than 12 MiB") as caught:
+            dump_all(source_of(mysql, name))
+        assert "exclude_tables" in (caught.value.hint or "")
+        assert dump_all(source_of(mysql, name, exclude_tables=["large.vast"]))
