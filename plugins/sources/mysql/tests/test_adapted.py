@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_mysql.feeding import adapted
+from penstock_mysql.feeding import adapted, sequences_renamed
 
 SANDBOX = b"/*M!999999\\- enable the sandbox mode */ \n"
 
@@ -32,3 +32,14 @@ def test_a_renamed_database_is_renamed_where_the_dump_alters_it(cuts: list[int])
     renamed = (line.format("näw") * 2 + "ALTER DATABASE `a``b` COMMENT 'x'" + line.format("other")).encode()
     assert adapt(data, cuts, "a`b", "näw") == renamed
     assert adapt(data, cuts, "a`b", "a`b") == data.removeprefix(SANDBOX)
+
+
+@given(st.lists(st.integers(0, 1000)))
+def test_a_default_takes_its_value_from_the_sequence_of_the_copy_and_rows_stay(cuts: list[int]) -> None:
+    column = "\n  `id` bigint(20) NOT NULL DEFAULT nextval(`{}`.`s`),\n  `t` text\n"
+    row = "\n(1,'  `x` DEFAULT nextval(`old`.`s`)'),\n(2,'b');\n"
+    data = (column.format("old") + row + column.format("other") + column.format("old")).encode()
+    wanted = (column.format("new") + row + column.format("other") + column.format("new")).encode()
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    blocks = [data[start:end] for start, end in itertools.pairwise(edges)]
+    assert b"".join(sequences_renamed(blocks, "old", "new")) == wanted

@@ -89,6 +89,8 @@ def test_everything_comes_back_as_it_was(mysql: MySQLServer, source_of: MakeSour
         dump = dump_all(source_of(mysql, name))
         before, sums = mysql.as_text(name), checksums(mysql, name)
         restore_all(source_of(mysql), dump, rename=renamed(name, fresh))
+        # A copy counts on in its own sequence, not in the original's.
+        before = before.replace(b"nextval(`nasty`.", f"nextval(`{fresh.replace('`', '``')}`.".encode())
         assert mysql.as_text(fresh) == before
         assert checksums(mysql, fresh) == sums
         assert len(sums) > 25

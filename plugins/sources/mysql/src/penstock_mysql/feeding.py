@@ -1,5 +1,6 @@
 """The server's own client program, which makes the tables: how it is called, and what it is given."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from penstock.api import ChildInput, RestoreFailed, StopToken, env_for_child, say_more
@@ -9,7 +10,7 @@ from penstock_mysql.connection import option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["TableFeed", "adapted", "advice_on"]
+__all__ = ["TableFeed", "adapted", "advice_on", "sequences_renamed"]
 
 _SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
 
@@ -40,6 +41,14 @@ _ADVICE = Advice(
         r"ERROR (1273|1115)|[Uu]nknown (collation|character set)": (
             "Restore into a server of the same make that is as new: other_engine and older_server do not always work."
         ),
+        r"ERROR (3510|3121|1030)|[Tt]ablespace|DATA DIRECTORY|INDEX DIRECTORY": (
+            "Make the tablespace (CREATE TABLESPACE), or the folder that DATA DIRECTORY names (innodb_directories), on "
+            "the server for the restore."
+        ),
+        r"ERROR 3750|sql_require_primary_key": (
+            "Grant the account SESSION_VARIABLES_ADMIN, or turn off sql_require_primary_key for the restore."
+        ),
+        r"ERROR 6125|restrict_fk_on_non_standard_key": "Turn off restrict_fk_on_non_standard_key for the restore.",
         r"ERROR (1118|1031|1005|1478|1286)|innodb_strict_mode": (
             "Compare innodb_strict_mode, innodb_page_size and the installed engines with those of the server that was "
             "dumped: this one has no such storage engine, or stricter rules."
@@ -112,6 +121,26 @@ class TableFeed:
                 secrets=secrets,
                 stop=self._stop,
             )
+
+
+def sequences_renamed(blocks: Iterable[bytes], dumped: str, restored: str) -> Iterator[bytes]:
+    """The blocks of a dump in which defaults take their values from the sequences of the restored database.
+
+    MariaDB qualifies a sequence in the definition of a column. A copy would count on in the sequence of the original.
+    """
+    # A line of CREATE TABLE begins so; rows begin with a parenthesis, and have no line breaks in them.
+    begin = b"\n  `"
+    pattern = re.compile(rb"(\n  `[^\n]* DEFAULT nextval\()%b\." % re.escape(quoted(dumped).encode()))
+    new = quoted(restored).encode()
+    held = b""
+    for block in blocks:
+        held += block
+        cut = held.rfind(b"\n")
+        if cut < 0 or not (held.startswith(begin, cut) or len(held) - cut < len(begin)):
+            cut = len(held)
+        yield pattern.sub(lambda found: found[1] + new + b".", held[:cut])
+        held = held[cut:]
+    yield held
 
 
 def adapted(blocks: Iterable[memoryview], dumped: str, restored: str) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from penstock_mysql.attributes import DatabaseAttributes
 from penstock_mysql.client import client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.dialect import server_version
-from penstock_mysql.feeding import TableFeed, adapted
+from penstock_mysql.feeding import TableFeed, adapted, sequences_renamed
 from penstock_mysql.foresight import session_settings
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.placing import Placement, database_exists, move_tables, place
@@ -151,6 +151,8 @@ class _Work:
             self._feed = self._feed or self._new_feed(connection, spec)
         splitter = Splitter(spec.name)
         text = adapted(chain([memoryview(first)], rest), recorded.database, name)
+        if name != recorded.database and recorded.server_version.startswith("MariaDB"):
+            text = sequences_renamed(text, recorded.database, name)
         self._feed.feed(splitter.tables(text), one.work, spec.name)
         self._programs[name] = [
             program for program in splitter.programs if (program.kind, name, program.name) not in self._known
