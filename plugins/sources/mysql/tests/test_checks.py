@@ -84,6 +84,24 @@ def test_foreign_servers_and_own_tables_in_the_servers_database_are_named(
         (warning,) = about(source, "server's own database")
         assert "mysql.mine" in warning
         assert warning.startswith("the table")
+        assert not about(source_of(mysql, name, accounts="yes"), "CREATE SERVER")
+
+
+def test_foreign_servers_come_back_with_the_accounts(mysql: MySQLServer, source_of: MakeSource) -> None:
+    options = "USER 'u', PASSWORD 'hid''den', HOST 'h', DATABASE 'd', PORT 3310"
+    with mysql.database("plain") as name, ExitStack() as cleaning:
+        cleaning.callback(mysql.execute, "DROP SERVER IF EXISTS far")
+        mysql.execute(f"CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS ({options})")
+        before = mysql.query("SELECT * FROM mysql.servers")
+        dump = [dump_all(source_of(mysql, name, accounts="yes"))["accounts.sql"]]
+        assert restore_all(source_of(mysql), dump).lost == []
+        mysql.execute("DROP SERVER far")
+        said = restore_all(source_of(mysql), [(dump[0][0], dump[0][1].replace(b"PORT 3310", b"PORT x"))])
+        (lost,) = said.lost
+        assert (lost.kind, lost.name, lost.secret) == ("server", "far", True)
+        assert "hid" not in str(lost)
+        assert restore_all(source_of(mysql), dump).lost == []
+        assert mysql.query("SELECT * FROM mysql.servers") == before
 
 
 def test_a_second_password_is_named(oracle_mysql: MySQLServer, source_of: MakeSource) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from pymysql import err
@@ -9,7 +10,7 @@ from pymysql import err
 from penstock.api import DumpFailed, LeftOut, RestoreFailed
 from penstock.api.servers import whole_text
 from penstock_mysql.attempts import Attempt, said_of
-from penstock_mysql.connection import Connection, code_of, execute, is_lost, rows
+from penstock_mysql.connection import Connection, code_of, execute, is_lost, quoted, rows
 
 __all__ = ["ACCOUNTS_END", "AccountScript", "accounts_as_sql", "accounts_readable", "partly_revoked"]
 
@@ -23,6 +24,7 @@ _ACCOUNT = r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`)(?:@(?:'(?:[^'\\]|\\.|'')*'|
 _DEFAULT_ROLE = re.compile(rf" DEFAULT ROLE (?P<roles>{_ACCOUNT}(?:,{_ACCOUNT})*)")
 _MADE = re.compile(rf"CREATE (?:USER|ROLE) IF NOT EXISTS (?P<name>{_ACCOUNT})")
 
+_SERVER = re.compile(r"CREATE SERVER `((?:[^`]|``)*)` ")
 _HASH = r"'(?:[^'\\]|\\.|'')*'"
 _IDENTIFIED = re.compile(
     rf" IDENTIFIED (?:BY PASSWORD {_HASH}|VIA \w+(?: USING {_HASH})?(?: OR \w+(?: USING {_HASH})?)*)"
@@ -52,7 +54,7 @@ def partly_revoked(connection: Connection) -> list[str]:
 
 
 def accounts_as_sql(connection: Connection) -> bytes:
-    """All accounts and roles, then their grants, in the order of their names. Raises `DumpFailed`."""
+    """All accounts and roles, then servers, then grants, in the order of their names. Raises `DumpFailed`."""
     if not connection.is_mariadb and connection.version.numbers >= (8, 0, 17):
         execute(connection, "SET SESSION print_identified_with_as_hex = 1")  # a hash may be any bytes
     make: list[str] = []
@@ -81,14 +83,26 @@ def accounts_as_sql(connection: Connection) -> bytes:
         grants = [_IDENTIFIED.sub("", str(line[0])) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
         # The grants of a role come before those who have it, and before it is somebody's default.
         grant = [*grants, *grant] if role else [*grant, *grants]
-    lines = [*make, *sorted(grant, key=lambda line: line.startswith("SET DEFAULT"))]
-    if broken := [line.split(" IDENTIFIED")[0] for line in lines if "\n" in line]:
+    lines = [*make, *_servers(connection), *sorted(grant, key=lambda line: line.startswith("SET DEFAULT"))]
+    if broken := [re.split(" IDENTIFIED| OPTIONS", line)[0] for line in lines if "\n" in line]:
         raise DumpFailed(f"the definition of an account has a line break in it: {broken[0]!r}")
     return (
         b"-- Accounts and grants\n"
         + "".join(f"{line}{'' if line.startswith('--') else ';'}\n" for line in lines).encode()
         + ACCOUNTS_END
     )
+
+
+def _servers(connection: Connection) -> Iterator[str]:
+    """What makes the servers of CREATE SERVER, which are in no dump of a database; their passwords are in it."""
+    query = (
+        "SELECT Server_name, Wrapper, Host, Db, Username, Password, Socket, Owner, Port FROM mysql.servers ORDER BY 1"
+    )
+    words = ("HOST", "DATABASE", "USER", "PASSWORD", "SOCKET", "OWNER")
+    for name, wrapper, *texts, port in rows(connection, query):
+        options = [f"{word} {connection.driver.escape(text)}" for word, text in zip(words, texts, strict=True) if text]
+        options += [f"PORT {int(port)}"] if port else []
+        yield f"CREATE SERVER {quoted(name)} FOREIGN DATA WRAPPER {quoted(wrapper)} OPTIONS ({', '.join(options)})"
 
 
 class AccountScript:
@@ -105,6 +119,7 @@ class AccountScript:
         self._makes = [line for line in lines if _MADE.match(line)]
         self._grants = [line for line in lines if not _MADE.match(line)]
         self._created: list[str] = []
+        self._servers: list[str] = []
         #: Accounts that the server had before, as statements name them.
         self.kept: list[str] = []
 
@@ -131,8 +146,17 @@ class AccountScript:
     def grants(self, connection: Connection, known: Container[tuple[str, str]] = ()) -> list[Attempt]:
         """The grants of the accounts that were made; not of those in `known`, by kind and name."""
         kept = {_plain(name) for name in self.kept}
+        there: set[str] = set()
+        if any(_SERVER.match(line) for line in self._grants):
+            with suppress(err.OperationalError):  # the account may not ask: the server refuses those that it has
+                there = {name for (name,) in rows(connection, "SELECT Server_name FROM mysql.servers")}
         attempts = []
         for line in self._grants:
+            if server := _SERVER.match(line):
+                if (name := server[1].replace("``", "`")) not in there:
+                    one = LeftOut("server", name, "", f"{line};", secret=True)
+                    attempts.append(Attempt(one, partial(self._make_server, connection, name, line)))
+                continue
             grantee = _grantee(line)
             user, host = _parts(grantee)
             if _plain(grantee) in kept or ("grants", f"{_text(user)}@{_text(host)}") in known:
@@ -141,10 +165,16 @@ class AccountScript:
             attempts.append(Attempt(one, partial(execute, connection, line)))
         return attempts
 
+    def _make_server(self, connection: Connection, name: str, line: str) -> None:
+        execute(connection, line)
+        self._servers.append(name)
+
     def undo(self, connection: Connection) -> str:
         """Drop the accounts that were made again; says what is left."""
         created, self._created = self._created, []
         try:
+            for server in self._servers:
+                execute(connection, f"DROP SERVER IF EXISTS {quoted(server)}")
             for statement in reversed(created):
                 kind, name = statement.split(" IF NOT EXISTS ", 1)
                 execute(connection, f"{kind.replace('CREATE', 'DROP', 1)} IF EXISTS {name}")
@@ -156,6 +186,7 @@ class AccountScript:
     def keep(self) -> None:
         """Nothing is undone from now on."""
         self._created.clear()
+        self._servers.clear()
 
 
 def _accounts(connection: Connection) -> Iterator[tuple[str, str, bool]]:

@@ -8,6 +8,7 @@ from pymysql import err
 
 from penstock.api.servers import listed
 from penstock_mysql import probe
+from penstock_mysql.accounts import accounts_readable
 from penstock_mysql.connection import Connection, is_lost, rows
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import MySQLSettings
@@ -180,6 +181,8 @@ def _crossing_keys(look: Look) -> Iterator[str]:
 
 
 def _servers(look: Look) -> Iterator[str]:
+    if look.settings.accounts != "no" and accounts_readable(look.connection):
+        return  # they are dumped with the accounts
     found = _if_allowed(look, "SELECT Server_name FROM mysql.servers ORDER BY 1")
     if found:
         servers = [str(name) for (name,) in found]
@@ -247,7 +250,7 @@ CHECKS = (
     Check("idle-events", "events that do not run here run where the scheduler is on", _idle_events),
     Check("orphans", "a definer that is gone makes a view or program fail", _orphans),
     Check("crossing-keys", "databases are dumped as of different moments", _crossing_keys),
-    Check("servers", "CREATE SERVER is in no dump, and holds a password", _servers),
+    Check("servers", "CREATE SERVER is dumped with the accounts alone, since it holds a password", _servers),
     Check("system-tables", "the server's own databases are not dumped", _system_tables),
     Check("second-passwords", "the server does not tell them", _second_passwords),
     Check("tablespaces", "a table does not come back without its tablespace", _places),
