@@ -24,6 +24,9 @@ HOSTILE = [
     {"server_version": "Oracle 23"},
     {"server_version": "MySQL " + "9" * 5000},
     {"client_version": "x"},
+    {"contents": "{"},
+    {"contents": '{"programs": [["view", "v"]]}'},
+    {"contents": '{"clashes": ["a\\u0000"]}'},
 ]
 
 
