@@ -430,3 +430,35 @@ def test_a_line_break_in_a_name_comes_back_with_its_database(mongo: MongoServer,
     mongo.wipe()
     restore_all(source, dump)
     assert held(mongo) == whole
+
+
+def test_a_plan_says_what_is_written_and_needed_and_changes_nothing(
+    mongo_servers: MongoServers, source_of: MakeSource, small: Dump
+) -> None:
+    server = mongo_servers.get(auth=True)
+    server.wipe()
+    with server.connected() as client:
+        client.shop.mine.insert_one({"_id": 1})
+    (spec, _) = small["deployment.archive"]
+    plan = source_of(server).plan_restore([spec], options(clean=True))
+    assert [step.action for step in plan.steps] == [
+        "add users and roles that are not there",
+        "drop the database shop, which holds 1 collection or view, and fill it",
+        "make the database stock and fill it",
+        "replay the oplog of the time that the dump took",
+        "make the indexes, each by itself where the target refuses several",
+    ]
+    assert {(need.kind, need.name.partition(" ")[0], need.met) for need in plan.needs} == {
+        ("client program", "mongorestore", True),
+        ("server", "MongoDB", True),
+        ("privilege", "applyOps", True),
+        ("privilege", "anyAction", None),
+        ("role", "restore", True),
+    }
+    assert held(server) == {"shop.mine": 1}
+    plan = source_of(server).plan_restore([spec], options(clean=True, replay="no", databases="stock"))
+    assert next(step.action for step in plan.steps) == "make the database stock and fill it"
+    newer = replace(spec, attributes={**spec.attributes, "server_version": "8.0.1"})
+    plan = source_of(server).plan_restore([newer], options(clean=True, older_server="yes"))
+    assert [need.met for need in plan.needs if need.kind == "server"] == [False]
+    server.wipe()

@@ -10,8 +10,9 @@ import re
 
 from penstock.api import ChildOutput, DumpFailed, DumpStream, SourceError
 from penstock.api.servers import Advice
+from penstock_mongodb.speech import spoken
 
-__all__ = ["ARCHIVE", "Archive"]
+__all__ = ["ARCHIVE", "Archive", "ChangedMeanwhile"]
 
 #: The format of every stream: what `mongodump --archive` writes, not compressed.
 ARCHIVE = "mongodump-archive"
@@ -27,9 +28,22 @@ _ADVICE = Advice(
         r"oplog overflow": "Give the oplog more room (replSetResizeOplog), or dump at a quieter time: it was "
         "overwritten while the dump ran.",
         r"not authorized|Unauthorized": "Grant the user the role backup in the database admin.",
-        r"collection renames|renameCollection": "Run the dump again: a collection was renamed while it ran.",
     }
 )
+#: What the oplog cannot hold for mongodump, but the next dump may be without.
+_PASSING = Advice(
+    {
+        r"renames occur|renameCollection": "Run the dump again: a collection was renamed while it ran, as $out and "
+        "mapReduce do. Where one always runs, dump without the oplog: oplog = no.",
+        r"system\.version is modified": "Run the dump again: the first user of the server was made while it ran.",
+    }
+)
+
+
+class ChangedMeanwhile(DumpFailed):
+    """Something happened during the dump that no oplog of mongodump's may hold: the next dump may succeed."""
+
+    retryable = True
 
 
 class Archive(DumpStream):
@@ -61,6 +75,9 @@ class Archive(DumpStream):
             self._child.close()
         except SourceError as error:
             _ADVICE.give(error)
+            error.details = tuple(map(spoken, error.details))
+            if hint := _PASSING.find("\n".join(error.details)):
+                raise ChangedMeanwhile(error.message, hint=hint, details=error.details) from error
             raise
         end = _END.search(self._tail)
         if self._start != _MAGIC or end is None or (self._oplog and not self._tail[: end.start()].endswith(_OPLOG)):

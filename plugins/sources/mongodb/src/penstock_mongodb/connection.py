@@ -15,6 +15,7 @@ from pymongo.server_description import ServerDescription
 from penstock.api import Secret, SecretRef, SourceDenied, SourceError, SourceUnreachable
 from penstock.api.servers import TLS_HINT, leaves_machine, piped
 from penstock_mongodb.settings import MongoSettings
+from penstock_mongodb.speech import spoken
 
 __all__ = ["Connection", "connect", "tool_configuration", "translated"]
 
@@ -22,13 +23,17 @@ Connection = pymongo.MongoClient[dict[str, Any]]
 
 #: An answer of the server takes no longer, but for exact counts (seconds).
 _ANSWER_SECONDS = 120.0
+#: Enough for the threads that make indexes.
+_CONNECTIONS = 6
 _DENIED = {13, 18, 31, 8000}  # Unauthorized, AuthenticationFailed, RoleNotFound, Atlas' own
 _CERTIFICATE = re.compile(r"certificate|SSL|TLS", re.IGNORECASE)
 
 
 @contextmanager
-def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connection]:
+def connect(settings: MongoSettings, *, read: bool = False, patient: bool = False) -> Iterator[Connection]:
     """A connection for the length of the block; to a server of the read preference with `read`, else to the primary.
+
+    With `patient` it waits for an answer as long as that takes: an index may take hours.
 
     Raises `SourceUnreachable`, `SourceDenied`, or `SourceError` for any other refusal.
     """
@@ -50,7 +55,7 @@ def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connecti
         "server_selector": _only_here if settings.tls == "auto" and _tls(settings) is None else None,
     }
     milliseconds = max(1, round(settings.connect_timeout * 1000))
-    exact = settings.row_counts == "exact"
+    patient = patient or settings.row_counts == "exact"
     connection: Connection | None = None
     try:
         with translated(f"cannot connect to {settings.location}", settings, password):
@@ -60,8 +65,8 @@ def connect(settings: MongoSettings, *, read: bool = False) -> Iterator[Connecti
                     **{name: value for name, value in options.items() if value is not None},
                     serverSelectionTimeoutMS=milliseconds,
                     connectTimeoutMS=milliseconds,
-                    socketTimeoutMS=None if exact else round(_ANSWER_SECONDS * 1000),
-                    maxPoolSize=2,
+                    socketTimeoutMS=None if patient else round(_ANSWER_SECONDS * 1000),
+                    maxPoolSize=_CONNECTIONS,
                     appname="penstock",
                 )
             except (OSError, ValueError) as error:  # a file of TLS that is missing or broken
@@ -155,6 +160,7 @@ def _refusal(doing: str, error: errors.PyMongoError, settings: MongoSettings, hi
         text = text.replace(secret.reveal(), "***")
     # The driver adds the whole answer, or what it knows of each server, to what it says.
     reason = re.split(r", full error: |, Timeout: |, Topology Description: | \(configured timeouts: ", text)[0].strip()
+    reason = spoken(reason)
     if isinstance(error, errors.OperationFailure):
         if error.code in _DENIED or "auth" in reason.lower():
             return SourceDenied(f"{doing}: {reason}", hint=_denied_hint(error.code, settings))

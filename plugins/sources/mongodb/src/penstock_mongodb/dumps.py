@@ -3,7 +3,8 @@
 from penstock.api import ChildOutput, DumpStream, StopToken, StreamSpec, env_for_child
 from penstock_mongodb.archive import Archive
 from penstock_mongodb.client import Client, find_client
-from penstock_mongodb.connection import tool_configuration
+from penstock_mongodb.connection import connect, tool_configuration
+from penstock_mongodb.probe import step_past_oplog_end
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = ["start_dump"]
@@ -13,6 +14,9 @@ def start_dump(settings: MongoSettings, spec: StreamSpec, stop: StopToken) -> Du
     """Start mongodump on one stream; `spec` is plain data, so any process may call it."""
     client = find_client("mongodump", settings.client_path, stop)
     oplog = spec.attributes["oplog"] == "yes"
+    if oplog:
+        with connect(settings) as connection:
+            step_past_oplog_end(connection)
     with tool_configuration(settings, read=True) as (arguments, descriptor, secrets):
         child = ChildOutput(
             _command(client, arguments, None if oplog else spec.attributes["database"]),

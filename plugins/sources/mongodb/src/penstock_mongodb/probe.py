@@ -14,7 +14,7 @@ from penstock_mongodb.client import newest_server, version_of
 from penstock_mongodb.connection import Connection
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["SYSTEM_DATABASES", "Deployment", "databases", "inventory", "look", "warnings"]
+__all__ = ["SYSTEM_DATABASES", "Deployment", "databases", "inventory", "look", "step_past_oplog_end", "warnings"]
 
 #: Of these, `admin` alone holds something to keep: users, roles, and what somebody put there.
 SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
@@ -115,6 +115,18 @@ def check_oplog(connection: Connection) -> None:
             "the user may not read the oplog, without which there is no point in time",
             hint="Grant the role backup in the database admin, or dump with oplog = no.",
         ) from None
+
+
+def step_past_oplog_end(connection: Connection) -> None:
+    """Let something harmless be the newest entry of the oplog, where it is none yet.
+
+    mongodump begins with the newest entry, and fails if that is a rename; one that changed a user asks for more rights
+    at the restore. The role `backup` may write such a note; without that right the dump is tried as it is.
+    """
+    with suppress(OperationFailure):
+        newest = connection.local["oplog.rs"].find_one(sort=[("$natural", -1)], projection={"op": 1, "ns": 1})
+        if newest and (newest["op"] == "c" or str(newest["ns"]).startswith("admin.")):
+            connection.admin.command("appendOplogNote", data={"penstock": "a dump begins"})
 
 
 def inventory(connection: Connection, deployment: Deployment, counts: str) -> Iterator[InventoryItem]:

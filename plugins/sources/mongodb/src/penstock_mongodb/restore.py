@@ -1,7 +1,7 @@
 """A restore that is going on: each archive is given to mongorestore."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 
@@ -9,9 +9,11 @@ from pymongo.errors import OperationFailure
 
 from penstock.api import (
     ChildInput,
+    LeftOut,
     PenstockError,
     Report,
     Restore,
+    RestoreFailed,
     RestoreTarget,
     SourceError,
     StopToken,
@@ -21,11 +23,22 @@ from penstock.api import (
 )
 from penstock.api.servers import Advice, last_held_back, undone_unless_finished
 from penstock_mongodb.archive import ARCHIVE
+from penstock_mongodb.building import Wanted, build
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
+from penstock_mongodb.indexes import Indexes, users_changed
 from penstock_mongodb.options import RestoreOptions
+from penstock_mongodb.reading import ArchiveReader
 from penstock_mongodb.settings import MongoSettings
-from penstock_mongodb.target import broken_names, renames_of, target_databases, user_collections
+from penstock_mongodb.speech import spoken
+from penstock_mongodb.target import (
+    broken_names,
+    names_in_target,
+    renames_of,
+    replays,
+    target_databases,
+    user_collections,
+)
 
 __all__ = ["restoring"]
 
@@ -50,26 +63,30 @@ _ADVICE = Advice(
 def restoring(settings: MongoSettings, target: RestoreTarget, *, stop: StopToken, report: Report) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it wrote are dropped again.
 
-    MongoDB has no transaction around a restore. What a database held before is never dropped but with `clean`, and then
-    when the first block of the new one is here; the error tells what is gone and what is left. The option undo keeps
-    what was restored.
+    mongorestore restores documents; `finish` makes the indexes, each by itself where need be: one that the target
+    refuses is left out and named. MongoDB has no transaction around a restore. What a database held before is never
+    dropped but with `clean`, and then when the first block of the new one is here; the error tells what is gone and
+    what is left. The option undo keeps what was restored.
     """
     for warning in settings.tls_warnings:
         report.warn(warning)
-    with undone_unless_finished(_Work(settings, target, stop)) as restore:
+    with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
         yield restore
 
 
 class _Work:
     """What one restore has written to: names of databases, and whether all that is in them is its own."""
 
-    def __init__(self, settings: MongoSettings, target: RestoreTarget, stop: StopToken) -> None:
+    def __init__(self, settings: MongoSettings, target: RestoreTarget, stop: StopToken, report: Report) -> None:
         self._settings = settings
         self._stop = stop
+        self._report = report
+        self._strict = target.strict
         self._clean = target.clean
         self._options = RestoreOptions.of(target)
         self._touched: dict[str, bool] = {}
         self._replaced: set[str] = set()
+        self._restored: list[tuple[StreamSpec, Indexes]] = []
 
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         """Give one archive to mongorestore, which stops at the first error.
@@ -93,12 +110,44 @@ class _Work:
                     self._drop_old(connection, name)
             # Nobody's data but the restore's own is ever dropped after a failure.
             self._touched |= {name: not user_collections(connection, name) for name in names}
+            watched = self._watched(connection, spec, chain([memoryview(first)], rest))
             try:
-                _run(self._settings, spec, chain([memoryview(first)], rest), self._options, client, self._stop)
+                _run(self._settings, spec, watched, self._options, client, self._stop)
             except SourceError as error:
                 _ADVICE.give(error)
-                error.details = tuple(map(_without_documents, error.details))
+                error.details = tuple(map(spoken, error.details))
                 raise
+
+    def _watched(self, connection: Connection, spec: StreamSpec, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
+        """The blocks, after a look at each: at the indexes, and at users and roles that the oplog changes."""
+        indexes, replay = Indexes(), replays(spec, self._options)
+        there: set[str] = set()
+
+        def on_entry(entry: bytes) -> None:
+            if not replay:
+                return
+            indexes.apply(entry)
+            name = users_changed(entry)
+            if name is not None and name not in there:
+                _provide(connection, name)
+                there.add(name)
+
+        reader = ArchiveReader(indexes.describe, on_entry)
+        for block in blocks:
+            reader.feed(block)
+            yield block
+        if not reader.understood:
+            self._leave_out(LeftOut("indexes", spec.name, "the archive does not describe them as mongodump does"))
+        self._restored.append((spec, indexes))
+
+    def _leave_out(self, one: LeftOut) -> None:
+        if self._strict:
+            raise RestoreFailed(
+                f"the target does not take everything: {one}",
+                hint="Mend what it says in the database that was dumped, or restore without --strict: then it is left "
+                "out and named.",
+            )
+        self._report.left_out(one)
 
     def _drop_old(self, connection: Connection, name: str) -> None:
         before = user_collections(connection, name)
@@ -114,9 +163,40 @@ class _Work:
         self._touched[name] = True
 
     def finish(self) -> None:
-        """Keep everything."""
+        """Make the indexes, and keep everything."""
+        restored, self._restored = self._restored, []
+        if any(True for _, indexes in restored for _ in indexes):
+            doing = f"cannot make the indexes in {self._settings.location}"
+            with connect(self._settings, patient=True) as connection, translated(doing, self._settings):
+                wanted = list(self._wanted(connection, restored))
+                count = sum(len(one.specs) for one in wanted)
+                indexes = "1 index" if count == 1 else f"{count} indexes"
+                collections = "1 collection" if len(wanted) == 1 else f"{len(wanted)} collections"
+                self._report.note(f"making {indexes} of {collections}")
+                build(
+                    connection, wanted, on_left_out=self._leave_out, on_changed=self._report.warn, stop=self._stop
+                )  # fmt: skip
         self._touched.clear()
         self._replaced.clear()
+
+    def _wanted(self, connection: Connection, restored: Iterable[tuple[StreamSpec, Indexes]]) -> Iterator[Wanted]:
+        """The indexes of what was restored, each collection under its name in the target."""
+        there: dict[str, set[str]] = {}
+        for spec, indexes in restored:
+            replayed = replays(spec, self._options)
+            renames = {} if replayed else renames_of(self._settings, spec, self._options)
+            for database, collection, specs in indexes:
+                if not _is_restored(database, collection, () if replayed else self._options.databases):
+                    continue
+                for new, name in names_in_target(database, collection, renames):
+                    if new not in there:
+                        there[new] = set(connection[new].list_collection_names())
+                    if name in there[new]:
+                        yield Wanted(new, name, tuple(specs))
+                        break
+                else:
+                    missing = f"all of {database}.{collection}"
+                    self._leave_out(LeftOut("indexes", missing, "mongorestore restored no collection of that name"))
 
     def undo(self) -> tuple[str, ...]:
         """Drop what was written, and say what is gone and what is left; never raises."""
@@ -177,11 +257,13 @@ def _run(
 
 def _arguments(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> Iterator[str]:
     yield "--archive"
+    # It stops at the first that the target refuses; they are made afterwards.
+    yield "--noIndexRestore"
     # In the order in which they were, which is a property of capped collections, and stopping at the first error.
     yield "--maintainInsertionOrder"
     # A document may be older than the rule that it breaks, and is still the database's.
     yield "--bypassDocumentValidation"
-    if spec.attributes["oplog"] == "yes" and options.replay == "yes":
+    if replays(spec, options):
         yield "--oplogReplay"
         return
     chosen, broken = options.databases, broken_names(spec, options)
@@ -212,6 +294,14 @@ def _empty(connection: Connection, name: str) -> None:
         connection[name].command("drop", collection)
 
 
-def _without_documents(line: str) -> str:
-    # What the server refuses it quotes, and that may be a user with the keys of a password.
-    return re.sub(r"(execute command|applyOps:?) [{\[].*", r"\1 …", line)
+def _is_restored(database: str, collection: str, chosen: Collection[str]) -> bool:
+    """Whether somebody made the collection, so that its indexes are not the server's own."""
+    if database in ("config", "local") or (chosen and database not in chosen):
+        return False
+    return not collection.startswith("system.") or collection.startswith("system.buckets.")
+
+
+def _provide(connection: Connection, name: str) -> None:
+    """Make the collection of users or roles where the server never had any: no oplog inserts into what is not there."""
+    if name not in connection.admin.list_collection_names():
+        connection.admin.command("create", name)

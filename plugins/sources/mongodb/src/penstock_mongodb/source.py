@@ -28,6 +28,7 @@ class MongoSource(Source):
     """One MongoDB deployment, by MongoDB's own Database Tools."""
 
     name: ClassVar[str] = "mongodb"
+    comment: ClassVar[str] = "//"
     schemes: ClassVar[tuple[str, ...]] = ("mongodb", "mongodb+srv")
     Settings: ClassVar[type[PluginSettings]] = MongoSettings
     possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
@@ -72,13 +73,13 @@ class MongoSource(Source):
         return start_dump(self.settings, spec, self.stop)
 
     def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
-        """Connect to the target, compare versions, and see whether it is empty and takes what is asked for."""
+        """Connect to the target, compare versions and rights, and see what is in the way."""
         from penstock_mongodb.target import plan_restore
 
         return plan_restore(self.settings, streams, target, self.stop)
 
     def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
-        """Give each archive to mongorestore."""
+        """Give each archive to mongorestore, then make the indexes."""
         from penstock_mongodb.restore import restoring
 
         return restoring(self.settings, plan.target, stop=self.stop, report=self.report)

@@ -1,10 +1,12 @@
 """The target of a restore: what stands in the way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from penstock.api import (
     ClientTooOld,
+    Need,
     RestorePlan,
+    RestoreStep,
     RestoreTarget,
     SourceDenied,
     StopToken,
@@ -14,13 +16,21 @@ from penstock.api import (
 )
 from penstock.api.servers import check_destinations
 from penstock_mongodb.attributes import ArchiveAttributes, check_attributes
-from penstock_mongodb.client import find_client, version_of
+from penstock_mongodb.client import Client, find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
 from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.probe import Deployment, look
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["broken_names", "plan_restore", "renames_of", "target_databases", "user_collections"]
+__all__ = [
+    "broken_names",
+    "names_in_target",
+    "plan_restore",
+    "renames_of",
+    "replays",
+    "target_databases",
+    "user_collections",
+]
 
 
 def plan_restore(
@@ -33,28 +43,34 @@ def plan_restore(
     client = find_client("mongorestore", settings.client_path, stop)
     doing = f"cannot look at {settings.location}"
     _check_destinations(settings, streams, options)
+    steps: list[RestoreStep] = []
+    needs: list[Need] = []
     with connect(settings) as connection, translated(doing, settings):
         deployment = look(connection)
         if not deployment.writable and deployment.topology != "sharded cluster":
             raise SourceDenied(
                 f"{settings.location} is a secondary, which takes no writes", hint="Restore into the primary."
             )
+        rights = _rights(connection)
         for spec in streams:
-            if options.older_client == "no" and version_of(client.version) < version_of(
-                spec.attributes["client_version"]
-            ):
-                raise ClientTooOld(
-                    f"{spec.name} was written by mongodump {spec.attributes['client_version']}, and the mongorestore "
-                    f"here is {client.version}",
-                    hint="Install newer Database Tools, or try it with the option older_client=yes.",
-                )
-            _check_version(spec, deployment, options)
+            needs += _versions(spec, client, deployment, options)
             if spec.attributes["oplog"] == "yes":
-                _check_replay(connection, spec, deployment, options)
+                needs += _check_replay(spec, deployment, options, rights)
             _check_names(settings, spec, options)
+            names = target_databases(settings, spec, options)
             if not target.clean:
-                _check_empty(connection, target_databases(settings, spec, options))
-    return RestorePlan(tuple(streams), target)
+                _check_empty(connection, names)
+            steps += _steps(connection, spec, names, replays(spec, options))
+    if steps:
+        steps.append(RestoreStep("make the indexes, each by itself where the target refuses several"))
+    if rights is not None and streams:
+        needs.append(_restores(rights))
+    return RestorePlan(tuple(streams), target, tuple(steps), needs=_once(needs))
+
+
+def replays(spec: StreamSpec, options: RestoreOptions) -> bool:
+    """Whether the archive is brought to its one point in time."""
+    return spec.attributes["oplog"] == "yes" and options.replay == "yes"
 
 
 def target_databases(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> list[str]:
@@ -82,6 +98,15 @@ def renames_of(settings: MongoSettings, spec: StreamSpec, options: RestoreOption
     return {old: new for old, new in renames.items() if old != new}
 
 
+def names_in_target(database: str, collection: str, renames: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What a collection may be called in the target, database and name, the likeliest first."""
+    renamed = renames.get(f"{database}.{collection}")
+    if renamed is not None:
+        new, _, name = renamed.partition(".")
+        yield new, name
+    yield renames.get(database, database), collection
+
+
 def user_collections(connection: Connection, database: str) -> list[str]:
     """The names of what somebody made in a database: collections, views, stored functions."""
     names = [str(name) for name in connection[database].list_collection_names()]
@@ -103,14 +128,69 @@ def _check_destinations(settings: MongoSettings, streams: Sequence[StreamSpec], 
     check_destinations(destinations, {old.partition(".")[0]: new for old, new in options.rename.items()})
 
 
-def _check_version(spec: StreamSpec, deployment: Deployment, options: RestoreOptions) -> None:
-    dumped = spec.attributes["server_version"]
-    if version_of(deployment.version) < version_of(dumped) and options.older_server == "no":
+def _versions(spec: StreamSpec, client: Client, deployment: Deployment, options: RestoreOptions) -> Iterator[Need]:
+    wrote, served = spec.attributes["client_version"], spec.attributes["server_version"]
+    known = version_of(client.version) >= version_of(wrote)
+    if not known and options.older_client == "no":
+        raise ClientTooOld(
+            f"{spec.name} was written by mongodump {wrote}, and the mongorestore here is {client.version}",
+            hint="Install newer Database Tools, or try it with the option older_client=yes.",
+        )
+    yield Need("client program", f"mongorestore {wrote}", known, f"here it is {client.version}")
+    known = version_of(deployment.version) >= version_of(served)
+    if not known and options.older_server == "no":
         raise UsageError(
-            f"{spec.name} was dumped from MongoDB {dumped}, and the target is {deployment.version}: an older server "
+            f"{spec.name} was dumped from MongoDB {served}, and the target is {deployment.version}: an older server "
             "may not understand it",
             hint="Restore into a server that is as new, or try it with the option older_server=yes.",
         )
+    yield Need("server", f"MongoDB {served}", known, f"the target is {deployment.version}")
+
+
+def _steps(connection: Connection, spec: StreamSpec, names: Sequence[str], replayed: bool) -> Iterator[RestoreStep]:
+    for name in names:
+        held = len(user_collections(connection, name))
+        if name == "admin":
+            yield RestoreStep("add users and roles that are not there", spec.name)
+            if held:
+                yield RestoreStep("drop what somebody made in the database admin, and fill it", spec.name)
+            continue
+        old = (
+            f"drop the database {name}, which holds {_collections(held)}, and"
+            if held
+            else f"make the database {name} and"
+        )
+        yield RestoreStep(f"{old} fill it", spec.name)
+    if names and replayed:
+        yield RestoreStep("replay the oplog of the time that the dump took", spec.name)
+
+
+def _once(needs: Sequence[Need]) -> tuple[Need, ...]:
+    return tuple(dict.fromkeys(needs))
+
+
+def _rights(connection: Connection) -> dict[str, set[str]] | None:
+    """What the user may do to each kind of resource; None where the server asks for no login."""
+    told = connection.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not told["authenticatedUsers"]:
+        return None
+    rights: dict[str, set[str]] = {"cluster": set(), "collections": set()}
+    for privilege in told["authenticatedUserPrivileges"]:
+        resource, actions = privilege["resource"], set(privilege["actions"])
+        if resource in ({"cluster": True}, {"anyResource": True}):
+            rights["cluster"] |= actions
+        if resource in ({"db": "", "collection": ""}, {"anyResource": True}):
+            rights["collections"] |= actions
+    return rights
+
+
+def _restores(rights: Mapping[str, set[str]]) -> Need:
+    held = rights["collections"]
+    wanted = {"insert", "createCollection", "createIndex", "dropCollection"}
+    if "anyAction" in held or wanted <= held:
+        return Need("role", "restore")
+    note = "the user has no such rights in all databases; a role in the restored ones alone may do"
+    return Need("role", "restore", None, note)
 
 
 def _check_names(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> None:
@@ -128,9 +208,11 @@ def _check_names(settings: MongoSettings, spec: StreamSpec, options: RestoreOpti
             )
 
 
-def _check_replay(connection: Connection, spec: StreamSpec, deployment: Deployment, options: RestoreOptions) -> None:
+def _check_replay(
+    spec: StreamSpec, deployment: Deployment, options: RestoreOptions, rights: Mapping[str, set[str]] | None
+) -> tuple[Need, ...]:
     if options.replay == "no":
-        return
+        return ()
     for name in ("databases", "rename"):
         if getattr(options, name):
             raise UsageError(
@@ -146,15 +228,9 @@ def _check_replay(connection: Connection, spec: StreamSpec, deployment: Deployme
         raise UsageError(
             "a sharded cluster takes no oplog", hint="Give up the point in time with the option replay=no."
         )
-    told = connection.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-    if not told["authenticatedUsers"]:
-        return
-    allowed = {
-        action
-        for privilege in told["authenticatedUserPrivileges"]
-        if privilege["resource"] in ({"cluster": True}, {"anyResource": True})
-        for action in privilege["actions"]
-    }
+    if rights is None:
+        return ()
+    allowed = rights["cluster"]
     # Before 5.0 there is no such action: each thing that the oplog does is judged by itself.
     version = version_of(deployment.version)
     action = "applyOps" if version >= (5, 0) else "useUUID"
@@ -165,14 +241,20 @@ def _check_replay(connection: Connection, spec: StreamSpec, deployment: Deployme
             hint=f"Grant {roles} in the database admin, and for users and roles that were changed during the dump a "
             "role with anyAction on anyResource; or give up the point in time with the option replay=no.",
         )
+    whole = None if "anyAction" not in rights["collections"] else True
+    note = "asked for where users or roles changed during the dump"
+    return Need("privilege", action), Need("privilege", "anyAction on anyResource", whole, note)
 
 
 def _check_empty(connection: Connection, names: Sequence[str]) -> None:
     for name in names:
         if found := user_collections(connection, name):
-            what = "1 collection or view" if len(found) == 1 else f"{len(found)} collections and views"
             raise TargetNotEmpty(
-                f"the database {name} is not empty: it holds {what}, such as {found[0]}",
+                f"the database {name} is not empty: it holds {_collections(len(found))}, such as {found[0]}",
                 hint="Restore under another name with rename, into another deployment, or allow what is in the way to "
                 "be dropped first (--clean).",
             )
+
+
+def _collections(count: int) -> str:
+    return "1 collection or view" if count == 1 else f"{count} collections and views"
