@@ -201,15 +201,90 @@ def test_files_that_may_not_be_read_or_shared_are_a_matter_of_rights() -> None:
             View(str(bank), 0)
         Path(name).chmod(0o755)
         with logged(bank):
-            for suffix in ("-wal", "-shm"):
-                Path(f"{bank}{suffix}").chmod(0o444)
-            with as_somebody_else(), pytest.raises(ViewError, match="cannot write") as no_index:
+            Path(f"{bank}-shm").chmod(0)
+            with as_somebody_else(), pytest.raises(ViewError, match=r"cannot read .*-shm") as no_index:
                 View(str(bank), 0)
         bank.chmod(0)
         with as_somebody_else(), pytest.raises(ViewError, match="cannot read") as no_file:
             View(str(bank), 0)
     assert {caught.value.kind for caught in (no_folder, no_index, no_file)} == {"denied"}
     assert all(caught.value.hint for caught in (no_folder, no_index, no_file))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may look into, unlike that of `tmp_path`."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_log_that_may_only_be_read_is_read_as_sqlite_reads_it(open_folder: Path, checkpointed: bool) -> None:
+    bank = make_bank(open_folder / "bank.db", "wal")
+    (open_folder / "copy").mkdir()
+    copy = open_folder / "copy" / "bank.db"
+    with logged(bank) as writer:
+        if checkpointed:
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        else:
+            writer.execute("UPDATE account SET note='newest'")
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{copy}{suffix}").write_bytes(Path(f"{bank}{suffix}").read_bytes())
+        expected = writer.execute("SELECT * FROM account").fetchall()
+    if not checkpointed:  # the beginning of a transaction that nobody will ever commit
+        with Path(f"{copy}-wal").open("ab") as log:
+            log.write(os.urandom(5000))
+    Path(f"{copy}-shm").write_bytes(os.urandom(32768))  # left over from another time
+    for path in (*copy.parent.iterdir(), copy.parent):
+        path.chmod(0o555)
+    with as_somebody_else(), View(str(copy), 0) as view:
+        image = image_of(view)
+        assert view.connection.execute("SELECT * FROM account").fetchall() == expected
+    copy.parent.chmod(0o755)
+    new = open_folder / "new.db"
+    new.write_bytes(image)
+    assert query(new, "SELECT * FROM account") == expected
+    assert query(new, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_write_to_what_nobody_should_write_to_is_noticed(tmp_path: Path) -> None:
+    bank = make_bank(tmp_path / "bank.db", "wal")
+    with View(str(bank), 0, immutable=True) as view:
+        blocks = view.blocks()
+        next(blocks)
+        with closing(sqlite3.connect(bank)) as writer:
+            writer.execute("UPDATE account SET note='late'")
+            writer.commit()
+        with pytest.raises(ViewError, match="was written to") as caught:
+            list(blocks)
+    assert caught.value.kind == "unreachable"
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=9))
+def test_a_damaged_log_gives_a_state_that_it_held_once(
+    tmp_path_factory: pytest.TempPathFactory, place: int, junk: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    bank = make_bank(folder / "bank.db", "wal", padding=50)
+    with closing(sqlite3.connect(bank, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        for number in range(3):
+            connection.execute("UPDATE tally SET number=?", (number,))
+        for suffix in ("", "-wal"):
+            (folder / f"copy.db{suffix}").write_bytes(Path(f"{bank}{suffix}").read_bytes())
+    data = bytearray((folder / "copy.db-wal").read_bytes())
+    at = place % len(data)
+    data[at : at + len(junk)] = junk[: len(data) - at]
+    (folder / "copy.db-wal").write_bytes(data)
+    with (folder / "copy.db-wal").open("rb") as log:
+        found = wal.recover(log.fileno())
+    with closing(sqlite3.connect(folder / "copy.db")) as connection:  # recovers it, too
+        connection.execute("SELECT * FROM tally").fetchall()
+        busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    assert busy == 0
+    assert max(frames, 0) == (found.frames if found else 0)
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3, 4])

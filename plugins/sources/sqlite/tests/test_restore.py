@@ -26,6 +26,7 @@ from penstock.api import (
     UsageError,
 )
 from penstock.testing.dumping import restore_one
+from penstock_sqlite import examining
 
 
 @pytest.fixture
@@ -270,6 +271,127 @@ def test_an_interrupt_between_the_steps_of_a_replacement_names_the_file(
     assert place.is_symlink()
     assert f"may be a symbolic link to {place.readlink()}" in said
     assert (place.parent / place.readlink()).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the system's administrator gives files away")
+def test_what_root_restores_belongs_to_whom_its_folder_belongs(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    os.chown(place.parent, 12345, 23456)
+    destination = source(place)
+    destination.report = said = Said()
+    restore_one(destination, bank[1], iter([memoryview(bank[0])]), RestoreTarget())
+    found = place.stat()
+    assert (found.st_uid, found.st_gid) == (12345, 23456)
+    assert f"owner 12345:23456, mode {stat.S_IMODE(found.st_mode):o}, as its folder" in said.notes[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the system's administrator gives files away")
+@pytest.mark.parametrize(
+    ("owner", "uid", "gid"), [("self", 0, 0), ("nobody:daemon", 65534, 1), ("nobody", 65534, 65534), ("12:34", 12, 34)]
+)
+@pytest.mark.parametrize("clean", [False, True])
+def test_an_option_says_whose_the_file_is(
+    bank: tuple[bytes, StreamSpec], place: Path, owner: str, uid: int, gid: int, clean: bool
+) -> None:
+    os.chown(place.parent, 12345, 23456)
+    if clean:
+        script(place, "CREATE TABLE mine(a)")
+        os.chown(place, 777, 777)
+    restored(*bank, place, clean=clean, options={"owner": owner, "mode": "640"})
+    found = place.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, 0o640)
+
+
+def test_a_replaced_file_gives_its_owner_and_mode(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    script(place, "CREATE TABLE mine(a)")
+    if os.geteuid() == 0:
+        os.chown(place, 777, 778)
+    place.chmod(0o644)
+    before = place.stat()
+    restored(*bank, place, clean=True)
+    after = place.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+@pytest.mark.parametrize(
+    "options", [{"owner": "no such user"}, {"owner": "root:no such group"}, {"owner": "a:b:c"}, {"mode": "rw"}]
+)
+def test_owners_and_modes_that_there_are_not_are_refused_before(
+    bank: tuple[bytes, StreamSpec], place: Path, options: dict[str, str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        source(place).plan_restore([bank[1]], RestoreTarget(options=options))
+    assert caught.value.hint
+
+
+def test_an_owner_to_whom_this_user_may_not_give_it_is_refused_before(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_sqlite.dress.os.geteuid", lambda: 4711)
+    with pytest.raises(SourceDenied, match="may not give"):
+        source(place).plan_restore([bank[1]], RestoreTarget(options={"owner": "root"}))
+
+
+def test_a_plan_says_what_is_written_and_needed_and_changes_nothing(
+    bank: tuple[bytes, StreamSpec], place: Path
+) -> None:
+    plan = source(place).plan_restore([bank[1]], RestoreTarget())
+    assert [step.action.partition(" ")[0] for step in plan.steps] == ["write", "have", "make"]
+    assert str(place) in plan.steps[-1].action
+    assert "mode 644" in plan.steps[-1].action
+    (need,) = plan.needs
+    assert (need.kind, need.met) == ("free space", True)
+    assert f"{len(bank[0])} bytes" in need.name
+    assert contents(place) == {}
+    script(place, "CREATE TABLE mine(a)")
+    plan = source(place).plan_restore([bank[1]], RestoreTarget(clean=True, options={"check": "off"}))
+    assert [step.action.partition(" ")[0] for step in plan.steps] == ["write", "replace"]
+
+
+def test_a_database_that_has_no_room_is_said_in_the_plan(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    large = {"page_size": "65536", "page_count": str(2**32 - 1)}
+    spec = replace(bank[1], attributes={**bank[1].attributes, **large})
+    plan = source(place).plan_restore([spec], RestoreTarget())
+    assert [need.met for need in plan.needs] == [False]
+    assert "no space left" in plan.warnings[0]
+
+
+def test_the_check_belongs_to_the_end_of_a_restore(bank: tuple[bytes, StreamSpec], place: Path) -> None:
+    image = bytearray(bank[0])
+    image[5 * 4096 : 6 * 4096] = b"\xa5" * 4096
+    target = source(place)
+    with target.restore(target.plan_restore([bank[1]], RestoreTarget())) as restoring:
+        restoring.write(bank[1], iter([memoryview(image)]))
+        assert len(contents(place)) == 1
+        with pytest.raises(RestoreFailed, match="damaged"):
+            restoring.finish()
+    assert contents(place) == {}
+
+
+def test_a_check_that_takes_long_says_so(
+    bank: tuple[bytes, StreamSpec], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examining, "_TELL_SECONDS", 0.0)
+    monkeypatch.setattr(examining, "_STEPS_BETWEEN_CALLS", 10)
+    target = source(place)
+    target.report = said = Said()
+    restore_one(target, bank[1], iter([memoryview(bank[0])]), RestoreTarget())
+    assert any("SQLite checks the restored database" in note for note in said.notes)
+
+
+def test_an_image_that_was_damaged_when_dumped_is_refused_before_the_transfer(tmp_path: Path, place: Path) -> None:
+    origin = make_bank(tmp_path / "broken.db", "delete")
+    with origin.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xa5" * 4096)
+    assert any("is damaged, and backed up as it is" in warning for warning in source(origin).inspect().warnings)
+    image, spec = dumped(origin)
+    with pytest.raises(RestoreFailed, match="damaged when it was dumped") as caught:
+        source(place).plan_restore([spec], RestoreTarget())
+    assert "check=off" in (caught.value.hint or "")
+    restored(image, spec, place, options={"check": "off"})
+    assert place.read_bytes() == origin.read_bytes()
+    # Who does not want the check has none, and is told nothing.
+    assert not any("damaged" in warning for warning in source(origin, integrity_check="off").inspect().warnings)
 
 
 def test_a_mode_for_a_group_is_not_given_to_another_group(

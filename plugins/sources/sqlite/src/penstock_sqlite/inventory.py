@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from penstock_sqlite.view import View, ViewError
 
-__all__ = ["Item", "examine", "inventory"]
+__all__ = ["Item", "examine", "glance", "inventory"]
 
 #: Seconds that counting and measuring may take together.
 BUDGET = 2.0
+#: Seconds that a check may take that nobody asked for.
+GLANCE = 5.0
 _STEPS_BETWEEN_CALLS = 20_000
 
 
@@ -53,14 +55,39 @@ def examine(view: View, *, full: bool, on_wait: Callable[[], None]) -> None:
         on_wait()
         return False
 
+    if lines := _found(view, "integrity_check" if full else "quick_check", go_on):
+        raise ViewError("broken", f"{view.path} is damaged", "Save what `sqlite3 FILE .recover` finds.", lines)
+
+
+def glance(view: View, *, on_wait: Callable[[], None], seconds: float = GLANCE) -> tuple[tuple[str, ...], str]:
+    """Run SQLite's quick check for as long as `seconds`: what it found, and why it could not run, if it could not.
+
+    Both are empty where it found nothing, or not in time.
+    """
+    deadline = time.monotonic() + seconds
+
+    def late() -> bool:
+        on_wait()
+        return time.monotonic() > deadline
+
+    try:
+        return _found(view, "quick_check", late), ""
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return (), ""
+        if code == sqlite3.SQLITE_CORRUPT:
+            return (str(error),), ""
+        return (), str(error)
+
+
+def _found(view: View, check: str, go_on: Callable[[], bool]) -> tuple[str, ...]:
     view.connection.set_progress_handler(go_on, _STEPS_BETWEEN_CALLS)
     try:
-        found = view.connection.execute(f"PRAGMA {'integrity_check' if full else 'quick_check'}(20)").fetchall()
+        lines = tuple(str(row[0]) for row in view.connection.execute(f"PRAGMA {check}(20)"))
     finally:
         view.connection.set_progress_handler(None, 0)
-    lines = tuple(str(row[0]) for row in found)
-    if lines != ("ok",):
-        raise ViewError("broken", f"{view.path} is damaged", "Save what `sqlite3 FILE .recover` finds.", lines)
+    return () if lines == ("ok",) else lines
 
 
 def _objects(view: View) -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ class Reader:
             "busy_timeout": settings.busy_timeout,
             "row_counts": settings.row_counts,
             "integrity_check": settings.integrity_check,
+            "immutable": settings.immutable,
             "copy_to": None if settings.copy_to is None else str(settings.copy_to),
         }
         commands, self._commands = os.pipe()

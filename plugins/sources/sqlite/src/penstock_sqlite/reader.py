@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from penstock_sqlite.inventory import examine, inventory
+from penstock_sqlite.inventory import examine, glance, inventory
 from penstock_sqlite.view import BLOCK, View, ViewError, translated
 
 __all__ = ["serve"]
@@ -45,7 +45,9 @@ def serve(commands: int, output: int) -> int:
 def _serve(request: dict[str, Any], commands: int, output: int) -> None:
     alive = _Pulse(commands, output)
     with ExitStack() as stack:
-        view = stack.enter_context(View(request["path"], request["busy_timeout"]))
+        view = stack.enter_context(
+            View(request["path"], request["busy_timeout"], immutable=bool(request.get("immutable")))
+        )
         with translated(view.path):
             answer = _describe(view, request, alive)
         blocks = view.blocks()
@@ -64,9 +66,13 @@ def _serve(request: dict[str, Any], commands: int, output: int) -> None:
 
 
 def _describe(view: View, request: dict[str, Any], alive: "_Pulse") -> dict[str, Any]:
-    if request["integrity_check"] != "off":
+    damage: tuple[str, ...] = ()
+    unchecked = ""
+    if request["integrity_check"] == "auto":
+        damage, unchecked = glance(view, on_wait=alive)
+    elif request["integrity_check"] != "off":
         examine(view, full=request["integrity_check"] == "full", on_wait=alive)
-    items, warnings = inventory(view, count=request["row_counts"] == "auto", on_wait=alive)
+    items, unreadable = inventory(view, count=request["row_counts"] == "auto", on_wait=alive)
     return {
         "size": view.size,
         "page_size": view.page_size,
@@ -77,9 +83,14 @@ def _describe(view: View, request: dict[str, Any], alive: "_Pulse") -> dict[str,
         "application_id": view.pragma("application_id"),
         "written_by": _version(int.from_bytes(view.header[96:100])),
         "mode": f"{view.stat.st_mode & 0o777:o}",
-        "leaves_files": view.journal_mode == "wal" and not view.had_log and os.geteuid() not in {0, view.stat.st_uid},
+        "leaves_files": view.journal_mode == "wal"
+        and not (view.had_log or view.immutable)
+        and os.geteuid() not in {0, view.stat.st_uid},
+        "immutable": view.immutable,
         "inventory": [asdict(item) for item in items],
-        "warnings": warnings,
+        "unreadable": unreadable,
+        "damage": damage,
+        "unchecked": unchecked,
     }
 
 

@@ -8,16 +8,18 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import quote
+from typing import Annotated, Literal
 
 from pydantic import Field, Json
 
 from penstock.api import (
-    Interrupted,
+    Need,
     Report,
     Restore,
     RestoreFailed,
+    RestorePlan,
+    RestoreStep,
+    RestoreTarget,
     SourceDenied,
     SourceError,
     StopToken,
@@ -28,13 +30,13 @@ from penstock.api import (
     UsageError,
     say_more,
 )
-from penstock_sqlite.options import Check, RestoreOptions
+from penstock_sqlite.dress import Dress, dress_for
+from penstock_sqlite.examining import examine
+from penstock_sqlite.options import RestoreOptions
 
-__all__ = ["ImageAttributes", "check_place", "restoring"]
+__all__ = ["ImageAttributes", "check_place", "plan_for", "restoring"]
 
 _SIDE_FILES = ("-journal", "-wal", "-shm")
-_PRAGMAS: dict[str, str] = {"quick": "PRAGMA quick_check(20)", "full": "PRAGMA integrity_check(20)"}
-_STEPS_BETWEEN_CALLS = 100_000
 # SQLite locks these bytes of a database file (https://www.sqlite.org/src/file?name=src/os.h, PENDING_BYTE).
 _LOCK_START = 0x4000_0000
 _LOCK_LENGTH = 512
@@ -50,6 +52,15 @@ class ImageAttributes(StreamAttributes):
     page_count: Json[_Count] | None = None
     #: Octal, as chmod takes it.
     mode: Annotated[str, Field(pattern="^[0-7]{1,6}$")] = "600"
+    #: What the check before the dump found.
+    damaged: Literal["yes", "no"] = "no"
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the image."""
+        if self.page_size is None or self.page_count is None:
+            return None
+        return self.page_size * self.page_count
 
 
 def check_place(path: Path, *, clean: bool) -> None:
@@ -71,12 +82,39 @@ def check_place(path: Path, *, clean: bool) -> None:
         pass
 
 
+def plan_for(path: Path, spec: StreamSpec, target: RestoreTarget, options: RestoreOptions) -> RestorePlan:
+    """What a restore to `path` would do, once `check_place` let it through.
+
+    Raises `RestoreFailed` for an image that is known not to pass the check.
+    """
+    place, recorded = Path(os.path.realpath(path)), ImageAttributes.of(spec)
+    if recorded.damaged == "yes" and options.check != "off":
+        raise RestoreFailed(
+            f"{spec.name} was damaged when it was dumped",
+            hint="Restore an older snapshot, or this one as it is with the option check=off.",
+        )
+    with _told(place):
+        dress = dress_for(place, options, int(recorded.mode, 8))
+        file_system = os.statvfs(place.parent)
+    steps = [RestoreStep(f"write the database beside {place}, in the same folder", spec.name)]
+    if options.check != "off":
+        steps.append(RestoreStep(f"have SQLite check it ({options.check})"))
+    steps.append(RestoreStep(f"{'replace' if place.exists() else 'make'} {place}: {dress}"))
+    size = recorded.size or spec.size_estimate
+    free = file_system.f_bavail * file_system.f_frsize
+    if size is None:
+        return RestorePlan((spec,), target, tuple(steps))
+    need = Need("free space", f"{size} bytes in {place.parent}", free >= size, f"{free} bytes are free")
+    full = f"{place.parent} has {free} bytes left, and the database {size}: the restore will end with no space left"
+    return RestorePlan((spec,), target, tuple(steps), needs=(need,), warnings=() if need.met else (full,))
+
+
 @contextmanager
 def restoring(
     path: Path, options: RestoreOptions, *, clean: bool, stop: StopToken, report: Report
 ) -> Iterator[Restore]:
     """One restore of the database file at `path`; nothing is left beside it, unless `finish` begins and fails."""
-    work = _Work(Path(os.path.realpath(path)), options.check, clean, stop, report)
+    work = _Work(Path(os.path.realpath(path)), options, clean, stop, report)
     try:
         yield Restore(work.write, work.finish)
     finally:
@@ -86,19 +124,17 @@ def restoring(
 class _Work:
     """A new database file beside the place that it is for, until it is moved there."""
 
-    def __init__(self, place: Path, check: Check, clean: bool, stop: StopToken, report: Report) -> None:
+    def __init__(self, place: Path, options: RestoreOptions, clean: bool, stop: StopToken, report: Report) -> None:
         self._place = place
-        self._check = check
+        self._options = options
         self._clean = clean
         self._stop = stop
         self._report = report
         self._beside: Path | None = None
+        self._mode = 0o600
 
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
-        """Write the image beside its place and have it checked.
-
-        It gets the mode and owner of the file that it will replace, or the mode that it was dumped with.
-        """
+        """Write the image beside its place, where nobody else may read it."""
         place = self._place
         with _told(place):
             descriptor, name = tempfile.mkstemp(prefix=".penstock-", suffix=".restoring", dir=place.parent)
@@ -106,22 +142,26 @@ class _Work:
         try:
             size = _write(descriptor, place, blocks)
             _refuse_other_size(place, spec, size)
-            if self._check != "off":
-                _examine(self._beside, place, self._check, self._stop, self._report)
+            self._mode = int(ImageAttributes.of(spec).mode, 8)
             with _told(place):
-                _dress(descriptor, place, spec)
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
     def finish(self) -> None:
-        """Move the new database into its place; until then, the old one is as it was.
+        """Have the new database checked and move it into its place; until then, the old one is as it was.
 
-        What was restored is kept from here on, whatever fails: the error names it.
+        It gets the mode and owner of the file that it replaces, or as the options say. What passed the check is kept,
+        whatever fails then: the error names it.
         """
-        beside, self._beside = self._beside, None
-        if beside is None:
+        if self._beside is None:
             return
+        if self._options.check != "off":
+            examine(self._beside, self._place, self._options.check, self._stop, self._report)
+        with _told(self._place):
+            dress = dress_for(self._place, self._options, self._mode)
+            _wear(dress, self._beside)
+        beside, self._beside = self._beside, None
         try:
             self._move(beside)
         except BaseException as error:
@@ -129,6 +169,7 @@ class _Work:
                 kept = f"the restored database is complete, and kept as {beside}"
                 say_more(error, f"{kept}; move it to {self._place}, or restore again")
             raise
+        self._report.note(f"{self._place} is restored: {dress}")
 
     def _move(self, beside: Path) -> None:
         with _told(self._place), _locked(self._place):
@@ -200,69 +241,18 @@ def _write(descriptor: int, place: Path, blocks: Iterable[memoryview]) -> int:
 
 
 def _refuse_other_size(place: Path, spec: StreamSpec, size: int) -> None:
-    recorded = ImageAttributes.of(spec)
-    if recorded.page_size is not None and recorded.page_count is not None:
-        expected = recorded.page_size * recorded.page_count
-        if size != expected:
-            raise RestoreFailed(f"{place}: {spec.name} has {size} bytes instead of {expected}")
+    expected = ImageAttributes.of(spec).size
+    if expected is not None and size != expected:
+        raise RestoreFailed(f"{place}: {spec.name} has {size} bytes instead of {expected}")
 
 
-def _examine(beside: Path, place: Path, check: Check, stop: StopToken, report: Report) -> None:
-    """Raises `RestoreFailed` unless SQLite finds the database sound.
-
-    A database may need collations or modules that only its application brings. What cannot be checked for that reason
-    is let through with a warning: that the bytes are those of the dump is proven elsewhere.
-    """
-    import sqlite3  # the command line starts without it
-
-    # Immutable: no locks and no -wal file, and nobody else knows the name.
-    connection = sqlite3.connect(f"file:{quote(os.fsencode(beside))}?mode=ro&immutable=1", uri=True)
-    connection.text_factory = lambda data: data.decode(errors="replace")
-    # Python looks for signals when it runs; without a call now and then, Ctrl-C would wait for the end of the check.
-    connection.set_progress_handler(lambda: stop.stopped, _STEPS_BETWEEN_CALLS)
+def _wear(dress: Dress, beside: Path) -> None:
+    descriptor = os.open(beside, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        lines = tuple(str(row[0]) for row in connection.execute(_PRAGMAS[check]))
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_INTERRUPT:
-            raise Interrupted("interrupted") from error
-        if code == sqlite3.SQLITE_ERROR:
-            report.warn(f"{place}: the structure of the restored database could not be checked here: {error}")
-            return
-        if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise RestoreFailed(f"{place}: the restored database cannot be checked: {error}") from error
-        lines = (str(error),)
+        dress.put_on(descriptor)
+        os.fsync(descriptor)
     finally:
-        connection.close()
-    if lines != ("ok",):
-        raise RestoreFailed(
-            f"{place}: the restored database is damaged, and was not put in place",
-            hint="Restore an older snapshot, or this one as it is with the option check=off: it was dumped like that.",
-            details=lines,
-        )
-
-
-def _umask() -> int:
-    """What the operator lets new files have; Linux tells it without setting it, which other threads would see."""
-    with suppress(OSError, ValueError), Path("/proc/self/status").open(encoding="ascii") as status:
-        return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
-    return 0o077
-
-
-def _dress(descriptor: int, place: Path, spec: StreamSpec) -> None:
-    try:
-        old = place.stat()
-    except FileNotFoundError:
-        os.fchmod(descriptor, int(ImageAttributes.of(spec).mode, 8) & 0o666 & ~_umask())
-        return
-    with suppress(PermissionError):
-        os.fchown(descriptor, -1, old.st_gid)
-    with suppress(PermissionError):  # only the system's administrator gives files away
-        os.fchown(descriptor, old.st_uid, -1)
-    mode = old.st_mode & 0o777
-    if os.fstat(descriptor).st_gid != old.st_gid:
-        mode &= ~0o070  # that was for another group
-    os.fchmod(descriptor, mode)
+        os.close(descriptor)
 
 
 def _has_changes_beside(place: Path) -> bool:

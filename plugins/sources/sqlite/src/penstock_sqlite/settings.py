@@ -29,7 +29,9 @@ class SqliteSettings(PluginSettings):
     - `stall_timeout`: how many seconds, on top of that, a dump may give no byte.
     - `row_counts`: `auto` counts rows and measures sizes of as many tables as two seconds allow, `off` of none.
     - `integrity_check`: have SQLite check the database before each dump, which reads all of it once more: `quick`
-      leaves out that indexes match their tables, `full` does not.
+      leaves out that indexes match their tables, `full` does not; what they find fails the dump. `auto` is quick for as
+      long as five seconds, and warns.
+    - `immutable`: nobody writes to the database, as on a read-only mount of a snapshot: it is read without locks.
     - `copy_to`: a folder for a private copy of the database, made at the start of each dump. Writers of a database in
       rollback-journal mode are then held up for the length of the copy, not of the dump. Needs room for all of it.
     """
@@ -38,7 +40,8 @@ class SqliteSettings(PluginSettings):
     busy_timeout: float = Field(default=30.0, ge=0, le=86_400)
     stall_timeout: float = Field(default=300.0, gt=0, le=86_400)
     row_counts: Literal["auto", "off"] = "auto"
-    integrity_check: Literal["off", "quick", "full"] = "off"
+    integrity_check: Literal["auto", "off", "quick", "full"] = "auto"
+    immutable: bool = False
     copy_to: Path | None = None
 
 

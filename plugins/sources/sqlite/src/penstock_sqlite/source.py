@@ -20,9 +20,10 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
+from penstock_sqlite.checks import warnings
 from penstock_sqlite.options import RestoreOptions
 from penstock_sqlite.process import Reader
-from penstock_sqlite.restoring import ImageAttributes, check_place, restoring
+from penstock_sqlite.restoring import ImageAttributes, check_place, plan_for, restoring
 from penstock_sqlite.settings import SqliteSettings, settings_from_url
 
 __all__ = ["FORMAT", "SqliteSource"]
@@ -30,14 +31,6 @@ __all__ = ["FORMAT", "SqliteSource"]
 #: The format of the stream: the bytes of a database file that needs no journal and no log.
 FORMAT = "sqlite"
 _CONSISTENCY = "one read transaction"
-_ROLLBACK = (
-    "the database is in rollback-journal mode: for the length of the dump its writers cannot commit. "
-    "WAL mode ends that; the setting copy_to shortens it to the length of a copy"
-)
-_LEAVES_FILES = (
-    "the database is in WAL mode and was not in use: this user is not its owner, and the -wal and -shm files that "
-    "reading it makes may keep the owner from writing. Run the backup as the owner"
-)
 
 
 class SqliteSource(Source):
@@ -45,7 +38,7 @@ class SqliteSource(Source):
 
     Writers are not stopped in WAL mode. Nothing is copied on disk unless the setting `copy_to` asks for it. The
     options of a restore: `check` is `quick` (the default), `full` or `off`, for the check that the restored database
-    has to pass before it takes its place.
+    has to pass before it takes its place; `owner` and `mode` say whose the file is.
     """
 
     name = "sqlite"
@@ -101,10 +94,10 @@ class SqliteSource(Source):
         if len(streams) != 1 or streams[0].format != FORMAT:
             names = ", ".join(f"{spec.name} ({spec.format})" for spec in streams) or "none"
             raise UsageError(f"a SQLite database is restored from one stream of format {FORMAT}, not from: {names}")
-        RestoreOptions.of(target)
+        options = RestoreOptions.of(target)
         ImageAttributes.of(streams[0])
         check_place(self.settings.path, clean=target.clean)
-        return RestorePlan(tuple(streams), target)
+        return plan_for(self.settings.path, streams[0], target, options)
 
     def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         """As the contract says: the database appears whole and checked, or not at all."""
@@ -115,18 +108,13 @@ class SqliteSource(Source):
 def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:
     import sqlite3  # the command line starts without it
 
-    warnings = list(answer["warnings"])
-    if answer["journal_mode"] != "wal" and not copied:
-        warnings.insert(0, _ROLLBACK)
-    if answer["leaves_files"]:
-        warnings.insert(0, _LEAVES_FILES)
     return Inspection(
         engine="SQLite",
         server_version=answer["written_by"],
         client_version=sqlite3.sqlite_version,
         size_estimate=answer["size"],
         inventory=tuple(InventoryItem(**item, exact=item["rows"] is not None) for item in answer["inventory"]),
-        warnings=tuple(warnings),
+        warnings=warnings({**answer, "copied": copied}),
     )
 
 
@@ -137,5 +125,9 @@ def _stream(path: Path, answer: Mapping[str, Any]) -> StreamSpec:
         name="".join(letter if letter.isprintable() else "_" for letter in name),
         format=FORMAT,
         size_estimate=answer["size"],
-        attributes={"sqlite_version": answer["written_by"], **{key: str(answer[key]) for key in names}},
+        attributes={
+            "sqlite_version": answer["written_by"],
+            **{key: str(answer[key]) for key in names},
+            **({"damaged": "yes"} if answer["damage"] else {}),
+        },
     )

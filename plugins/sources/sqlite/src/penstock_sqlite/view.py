@@ -21,11 +21,14 @@ __all__ = ["BLOCK", "View", "ViewError", "translated"]
 #: Bytes of one block of the image: a multiple of every page size that SQLite has.
 BLOCK = 1 << 20
 _MAGIC = b"SQLite format 3\0"
+_READ_VERSION = 19
 _HEADER_FIELDS = {"freelist_count": 36, "schema_version": 40, "user_version": 60, "application_id": 68}
 _WAL_HINT = (
     "Run the backup as the database's owner: in WAL mode it needs write access to the folder and to the -shm file, "
-    "though it never writes to the database."
+    "though it never writes to the database. Where nobody writes to it, as on a read-only mount of a snapshot, set "
+    "immutable = true."
 )
+_CHANGED = "was written to while it was read as something that nobody writes to"
 
 
 class ViewError(Exception):
@@ -47,11 +50,17 @@ class View:
     In rollback-journal mode the transaction's SHARED lock keeps every writer from the main file. In WAL mode writers
     go on; the transaction keeps the snapshot's frames in the log, and keeps checkpoints from copying later ones into
     the main file, so main file and log together hold the snapshot.
+
+    Where nobody may write, there are no locks: with `immutable`, or with a log whose index is not in use and cannot be
+    made. Whether somebody wrote after all is then seen at the end, by the files' sizes and times.
     """
 
-    def __init__(self, path: str, busy_timeout: float) -> None:
+    def __init__(self, path: str, busy_timeout: float, *, immutable: bool = False) -> None:
         self.path = os.path.realpath(path)  # SQLite, too, names the -wal file after the file behind a symbolic link
         self._busy_timeout = busy_timeout
+        self.immutable = immutable
+        #: Files that nobody may write to any more, with what they were like.
+        self._frozen: dict[int, tuple[int, int]] = {}
         self._descriptors: list[int] = []
         self._main = self._open(self.path)
         self.stat = os.fstat(self._main)
@@ -59,7 +68,10 @@ class View:
         self._refuse_foreign()
         with translated(self.path):
             self.connection = sqlite3.connect(
-                f"file:{quote(os.fsencode(self.path))}?mode=ro", uri=True, isolation_level=None, timeout=busy_timeout
+                f"file:{quote(os.fsencode(self.path))}?mode=ro{'&immutable=1' if immutable else ''}",
+                uri=True,
+                isolation_level=None,
+                timeout=busy_timeout,
             )
             self.connection.text_factory = lambda data: data.decode(errors="replace")
             self._overlay: wal.Overlay | None = None
@@ -100,6 +112,7 @@ class View:
             yield block
         if self._overlay:
             self._check_log(self._overlay)
+        self._check_frozen()
 
     def close(self) -> None:
         """Let the database go. The connection first: closing the descriptors would take its locks away."""
@@ -142,6 +155,8 @@ class View:
 
     def _begin_transaction(self) -> str:
         """Start the transaction that freezes the state; returns the journal mode, which it freezes too."""
+        if self.immutable:
+            return self._begin_immutable()
         while self._look() != "wal":
             self.connection.execute("BEGIN")
             mode = self._look()
@@ -151,6 +166,39 @@ class View:
         # A connection to a database in WAL mode keeps a lock, with which nobody can change the mode any more.
         self._overlay = self._begin_wal()
         return "wal"
+
+    def _begin_immutable(self) -> str:
+        for suffix in ("-wal", "-journal"):
+            beside = Path(self.path + suffix)
+            if beside.exists() and beside.stat().st_size:
+                raise ViewError(
+                    "broken",
+                    f"{self.path} has changes in {beside.name}, which are lost to whoever reads it as immutable",
+                    "Copy both files into a folder that this user may write to, and back up the copy.",
+                )
+        self._freeze(self._main)
+        self.connection.execute("BEGIN")
+        self._look()
+        return "wal" if os.pread(self._main, 1, _READ_VERSION) == b"\2" else "delete"
+
+    def _freeze(self, *descriptors: int) -> None:
+        self._frozen |= {descriptor: _likeness(descriptor) for descriptor in descriptors}
+
+    def _check_frozen(self) -> None:
+        if any(_likeness(descriptor) != was for descriptor, was in self._frozen.items()):
+            raise ViewError("unreachable", f"{self.path} {_CHANGED}", "Try again; set immutable = false if it is set.")
+
+    def _begin_read_only(self) -> wal.Overlay | None:
+        """As SQLite reads a log whose index nobody uses and nobody can make: it looks through all of it."""
+        self._freeze(self._main, self._log)
+        self.connection.execute("BEGIN")
+        self._look()
+        newest = wal.recover(self._log)
+        if newest is None:
+            return None
+        if (newest.page_size, newest.pages) != (int(self.pragma("page_size")), int(self.pragma("page_count"))):
+            raise ViewError("broken", f"{self.path}: the write-ahead log does not say what SQLite reads")
+        return wal.Overlay(self._log, newest)
 
     def _begin_wal(self) -> wal.Overlay | None:
         """Start a read transaction and learn which committed state it sees; None when the main file holds it all.
@@ -163,10 +211,9 @@ class View:
         """
         self._log = self._open(self.path + "-wal")
         self._shm = self._open(self.path + "-shm")
-        if not os.access(
-            self.path + "-shm", os.W_OK, effective_ids=True
-        ):  # SQLite may then keep an index of its own, in its memory
-            raise ViewError("denied", f"cannot write to {self.path}-shm", _WAL_HINT)
+        writable = os.access(self.path + "-shm", os.W_OK, effective_ids=True)
+        if not writable and not wal.in_use(self._shm):
+            return self._begin_read_only()
         deadline = time.monotonic() + self._busy_timeout
         while True:
             before = wal.read_header(self._shm)
@@ -184,6 +231,8 @@ class View:
                     "Run the backup at a quieter time.",
                 )
             time.sleep(0.000_1)
+        if not writable and not wal.in_use(self._shm):  # SQLite may then keep an index of its own, in its memory
+            raise ViewError("unreachable", f"{self.path} was closed by its application just now", "Try again.")
         if after.version != wal.INDEX_VERSION:
             raise ViewError("broken", f"{self.path}: unknown version {after.version} of the write-ahead log's index")
         if after.frames and (after.page_size, after.pages) != (
@@ -222,6 +271,11 @@ class View:
                     if int(self.pragma(name)) & 0xFFFF_FFFF != int.from_bytes(header[at : at + 4]):
                         raise ViewError("broken", f"{self.path}: its bytes are not what SQLite reads ({name})")
         return header
+
+
+def _likeness(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns
 
 
 class translated:  # noqa: N801 - reads as a statement

@@ -5,14 +5,16 @@ in the `-shm` file is described in https://www.sqlite.org/walformat.html. Import
 it runs in the reader process.
 """
 
+import fcntl
 import heapq
 import os
 import struct
+import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["INDEX_VERSION", "Overlay", "WalHeader", "WalMismatch", "read_backfill", "read_header"]
+__all__ = ["INDEX_VERSION", "Overlay", "WalHeader", "WalMismatch", "in_use", "read_backfill", "read_header", "recover"]
 
 #: The only version of the shared index there has been since SQLite 3.7.0.
 INDEX_VERSION = 3_007_000
@@ -24,6 +26,12 @@ _BACKFILL_OFFSET = 2 * _INDEX_HEADER.size
 _FRAME = struct.Struct(">II8s2I")
 _SORT_RUN = 1 << 16
 _MASK = 0xFFFF_FFFF
+_LOG = struct.Struct(">IIII8s2I")
+#: The magic number of a log, and the byte order of its checksums.
+_ORDERS = {0x377F_0682: "<", 0x377F_0683: ">"}
+# The byte of the -shm file that every connection locks (src/os_unix.c, UNIX_SHM_DMS), and what fcntl tells of it.
+_SHM_DMS = 128
+_FLOCK = struct.Struct("hhqqi4x")
 
 
 class WalMismatch(Exception):
@@ -61,6 +69,42 @@ def read_backfill(shm: int) -> int:
     """How many frames a checkpoint has copied into the main file so far."""
     data = os.pread(shm, _BACKFILL.size, _BACKFILL_OFFSET)
     return int(_BACKFILL.unpack(data)[0])
+
+
+def in_use(shm: int) -> bool:
+    """Whether another process has the database open, so that the index in the `-shm` file is the one in use."""
+    if sys.platform != "linux":  # the structure is another one there
+        return True
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _SHM_DMS, 1, 0)
+    return bool(_FLOCK.unpack(fcntl.fcntl(shm, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+
+
+def recover(log: int) -> WalHeader | None:
+    """The newest state that a log holds, found as SQLite finds it where no index is in use; None if it holds none.
+
+    Reads all of the log: the checksum of each frame goes on from that of the one before.
+    """
+    head = os.pread(log, LOG_HEADER, 0)
+    if len(head) < LOG_HEADER:
+        return None
+    magic, version, page_size, _, salts, *told = _LOG.unpack(head)
+    order = _ORDERS.get(magic)
+    if order is None or version != INDEX_VERSION or _checksum(head[:24], order) != tuple(told):
+        return None
+    sums = (told[0], told[1])
+    newest: WalHeader | None = None
+    frame = 0
+    while True:
+        frame += 1
+        data = os.pread(log, FRAME_HEADER + page_size, LOG_HEADER + (frame - 1) * (FRAME_HEADER + page_size))
+        if len(data) < FRAME_HEADER + page_size:
+            return newest
+        page, pages, frame_salts, *frame_sums = _FRAME.unpack(data[:FRAME_HEADER])
+        sums = _checksum(data[:8] + data[FRAME_HEADER:], order, sums)
+        if page == 0 or frame_salts != salts or tuple(frame_sums) != sums:
+            return newest
+        if pages:
+            newest = WalHeader(version, 0, page_size, frame, pages, sums, salts)
 
 
 class Overlay:
@@ -115,10 +159,10 @@ class Overlay:
         yield array("Q", sorted(entries))
 
 
-def _checksum(data: bytes) -> tuple[int, int]:
-    """The log's checksum (fileformat2, section 4.2) of a multiple of eight bytes, in the machine's byte order."""
-    words = struct.unpack(f"={len(data) // 4}I", data)
-    first = second = 0
+def _checksum(data: bytes, order: str = "=", start: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """The log's checksum (fileformat2, section 4.2) of a multiple of eight bytes, which goes on from `start`."""
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    first, second = start
     for even, odd in zip(words[::2], words[1::2], strict=True):
         first = (first + even + second) & _MASK
         second = (second + odd + first) & _MASK
