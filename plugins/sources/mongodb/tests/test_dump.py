@@ -24,7 +24,7 @@ from penstock.api import (
     SourceUnreachable,
     StreamSpec,
 )
-from penstock_mongodb import probe
+from penstock_mongodb import checks, probe
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.source import MongoSource
 
@@ -311,6 +311,6 @@ def test_a_member_that_dies_during_the_dump_fails_it(mongo_servers: MongoServers
 
 def test_newer_servers_than_the_tools_know_are_warned_of() -> None:
     deployment = probe.Deployment("replica set", "7.0.5", True)
-    (warning,) = probe.warnings(deployment, "100.7.0", MongoSettings.model_validate({}))
+    (warning,) = checks.warnings(deployment, "100.7.0", MongoSettings.model_validate({}))
     assert "install newer Database Tools" in warning
-    assert not list(probe.warnings(deployment, "100.9.0", MongoSettings.model_validate({})))
+    assert not list(checks.warnings(deployment, "100.9.0", MongoSettings.model_validate({})))

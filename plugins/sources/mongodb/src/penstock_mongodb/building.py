@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import bson
 from bson import json_util
 from bson.errors import BSONError
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
@@ -17,7 +18,7 @@ from penstock.api import Interrupted, LeftOut, StopToken
 from penstock_mongodb.connection import Connection
 from penstock_mongodb.speech import spoken
 
-__all__ = ["WORKERS", "Wanted", "build", "converted"]
+__all__ = ["WORKERS", "Wanted", "build", "converted", "is_old"]
 
 #: As many collections at once as mongorestore restores.
 WORKERS = 4
@@ -108,6 +109,11 @@ def converted(spec: Spec) -> dict[str, Any]:
     return kept
 
 
+def is_old(spec: Spec) -> bool:
+    """Whether it takes a conversion; Python would not tell 1 from True."""
+    return bson.encode(converted(spec)) != bson.encode(spec)
+
+
 def _direction(value: object) -> object:
     if isinstance(value, str) and value:
         return value
@@ -142,8 +148,8 @@ def _alone(
     connection: Connection, one: Wanted, spec: dict[str, Any], refused: OperationFailure, outcome: _Outcome
 ) -> None:
     """Try a refused index once more as newer servers have it; otherwise it is left out."""
-    other = converted(spec)
-    if other != spec:
+    if is_old(spec):
+        other = converted(spec)
         with suppress(OperationFailure):
             _create(connection, one, [other])
             outcome.changed.append(

@@ -1,6 +1,6 @@
 """What a deployment is and holds: topology, databases, collections, sizes, and whether this user may read them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +10,27 @@ from pymongo.errors import OperationFailure
 
 from penstock.api import InventoryItem, SourceDenied
 from penstock.api.servers import choose_databases
-from penstock_mongodb.client import newest_server, version_of
+from penstock_mongodb.building import is_old
 from penstock_mongodb.connection import Connection
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["SYSTEM_DATABASES", "Deployment", "databases", "inventory", "look", "step_past_oplog_end", "warnings"]
+__all__ = [
+    "SYSTEM_DATABASES",
+    "Deployment",
+    "Rights",
+    "data_sizes",
+    "databases",
+    "inventory",
+    "look",
+    "old_indexes",
+    "rights",
+    "step_past_oplog_end",
+]
 
 #: Of these, `admin` alone holds something to keep: users, roles, and what somebody put there.
 SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 _NEVER = frozenset({"config", "local"})
+MAX_MEASURED = 300
 _BUCKETS = "system.buckets."
 
 
@@ -33,6 +45,8 @@ class Deployment:
     #: The collections of each database that is to be dumped, as `listCollections` tells of them.
     collections: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     readable_users: bool = False
+    #: Those that newer servers do not take, as `index of database.collection`.
+    old_indexes: tuple[str, ...] = ()
 
     @property
     def has_oplog(self) -> bool:
@@ -40,10 +54,27 @@ class Deployment:
         return self.topology == "replica set"
 
     @property
+    def measured(self) -> bool:
+        """Whether there are few enough collections to ask for the size of each."""
+        return sum(map(len, self.collections.values())) <= MAX_MEASURED
+
+    @property
     def broken_names(self) -> list[str]:
         """The collections with a line break in their name: mongorestore takes them only if they are named to it."""
         names = (f"{name}.{one['name']}" for name, found in self.collections.items() for one in found)
         return [name for name in names if "\n" in name]
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The actions that a user may take on the cluster, and on the collections of all databases."""
+
+    cluster: frozenset[str]
+    collections: frozenset[str]
+
+    def all_collections(self, *actions: str) -> bool:
+        """Whether these may be taken on whatever collection."""
+        return "anyAction" in self.collections or self.collections.issuperset(actions)
 
 
 def look(connection: Connection) -> Deployment:
@@ -82,14 +113,45 @@ def databases(connection: Connection, settings: MongoSettings) -> tuple[str, ...
     return tuple(name for name in choose_databases(found, settings, special=SYSTEM_DATABASES) if name not in _NEVER)
 
 
-def collections(connection: Connection, name: str) -> list[dict[str, Any]]:
-    """What `listCollections` tells of a database, after one document of each collection was asked for."""
+def rights(connection: Connection) -> Rights | None:
+    """What the user may do; None where the server asks for no login."""
+    told = connection.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not told["authenticatedUsers"]:
+        return None
+    cluster: set[str] = set()
+    collections: set[str] = set()
+    for privilege in told["authenticatedUserPrivileges"]:
+        resource, actions = privilege["resource"], set(privilege["actions"])
+        if resource in ({"cluster": True}, {"anyResource": True}):
+            cluster |= actions
+        if resource in ({"db": "", "collection": ""}, {"anyResource": True}):
+            collections |= actions
+    return Rights(frozenset(cluster), frozenset(collections))
+
+
+def collections(connection: Connection, name: str, *, readable: bool) -> list[dict[str, Any]]:
+    """What `listCollections` tells of a database.
+
+    Unless all are known to be readable, one document of each is asked for: what may not be read is found before the
+    dump.
+    """
     database = connection[name]
     found = sorted((dict(one) for one in database.list_collections()), key=lambda one: str(one["name"]))
-    for one in found:
+    for one in () if readable else found:
         if one["type"] == "collection" and not str(one["name"]).startswith("system."):
             _command(database, "find", one["name"], limit=1, singleBatch=True, projection={"_id": 1})
     return found
+
+
+def old_indexes(connection: Connection, found: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """The indexes that newer servers do not take, where the user may list them."""
+    for name, collections_found in found.items():
+        for one in collections_found:
+            if one["type"] != "collection" or str(one["name"]).startswith("system."):
+                continue
+            with suppress(OperationFailure):
+                told = _command(connection[name], "listIndexes", str(one["name"]))["cursor"]["firstBatch"]
+                yield from (f"{spec['name']} of {name}.{one['name']}" for spec in told if is_old(spec))
 
 
 def may_read_users(connection: Connection) -> bool:
@@ -130,7 +192,12 @@ def step_past_oplog_end(connection: Connection) -> None:
 
 
 def inventory(connection: Connection, deployment: Deployment, counts: str) -> Iterator[InventoryItem]:
-    """Every collection and view of the databases to dump, and how many users and roles there are."""
+    """Every collection and view of the databases to dump, and how many users and roles there are.
+
+    A server takes ten times as long for a collection's size as for its number of documents: where there are more than
+    `MAX_MEASURED`, none is measured, or the look would take as long as the dump. `data_sizes` knows how much it is.
+    """
+    measured = deployment.measured
     for name, found in deployment.collections.items():
         database = connection[name]
         for one in found:
@@ -141,11 +208,11 @@ def inventory(connection: Connection, deployment: Deployment, counts: str) -> It
             stored = _BUCKETS + collection if kind == "time-series collection" else collection
             rows = size = None
             if kind != "view":
-                size = _size(database, stored)
+                size, estimate = _statistics(database, stored) if measured else (None, None)
                 if counts == "exact":
                     rows = _count(database, collection)
                 elif counts == "estimate" and stored == collection:
-                    rows = int(_command(database, "count", collection)["n"])
+                    rows = int(_command(database, "count", collection)["n"]) if estimate is None else estimate
             yield InventoryItem(kind, f"{name}.{collection}", rows, size, exact=rows is not None and counts == "exact")
     if deployment.readable_users:
         for kind in ("users", "roles"):
@@ -153,22 +220,14 @@ def inventory(connection: Connection, deployment: Deployment, counts: str) -> It
             yield InventoryItem(kind, f"admin.system.{kind}", rows)
 
 
-def warnings(deployment: Deployment, client_version: str, settings: MongoSettings) -> Iterator[str]:
-    """What prevents no dump, but should be known."""
-    if newest_server(client_version) < version_of(deployment.version):
-        major, minor = newest_server(client_version)
-        yield (
-            f"the server is MongoDB {deployment.version}, but mongodump {client_version} was made for {major}.{minor} "
-            "and older ones: install newer Database Tools"
-        )
-    if version_of(deployment.version) < (4, 2):
-        yield f"MongoDB {deployment.version} is older than what the Database Tools support"
-    if deployment.topology == "sharded cluster":
-        yield "this is a sharded cluster: what is moved or written during the dump may be missing, or be there twice"
-    if deployment.has_oplog and settings.oplog == "auto" and settings.chosen:
-        yield "a choice of databases is dumped without the oplog, and not at one point in time"
-    for name in deployment.broken_names:
-        yield f"{name!r} has a line break in its name: mongorestore brings it back with the option replay=no alone"
+def data_sizes(connection: Connection, deployment: Deployment) -> dict[str, int]:
+    """Bytes of documents in each database to dump, where the user may know them."""
+    found: dict[str, int] = {}
+    for name in deployment.databases:
+        with suppress(OperationFailure):
+            told = connection[name].command("dbStats", read_preference=connection.read_preference)
+            found[name] = int(told["dataSize"])
+    return found
 
 
 def _kind(one: dict[str, Any]) -> str | None:
@@ -182,10 +241,12 @@ def _kind(one: dict[str, Any]) -> str | None:
     return "capped collection" if options.get("capped") else "collection"
 
 
-def _size(database: Database[dict[str, Any]], collection: str) -> int | None:
+def _statistics(database: Database[dict[str, Any]], collection: str) -> tuple[int | None, int | None]:
+    """Size in bytes and number of documents, by one question: a deployment may have thousands of collections."""
     with suppress(OperationFailure):  # a privilege of its own, and an estimate is worth no failure
-        return int(_command(database, "collStats", collection)["size"])
-    return None
+        told = _command(database, "collStats", collection)
+        return int(told["size"]), int(told["count"]) if "count" in told else None
+    return None, None
 
 
 def _count(database: Database[dict[str, Any]], collection: str) -> int:

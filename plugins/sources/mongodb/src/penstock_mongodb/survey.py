@@ -1,12 +1,12 @@
 """What a dump would hold, and what would make it fail: one look at the deployment, and the plan that follows."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from penstock.api import DumpPlan, Inspection, InventoryItem, SourceDenied, SourceError, StopToken, StreamSpec
 from penstock.api.servers import path_like, settle
-from penstock_mongodb import probe
+from penstock_mongodb import checks, probe
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, translated
@@ -25,6 +25,8 @@ class Survey:
     inspection: Inspection
     deployment: Deployment
     with_oplog: bool
+    #: Bytes of each database, where its collections were too many to be measured.
+    data_sizes: dict[str, int] = field(default_factory=dict)
 
     @property
     def plan(self) -> DumpPlan:
@@ -53,9 +55,10 @@ class Survey:
         held = self.deployment.collections[name]
         only_users = users and all(str(one["name"]).startswith("system.") for one in held)
         sizes = [item.size or 0 for item in self.inspection.inventory if item.name.startswith(f"{name}.")]
+        size = self.data_sizes.get(name, sum(sizes))
         attributes = common | {"oplog": "no", "database": name, "databases": json.dumps([name], ensure_ascii=False)}
         attributes |= _broken_names([one for one in self.deployment.broken_names if one.startswith(f"{name}.")])
-        return StreamSpec(f"{path_like(name)}.archive", ARCHIVE, int(users), sum(sizes), only_users, attributes)
+        return StreamSpec(f"{path_like(name)}.archive", ARCHIVE, int(users), size, only_users, attributes)
 
 
 def survey(settings: MongoSettings, counts: str, stop: StopToken) -> Survey:
@@ -68,8 +71,15 @@ def survey(settings: MongoSettings, counts: str, stop: StopToken) -> Survey:
         with_oplog = found.has_oplog and settings.oplog != "no" and not settings.chosen
         warnings: list[str] = []
         deployment = _choose(connection, found, settings, warnings, with_oplog=with_oplog)
+        if deployment.measured:
+            old = tuple(probe.old_indexes(connection, deployment.collections))
+            deployment = replace(deployment, old_indexes=old)
         items = tuple(probe.inventory(connection, deployment, counts))
-    return Survey(_inspection(client, deployment, items, settings, warnings), deployment, with_oplog)
+        data_sizes = {} if deployment.measured else probe.data_sizes(connection, deployment)
+    inspection = _inspection(client, deployment, items, settings, warnings)
+    if data_sizes:
+        inspection = replace(inspection, size_estimate=sum(data_sizes.values()))
+    return Survey(inspection, deployment, with_oplog, data_sizes)
 
 
 def _inspection(
@@ -80,7 +90,7 @@ def _inspection(
     warnings: list[str],
 ) -> Inspection:
     size = sum(item.size for item in items if item.size is not None)
-    said = (*settings.tls_warnings, *probe.warnings(deployment, client.version, settings), *warnings)
+    said = (*settings.tls_warnings, *checks.warnings(deployment, client.version, settings, tuple(warnings)))
     return Inspection("mongodb", deployment.version, client.version, size, items, said)
 
 
@@ -124,7 +134,9 @@ def _choose(
     left_out = any(fnmatchcase("admin", pattern) for pattern in settings.exclude_databases)
     if "admin" not in names and (wanted or with_oplog) and not left_out:
         names = (*names, "admin")
-    held = {name: probe.collections(connection, name) for name in names}
+    rights = probe.rights(connection)
+    all_readable = rights is None or rights.all_collections("find")
+    held = {name: probe.collections(connection, name, readable=all_readable) for name in names}
     return replace(found, databases=names, collections=held, readable_users=readable and "admin" in names)
 
 

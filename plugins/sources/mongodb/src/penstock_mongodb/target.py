@@ -19,7 +19,7 @@ from penstock_mongodb.attributes import ArchiveAttributes, check_attributes
 from penstock_mongodb.client import Client, find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
 from penstock_mongodb.options import RestoreOptions
-from penstock_mongodb.probe import Deployment, look
+from penstock_mongodb.probe import Deployment, Rights, look, rights
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = [
@@ -51,11 +51,11 @@ def plan_restore(
             raise SourceDenied(
                 f"{settings.location} is a secondary, which takes no writes", hint="Restore into the primary."
             )
-        rights = _rights(connection)
+        held = rights(connection)
         for spec in streams:
             needs += _versions(spec, client, deployment, options)
             if spec.attributes["oplog"] == "yes":
-                needs += _check_replay(spec, deployment, options, rights)
+                needs += _check_replay(spec, deployment, options, held)
             _check_names(settings, spec, options)
             names = target_databases(settings, spec, options)
             if not target.clean:
@@ -63,8 +63,8 @@ def plan_restore(
             steps += _steps(connection, spec, names, replays(spec, options))
     if steps:
         steps.append(RestoreStep("make the indexes, each by itself where the target refuses several"))
-    if rights is not None and streams:
-        needs.append(_restores(rights))
+    if held is not None and streams:
+        needs.append(_restores(held))
     return RestorePlan(tuple(streams), target, tuple(steps), needs=_once(needs))
 
 
@@ -169,25 +169,8 @@ def _once(needs: Sequence[Need]) -> tuple[Need, ...]:
     return tuple(dict.fromkeys(needs))
 
 
-def _rights(connection: Connection) -> dict[str, set[str]] | None:
-    """What the user may do to each kind of resource; None where the server asks for no login."""
-    told = connection.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-    if not told["authenticatedUsers"]:
-        return None
-    rights: dict[str, set[str]] = {"cluster": set(), "collections": set()}
-    for privilege in told["authenticatedUserPrivileges"]:
-        resource, actions = privilege["resource"], set(privilege["actions"])
-        if resource in ({"cluster": True}, {"anyResource": True}):
-            rights["cluster"] |= actions
-        if resource in ({"db": "", "collection": ""}, {"anyResource": True}):
-            rights["collections"] |= actions
-    return rights
-
-
-def _restores(rights: Mapping[str, set[str]]) -> Need:
-    held = rights["collections"]
-    wanted = {"insert", "createCollection", "createIndex", "dropCollection"}
-    if "anyAction" in held or wanted <= held:
+def _restores(held: Rights) -> Need:
+    if held.all_collections("insert", "createCollection", "createIndex", "dropCollection"):
         return Need("role", "restore")
     note = "the user has no such rights in all databases; a role in the restored ones alone may do"
     return Need("role", "restore", None, note)
@@ -209,7 +192,7 @@ def _check_names(settings: MongoSettings, spec: StreamSpec, options: RestoreOpti
 
 
 def _check_replay(
-    spec: StreamSpec, deployment: Deployment, options: RestoreOptions, rights: Mapping[str, set[str]] | None
+    spec: StreamSpec, deployment: Deployment, options: RestoreOptions, held: Rights | None
 ) -> tuple[Need, ...]:
     if options.replay == "no":
         return ()
@@ -228,9 +211,9 @@ def _check_replay(
         raise UsageError(
             "a sharded cluster takes no oplog", hint="Give up the point in time with the option replay=no."
         )
-    if rights is None:
+    if held is None:
         return ()
-    allowed = rights["cluster"]
+    allowed = held.cluster
     # Before 5.0 there is no such action: each thing that the oplog does is judged by itself.
     version = version_of(deployment.version)
     action = "applyOps" if version >= (5, 0) else "useUUID"
@@ -241,7 +224,7 @@ def _check_replay(
             hint=f"Grant {roles} in the database admin, and for users and roles that were changed during the dump a "
             "role with anyAction on anyResource; or give up the point in time with the option replay=no.",
         )
-    whole = None if "anyAction" not in rights["collections"] else True
+    whole = "anyAction" in held.collections or None
     note = "asked for where users or roles changed during the dump"
     return Need("privilege", action), Need("privilege", "anyAction on anyResource", whole, note)
 
