@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -245,6 +247,46 @@ def test_a_log_that_may_only_be_read_is_read_as_sqlite_reads_it(open_folder: Pat
     new = open_folder / "new.db"
     new.write_bytes(image)
     assert query(new, "SELECT * FROM account") == expected
+    assert query(new, "PRAGMA integrity_check") == [("ok",)]
+
+
+_WRITER = """
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1], isolation_level=None) as connection:
+    for line in sys.stdin:
+        print(connection.execute(line).fetchall(), flush=True)
+"""
+
+
+def test_a_log_in_use_that_may_only_be_read_is_held_as_any_other(open_folder: Path) -> None:
+    bank = make_bank(open_folder / "bank.db", "wal")
+    with subprocess.Popen(
+        [sys.executable, "-uc", _WRITER, str(bank)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+
+        def tell(statement: str) -> str:
+            assert writer.stdin is not None
+            assert writer.stdout is not None
+            writer.stdin.write(statement + "\n")
+            writer.stdin.flush()
+            return writer.stdout.readline()
+
+        tell("PRAGMA wal_autocheckpoint=0")
+        tell("UPDATE account SET note='before'")
+        for path in open_folder.iterdir():
+            path.chmod(0o444)
+        with as_somebody_else(), View(str(bank), 5) as view:
+            assert wal.in_use(view._shm)
+            tell("UPDATE account SET note='after'")
+            tell("PRAGMA wal_checkpoint(PASSIVE)")
+            tell("DELETE FROM account")
+            image = image_of(view)
+        writer.stdin.close()
+    new = open_folder / "new.db"
+    new.write_bytes(image)
+    assert query(new, "SELECT DISTINCT note FROM account") == [("before",)]
     assert query(new, "PRAGMA integrity_check") == [("ok",)]
 
 
