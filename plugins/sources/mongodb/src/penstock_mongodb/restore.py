@@ -42,6 +42,7 @@ from penstock_mongodb.target import (
 
 __all__ = ["restoring"]
 
+_UNAUTHORIZED = 13
 #: What to do about what mongorestore says, in the order in which it is looked for.
 _ADVICE = Advice(
     {
@@ -109,7 +110,9 @@ class _Work:
                 for name in names:
                     self._drop_old(connection, name)
             # Nobody's data but the restore's own is ever dropped after a failure.
-            self._touched |= {name: not user_collections(connection, name) for name in names}
+            self._touched |= {
+                name: self._touched.get(name, False) or not user_collections(connection, name) for name in names
+            }
             watched = self._watched(connection, spec, chain([memoryview(first)], rest))
             try:
                 _run(self._settings, spec, watched, self._options, client, self._stop)
@@ -288,10 +291,19 @@ def _literal(name: str, *, dollars: bool = False) -> str:
 
 def _empty(connection: Connection, name: str) -> None:
     if name != "admin":
-        connection.drop_database(name)
-        return
-    for collection in user_collections(connection, name):
-        connection[name].command("drop", collection)
+        try:
+            connection.drop_database(name)
+        except OperationFailure as error:
+            if error.code != _UNAUTHORIZED:  # the role restore may drop collections alone
+                raise
+        else:
+            return
+    # Stored functions first: who may not remove them has dropped nothing yet.
+    for collection in sorted(user_collections(connection, name), key=lambda one: one != "system.js"):
+        if collection == "system.js":  # no server drops it by itself
+            connection[name][collection].delete_many({})
+        else:
+            connection[name].command("drop", collection)
 
 
 def _is_restored(database: str, collection: str, chosen: Collection[str]) -> bool:
