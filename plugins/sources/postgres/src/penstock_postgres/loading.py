@@ -56,7 +56,8 @@ _OWN_SETTINGS = re.compile(
 _STORAGE = re.compile(rb"SET (default_tablespace|default_table_access_method) = (.*)", re.DOTALL)
 #: Kinds of entries whose statements take no time: many of them go to the server at once.
 _QUICK = {
-    "ACL", "AGGREGATE", "CAST", "COLLATION", "COMMENT", "CONVERSION", "DEFAULT", "DEFAULT ACL", "DOMAIN", "FUNCTION",
+    "ACL", "AGGREGATE", "BLOB", "BLOB METADATA", "CAST", "COLLATION", "COMMENT", "CONVERSION", "DEFAULT",
+    "DEFAULT ACL", "DOMAIN", "FUNCTION",
     "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "POLICY", "PROCEDURE", "ROW SECURITY", "RULE", "SCHEMA",
     "SECURITY LABEL", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "SHELL TYPE", "STATISTICS", "STATISTICS DATA",
     "TABLE", "TABLE ATTACH", "INDEX ATTACH", "TRIGGER", "TYPE", "VIEW",
@@ -137,7 +138,9 @@ def _transaction(connection: Connection) -> Iterator[None]:
         with suppress(psycopg.Error):
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+    # In a transaction that has failed, the server takes it for a ROLLBACK and calls that no error.
+    if (done := connection.execute("COMMIT").statusmessage) != "COMMIT":
+        raise RestoreFailed(f"cannot restore into {connection.info.dbname}: the server answered COMMIT with {done}")
 
 
 class _Load:
