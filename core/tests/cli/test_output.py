@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -289,6 +289,7 @@ class Terminal(io.StringIO):
 
 
 @given(st.lists(st.text("ab é漢", max_size=12)).map(" ".join), st.integers(1, 60))
+@example("  ", 1)
 def test_wrapping_loses_no_word_and_breaks_none(text: str, width: int) -> None:
     lines = wrapped(text, width)
     assert " ".join(lines).split() == text.split()

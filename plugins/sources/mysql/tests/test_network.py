@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from plugins.sources.mysql.tests.conftest import MakeSource, dump_all, restore_all
-from tests.reports import Said
 from tests.servers.certificate import write_certificate
 from tests.servers.mysql import MySQLServer, MySQLServers
 from tests.servers.network import over_a_network
@@ -54,8 +53,7 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
         dump = dump_all(source)
         plain.drop("far_copy")
         target = source_of(plain, "far_copy", **far, tls="disable")
-        target.report = said = Said()
-        restore_all(target, dump)
+        said = restore_all(target, dump)
         assert said.warnings.count(warning) == 1
         plain.drop("far_copy")
 

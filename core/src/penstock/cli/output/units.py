@@ -72,6 +72,8 @@ def wrapped(line: str, width: int) -> list[str]:
 
     if cell_len(line) <= width:
         return [line]
+    if not line.strip():
+        return [""]
     indent = " " * (len(line) - len(line.lstrip(" ")))
     lines: list[str] = []
     current = indent
