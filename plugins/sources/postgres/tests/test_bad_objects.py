@@ -503,12 +503,15 @@ def test_a_restore_that_is_killed_on_the_server_side_fails_as_a_whole(
         killed: list[bool] = []
 
         def kill() -> None:
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'REFRESH MATERIALIZED%'"
+            query = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%REFRESH MATERIALIZED%' "
+                "AND application_name = 'penstock'"
+            )
             while not server.query(query):
                 time.sleep(0.05)
             killed.append(True)
 
-        killer = threading.Thread(target=kill)
+        killer = threading.Thread(target=kill, daemon=True)
         killer.start()
         with pytest.raises(RestoreFailed):
             restore_all(source_of(server, copy), dump)

@@ -32,6 +32,7 @@ from penstock_postgres.database import (
 from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
 from penstock_postgres.loading import Loaded
 from penstock_postgres.options import RestoreOptions
+from penstock_postgres.probe import room_for_locks
 from penstock_postgres.recorded import properties_of
 from penstock_postgres.replacing import Replacement, put_in_place
 from penstock_postgres.settings import PostgresSettings
@@ -137,8 +138,10 @@ class _Work:
             properties = recorded.properties if options.properties == "yes" else own
             if properties is not None and options.owners == "yes":
                 self._leave_out(give_owner(connection, made, properties, final=name))
-        # All or nothing does not need one transaction here: the database is dropped if anything fails.
-        atomic = options.single_transaction == "yes"
+            # One transaction, so that not even a killed restore leaves half a database under that name; where the
+            # server has no room for so many locks, the database is at least dropped if anything fails.
+            fits = recorded.objects <= room_for_locks(connection)
+        atomic = options.single_transaction == "yes" or (options.single_transaction == "auto" and fits)
         loaded = self._load(spec, blocks, made, final=name, atomic=atomic, clean=False)
         # Only now: they would have been in force for the restore itself.
         if properties is not None:
