@@ -122,6 +122,21 @@ def test_rows_that_a_check_refuses_cost_their_table_and_keep_the_old_database(
         server.drop(kept)
 
 
+def test_rows_of_a_table_that_could_not_be_made_go_into_no_other_of_its_name(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    server = newest_postgres
+    with server.database("kept_table") as name:
+        server.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE u AS SELECT 2 AS i", name)
+        dump = dump_all(source_of(server, name, accounts="no"))
+        server.execute("UPDATE t SET i = 10; UPDATE u SET i = 20; CREATE VIEW on_it AS SELECT * FROM t", name)
+        source = source_of(server, name)
+        said = listening(source)
+        restore_all(source, dump, RestoreTarget(clean=True, options={"replace": "no"}))
+        assert named(said) == {("table", "public.t"), ("rows of the table", "public.t")}
+        assert server.query("SELECT (SELECT array_agg(i) FROM t), (SELECT array_agg(i) FROM u)", name) == [([10], [2])]
+
+
 def test_where_no_table_can_be_made_the_restore_fails(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
     server = newest_postgres
     server.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")

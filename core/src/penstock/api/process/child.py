@@ -171,8 +171,8 @@ class Child:
     def exchange(self, block: memoryview, buffer: memoryview, timeout: float | None) -> tuple[int, int | None]:
         """Write of `block` and read into `buffer` what can be done at once, waiting until either can.
 
-        Gives the bytes written, and those read: 0 is the end, None that there is nothing yet. Without a block it only
-        reads. Raises `Trouble` and `BrokenPipeError`.
+        Returns the number of bytes written, and of bytes read: 0 at the end of the output, None if nothing could be
+        read. With an empty block it only reads. Raises `Trouble` and `BrokenPipeError`.
         """
         written, count = 0, None
         with self._using:
