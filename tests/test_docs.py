@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -193,6 +194,19 @@ def settings_told(readme: str, heading: str = "Settings") -> set[str]:
     section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\| (`[^|]+) \|", section[1], re.MULTILINE) if section else []
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_check_before_a_dump_is_in_the_readme_of_its_source_and_no_other() -> None:
+    checked = 0
+    for path in ROOT.glob("plugins/sources/*/README.md"):
+        settings = importlib.import_module(f"penstock_{path.parent.name}.settings")
+        found = re.search(
+            r"^## Warnings before a dump\n.*?(?=^## )", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
+        assert found, path
+        assert re.findall(r"^\| `([a-z-]+)` \|", found[0], re.MULTILINE) == list(get_args(settings.CheckName)), path
+        checked += 1
+    assert checked == 4
 
 
 @pytest.mark.parametrize("model", [RepositorySettings, BackupSettings, Defaults], ids=lambda model: model.__name__)

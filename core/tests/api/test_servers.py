@@ -1,6 +1,7 @@
 """What all sources of database servers share: settings, URLs, choices of databases, client programs and advice."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from penstock.api import (
     SourceError,
     StreamSpec,
     UsageError,
+    WarningSettings,
 )
 from penstock.api.servers import (
     Advice,
@@ -52,6 +54,7 @@ class Settings(ServerSettings):
     port: int | None = None
     tables: Names = ()
     accounts: Wish = "auto"
+    warnings: WarningSettings = WarningSettings()
 
     @property
     def location(self) -> str:
@@ -112,13 +115,14 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     [
         "ledger:h", "other://h", "ledger://h#x", "ledger://@h", "ledger://h:x", "ledger://a:1,b:2", "ledger://h/d?no=1",
         "ledger://h/d?database=e", "ledger://h/?tables=a&tables=b",
+        "ledger://h/?warnings=small",
     ],
 )  # fmt: skip
 def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         URLS.parse(url)
     assert (caught.value.hint or "U")[0].isupper()
-    assert "password" not in (caught.value.hint or "")
+    assert not {"password", "warnings"} & set(re.findall(r"\w+", caught.value.hint or ""))
 
 
 @given(st.lists(NAMES, min_size=1), st.lists(NAMES), st.none() | NAMES)

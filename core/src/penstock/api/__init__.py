@@ -10,6 +10,7 @@ tells what it promises; all names are here, with the first sentence of each:
 from penstock.api import errors
 from penstock.api._index import index as _index
 from penstock.api.attributes import RecordedName, RecordedText, RecordedVersion, StreamAttributes
+from penstock.api.checks import Check, WarningSettings, found_by
 from penstock.api.errors import *  # noqa: F403 - the error tree is the surface
 from penstock.api.errors import say_more
 from penstock.api.events import Event, EventKind, Report
@@ -40,6 +41,7 @@ from penstock.api.stopping import NEVER, StopToken
 __all__ = [
     "API_VERSION",
     "Capability",
+    "Check",
     "ChildInput",
     "ChildOutput",
     "ChildSession",
@@ -77,9 +79,11 @@ __all__ = [
     "StreamAttributes",
     "StreamOutcome",
     "StreamSpec",
+    "WarningSettings",
     "drain",
     "env_for_child",
     "filtered",
+    "found_by",
     "hookimpl",
     "prefixes_with",
     "private_file",

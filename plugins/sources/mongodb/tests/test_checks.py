@@ -1,16 +1,17 @@
 """Each thing that is looked for before a dump has a name, a reason, and a deployment that shows it."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
 from tests.servers.mongodb import MongoServer, MongoServers
 
+from penstock.api import found_by
 from penstock_mongodb.building import is_old
-from penstock_mongodb.checks import CHECKS, Facts, warnings
+from penstock_mongodb.checks import CHECKS, Facts
 from penstock_mongodb.probe import Deployment
-from penstock_mongodb.settings import MongoSettings
+from penstock_mongodb.settings import CheckName, MongoSettings
 
 SOUND = Facts(Deployment("replica set", "6.0.27", True), "100.7.0", MongoSettings.model_validate({}))
 
@@ -22,6 +23,10 @@ def of(**changes: Any) -> Facts:
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
+        (
+            "unverified-server",
+            replace(SOUND, settings=MongoSettings.model_validate({"hosts": "far.example", "tls": "require"})),
+        ),
         ("newer-server", of(version="8.0.1")),
         ("older-server", of(version="3.6.0")),
         ("sharded-cluster", of(topology="sharded cluster")),
@@ -35,14 +40,15 @@ def of(**changes: Any) -> Facts:
 def test_each_check_finds_what_it_is_named_after(name: str, facts: Facts) -> None:
     found = {check.name: [*check.find(facts)] for check in CHECKS}
     assert [check for check, said in found.items() if said] == [name]
-    everything = warnings(facts.deployment, facts.client_version, facts.settings, facts.unreadable_accounts)
-    assert [*everything] == found[name]
+    assert [*found_by(CHECKS, facts, facts.settings.warnings)] == [f"{said} [{name}]" for said in found[name]]
+    quiet = MongoSettings.model_validate({"warnings": {"ignore": [name]}})
+    assert [*found_by(CHECKS, facts, quiet.warnings)] == []
 
 
-def test_names_are_unique_and_have_reasons() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS)
+def test_the_settings_know_all_names_and_each_has_a_reason() -> None:
+    assert tuple(check.name for check in CHECKS) == get_args(CheckName)
     assert all(check.reason for check in CHECKS)
-    assert [*warnings(SOUND.deployment, SOUND.client_version, SOUND.settings)] == []
+    assert [*found_by(CHECKS, SOUND, SOUND.settings.warnings)] == []
 
 
 def test_an_index_is_old_that_no_newer_server_takes() -> None:

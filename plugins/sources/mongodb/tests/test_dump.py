@@ -3,6 +3,7 @@ import random
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from penstock.api import (
     SourceError,
     SourceUnreachable,
     StreamSpec,
+    found_by,
 )
-from penstock_mongodb import checks, probe
+from penstock_mongodb import probe
+from penstock_mongodb.checks import CHECKS, Facts
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.source import MongoSource
 
@@ -310,7 +313,8 @@ def test_a_member_that_dies_during_the_dump_fails_it(mongo_servers: MongoServers
 
 
 def test_newer_servers_than_the_tools_know_are_warned_of() -> None:
-    deployment = probe.Deployment("replica set", "7.0.5", True)
-    (warning,) = checks.warnings(deployment, "100.7.0", MongoSettings.model_validate({}))
+    facts = Facts(probe.Deployment("replica set", "7.0.5", True), "100.7.0", MongoSettings.model_validate({}))
+    (warning,) = found_by(CHECKS, facts, facts.settings.warnings)
     assert "install newer Database Tools" in warning
-    assert not list(checks.warnings(deployment, "100.9.0", MongoSettings.model_validate({})))
+    newer = replace(facts, client_version="100.9.0")
+    assert not list(found_by(CHECKS, newer, newer.settings.warnings))

@@ -1,6 +1,7 @@
 """What a dump does not hold is said before it, and never ends or spoils the dump of everything else."""
 
 from contextlib import ExitStack
+from typing import get_args
 
 import pytest
 from plugins.sources.mysql.tests.conftest import MakeSource, dump_all, restore_all
@@ -10,6 +11,7 @@ from tests.servers.mysql import MySQLServer, MySQLServers
 from penstock.api import DumpFailed
 from penstock_mysql import streams
 from penstock_mysql.checks import CHECKS
+from penstock_mysql.settings import CheckName
 from penstock_mysql.source import MySQLSource
 
 pytestmark = pytest.mark.server
@@ -19,9 +21,19 @@ def about(source: MySQLSource, word: str) -> list[str]:
     return [warning for warning in source.inspect().warnings if word in warning]
 
 
-def test_each_check_has_a_name_of_its_own_and_a_reason() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS)
+def test_the_settings_know_all_names_and_each_has_a_reason() -> None:
+    assert tuple(check.name for check in CHECKS) == get_args(CheckName)
     assert all(check.reason for check in CHECKS)
+
+
+def test_a_check_that_is_ignored_says_nothing(mysql: MySQLServer, source_of: MakeSource) -> None:
+    with mysql.database("quiet") as name:
+        mysql.execute("CREATE TABLE t (f FLOAT)", name)
+        mysql.execute("CREATE TABLE u (i INT) ENGINE=MyISAM", name)
+        said = source_of(mysql, name).inspect().warnings
+        assert len([one for one in said if one.endswith((" [float]", " [no-transactions]"))]) == 2
+        less = source_of(mysql, name, warnings={"ignore": ["float"]}).inspect().warnings
+        assert less == tuple(one for one in said if not one.endswith(" [float]"))
 
 
 def test_an_event_that_the_dump_program_never_ends_with_is_left_out_and_named(

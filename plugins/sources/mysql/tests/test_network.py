@@ -49,7 +49,7 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
         assert "tls_ca" in (caught.value.hint or "")
         source = source_of(plain, name, **far, tls="disable")
         warning = f"the connection to {host} is not verified: tls = disable"
-        assert source.inspect().warnings.count(warning) == 1
+        assert source.inspect().warnings.count(f"{warning} [unverified-server]") == 1
         dump = dump_all(source)
         plain.drop("far_copy")
         target = source_of(plain, "far_copy", **far, tls="disable")

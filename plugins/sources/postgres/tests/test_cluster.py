@@ -87,7 +87,9 @@ def test_a_whole_cluster_comes_back_on_a_new_server(
     assert items["database", "clu_shop"] is None
     assert items["table", "clu_shop.public.t"] == 3
     assert ("database left out", "clu_closed") in items
-    assert held.plan.inspection.warnings == ("the database clu_closed is left out: it refuses connections",)
+    assert held.plan.inspection.warnings == (
+        "the database clu_closed is left out: it refuses connections [databases-left-out]",
+    )
 
     restore_all(source_of(spare, None), dump)
     for name in (*NAMES, "postgres"):
@@ -222,7 +224,9 @@ def test_an_inspection_tells_what_each_database_holds(full: PostgresServer, sour
     assert ("database left out", "clu_tmpl") in kinds
     assert [spec.name for spec in found.streams] == ["accounts.sql", "db/clu%2Fnäme.dump", "db/clu_shop.dump"]
     assert found.consistency.startswith("one transaction snapshot for each database")
-    assert found.warnings == ("the database clu_tmpl is left out: it is a template (databases can name it)",)
+    assert found.warnings == (
+        "the database clu_tmpl is left out: it is a template (databases can name it) [databases-left-out]",
+    )
 
 
 def test_what_was_recorded_of_a_database_can_be_read(dumped: Dump) -> None:

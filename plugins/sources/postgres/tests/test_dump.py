@@ -322,6 +322,53 @@ def test_a_standby_can_be_dumped_but_lacks_unlogged_rows_and_takes_no_restore(
             source_of(standby, name).plan_restore([spec for spec, _ in dump.values()], RestoreTarget())
 
 
+def test_a_dump_that_the_replay_of_a_standby_cancels_tells_so(
+    newest_postgres: PostgresServer, postgres_servers: PostgresServers, source_of: MakeSource, tmp_path: Path
+) -> None:
+    assert newest_postgres.bin is not None
+    # Waits until it is told to go on, as one that has many tables to look at.
+    program, go = tmp_path / "pg_dump", tmp_path / "go"
+    real = newest_postgres.bin / "pg_dump"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) ;; *) until [ -e "{go}" ]; do sleep 0.05; done;; esac\n'
+        f'exec "{real}" "$@"\n',
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    with newest_postgres.database("replayed") as name:
+        newest_postgres.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS i", name)
+        standby = postgres_servers.standby_of(newest_postgres)
+        where = f"host={newest_postgres.host} port={newest_postgres.port} user={newest_postgres.user}"
+        standby.execute(f"ALTER SYSTEM SET primary_conninfo = '{where}'")
+        standby.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        standby.execute("SELECT pg_reload_conf()")
+
+        def replay(condition: str) -> None:
+            newest_postgres.execute(f"DELETE FROM t WHERE {condition}", name)
+            newest_postgres.execute("VACUUM t", name)
+            ((place,),) = newest_postgres.query("SELECT pg_current_wal_flush_lsn()::text")
+            for _ in range(600):
+                if standby.query(f"SELECT pg_last_wal_replay_lsn() >= '{place}'") == [(True,)]:
+                    return
+                time.sleep(0.1)
+            pytest.fail("the standby does not follow")
+
+        source = source_of(standby, name, accounts="no", client_path=tmp_path)
+        with source.dump() as held:
+            replay("i > 500")
+            with pytest.raises(DumpFailed, match="due to conflict with recovery") as early:
+                held.open(held.plan.streams[0])
+        with source.dump() as held:
+            stream = held.open(held.plan.streams[0])
+            replay("i > 1")
+            go.touch()
+            with pytest.raises(DumpFailed) as late:
+                read_all(stream)
+        assert any("due to conflict with recovery" in line for line in late.value.details)
+        for caught in (early, late):
+            assert "max_standby_streaming_delay" in (caught.value.hint or "")
+
+
 def test_what_does_not_begin_as_an_archive_is_a_failed_dump(
     newest_postgres: PostgresServer, source_of: MakeSource, tmp_path: Path
 ) -> None:

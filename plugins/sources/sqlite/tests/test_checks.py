@@ -3,12 +3,15 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from plugins.sources.sqlite.tests.bank import make_bank, source
 
+from penstock.api import found_by
 from penstock_sqlite import inventory
-from penstock_sqlite.checks import CHECKS, warnings
+from penstock_sqlite.checks import CHECKS
+from penstock_sqlite.settings import CheckName, SqliteSettings
 from penstock_sqlite.view import View
 
 SOUND = {
@@ -30,12 +33,15 @@ SOUND = {
 def test_each_check_finds_what_it_is_named_after(name: str, answer: dict[str, object]) -> None:
     found = {check.name: [*check.find({**SOUND, **answer})] for check in CHECKS}
     assert [check for check, said in found.items() if said] == [name]
-    assert warnings({**SOUND, **answer}) == tuple(found[name])
-    assert warnings(SOUND) == ()
+    quiet = SqliteSettings.model_validate({"path": "a.db", "warnings": {"ignore": [name]}})
+    assert [*found_by(CHECKS, {**SOUND, **answer}, quiet.warnings)] == []
+    loud = SqliteSettings.model_validate({"path": "a.db"})
+    assert [*found_by(CHECKS, {**SOUND, **answer}, loud.warnings)] == [f"{said} [{name}]" for said in found[name]]
+    assert [*found_by(CHECKS, SOUND, loud.warnings)] == []
 
 
-def test_names_are_unique_and_have_reasons() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS)
+def test_the_settings_know_all_names_and_each_has_a_reason() -> None:
+    assert tuple(check.name for check in CHECKS) == get_args(CheckName)
     assert all(check.reason for check in CHECKS)
 
 

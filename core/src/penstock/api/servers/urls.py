@@ -68,6 +68,13 @@ class ServerUrls:
             settings[name] = value
         return settings
 
+    @property
+    def _allowed(self) -> set[str]:
+        """The settings that a URL can hold: neither secrets nor tables, for which there is no text."""
+        fields = self.settings.model_fields.items()
+        tables = {name for name, field in fields if getattr(field.annotation, "model_fields", None)}
+        return self.settings.model_fields.keys() - self.secret - tables
+
     def _place(self, place: str) -> dict[str, Any]:
         if "hosts" in self.settings.model_fields:
             return {"hosts": [unquote(host) for host in place.split(",") if host]}
@@ -85,8 +92,8 @@ class ServerUrls:
             if word.lower() in self.secret:
                 raise self._secret()
             name = self.words.get(word.lower(), word)
-            if name not in self.settings.model_fields:
-                allowed = ", ".join(sorted(self.settings.model_fields.keys() - self.secret))
+            if name not in self._allowed:
+                allowed = ", ".join(sorted(self._allowed))
                 raise UsageError(
                     f"unknown parameter {word} in the URL of {self.server}", hint=f"Use one of: {allowed}."
                 )

@@ -1,13 +1,14 @@
 """What is looked for before a dump: it prevents none, but should be known. One list."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from penstock.api import Check
 from penstock_mongodb.client import newest_server, version_of
 from penstock_mongodb.probe import Deployment
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["CHECKS", "Check", "Facts", "warnings"]
+__all__ = ["CHECKS", "Facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,6 @@ class Facts:
     settings: MongoSettings
     #: Users and roles that were wished for and may not be read, as a sentence.
     unreadable_accounts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`find` gives a warning for each thing that it finds; `reason` is why that matters."""
-
-    name: str
-    reason: str
-    find: Callable[[Facts], Iterator[str]]
 
 
 def _newer_server(facts: Facts) -> Iterator[str]:
@@ -73,12 +65,17 @@ def _old_indexes(facts: Facts) -> Iterator[str]:
         yield f"the index {name} is one that only servers before 3.4 made: a restore converts it"
 
 
+def _unverified(facts: Facts) -> Iterator[str]:
+    yield from facts.settings.tls_warnings
+
+
 def _accounts(facts: Facts) -> Iterator[str]:
     yield from facts.unreadable_accounts
 
 
-#: In the order in which they are said.
-CHECKS: tuple[Check, ...] = (
+#: In the order in which they are said; `settings.CheckName` has their names.
+CHECKS: tuple[Check[Facts], ...] = (
+    Check("unverified-server", "whoever answers gets the password, and may give any data", _unverified),
     Check("newer-server", "tools that do not know a server may dump what they cannot restore", _newer_server),
     Check("older-server", "the tools no longer support the server", _older_server),
     Check("sharded-cluster", "chunks of a sharded cluster move while it is read", _sharded),
@@ -88,12 +85,3 @@ CHECKS: tuple[Check, ...] = (
     Check("old-index", "newer servers take no index without a direction for each field", _old_indexes),
     Check("accounts-left-out", "a deployment without its users is of no use to its applications", _accounts),
 )
-
-
-def warnings(
-    deployment: Deployment, client_version: str, settings: MongoSettings, unreadable_accounts: tuple[str, ...] = ()
-) -> Iterator[str]:
-    """All that the checks find."""
-    facts = Facts(deployment, client_version, settings, unreadable_accounts)
-    for check in CHECKS:
-        yield from check.find(facts)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from penstock.api import SecretRef, UsageError
+from penstock.api import SecretRef, UsageError, WarningSettings
 from penstock.api.servers import (
     Databases,
     Names,
@@ -19,9 +19,28 @@ from penstock.api.servers import (
     server_location,
 )
 
-__all__ = ["MongoSettings", "host_name", "settings_from_url"]
+__all__ = ["CheckName", "MongoSettings", "host_name", "settings_from_url"]
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@?#,%]+)(:[0-9]{1,5})?")
+
+#: The names of all checks before a dump; `checks.py` has what they look for.
+CheckName = Literal[
+    "unverified-server",
+    "newer-server",
+    "older-server",
+    "sharded-cluster",
+    "standalone",
+    "chosen-databases",
+    "line-break-in-name",
+    "old-index",
+    "accounts-left-out",
+]
+
+
+class Warnings(WarningSettings):
+    """Checks that say nothing."""
+
+    ignore: tuple[CheckName, ...] = ()
 
 
 class MongoSettings(ServerSettings):
@@ -56,6 +75,7 @@ class MongoSettings(ServerSettings):
     row_counts: Literal["estimate", "exact", "off"] = Field(
         "estimate", description="documents: from the statistics, or counted, which reads an index of every collection"
     )
+    warnings: Warnings = Field(Warnings(), description="`{ ignore = [...] }`: checks before a dump that say nothing")
 
     @field_validator("hosts")
     @classmethod

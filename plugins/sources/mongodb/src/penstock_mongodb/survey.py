@@ -4,10 +4,11 @@ import json
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from penstock.api import DumpPlan, Inspection, InventoryItem, SourceDenied, SourceError, StopToken, StreamSpec
+from penstock.api import DumpPlan, Inspection, InventoryItem, SourceDenied, SourceError, StopToken, StreamSpec, found_by
 from penstock.api.servers import path_like, settle
-from penstock_mongodb import checks, probe
+from penstock_mongodb import probe
 from penstock_mongodb.archive import ARCHIVE
+from penstock_mongodb.checks import CHECKS, Facts
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, translated
 from penstock_mongodb.probe import Deployment
@@ -90,7 +91,8 @@ def _inspection(
     warnings: list[str],
 ) -> Inspection:
     size = sum(item.size for item in items if item.size is not None)
-    said = (*settings.tls_warnings, *checks.warnings(deployment, client.version, settings, tuple(warnings)))
+    facts = Facts(deployment, client.version, settings, tuple(warnings))
+    said = tuple(found_by(CHECKS, facts, settings.warnings))
     return Inspection("mongodb", deployment.version, client.version, size, items, said)
 
 

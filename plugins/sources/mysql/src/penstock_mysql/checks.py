@@ -1,19 +1,21 @@
 """What a dump does not hold, or holds differently from what people expect, though it does not fail: one list."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pymysql import err
 
+from penstock.api import Check
 from penstock.api.servers import listed
 from penstock_mysql import probe
 from penstock_mysql.accounts import accounts_readable
+from penstock_mysql.client import Client
 from penstock_mysql.connection import Connection, is_lost, rows
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["CHECKS", "Check", "Look", "warnings"]
+__all__ = ["CHECKS", "Look"]
 
 #: Tables that a server keeps in `mysql`, beside those that begin with one of these words.
 _OWN_TABLES = {
@@ -37,18 +39,26 @@ _OWN_WORDS = (
 )
 
 
+#: With less patience of the server, a client that cannot ask for more is warned of (seconds).
+_PATIENCE_SECONDS = 3600
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What the checks look at: a server, and what of it is dumped."""
 
     connection: Connection
     settings: MySQLSettings
+    client: Client
     allowed: Privileges
     databases: list[probe.Database]
     tables: list[probe.Table]
     #: By `database.view`, what the server says.
     broken_views: Mapping[str, str]
     endless_events: list[tuple[str, str]]
+    #: Sentences about accounts, and about routines, that are left out since the account may not read them.
+    accounts: tuple[str, ...] = ()
+    routines: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[Any]:
@@ -59,21 +69,6 @@ class Look:
     def dumped(self) -> list[probe.Table]:
         """The tables that are not left out by the settings."""
         return [table for table in self.tables if table.title not in self.settings.exclude_tables]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: `name` is what settings call it, `reason` why it matters; `find` gives the warnings."""
-
-    name: str
-    reason: str
-    find: Callable[[Look], Iterator[str]]
-
-
-def warnings(look: Look) -> Iterator[str]:
-    """What all checks say."""
-    for check in CHECKS:
-        yield from check.find(look)
 
 
 def _hidden_databases(look: Look) -> Iterator[str]:
@@ -229,6 +224,30 @@ def _places(look: Look) -> Iterator[str]:
         )
 
 
+def _unverified(look: Look) -> Iterator[str]:
+    yield from look.settings.tls_warnings
+
+
+def _accounts(look: Look) -> Iterator[str]:
+    yield from look.accounts
+
+
+def _routines(look: Look) -> Iterator[str]:
+    yield from look.routines
+
+
+def _patience(look: Look) -> Iterator[str]:
+    if look.client.keeps_long_dumps:
+        return
+    ((seconds,),) = rows(look.connection, "SELECT @@GLOBAL.net_write_timeout")
+    if int(seconds) < _PATIENCE_SECONDS:
+        yield (
+            f"the server ends a dump that is not read for {seconds} seconds, as when the sink stalls, and "
+            f"{look.client.path.name} {look.client.version.text} cannot raise that: raise net_write_timeout on the "
+            "server, or install a newer client"
+        )
+
+
 def _if_allowed(look: Look, query: str) -> list[tuple[Any, ...]] | None:
     """The rows of a query, or None where the account may not ask."""
     try:
@@ -239,7 +258,9 @@ def _if_allowed(look: Look, query: str) -> list[tuple[Any, ...]] | None:
         return None
 
 
-CHECKS = (
+#: In the order in which they are said; `settings.CheckName` has their names.
+CHECKS: tuple[Check[Look], ...] = (
+    Check("unverified-server", "whoever answers gets the password, and may give any data", _unverified),
     Check("hidden-databases", "what the account cannot see is not in the dump", _hidden_databases),
     Check("broken-views", "the dump programs fail on a view that does not work", _broken_views),
     Check("endless-events", "the dump programs never end with ;; in an event", _endless_events),
@@ -254,4 +275,7 @@ CHECKS = (
     Check("system-tables", "the server's own databases are not dumped", _system_tables),
     Check("second-passwords", "the server does not tell them", _second_passwords),
     Check("tablespaces", "a table does not come back without its tablespace", _places),
+    Check("accounts-left-out", "a server without its accounts is of no use to its applications", _accounts),
+    Check("routines-left-out", "the bodies of other definers' routines take a right of their own", _routines),
+    Check("impatient-server", "a stall of the sink would end the dump", _patience),
 )

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
+from penstock.api import WarningSettings
 from penstock.api.servers import (
     Databases,
     Names,
@@ -19,13 +20,41 @@ from penstock.api.servers import (
     server_location,
 )
 
-__all__ = ["SYSTEM_DATABASES", "MySQLSettings", "settings_from_url"]
+__all__ = ["CheckName", "SYSTEM_DATABASES", "MySQLSettings", "settings_from_url"]
 
 #: The server's own, which no restore could write.
 SYSTEM_DATABASES = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 #: Tried in this order when neither host nor socket is named.
 _USUAL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - MySQL's own default
+
+#: The names of all checks before a dump; `checks.py` has what they look for.
+CheckName = Literal[
+    "unverified-server",
+    "hidden-databases",
+    "broken-views",
+    "endless-events",
+    "folders",
+    "no-transactions",
+    "float",
+    "history",
+    "idle-events",
+    "orphans",
+    "crossing-keys",
+    "servers",
+    "system-tables",
+    "second-passwords",
+    "tablespaces",
+    "accounts-left-out",
+    "routines-left-out",
+    "impatient-server",
+]
+
+
+class Warnings(WarningSettings):
+    """Checks that say nothing."""
+
+    ignore: tuple[CheckName, ...] = ()
 
 
 class MySQLSettings(ServerSettings):
@@ -62,6 +91,7 @@ class MySQLSettings(ServerSettings):
         "estimate", description="counting reads every table once more"
     )
     lock_timeout: float = Field(30, gt=0, description="seconds to wait for the global read lock")
+    warnings: Warnings = Field(Warnings(), description="`{ ignore = [...] }`: checks before a dump that say nothing")
 
     @field_validator("database", "databases")
     @classmethod

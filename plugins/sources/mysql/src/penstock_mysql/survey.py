@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass, replace
 
-from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec
+from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec, found_by
 from penstock.api.servers import path_like, settle
-from penstock_mysql import checks, probe
+from penstock_mysql import probe
 from penstock_mysql.accounts import accounts_readable, partly_revoked
+from penstock_mysql.checks import CHECKS, Look
 from penstock_mysql.client import Client, client_for_dump
-from penstock_mysql.connection import Connection, rows
+from penstock_mysql.connection import Connection
 from penstock_mysql.contents import look_into
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
@@ -21,8 +22,6 @@ ACCOUNTS = "sql"
 
 #: In an INSERT: mysqldump goes on with the next row, mariadb-dump with a line for it.
 _BETWEEN_ROWS = b"),"
-#: With less patience of the server, a client that cannot ask for more is warned of (seconds).
-_PATIENCE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +97,9 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
             f"the account {connection.user} may not hold the global read lock that consistency = server needs",
             hint="Grant it RELOAD on *.*, or dump with consistency = database.",
         )
-    look = checks.Look(connection, settings, allowed, databases, tables, broken, endless)
-    warnings = [*settings.tls_warnings, *checks.warnings(look)]
-    warnings += _about_patience(connection, client)
-    with_routines = _routines(connection, settings, databases, allowed, warnings)
+    about_accounts: list[str] = []
+    about_routines: list[str] = []
+    with_routines = _routines(connection, settings, databases, allowed, about_routines)
     with_accounts = settle(
         settings.accounts,
         possible=accounts_readable(connection),
@@ -110,12 +108,25 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
             hint="Grant it SELECT on mysql.*, or let accounts = auto leave them out.",
         ),
         warning="accounts and their grants are left out: that takes SELECT on mysql.*",
-        warnings=warnings,
+        warnings=about_accounts,
     )
+    look = Look(
+        connection=connection,
+        settings=settings,
+        client=client,
+        allowed=allowed,
+        databases=databases,
+        tables=tables,
+        broken_views=broken,
+        endless_events=endless,
+        accounts=tuple(about_accounts),
+        routines=tuple(about_routines),
+    )
+    warnings = tuple(found_by(CHECKS, look, settings.warnings))
     size = sum(table.size or 0 for table in tables)
     items = tuple(probe.inventory(connection, tables, databases, {}, settings, exact=False))
     inspection = Inspection(
-        connection.version.vendor, connection.version.text, client.version.text, size, items, tuple(warnings)
+        connection.version.vendor, connection.version.text, client.version.text, size, items, warnings
     )
     left_out = frozenset(broken) | {f"{database}." for database, _ in endless}
     return Survey(inspection, client, databases, tables, with_accounts, with_routines, left_out)
@@ -141,17 +152,3 @@ def _routines(
         warnings=warnings,
     )
     return every or (settings.routines != "no" and not probe.hidden_routines(connection, databases))
-
-
-def _about_patience(connection: Connection, client: Client) -> list[str]:
-    if client.keeps_long_dumps:
-        return []
-    ((seconds,),) = rows(connection, "SELECT @@GLOBAL.net_write_timeout")
-    if int(seconds) >= _PATIENCE_SECONDS:
-        return []
-    warning = (
-        f"the server ends a dump that is not read for {seconds} seconds, as when the sink stalls, and "
-        f"{client.path.name} {client.version.text} cannot raise that: raise net_write_timeout on the server, "
-        "or install a newer client"
-    )
-    return [warning]

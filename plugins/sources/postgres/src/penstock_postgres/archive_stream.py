@@ -18,7 +18,7 @@ from penstock.api import (
 from penstock.api.servers import Advice, listed
 from penstock_postgres import probe
 from penstock_postgres.client import Client
-from penstock_postgres.connection import cancelled_by, said_by, translated
+from penstock_postgres.connection import STANDBY_HINT, cancelled_by, said_by, translated
 from penstock_postgres.dumping import start_dump
 from penstock_postgres.recorded import archive_attributes
 from penstock_postgres.settings import PostgresSettings
@@ -33,10 +33,7 @@ _ATTEMPTS = 3
 #: What to do about what pg_dump says.
 _ADVICE = Advice(
     {
-        r"conflict with recovery|snapshot \".*\" does not exist": (
-            "A standby cancels what is in the way of its replay: raise max_standby_streaming_delay on it, or set "
-            "hot_standby_feedback = on."
-        ),
+        "conflict with recovery": STANDBY_HINT,
         r"(lock|statement) timeout|could not obtain lock": (
             "Another session holds a table for longer than lock_timeout: dump when it is done, or raise lock_timeout."
         ),
@@ -78,6 +75,7 @@ class ArchiveStream(DumpStream):
         self._start = b""
         self._own: View | None = None
         self._inventory: tuple[InventoryItem, ...] = ()
+        self._counted = False
         self._begin(held)
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -91,18 +89,22 @@ class ArchiveStream(DumpStream):
         return count
 
     def close(self) -> None:
-        """As `ChildOutput` does; then rows are counted."""
+        """As `ChildOutput` does; then rows are counted, once."""
         try:
             self._child.close()
+            if self._start != _MAGIC:
+                raise DumpFailed(f"{self._spec.name} does not begin as an archive of pg_dump does")
+            if not self._counted:
+                self._counted = True
+                self._count()
         except DumpFailed as error:
+            # pg_dump says only that the view is gone; the view's own session was told why.
+            if lost := self._view.lost():
+                error.details = (f"the session that held the view: {lost}", *error.details)
             _ADVICE.give(error)
-            self._end_view()
             raise
-        if self._start != _MAGIC:
-            raise DumpFailed(f"{self._spec.name} does not begin as an archive of pg_dump does")
-        if not self._inventory:  # once
-            self._count()
-        self._end_view()
+        finally:
+            self._end_view()
 
     def abort(self) -> None:
         """End pg_dump, and the view if it is the stream's own."""

@@ -20,6 +20,7 @@ from penstock_postgres.settings import PostgresSettings
 
 __all__ = [
     "Connection",
+    "STANDBY_HINT",
     "MissingDatabase",
     "about_tls",
     "cancelled_by",
@@ -41,6 +42,11 @@ _UNLIMITED = (
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "transaction_timeout",
+)
+#: What to do about a standby that ends a dump for what it replays.
+STANDBY_HINT = (
+    "A standby cancels what is in the way of its replay: raise max_standby_streaming_delay on it, or set "
+    "hot_standby_feedback = on."
 )
 #: What libpq says to a child in its own way, or what must not reach it: the encoding of the dump is the database's.
 _NOT_FOR_CHILDREN = {
@@ -173,7 +179,9 @@ def translated(doing: str, otherwise: type[SourceError] = SourceError) -> Iterat
     except psycopg.OperationalError as error:
         # Without a SQLSTATE nobody answered; 08 is "connection exception", 57P "shutdown" and the like.
         lost = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
-        raise (SourceUnreachable if lost else otherwise)(f"{doing}: {said_by(error)}") from error
+        # 40001 is what a standby says that replays (ERRCODE_T_R_SERIALIZATION_FAILURE): a dump writes nothing.
+        hint = STANDBY_HINT if error.sqlstate == "40001" else None
+        raise (SourceUnreachable if lost else otherwise)(f"{doing}: {said_by(error)}", hint=hint) from error
     except psycopg.Error as error:
         raise otherwise(f"{doing}: {said_by(error)}") from error
 

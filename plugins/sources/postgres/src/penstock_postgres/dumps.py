@@ -10,6 +10,7 @@ from penstock.api import Dump, DumpFailed, DumpStream, Inspection, Report, StopT
 from penstock_postgres import probe
 from penstock_postgres.archive_stream import ArchiveStream
 from penstock_postgres.client import Client, client_for_dump, find_clients
+from penstock_postgres.cluster import Databases
 from penstock_postgres.connection import Connection, connect, translated
 from penstock_postgres.dumping import ARCHIVE, start_dump
 from penstock_postgres.settings import PostgresSettings
@@ -33,8 +34,7 @@ def inspect_source(settings: PostgresSettings, stop: StopToken) -> Inspection:
     clients = find_clients("pg_dump", settings.client_path, stop)
     databases = chosen_databases(settings)
     with connect(settings, database=databases.names[0] if databases else None) as connection:
-        survey = _survey(settings, clients, connection, databases.names[1:] if databases else (), "inspect")
-    survey = replace(survey, databases=databases)
+        survey = _survey(settings, clients, connection, databases, "inspect")
     return replace(survey.inspection, streams=survey.streams, consistency=survey.consistency)
 
 
@@ -51,8 +51,7 @@ def hold_dump(settings: PostgresSettings, stop: StopToken, report: Report) -> It
     view = None if databases else open_view(settings, None)
     connection = view.connection if view else connect(settings, database=names[0])
     try:
-        survey = _survey(settings, clients, connection, names[1:], "start to dump")
-        survey = replace(survey, databases=databases)
+        survey = _survey(settings, clients, connection, databases, "start to dump")
         with translated(f"cannot start to dump {settings.location}"):
             plan = survey.plan(view, connection)
         counting = probe.CountingTime()
@@ -88,16 +87,16 @@ def _survey(
     settings: PostgresSettings,
     clients: list[Client],
     connection: Connection,
-    others: tuple[str | None, ...],
+    databases: Databases | None,
     doing: str,
 ) -> Survey:
-    """Look at the database of `connection`, and then at the others of its server, one after the other."""
+    """Look at the database of `connection`, and then at the others of `databases`, one after the other."""
     with translated(f"cannot {doing} {settings.location_of(connection.info.dbname)}"):
         server = version_of(connection)
         client = client_for_dump(server, clients)
-        with_accounts, warnings = about_server(connection, settings, client)
+        with_accounts, warnings = about_server(connection, settings, client, databases)
         looks: list[Look] = [look_at(connection, settings, chosen_relations(connection, settings))]
-    for name in others:
+    for name in databases.names[1:] if databases else ():
         with connect(settings, database=name) as other, translated(f"cannot {doing} {settings.location_of(name)}"):
             looks.append(look_at(other, settings, chosen_relations(other, settings)))
-    return Survey(server, client, with_accounts, None, tuple(looks), warnings)
+    return Survey(server, client, with_accounts, databases, tuple(looks), warnings)

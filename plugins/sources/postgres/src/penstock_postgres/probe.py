@@ -20,10 +20,9 @@ __all__ = [
     "is_standby",
     "large_objects",
     "may_read_passwords",
+    "names_of_other_bytes",
     "room_for_locks",
-    "server_warnings",
     "size_estimate",
-    "warnings",
 ]
 
 #: Larger tables are not counted unless asked for (bytes).
@@ -161,70 +160,6 @@ def _count(connection: Connection, relation: Relation) -> int:
     return number
 
 
-def warnings(connection: Connection, found: list[Relation], choice: Choice) -> Iterator[str]:
-    """What a dump does not hold, or what may disturb it, though it will not fail for certain."""
-    yield from _warnings_of_choice(connection, found, choice)
-    unlogged = [r.title for r in found if r.persistence == "u" and r.relkind == "r"]
-    if unlogged and is_standby(connection):
-        yield f"a standby has no rows of {listed(unlogged, 'unlogged table', 'unlogged tables')}"
-    if foreign := [r.title for r in found if r.relkind == "f"]:
-        yield f"the rows of {listed(foreign, 'foreign table', 'foreign tables')} are elsewhere, and not in the dump"
-    left = [r.title for r in found if r.relkind == "r" and r.of_extension and not r.configures_extension]
-    if left:
-        yield f"the rows of {listed(left, 'table', 'tables')} belong to extensions, and are not in the dump"
-    query = "SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
-    if prepared := rows(connection, query)[0][0]:
-        yield (
-            f"prepared transactions are open ({prepared} of them): what they wrote is not in the dump, "
-            "and their locks may hold it up"
-        )
-    query = """
-    SELECT count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
-    WHERE d.datname = pg_catalog.current_database() AND NOT (
-        SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-    """
-    if subscriptions := rows(connection, query)[0][0]:
-        yield f"subscriptions are left out ({subscriptions} of them): only a superuser can dump them"
-    # The view shows options to the mapping's own user and to superusers; pg_user_mapping itself to superusers alone.
-    query = """
-    SELECT m.srvname || ' for ' || m.usename FROM pg_catalog.pg_user_mappings m
-    WHERE m.umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-    ORDER BY 1
-    """
-    if not choice.narrow and (mappings := [name for (name,) in rows(connection, query)]):
-        yield (
-            f"the options, such as passwords, of {listed(mappings, 'user mapping', 'user mappings')} are not in the "
-            "dump, if there are any: only a superuser can read them"
-        )
-
-
-def server_warnings(connection: Connection) -> Iterator[str]:
-    """The same of the server as a whole."""
-    if is_standby(connection):
-        yield (
-            "the server is a standby: a long dump may be cancelled by what it replays "
-            "(see max_standby_streaming_delay and hot_standby_feedback)"
-        )
-
-
-def _warnings_of_choice(connection: Connection, found: list[Relation], choice: Choice) -> Iterator[str]:
-    if not choice.text:
-        return
-    yield f"the dump is a choice, and no complete backup of {connection.info.dbname}: {choice.text}"
-    for idle in choice.idle:
-        yield f"{idle} matches nothing in the database {connection.info.dbname}"
-    if not choice.large_objects and (objects := large_objects(connection)[0]):
-        yield f"large objects are left out ({objects} of them): large_objects = yes takes them"
-    taken = {relation.oid for relation in found}
-    query = """
-    SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
-    WHERE c.relkind = 'p'
-    """
-    partly = {parent for parent, partition in rows(connection, query) if partition not in taken}
-    if titles := [relation.title for relation in found if relation.oid in partly]:
-        yield f"{listed(titles, 'partitioned table', 'partitioned tables')} is chosen without all of its partitions"
-
-
 def room_for_locks(connection: Connection) -> int:
     """How many objects can be locked on the server at a time, at the least."""
     query = """
@@ -234,6 +169,16 @@ def room_for_locks(connection: Connection) -> int:
     """
     number: int = rows(connection, query)[0][0]
     return number
+
+
+def names_of_other_bytes(connection: Connection) -> list[str]:
+    """Roles and tablespaces whose names are not UTF-8, as far as such a name can be shown.
+
+    They belong to the whole server, and are what whoever made them sent: from a database of another encoding.
+    """
+    query = "SELECT rolname FROM pg_catalog.pg_roles UNION SELECT spcname FROM pg_catalog.pg_tablespace ORDER BY 1"
+    # The connection puts this letter in the place of what is no UTF-8.
+    return [name for (name,) in rows(connection, query) if "\N{REPLACEMENT CHARACTER}" in name]
 
 
 def may_read_passwords(connection: Connection) -> bool:

@@ -6,10 +6,39 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
 
+from penstock.api import WarningSettings
 from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
 from penstock_postgres.patterns import regular_expressions
 
-__all__ = ["PostgresSettings", "settings_from_url"]
+__all__ = ["CheckName", "PostgresSettings", "settings_from_url"]
+
+#: The names of all checks before a dump; `checks.py` has what they look for.
+CheckName = Literal[
+    "unverified-server",
+    "standby",
+    "newer-client",
+    "accounts-left-out",
+    "databases-left-out",
+    "choice",
+    "idle-pattern",
+    "large-objects-left-out",
+    "partitions-left-out",
+    "unlogged-on-standby",
+    "foreign-tables",
+    "extension-tables",
+    "prepared-transactions",
+    "subscriptions",
+    "user-mappings",
+    "invalid-indexes",
+    "checksum-failures",
+    "locks",
+]
+
+
+class Warnings(WarningSettings):
+    """Checks that say nothing."""
+
+    ignore: tuple[CheckName, ...] = ()
 
 
 class PostgresSettings(ServerSettings):
@@ -58,6 +87,7 @@ class PostgresSettings(ServerSettings):
         description="count the rows of tables below 1 GiB (auto), of all (exact), or ask the statistics (estimate)",
     )
     lock_timeout: float = Field(300, gt=0, description="seconds to wait for the lock of a table")
+    warnings: Warnings = Field(Warnings(), description="`{ ignore = [...] }`: checks before a dump that say nothing")
 
     @field_validator("schemas", "exclude_schemas")
     @classmethod

@@ -3,13 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from penstock.api import ClientMissing, DumpPlan, Inspection, InventoryItem, SourceDenied, StreamSpec
-from penstock.api.servers import path_like, settle
+from penstock.api import (
+    ClientMissing,
+    DumpPlan,
+    Inspection,
+    InventoryItem,
+    SourceDenied,
+    SourceError,
+    StreamSpec,
+    found_by,
+)
+from penstock.api.servers import listed, path_like, settle
 from penstock_postgres import probe
+from penstock_postgres.checks import DATABASE_CHECKS, SERVER_CHECKS, DatabaseFacts, ServerFacts
 from penstock_postgres.choice import Choice, choose
 from penstock_postgres.client import Client
 from penstock_postgres.cluster import Databases, find_databases
-from penstock_postgres.connection import Connection, about_tls, connect_anywhere, translated
+from penstock_postgres.connection import Connection, connect_anywhere, translated
 from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
 from penstock_postgres.recorded import archive_attributes
 from penstock_postgres.relations import Relation, relations
@@ -61,7 +71,6 @@ class Survey:
             (*self._inventory(), *(left_out.inventory() if left_out else ())),
             (
                 *self.warnings,
-                *(left_out.warnings() if left_out else ()),
                 *(warning for look in self.looks for warning in look.warnings),
             ),
         )
@@ -158,15 +167,18 @@ def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen) 
         prefix=f"{database}." if several else "",
     )
     size = probe.size_estimate(connection, chosen.relations, chosen.choice)
-    warnings = probe.warnings(connection, chosen.relations, chosen.choice)
+    facts = DatabaseFacts(connection, chosen.relations, chosen.choice)
+    warnings = found_by(DATABASE_CHECKS, facts, settings.warnings)
     return Look(
         database, chosen, size, tuple(items), tuple(f"{database}: {one}" if several else one for one in warnings)
     )
 
 
-def about_server(connection: Connection, settings: PostgresSettings, client: Client) -> tuple[bool, tuple[str, ...]]:
+def about_server(
+    connection: Connection, settings: PostgresSettings, client: Client, databases: Databases | None
+) -> tuple[bool, tuple[str, ...]]:
     """Whether roles and tablespaces are dumped, and warnings about the server as a whole."""
-    warnings = [*about_tls(settings), *probe.server_warnings(connection)]
+    unreadable: list[str] = []
     settle(
         settings.accounts,
         possible=probe.may_read_passwords(connection),
@@ -175,7 +187,7 @@ def about_server(connection: Connection, settings: PostgresSettings, client: Cli
             hint="Dump as a superuser, or let accounts = auto leave the passwords out.",
         ),
         warning="roles are dumped without their passwords: only a superuser can read them",
-        warnings=warnings,
+        warnings=unreadable,
     )
     with_accounts = settle(
         settings.accounts,
@@ -184,6 +196,12 @@ def about_server(connection: Connection, settings: PostgresSettings, client: Cli
             f"{client.folder} has no pg_dumpall", hint="Install it, or leave roles out with accounts = no."
         ),
         warning=f"roles and tablespaces are left out: {client.folder} has no pg_dumpall",
-        warnings=warnings,
+        warnings=unreadable,
     )
-    return with_accounts, tuple(warnings)
+    if with_accounts and (odd := probe.names_of_other_bytes(connection)):
+        raise SourceError(
+            f"pg_dumpall fails on {listed(odd, 'role or tablespace', 'roles and tablespaces')}: the name is not UTF-8",
+            hint="Rename it, from a database of the encoding SQL_ASCII, or leave roles out with accounts = no.",
+        )
+    facts = ServerFacts(connection, settings, client, databases, tuple(unreadable))
+    return with_accounts, tuple(found_by(SERVER_CHECKS, facts, settings.warnings))

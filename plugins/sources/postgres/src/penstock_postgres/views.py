@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from penstock.api import DumpFailed
-from penstock_postgres.connection import Connection, connect, rows, translated
+from penstock_postgres.connection import Connection, connect, rows, said_by, translated
 from penstock_postgres.relations import Relation
 from penstock_postgres.settings import PostgresSettings
 
@@ -27,6 +27,18 @@ class View:
     def database(self) -> str:
         """The name of the database."""
         return self.connection.info.dbname
+
+    def lost(self) -> str:
+        """What the server said when it ended the view by itself; empty as long as it lasts, and after its end."""
+        if self.connection.closed and not self.connection.broken:
+            return ""
+        try:
+            self.connection.execute("SELECT")
+        except psycopg.OperationalError as error:
+            return said_by(error)
+        except psycopg.Error:
+            pass  # an error of before, which leaves the transaction open
+        return ""
 
 
 def open_view(settings: PostgresSettings, name: str | None) -> View:

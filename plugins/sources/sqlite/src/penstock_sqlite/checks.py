@@ -1,22 +1,14 @@
 """What is looked for before a dump: it prevents none, but should be known. One list."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["CHECKS", "Check", "warnings"]
+from penstock.api import Check
+
+__all__ = ["CHECKS"]
 
 #: What the reader process tells of its view.
 Answer = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`find` gives a warning for each thing that it finds in what the reader tells; `reason` is why that matters."""
-
-    name: str
-    reason: str
-    find: Callable[[Answer], Iterator[str]]
 
 
 def _leaves_files(answer: Answer) -> Iterator[str]:
@@ -56,16 +48,11 @@ def _unchecked(answer: Answer) -> Iterator[str]:
         )
 
 
-#: In the order in which they are said.
-CHECKS: tuple[Check, ...] = (
+#: In the order in which they are said; `settings.CheckName` has their names.
+CHECKS: tuple[Check[Answer], ...] = (
     Check("leaves-files", "files of another user beside a database keep its owner out", _leaves_files),
     Check("writers-wait", "a read transaction in rollback-journal mode keeps writers from committing", _writers_wait),
     Check("damaged", "a damaged database is restored with an option alone", _damaged),
     Check("unreadable-table", "a table that cannot be read is in the snapshot, and cannot be read there", _unreadable),
     Check("unchecked", "collations, functions and modules of an application are not in the file", _unchecked),
 )
-
-
-def warnings(answer: Answer) -> tuple[str, ...]:
-    """All that the checks find."""
-    return tuple(warning for check in CHECKS for warning in check.find(answer))

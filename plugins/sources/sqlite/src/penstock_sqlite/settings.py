@@ -8,17 +8,26 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from pydantic import AfterValidator, Field
 
-from penstock.api import PluginSettings, UsageError
+from penstock.api import PluginSettings, UsageError, WarningSettings
 
-__all__ = ["SqliteSettings", "settings_from_url"]
+__all__ = ["CheckName", "SqliteSettings", "settings_from_url"]
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+#: The names of all checks before a dump; `checks.py` has what they look for.
+CheckName = Literal["leaves-files", "writers-wait", "damaged", "unreadable-table", "unchecked"]
 
 
 def _database_file(path: Path) -> Path:
     if not path.name or str(path) == ":memory:" or "\0" in str(path):
         raise ValueError("must be the path of a database file")
     return path
+
+
+class Warnings(WarningSettings):
+    """Checks that say nothing."""
+
+    ignore: tuple[CheckName, ...] = ()
 
 
 class SqliteSettings(PluginSettings):
@@ -34,6 +43,7 @@ class SqliteSettings(PluginSettings):
     - `immutable`: nobody writes to the database, as on a read-only mount of a snapshot: it is read without locks.
     - `copy_to`: a folder for a private copy of the database, made at the start of each dump. Writers of a database in
       rollback-journal mode are then held up for the length of the copy, not of the dump. Needs room for all of it.
+    - `warnings`: `{ ignore = [...] }` names checks before a dump that say nothing.
     """
 
     path: Annotated[Path, AfterValidator(_database_file)]
@@ -43,6 +53,7 @@ class SqliteSettings(PluginSettings):
     integrity_check: Literal["auto", "off", "quick", "full"] = "auto"
     immutable: bool = False
     copy_to: Path | None = None
+    warnings: Warnings = Warnings()
 
 
 def settings_from_url(url: str) -> dict[str, Any]:

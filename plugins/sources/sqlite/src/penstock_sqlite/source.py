@@ -19,8 +19,9 @@ from penstock.api import (
     Source,
     StreamSpec,
     UsageError,
+    found_by,
 )
-from penstock_sqlite.checks import warnings
+from penstock_sqlite.checks import CHECKS
 from penstock_sqlite.options import RestoreOptions
 from penstock_sqlite.process import Reader
 from penstock_sqlite.restoring import ImageAttributes, check_place, plan_for, restoring
@@ -63,7 +64,7 @@ class SqliteSource(Source):
         reader = Reader(self.settings.model_copy(update={"copy_to": None}), self.stop)
         try:
             answer = reader.answer()
-            found = _inspection(answer, copied=self.settings.copy_to is not None)
+            found = _inspection(self.settings, answer)
             return replace(found, streams=(_stream(self.settings.path, answer),), consistency=_CONSISTENCY)
         finally:
             reader.end()
@@ -75,7 +76,7 @@ class SqliteSource(Source):
         try:
             answer = reader.answer()
             plan = DumpPlan(
-                inspection=_inspection(answer, copied=self.settings.copy_to is not None),
+                inspection=_inspection(self.settings, answer),
                 streams=(_stream(self.settings.path, answer),),
                 consistency=_CONSISTENCY,
             )
@@ -105,16 +106,17 @@ class SqliteSource(Source):
         return restoring(self.settings.path, options, clean=plan.target.clean, stop=self.stop, report=self.report)
 
 
-def _inspection(answer: Mapping[str, Any], *, copied: bool) -> Inspection:
+def _inspection(settings: SqliteSettings, answer: Mapping[str, Any]) -> Inspection:
     import sqlite3  # the command line starts without it
 
+    facts = {**answer, "copied": settings.copy_to is not None}
     return Inspection(
         engine="SQLite",
         server_version=answer["written_by"],
         client_version=sqlite3.sqlite_version,
         size_estimate=answer["size"],
         inventory=tuple(InventoryItem(**item, exact=item["rows"] is not None) for item in answer["inventory"]),
-        warnings=warnings({**answer, "copied": copied}),
+        warnings=tuple(found_by(CHECKS, facts, settings.warnings)),
     )
 
 
