@@ -1,14 +1,16 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.servers.postgres import PostgresServer, PostgresServers
 from tests.servers.streams import Dump, dump_all, read_all, restore_all
 
 from penstock.api import Capability, RestoreTarget, SourceDenied, SourceError, TargetNotEmpty, UsageError
-from penstock_postgres import cluster, connection
+from penstock_postgres import cluster, connection, elsewhere
 
 pytestmark = pytest.mark.server
 
@@ -188,6 +190,52 @@ def test_a_rename_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match="rename"):
         restore_all(source_of(full, None), dumped, RestoreTarget(options={"rename": rename}))
+
+
+def test_many_databases_are_restored_with_few_connections(
+    newest_postgres: PostgresServer, source_of: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, names = newest_postgres, [f"few_{i}" for i in range(5)]
+    for name in names:
+        server.execute(f"CREATE DATABASE {name}")
+        server.execute("CREATE TABLE t AS SELECT 1 AS i", name)
+    try:
+        dump = dump_all(source_of(server, None, databases="few_*", accounts="no"))
+        for name in names:
+            server.drop(name)
+        made = []
+        connect = psycopg.connect
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            made.append(more["dbname"])
+            return connect(*arguments, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(psycopg, "connect", counted)
+            restore_all(source_of(server, None), dump)
+        # One to look at the server, one to make them; and each to fill it.
+        assert sorted(made) == [*names, "postgres", "postgres"]
+        for name in names:
+            assert server.query("SELECT reltuples FROM pg_class WHERE relname = 't'", name) == [(1,)]
+    finally:
+        for name in names:
+            server.drop(name)
+
+
+def test_a_restore_goes_on_when_the_connection_beside_is_lost(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    server = newest_postgres
+    with elsewhere.Elsewhere(source_of(server, None).settings) as beside:
+        first = beside.beside("any")
+        assert beside.beside("any") is first
+        server.execute(f"SELECT pg_terminate_backend({first.info.backend_pid})")
+        second = beside.beside("any")
+        assert second is not first
+        assert first.closed
+        assert second.execute("SELECT 1").fetchone() == (1,)
+        assert beside.beside("postgres").info.dbname == "template1"
+        assert second.closed
 
 
 def test_databases_are_chosen_by_name_or_glob(full: PostgresServer, source_of: MakeSource) -> None:

@@ -31,7 +31,10 @@ def test_more_tables_than_one_transaction_can_lock_are_dumped_and_restored(
             restore_all(source_of(spare, there), dump)
         assert "max_locks_per_transaction" in (caught.value.hint or "")
         assert "database that does not exist yet" in (caught.value.hint or "")
-        source_of(spare, there).plan_restore([spec for spec, _ in dump.values()], RestoreTarget())
+        plan = source_of(spare, there).plan_restore([spec for spec, _ in dump.values()], RestoreTarget())
+        (need,) = [need for need in plan.needs if need.name == "max_locks_per_transaction"]
+        assert need.met is False
+        assert any("single_transaction=no" in warning for warning in plan.warnings)
         restore_all(source_of(spare, there), dump, RestoreTarget(options={"single_transaction": "no"}))
     spare.drop("made")
 

@@ -34,6 +34,10 @@ _ATTEMPTS = 3
 _ADVICE = Advice(
     {
         "conflict with recovery": STANDBY_HINT,
+        "max_locks_per_transaction|out of shared memory": (
+            "pg_dump locks every table at once: raise max_locks_per_transaction on the server, or make a backup of "
+            "each part (schemas, tables)."
+        ),
         r"(lock|statement) timeout|could not obtain lock": (
             "Another session holds a table for longer than lock_timeout: dump when it is done, or raise lock_timeout."
         ),

@@ -36,13 +36,14 @@ __all__ = [
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-#: Settings that a server may have, and that would end a connection which waits for a child, or cut its queries short.
-_UNLIMITED = (
-    "statement_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "transaction_timeout",
-)
+#: Settings that a server may have, and that would end a connection which waits for a child, or cut its queries short,
+#: with the version that has brought them.
+_UNLIMITED = {
+    "statement_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 140000,
+    "transaction_timeout": 170000,
+}
 #: What to do about a standby that ends a dump for what it replays.
 STANDBY_HINT = (
     "A standby cancels what is in the way of its replay: raise max_standby_streaming_delay on it, or set "
@@ -109,7 +110,6 @@ def connect(settings: PostgresSettings, *, database: str | None = None) -> Conne
                 # Its names may be anything, and the server refuses to call anything UTF-8.
                 connection.execute("SET client_encoding TO 'SQL_ASCII'")
             _make_patient(connection, settings.lock_timeout)
-            connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
     except BaseException:
         connection.close()
         raise
@@ -245,12 +245,17 @@ def _refuse_pooler(connection: Connection, settings: PostgresSettings) -> None:
 
 
 def _make_patient(connection: Connection, lock_timeout: float) -> None:
-    query = "SELECT name FROM pg_catalog.pg_settings WHERE name = ANY (%(names)s)"
-    limits = {name: "0" for (name,) in rows(connection, query, {"names": list(_UNLIMITED)})}
-    limits["default_transaction_read_only"] = "off"  # a dump's transaction is read-only by itself, a restore's is not
-    limits["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
-    for name, value in limits.items():
-        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+    """No limit of time but `lock_timeout`, and an empty search path; in one round trip."""
+    version = connection.info.server_version
+    settings = {name: "0" for name, since in _UNLIMITED.items() if version >= since}
+    settings["default_transaction_read_only"] = "off"  # a dump's transaction is read-only by itself, a restore's is not
+    settings["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
+    settings["search_path"] = ""
+    query = """
+    SELECT pg_catalog.set_config(name, value, false)
+    FROM ROWS FROM (pg_catalog.unnest(%(names)s::text[]), pg_catalog.unnest(%(values)s::text[])) AS one (name, value)
+    """
+    rows(connection, query, {"names": list(settings), "values": list(settings.values())})
 
 
 def _sslmode(settings: PostgresSettings) -> str | None:

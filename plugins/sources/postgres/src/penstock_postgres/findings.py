@@ -6,6 +6,7 @@ from penstock.api import Need, RestoreStep, StreamSpec
 from penstock_postgres.attributes import ArchiveAttributes
 from penstock_postgres.connection import Connection, rows
 from penstock_postgres.options import RestoreOptions
+from penstock_postgres.probe import room_for_locks
 
 __all__ = ["Findings"]
 
@@ -48,6 +49,8 @@ class Findings:
             needs += _owners(connection, recorded)
         if exists and made:
             needs += _sessions(connection, name)
+        if options.single_transaction == "yes" or (options.single_transaction == "auto" and not made):
+            needs += _locks(connection, recorded)
         self.needs += [need for need in needs if need not in self.needs]
         self.warnings += [
             f"{spec.name}: {need.kind} {need.name}: {need.note}" for need in needs if need.met is False and need.note
@@ -90,6 +93,17 @@ def _owners(connection: Connection, recorded: ArchiveAttributes) -> Iterator[Nee
     for name, member in rows(connection, query, {"names": sorted(recorded.needed_roles)}):
         note = "" if member else f"{connection.info.user} is no member of it, and what it owns would keep another owner"
         yield Need("role", name, member, note)
+
+
+def _locks(connection: Connection, recorded: ArchiveAttributes) -> Iterator[Need]:
+    """Room for the locks of one transaction."""
+    room = room_for_locks(connection)
+    note = (
+        f"one transaction locks {recorded.objects} objects, and the server has room for {room} locks; restore into a "
+        "database that does not exist yet, raise it on the server, or accept single_transaction=no"
+    )
+    fits = recorded.objects <= room
+    yield Need("setting", "max_locks_per_transaction", fits, "" if fits else note)
 
 
 def _sessions(connection: Connection, name: str) -> Iterator[Need]:

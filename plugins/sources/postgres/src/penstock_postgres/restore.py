@@ -20,7 +20,7 @@ from penstock_postgres.accounts import restore_accounts
 from penstock_postgres.archives import restore_archive
 from penstock_postgres.attributes import ArchiveAttributes, Properties
 from penstock_postgres.client import Client, find_clients
-from penstock_postgres.connection import about_tls, connect_anywhere, connect_beside
+from penstock_postgres.connection import about_tls
 from penstock_postgres.database import (
     apply_properties,
     create_database,
@@ -30,6 +30,7 @@ from penstock_postgres.database import (
     name_beside,
 )
 from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
+from penstock_postgres.elsewhere import Elsewhere
 from penstock_postgres.loading import Loaded
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.probe import room_for_locks
@@ -48,7 +49,10 @@ def restoring(
     """One restore; when the block is left without `finish`, the databases that it had made are dropped again."""
     for warning in about_tls(settings):
         report.warn(warning)
-    with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
+    with (
+        Elsewhere(settings) as elsewhere,
+        undone_unless_finished(_Work(settings, target, elsewhere, stop, report)) as restore,
+    ):
         yield restore
 
 
@@ -63,8 +67,11 @@ def _collected(failures: list[SourceError]) -> Iterator[None]:
 class _Work:
     """What one restore has made, and what is left to do when everything was written."""
 
-    def __init__(self, settings: PostgresSettings, target: RestoreTarget, stop: StopToken, report: Report) -> None:
+    def __init__(
+        self, settings: PostgresSettings, target: RestoreTarget, elsewhere: Elsewhere, stop: StopToken, report: Report
+    ) -> None:
         self._settings = settings
+        self._elsewhere = elsewhere
         self._clean = target.clean
         self._strict = target.strict
         self._clients: list[Client] = []  # looked for when there is an archive
@@ -85,6 +92,7 @@ class _Work:
 
     def finish(self) -> None:
         """Put each database in its place. What was restored is kept from here on, whatever fails."""
+        self._elsewhere.close()  # it may be to a database that is replaced
         self._made.clear()
         failures: list[SourceError] = []
         waiting = list(self._replacements)
@@ -113,7 +121,7 @@ class _Work:
     def _write_archive(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         settings, options = self._settings, self._options
         recorded = ArchiveAttributes.of(spec)
-        with connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists):
+        with self._elsewhere.look_at(destination(settings, spec, options)) as (connection, name, exists):
             replaced = exists and self._clean and replaces(settings, connection, spec, options)
             initial = exists and "cluster" in spec.attributes and is_as_initialised(connection)
             own = properties_of(connection) if replaced else None
@@ -122,25 +130,25 @@ class _Work:
             self._load(spec, blocks, name, final=name, atomic=atomic, clean=self._clean)
             if initial and options.properties == "yes":
                 if options.owners == "yes":
-                    with connect_beside(settings, name) as connection:
-                        self._leave_out(give_owner(connection, name, recorded.properties, final=name))
+                    connection = self._elsewhere.beside(name)
+                    self._leave_out(give_owner(connection, name, recorded.properties, final=name))
                 self._give_properties(name, recorded.properties, final=name)
             return
         made = name_beside(name) if replaced else name
         # From beside it, whatever its own settings and encoding are.
-        with connect_beside(settings, name) as connection:
-            self._made.append(made)  # before: an interrupt may come when the server has made it already
-            try:
-                create_database(connection, made, recorded.properties, options)
-            except (RestoreFailed, SourceDenied):  # refused: what has that name is not ours
-                self._made.remove(made)
-                raise
-            properties = recorded.properties if options.properties == "yes" else own
-            if properties is not None and options.owners == "yes":
-                self._leave_out(give_owner(connection, made, properties, final=name))
-            # One transaction, so that not even a killed restore leaves half a database under that name; where the
-            # server has no room for so many locks, the database is at least dropped if anything fails.
-            fits = recorded.objects <= room_for_locks(connection)
+        connection = self._elsewhere.beside(name)
+        self._made.append(made)  # before: an interrupt may come when the server has made it already
+        try:
+            create_database(connection, made, recorded.properties, options)
+        except (RestoreFailed, SourceDenied):  # refused: what has that name is not ours
+            self._made.remove(made)
+            raise
+        properties = recorded.properties if options.properties == "yes" else own
+        if properties is not None and options.owners == "yes":
+            self._leave_out(give_owner(connection, made, properties, final=name))
+        # One transaction, so that not even a killed restore leaves half a database under that name; where the
+        # server has no room for so many locks, the database is at least dropped if anything fails.
+        fits = recorded.objects <= room_for_locks(connection)
         atomic = options.single_transaction == "yes" or (options.single_transaction == "auto" and fits)
         loaded = self._load(spec, blocks, made, final=name, atomic=atomic, clean=False)
         # Only now: they would have been in force for the restore itself.
@@ -169,8 +177,8 @@ class _Work:
         )
 
     def _give_properties(self, name: str, properties: Properties, *, final: str) -> None:
-        with connect_beside(self._settings, name) as connection:
-            self._leave_out(apply_properties(connection, name, properties, self._options, final=final))
+        connection = self._elsewhere.beside(name)
+        self._leave_out(apply_properties(connection, name, properties, self._options, final=final))
 
     def _leave_out(self, refused: Iterable[LeftOut]) -> None:
         for one in refused:

@@ -20,8 +20,9 @@ from penstock.api import (
 from penstock.api.servers import check_destinations, listed
 from penstock_postgres.attributes import ArchiveAttributes, check_attributes
 from penstock_postgres.client import Client, client_for_restore, find_clients, major_of
-from penstock_postgres.connection import Connection, connect_anywhere, connect_beside, rows, translated
+from penstock_postgres.connection import Connection, connect_beside, rows, translated
 from penstock_postgres.dumping import ARCHIVE
+from penstock_postgres.elsewhere import Elsewhere
 from penstock_postgres.findings import Findings
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.settings import PostgresSettings
@@ -41,47 +42,57 @@ def plan_restore(
     check_destinations(destinations, options.rename)
     clients = find_clients("pg_restore", settings.client_path, stop) if archives else []
     findings = Findings()
-    with (
-        connect_anywhere(settings, destination(settings, archives[0], options) if archives else None) as (there, _, _),
-        translated(f"cannot look at {settings.location}"),
-    ):
-        if rows(there, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]:
-            raise SourceDenied(
-                f"{settings.location} is a standby: it takes no writes", hint="Restore into its primary."
-            )
-        superuser = is_superuser(there)
-        accounts = [spec for spec in streams if spec.format != ARCHIVE]
-        with_accounts = options.accounts != "no" and bool(accounts)
-        if with_accounts and options.accounts == "yes" and not superuser:
-            raise SourceDenied(
-                f"the role {there.info.user} may not restore roles and tablespaces: it is not a superuser",
-                hint="Restore as a superuser, or with accounts=no.",
-            )
-        if with_accounts and superuser:
-            findings.step("make the roles and tablespaces that the server lacks", accounts[0])
-    for spec in archives:
-        with (
-            connect_anywhere(settings, destination(settings, spec, options)) as (connection, name, exists),
-            translated(f"cannot look at {settings.location_of(name)}"),
-        ):
-            _check_versions(connection, spec, options, clients)
-            made = not exists or (target.clean and replaces(settings, connection, spec, options))
-            if "yes" in (options.owners, options.privileges, options.policies):
-                _check_roles(connection, spec, options, coming=with_accounts and superuser, made=made)
-            if not exists:
-                _check_creation(connection, name, options)
-            elif not target.clean:
-                _check_empty(connection, spec)
-            elif options.replace == "yes" and (obstacle := obstacle_to_replacing(settings, connection)):
-                raise SourceDenied(
-                    f"the database {name} cannot be replaced: {obstacle}", hint="Restore with replace=no."
-                )
-            elif not made:
-                _check_droppable(connection)
-            findings.look_at(connection, spec, options, name, exists=exists, made=made)
+    with Elsewhere(settings) as elsewhere:
+        first = destination(settings, archives[0], options) if archives else None
+        with elsewhere.look_at(first) as (there, _, _), translated(f"cannot look at {settings.location}"):
+            coming = _look_at_server(there, settings, streams, options, findings)
+        for spec in archives:
+            with (
+                elsewhere.look_at(destination(settings, spec, options)) as (connection, name, exists),
+                translated(f"cannot look at {settings.location_of(name)}"),
+            ):
+                _check_versions(connection, spec, options, clients)
+                made = not exists or (target.clean and replaces(settings, connection, spec, options))
+                if "yes" in (options.owners, options.privileges, options.policies):
+                    _check_roles(connection, spec, options, coming=coming, made=made)
+                if not exists:
+                    _check_creation(connection, name, options)
+                elif not target.clean:
+                    _check_empty(connection, spec)
+                elif options.replace == "yes" and (obstacle := obstacle_to_replacing(settings, connection)):
+                    raise SourceDenied(
+                        f"the database {name} cannot be replaced: {obstacle}", hint="Restore with replace=no."
+                    )
+                elif not made:
+                    _check_droppable(connection)
+                findings.look_at(connection, spec, options, name, exists=exists, made=made)
     return RestorePlan(
         tuple(streams), target, tuple(findings.steps), needs=tuple(findings.needs), warnings=tuple(findings.warnings)
     )
+
+
+def _look_at_server(
+    there: Connection,
+    settings: PostgresSettings,
+    streams: Sequence[StreamSpec],
+    options: RestoreOptions,
+    findings: Findings,
+) -> bool:
+    """Whether the restore makes the roles that the server lacks; raises `SourceDenied` where it may not."""
+    if rows(there, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]:
+        raise SourceDenied(f"{settings.location} is a standby: it takes no writes", hint="Restore into its primary.")
+    accounts = [spec for spec in streams if spec.format != ARCHIVE]
+    if options.accounts == "no" or not accounts:
+        return False
+    superuser = is_superuser(there)
+    if superuser:
+        findings.step("make the roles and tablespaces that the server lacks", accounts[0])
+    elif options.accounts == "yes":
+        raise SourceDenied(
+            f"the role {there.info.user} may not restore roles and tablespaces: it is not a superuser",
+            hint="Restore as a superuser, or with accounts=no.",
+        )
+    return superuser
 
 
 def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOptions) -> str | None:
