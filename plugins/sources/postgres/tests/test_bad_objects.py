@@ -194,6 +194,35 @@ def test_a_newer_clients_settings_are_no_obstacle_for_an_older_server(
     server.drop("again")
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_an_older_server_does_not_even_understand_costs_itself(
+    postgres_servers: PostgresServers, source_of: MakeSource, there: bool
+) -> None:
+    old, new = postgres_servers.get(14), postgres_servers.get(16)
+    old.drop("older")
+    with new.database("newer") as name:
+        new.execute(
+            """
+            CREATE TABLE t (i integer UNIQUE NULLS NOT DISTINCT, x text);
+            CREATE VIEW v WITH (security_invoker) AS SELECT 1 AS one;
+            CREATE VIEW w AS SELECT i FROM t;
+            INSERT INTO t VALUES (1, 'one'), (NULL, 'none');
+            """,
+            name,
+        )
+        dump = dump_all(source_of(new, name))
+        if there:
+            old.execute("CREATE DATABASE older")
+        source = source_of(old, "older", client_path=new.bin)
+        said = listening(source)
+        restore_all(source, dump, RestoreTarget(options={"older_server": "yes"}))
+        refused = {("constraint", "public.t t_i_key"), ("view", "public.v"), ("owner of the view", "public.v")}
+        assert named(said) == refused
+        assert old.query("SELECT x FROM t ORDER BY i", "older") == [("one",), ("none",)]
+        assert old.query("SELECT count(*) FROM w", "older") == [(2,)]
+    old.drop("older")
+
+
 class TestOwnersWithoutSuperuser:
     @pytest.fixture
     def owner(self, newest_postgres: PostgresServer) -> Iterator[str]:

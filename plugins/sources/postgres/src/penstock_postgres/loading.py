@@ -217,7 +217,9 @@ class _Load:
     def execute(self, *texts: bytes) -> None:
         """Send statements to the server: all of them happen, or none."""
         if self._atomic:
-            texts = (b"SAVEPOINT penstock", *texts, b"RELEASE SAVEPOINT penstock")
+            # By itself: a server that does not understand one of the statements runs none of those sent with it.
+            self._cursor.execute(b"SAVEPOINT penstock")
+            texts = (*texts, b"RELEASE SAVEPOINT penstock")
         self._cursor.execute(b";\n".join(texts))
 
     def _undo(self) -> None:
