@@ -1,11 +1,11 @@
-"""A source whose target is a file, and that leaves out what it is told to leave out."""
+"""A source whose target is a file; its dumps and restores leave out what they are told to leave out."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["install_cabinet", "leaving_out"]
+__all__ = ["install_cabinet", "leaving_out", "not_dumping"]
 
 _PLUGIN = '''
 import io, json, os
@@ -19,9 +19,18 @@ class CabinetSettings(PluginSettings):
     path: Path
 
 
+def told(when):
+    for one in json.loads(os.environ.get(when, "[]")):
+        for number in range(one.pop("times", 1)):
+            yield LeftOut(**{**one, "name": one["name"].replace("#", str(number))})
+
+
 class Bytes(DumpStream):
     def __init__(self, data):
         self._reading = io.BytesIO(data)
+
+    def outcome(self):
+        return StreamOutcome(left_out=tuple(told("MET")))
 
     def readinto(self, buffer, /):
         return self._reading.readinto(buffer)
@@ -50,7 +59,8 @@ class Cabinet(Source):
         return str(self.settings.path)
 
     def inspect(self):
-        return Inspection("cabinet", "1", "1", size_estimate=None, inventory=())
+        missing = tuple(told("MISSING"))
+        return Inspection("cabinet", "1", "1", size_estimate=None, inventory=(), left_out=missing)
 
     @contextmanager
     def dump(self):
@@ -64,7 +74,7 @@ class Cabinet(Source):
         steps = (RestoreStep("make the cabinet"), RestoreStep("fill it", "papers"))
         drawers = Need("extension", "drawers", False, "views need it")
         needs = (Need("role", "archivist"), drawers, Need("space", "1 GB", None))
-        return RestorePlan(tuple(streams), target, steps, tuple(self._told("EARLY")), needs)
+        return RestorePlan(tuple(streams), target, steps, tuple(told("EARLY")), needs)
 
     @contextmanager
     def restore(self, plan):
@@ -76,13 +86,8 @@ class Cabinet(Source):
 
     def _write(self, half, blocks):
         half.write_bytes(b"".join(bytes(block) for block in blocks))
-        for one in self._told("LATE"):
+        for one in told("LATE"):
             self.report.left_out(one)
-
-    def _told(self, when):
-        for one in json.loads(os.environ.get(when, "[]")):
-            for number in range(one.pop("times", 1)):
-                yield LeftOut(**{**one, "name": one["name"].replace("#", str(number))})
 
 
 @hookimpl
@@ -101,5 +106,10 @@ def install_cabinet(site: Path) -> None:
 
 
 def leaving_out(*, early: Sequence[dict[str, Any]] = (), late: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """The environment in which it leaves these out: `early` known before, `late` met in the middle."""
+    """The environment in which a restore leaves these out: `early` known before, `late` met in the middle."""
     return {"EARLY": json.dumps(early), "LATE": json.dumps(late)}
+
+
+def not_dumping(*, early: Sequence[dict[str, Any]] = (), late: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """The environment in which a dump does not hold these: `early` known before, `late` met in the middle."""
+    return {"MISSING": json.dumps(early), "MET": json.dumps(late)}

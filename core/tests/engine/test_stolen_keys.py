@@ -97,12 +97,15 @@ def test_a_record_of_a_deletion_excuses_no_loss_to_a_snapshot_that_is_there(lab:
 
 
 WELL_FORMED = {"kind": "table", "name": "orders", "rows": None, "size": 5, "exact": False}
+LEFT_OUT = {"kind": "view", "name": "v", "reason": "gone", "database": "shop"}
 REPORTS: list[dict[str, Any]] = [
     {},
     {"engine": 5, "server_version": None, "client_version": []},
     {"inventory": "orders", "warnings": {"a": 1}},
     {"inventory": [5, {}, {**WELL_FORMED, "rows": "many"}, {**WELL_FORMED, "exact": 1}, WELL_FORMED], "warnings": [5]},
     {"streams": 5, "size_estimate": "large"},
+    {"left_out": "v"},
+    {"left_out": [5, {}, {**LEFT_OUT, "name": 5}, {**LEFT_OUT, "statement": "DROP"}]},
 ]
 
 
@@ -117,7 +120,8 @@ def test_what_a_source_is_said_to_have_reported_is_shown_as_far_as_it_is_a_repor
     document = show(lab.find(key[-32:])).to_json()
     shown = document["content"]["inspection"]
     assert shown["inventory"] == [one for one in report.get("inventory", ()) if one is WELL_FORMED]
-    assert shown.keys() == {"client_version", "engine", "inventory", "server_version", "warnings"}
+    assert shown.keys() == {"client_version", "engine", "inventory", "left_out", "server_version", "warnings"}
+    assert shown["left_out"] == ([LEFT_OUT] if isinstance(report.get("left_out"), list) else [])
     assert len(list(views.snapshot(document))) > 3
 
 

@@ -37,13 +37,15 @@ PenstockError                     1
 │   ├── TargetMissing            48   nothing to restore into
 │   └── RestoreFailed            49   the engine rejected the restored data
 ├── PartialFailure               50   only some parts succeeded, which is a failure
-│   └── RestoredInPart           51   a restore is in place, without what it names
+│   ├── RestoredInPart           51   a restore is in place, without what it names
+│   └── BackedUpInPart           52   a backup is committed, without what it names
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
 from typing import ClassVar
 
 __all__ = [
+    "BackedUpInPart",
     "CheckFailed",
     "ClientMissing",
     "ClientTooOld",
@@ -353,6 +355,12 @@ class RestoredInPart(PartialFailure):
     """A restore is complete but for the objects that `details` names: the target could not take them."""
 
     exit_code = 51
+
+
+class BackedUpInPart(PartialFailure):
+    """A backup is committed, without the objects that `details` names: the source could not dump them."""
+
+    exit_code = 52
 
 
 class Interrupted(PenstockError):

@@ -22,7 +22,7 @@ class EventKind(StrEnum):
     NOTE = "note"
     #: Something that deserves attention but stops nothing.
     WARNING = "warning"
-    #: A restore leaves an object out.
+    #: A dump or a restore leaves an object out.
     LEFT_OUT = "left-out"
     #: A request or a stream is tried again.
     RETRY = "retry"
@@ -74,7 +74,7 @@ class Report(Protocol):
         """Something is being retried, and why."""
 
     def left_out(self, one: LeftOut) -> None:
-        """A restore leaves an object out; also part of the run's result."""
+        """A dump or a restore leaves an object out; also part of the run's result."""
 
 
 class SilentReport:

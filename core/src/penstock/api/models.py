@@ -71,11 +71,13 @@ class StreamOutcome:
     """What only the dump of a stream has shown, for the manifest.
 
     `attributes` are added to those of the plan's `StreamSpec`; an item of `inventory` takes the place of that of the
-    plan with the same kind and name, if there is one.
+    plan with the same kind and name, if there is one. `left_out` is what turned out not to be in the stream, or to be
+    in it in a form that no restore takes: more of what `Inspection.left_out` has.
     """
 
     attributes: Mapping[str, str] = field(default_factory=dict)
     inventory: tuple[InventoryItem, ...] = ()
+    left_out: "tuple[LeftOut, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,9 @@ class Inspection:
     #: The plan that a dump would have; attributes of the streams may be missing here.
     streams: tuple[StreamSpec, ...] = ()
     consistency: str = ""
+    #: What a dump cannot hold though it was asked for, such as a view that does not work. Everything else is backed up,
+    #: and the backup ends as `BackedUpInPart`. What the settings leave out does not belong here.
+    left_out: "tuple[LeftOut, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class RestoreTarget:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """One object of a dump that a restore leaves out, or brings back changed.
+    """One object that a dump or a restore leaves out, or that a restore brings back changed.
 
     `kind` is the engine's word (`view`, `index`, `grant`), `name` is qualified as its users write it, `reason` says why
     in the engine's words. `statement` does it later, in the engine's own language; without one, nothing simple would.

@@ -4,6 +4,7 @@ from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
 from penstock.engine.doubts import Doubts
 from penstock.engine.find import find, latest_names
+from penstock.engine.leaving_out import left_out_json
 from penstock.engine.restore import CatResult, PlannedRestore, RestoreResult, cat, plan_restore, restore
 from penstock.engine.show import ShowResult, show
 from penstock.engine.verify import Verified, VerifyReport, verify
@@ -24,6 +25,7 @@ __all__ = [
     "check",
     "find",
     "latest_names",
+    "left_out_json",
     "plan_restore",
     "restore",
     "show",

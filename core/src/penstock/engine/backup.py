@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from penstock.api.errors import Interrupted, RoleForbids, SourceError, UsageError, say_more
-from penstock.api.models import DumpPlan, Inspection, InventoryItem, StreamSpec
+from penstock.api.models import DumpPlan, Inspection, InventoryItem, LeftOut, StreamSpec
 from penstock.api.source import Dump, Source
 from penstock.engine.doubts import Doubts
+from penstock.engine.leaving_out import left_out_json, recorded_left_out
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.encoding import encode_json
 from penstock.format.head import Head
@@ -24,13 +25,18 @@ __all__ = ["BackupResult", "backup"]
 #: What a manifest takes beside names and attributes, for each stream and in all, generously: the numbers of its parts.
 _OF_A_STREAM = 200
 _OF_A_MANIFEST = 1024 * 1024
+#: Objects that were left out, and that a manifest names.
+_LEFT_OUT_RECORDED = 1000
 
 Compression = Literal["auto"] | int
 
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """A committed backup. Sizes in bytes: `read` is the size of the dump, `stored` what the repository grew by."""
+    """A committed backup. Sizes in bytes: `read` is the size of the dump, `stored` what the repository grew by.
+
+    If anything is left out, it is no success.
+    """
 
     snapshot: bytes
     head: Head
@@ -42,6 +48,9 @@ class BackupResult:
     seconds: float
     warnings: tuple[str, ...]
     retries: int = 0
+    #: The first ten thousand objects that the source could not dump, and how many are in all.
+    left_out: tuple[LeftOut, ...] = ()
+    left_out_count: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The form used in JSON documents: sizes in bytes, times in seconds or as ISO 8601 in UTC."""
@@ -58,6 +67,8 @@ class BackupResult:
             "seconds": round(self.seconds, 3),
             "retries": self.retries,
             "warnings": list(self.warnings),
+            "left_out": [left_out_json(one) for one in self.left_out],
+            "left_out_count": self.left_out_count,
         }
 
 
@@ -78,7 +89,8 @@ def backup(
 
     `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. `pack_size` (bytes)
     makes packs smaller than the usual 16 MiB. The repository is brought in step before the database's view is opened.
-    Nothing is committed unless every stream ended well. Raises what the source, the sink and the repository raise.
+    Nothing is committed unless every stream ended well. What the source says it cannot dump is recorded and in the
+    result: whoever asked for the backup must be told that it is not whole. Raises what the source, the sink and the repository raise.
     """
     if not name or not _writable(name):
         raise UsageError("invalid backup name: it must be non-empty Unicode text")
@@ -114,10 +126,12 @@ def backup(
                     plan = dump.plan
                     _inspection_of(plan)  # before the dump, not hours later when the manifest is written
                     reporter.phase("dumping", plan.inspection.size_estimate)
+                    for one in plan.inspection.left_out:
+                        reporter.left_out(one)
                     streams = [_store(dump, number, spec, writer, reporter) for number, spec in enumerate(plan.streams)]
-                inspection, left_out = _inspection_of(_as_dumped(plan, streams))
-                if left_out:
-                    reporter.warn(f"not recorded: the list of {left_out} things that the database holds")
+                inspection, unlisted = _inspection_of(_as_dumped(plan, streams, reporter.objects_left_out))
+                if unlisted:
+                    reporter.warn(f"not recorded: the list of {unlisted} things that the database holds")
                 # Only now has the source confirmed that the whole dump succeeded.
                 reporter.phase("committing")
                 done = session.commit(
@@ -143,6 +157,8 @@ def backup(
         seconds=time.monotonic() - begun,
         warnings=(*plan.inspection.warnings, *reporter.warnings),
         retries=reporter.retries,
+        left_out=reporter.objects_left_out,
+        left_out_count=reporter.left_out_count,
     )
 
 
@@ -155,11 +171,11 @@ class _Dumped:
     inventory: tuple[InventoryItem, ...]
 
 
-def _as_dumped(plan: DumpPlan, streams: Sequence[_Dumped]) -> DumpPlan:
+def _as_dumped(plan: DumpPlan, streams: Sequence[_Dumped], left_out: tuple[LeftOut, ...]) -> DumpPlan:
     """The plan, with what the dump has shown of its streams."""
     items = {(item.kind, item.name): item for item in plan.inspection.inventory}
     items |= {(item.kind, item.name): item for one in streams for item in one.inventory}
-    inspection = replace(plan.inspection, inventory=tuple(items.values()))
+    inspection = replace(plan.inspection, inventory=tuple(items.values()), left_out=left_out)
     return replace(plan, inspection=inspection, streams=tuple(one.spec for one in streams))
 
 
@@ -178,8 +194,7 @@ def _inspection_of(plan: DumpPlan) -> tuple[dict[str, Any], int]:
         )
     if len(encode_json(inspection)) <= room:
         return inspection, 0
-    left_out = len(inspection["inventory"])
-    return {**inspection, "inventory": []}, left_out
+    return {**inspection, "inventory": []}, len(inspection["inventory"])
 
 
 def _check_plan(plan: DumpPlan, inspection: dict[str, Any]) -> bytes:
@@ -216,10 +231,13 @@ def _store(dump: Dump, number: int, spec: StreamSpec, writer: StreamWriter, repo
     reporter.base += stored.size
     if outcome.attributes:
         spec = replace(spec, attributes={**spec.attributes, **outcome.attributes})
+    for one in outcome.left_out:
+        reporter.left_out(one)
     return _Dumped(spec, stored, outcome.inventory)
 
 
 def _inspection_json(inspection: Inspection) -> dict[str, Any]:
+    left_out = [recorded_left_out(one) for one in inspection.left_out[:_LEFT_OUT_RECORDED]]
     return {
         "client_version": inspection.client_version,
         "engine": inspection.engine,
@@ -229,4 +247,5 @@ def _inspection_json(inspection: Inspection) -> dict[str, Any]:
         ],
         "server_version": inspection.server_version,
         "warnings": list(inspection.warnings),
+        **({"left_out": left_out} if left_out else {}),
     }

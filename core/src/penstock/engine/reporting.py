@@ -14,7 +14,7 @@ __all__ = ["Listener", "Reporter", "reporting"]
 
 Listener = Callable[[Event], None]
 
-#: Objects left out of a restore that are kept for its result; more of them are counted and no more.
+#: Objects left out that are kept for the result of the run; more of them are counted and no more.
 _LEFT_OUT_KEPT = 10_000
 #: And those that are told as they come.
 _LEFT_OUT_TOLD = 100
@@ -34,7 +34,7 @@ class Reporter:
         self._warnings: list[str] = []
         self._left_out: list[LeftOut] = []
         self._left_out_count = 0
-        #: Takes each object that a restore leaves out, with its statement.
+        #: Takes each object that is left out, with its statement.
         self.on_left_out: Callable[[LeftOut], None] = lambda _: None
         #: Bytes of the phase done before the current stream, and the estimated total.
         self.base = 0
@@ -47,7 +47,7 @@ class Reporter:
 
     @property
     def objects_left_out(self) -> tuple[LeftOut, ...]:
-        """The first objects that a restore left out, and is the poorer for."""
+        """The first objects that the dump or the restore left out, and is the poorer for."""
         return tuple(self._left_out)
 
     @property
@@ -92,7 +92,7 @@ class Reporter:
         self._tell(EventKind.RETRY, message=message, done=self.base, total=self.total)
 
     def left_out(self, one: LeftOut) -> None:
-        """A restore leaves an object out; a note where nothing is missing afterwards."""
+        """An object is left out; a note where nothing is missing afterwards."""
         if not one.lost:
             self.note(f"not needed: {one}")
             return

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.api.errors import RestoreFailed, UsageError
 from penstock.api.models import LeftOut, RestorePlan, RestoreTarget, StreamSpec
 from penstock.api.source import Restore, Source
+from penstock.engine.leaving_out import left_out_json
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.manifest import StreamRecord
 from penstock.repository import SnapshotEntry
@@ -55,7 +56,7 @@ class RestoreResult:
             "verified_first": self.verified_first,
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
-            "left_out": [_left_out_json(one) for one in self.left_out],
+            "left_out": [left_out_json(one) for one in self.left_out],
             "left_out_count": self.left_out_count,
         }
 
@@ -82,20 +83,9 @@ class PlannedRestore:
             "size": self.size,
             "steps": [{"action": step.action, "stream": step.stream} for step in plan.steps],
             "needs": [{"kind": n.kind, "name": n.name, "met": n.met, "note": n.note} for n in plan.needs],
-            "left_out": [_left_out_json(one) for one in plan.left_out],
+            "left_out": [left_out_json(one) for one in plan.left_out],
             "warnings": list(plan.warnings),
         }
-
-
-def _left_out_json(one: LeftOut) -> dict[str, Any]:
-    return {
-        "kind": one.kind,
-        "name": one.name,
-        "reason": one.reason,
-        "database": one.database,
-        "lost": one.lost,
-        "statement": None if one.secret or not one.statement else one.statement,
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,16 +60,24 @@ def _content(manifest: Manifest) -> dict[str, Any]:
 
 def _inspection(found: Mapping[str, Any]) -> dict[str, Any]:
     """What the source reported, as far as it has the form of such a report: whoever has a writer's key may differ."""
-    warnings, inventory = found.get("warnings"), found.get("inventory")
+    warnings, inventory, left_out = (found.get(name) for name in ("warnings", "inventory", "left_out"))
     return {
         **{name: _text(found.get(name)) for name in ("client_version", "engine", "server_version")},
         "inventory": [item for item in inventory if _is_item(item)] if isinstance(inventory, list) else [],
         "warnings": list(filter(_text, warnings)) if isinstance(warnings, list) else [],
+        "left_out": list(filter(None, map(_left_out, left_out))) if isinstance(left_out, list) else [],
     }
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _left_out(value: object) -> dict[str, str] | None:
+    names = ("kind", "name", "reason", "database")
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
+        return None
+    return {name: value[name] for name in names}
 
 
 def _is_item(value: object) -> bool:

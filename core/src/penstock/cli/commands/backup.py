@@ -11,8 +11,12 @@ from penstock.cli.own_process import steady
 if TYPE_CHECKING:
     from penstock.api import PenstockError
     from penstock.cli.run import Run
+    from penstock.engine import BackupResult
 
 __all__ = ["register"]
+
+#: Objects that an error names.
+_NAMED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +42,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Dump sources into a repository.
 
-        Each becomes one snapshot, or nothing. When one fails, the others are still made, but the command fails.
+        Each becomes one snapshot, or nothing. When one fails, the others are still made, but the command fails. What a
+        source cannot dump costs itself: it is named, everything else is in the snapshot, and the exit code is 52.
         """
         from penstock.api import UsageError
 
@@ -66,7 +71,9 @@ def _back_up(run: "Run", wanted: list[str], name: str | None) -> None:
     for text in wanted:
         run.stop.check()
         try:
-            outcome = _one(run, text, name)
+            outcome, error = _one(run, text, name)
+            if error is not None:
+                errors.append((outcome["name"], error))
         except Interrupted:
             raise
         except Exception as error:  # one backup's failure, of whatever kind, must not keep the others from being made
@@ -79,11 +86,15 @@ def _back_up(run: "Run", wanted: list[str], name: str | None) -> None:
             outcome = {"name": failed, "snapshot": None, "error": error_json(expected)}
         # At once: what has ended is told even if the next one is interrupted.
         run.output.item("backups", outcome, views.backups)
+    if len(wanted) == 1 and errors:
+        raise errors[0][1]
     if errors:
         raise _failure(errors, len(wanted))
 
 
-def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
+def _one(run: "Run", text: str, name: str | None) -> "tuple[dict[str, Any], PenstockError | None]":
+    """One backup: what was made, and what is to be said of a snapshot that is not whole."""
+    from penstock.cli.output.console import error_json
     from penstock.engine import backup
     from penstock.workspace import Need
     from penstock.workspace.sinks.metering import since
@@ -110,21 +121,43 @@ def _one(run: "Run", text: str, name: str | None) -> dict[str, Any]:
         if warning not in listen.warnings:
             run.output.warning(f"{plan.name}: {warning}")
     figures = since(before, workspace.figures())
-    return {
+    error = _not_whole(plan.name, result)
+    document = {
         **result.to_json(),
         "repository": repository.id.hex(),
         "sink": {method: one.to_json() for method, one in figures.items()},
-        "error": None,
+        "error": error and error_json(error),
     }
+    return document, error
+
+
+def _not_whole(name: str, result: "BackupResult") -> "PenstockError | None":
+    from penstock.api import BackedUpInPart
+    from penstock.cli.output.units import count
+
+    if not result.left_out_count:
+        return None
+    return BackedUpInPart(
+        f"the snapshot of {name} is committed, without {count(result.left_out_count, 'object')}",
+        hint="Mend what the reasons say; or say in the settings that it is to be left out.",
+        details=tuple(str(one) for one in result.left_out[:_NAMED]),
+    )
 
 
 def _failure(errors: "list[tuple[str, PenstockError]]", wanted: int) -> "PenstockError":
-    """One error for all: when every backup failed with the same code, an error of that kind."""
+    """One error for all: when every backup failed with the same code, an error of that kind.
+
+    When none failed, but snapshots are not whole, it is that of these.
+    """
     from copy import copy
 
-    from penstock.api import PartialFailure
+    from penstock.api import BackedUpInPart, PartialFailure
 
     details = tuple(line for text, error in errors for line in _lines(text, error))
+    if all(isinstance(error, BackedUpInPart) for _, error in errors):
+        return BackedUpInPart(f"{len(errors)} of {wanted} backups are not whole", details=details)
+    if any(isinstance(error, BackedUpInPart) for _, error in errors):
+        return PartialFailure(f"{len(errors)} of {wanted} backups failed or are not whole", details=details)
     if len(errors) < wanted:
         return PartialFailure(f"{len(errors)} of {wanted} backups failed", details=details)
     message = f"all {wanted} backups failed"

@@ -29,11 +29,13 @@ def register(app: typer.Typer) -> None:
         from dataclasses import asdict
 
         from penstock.cli.output import views
+        from penstock.engine import left_out_json
 
         plan = run.workspace.plan(source)
         found = plan.source.inspect()
         document = {"source": type(plan.source).name, "location": plan.source.location, **asdict(found)}
         document["warnings"] = list(found.warnings)
+        document["left_out"] = [left_out_json(one) for one in found.left_out]
         document["inventory"] = [asdict(item) for item in found.inventory]
         document["streams"] = [
             {

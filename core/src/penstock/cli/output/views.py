@@ -48,7 +48,7 @@ def made(document: Document) -> Iterator[str]:
 def backups(document: Document) -> Iterator[str]:
     """`backup`: a line for each."""
     for one in document["backups"]:
-        if one["error"] is not None:
+        if one["snapshot"] is None:
             yield Prose(f"{printable(one['name'])}: failed: {printable(one['error']['message'])}")
             continue
         yield Prose(
@@ -56,6 +56,12 @@ def backups(document: Document) -> Iterator[str]:
             f"{amount(one['read'])} read, {amount(one['stored'])} stored, {duration(one['seconds'])}"
         )
         yield f"  checkpoint: {one['checkpoint']}"
+        if one["left_out"]:
+            yield "  Left out:"
+        for object_ in one["left_out"]:
+            yield from _left_out(object_, indent="    ")
+        if more := one["left_out_count"] - len(one["left_out"]):
+            yield f"    and {more} more"
 
 
 def snapshots(document: Document) -> Iterator[str]:
@@ -142,6 +148,10 @@ def _inspected(document: Document) -> Iterator[str]:
         yield f"size:    ~{amount(document['size_estimate'])} to dump"
     for warning in document["warnings"]:
         yield f"warning: {printable(warning)}"
+    if document["left_out"]:
+        yield "left out:"
+    for one in document["left_out"]:
+        yield from _left_out(one)
     if document.get("streams"):
         yield ""
         yield from table(
@@ -192,7 +202,7 @@ def planned(document: Document) -> Iterator[str]:
     if document["left_out"]:
         yield "Left out:"
     for one in document["left_out"]:
-        yield from _left_out(one, statements=False)
+        yield from _left_out(one)
     yield "Nothing was changed."
 
 
@@ -217,10 +227,10 @@ def restored(document: Document) -> Iterator[str]:
         yield Prose(f"The statements that repeat them are in {printable(document['rejects'])}")
 
 
-def _left_out(one: Mapping[str, Any], *, statements: bool) -> Iterator[str]:
+def _left_out(one: Mapping[str, Any], *, statements: bool = False, indent: str = "  ") -> Iterator[str]:
     where = f"{printable(one['database'])}: " if one["database"] else ""
-    needless = "" if one["lost"] else " (nothing is missing)"
-    yield Prose(f"  {where}{printable(one['kind'])} {printable(one['name'])}: {printable(one['reason'])}{needless}")
+    needless = "" if one.get("lost", True) else " (nothing is missing)"
+    yield Prose(f"{indent}{where}{printable(one['kind'])} {printable(one['name'])}: {printable(one['reason'])}{needless}")
     if statements and one["statement"]:
         for line in one["statement"].splitlines():
             yield f"    {printable(line.expandtabs())}"
