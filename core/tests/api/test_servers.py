@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.reports import Said
 
 from penstock.api import (
     ClientMissing,
     DumpFailed,
+    LeftOut,
     RestoreFailed,
     RestoreTarget,
     SourceDenied,
@@ -35,6 +37,7 @@ from penstock.api.servers import (
     choose_databases,
     find_programs,
     last_held_back,
+    leave_out,
     listed,
     path_like,
     piped,
@@ -381,3 +384,18 @@ def test_the_version_of_a_program_may_need_other_arguments(tmp_path: Path) -> No
         ["dump"], number, folders=[], client_path=tmp_path, install="", arguments=["--bare", "--version"]
     )
     assert (found.path, found.version) == (path, 7)
+
+
+def test_what_a_server_does_not_take_is_reported_or_fails_a_strict_restore() -> None:
+    view, needless = LeftOut("view", "v", "no table t"), LeftOut("comment", "c", "it is there", lost=False)
+    said = Said()
+    leave_out([needless, view], said, strict=False)
+    assert said.lost == [view]
+    asked = iter([needless, view, needless])
+    with pytest.raises(RestoreFailed, match="the server does not take everything: view v: no table t") as caught:
+        leave_out(asked, said, strict=True)
+    assert "--strict" in (caught.value.hint or "")
+    assert list(asked) == [needless]
+    with pytest.raises(RestoreFailed) as caught:
+        leave_out([view], said, strict=True, advice=Advice({"no table": "Make the table."}))
+    assert caught.value.hint == "Make the table."

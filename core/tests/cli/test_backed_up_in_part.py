@@ -1,4 +1,4 @@
-"""A backup without what its source cannot dump: everything else is a snapshot, each object is named, and it is no success."""
+"""A backup without what its source cannot dump: a snapshot of everything else, each object named, and no success."""
 
 import json
 from pathlib import Path

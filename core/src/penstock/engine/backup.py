@@ -90,7 +90,8 @@ def backup(
     `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. `pack_size` (bytes)
     makes packs smaller than the usual 16 MiB. The repository is brought in step before the database's view is opened.
     Nothing is committed unless every stream ended well. What the source says it cannot dump is recorded and in the
-    result: whoever asked for the backup must be told that it is not whole. Raises what the source, the sink and the repository raise.
+    result: whoever asked for the backup must be told that it is not whole. Raises what the source, the sink and the
+    repository raise.
     """
     if not name or not _writable(name):
         raise UsageError("invalid backup name: it must be non-empty Unicode text")

@@ -5,7 +5,8 @@
 - TLS: `effective_tls` says what the setting means, `about_unverified` warns, `TLS_HINT` tells what to do.
 - Options of a restore: `ServerRestoreOptions`, with `Renames`.
 - Databases: `choose_databases` says what the settings mean on a server, `path_like` makes a name a part of a stream's.
-- Restores: `undone_unless_finished` is the frame of one that can undo what it wrote.
+- Restores: `undone_unless_finished` is the frame of one that can undo what it wrote; `leave_out` reports what a server
+  does not take, or fails for it.
 - Client programs: `find_programs` looks for them, `piped` hands them a text that nobody else can read.
 - Errors: `Advice` finds the hint for what an engine says, `settle` decides a wish.
 """
@@ -13,6 +14,7 @@
 from penstock.api.servers.advice import Advice, listed, settle
 from penstock.api.servers.clients import Program, find_programs, piped
 from penstock.api.servers.databases import check_destinations, choose_databases, path_like
+from penstock.api.servers.leaving_out import leave_out
 from penstock.api.servers.settings import (
     Databases,
     Names,
@@ -49,6 +51,7 @@ __all__ = [
     "effective_tls",
     "find_programs",
     "last_held_back",
+    "leave_out",
     "leaves_machine",
     "listed",
     "path_like",

@@ -230,7 +230,8 @@ def restored(document: Document) -> Iterator[str]:
 def _left_out(one: Mapping[str, Any], *, statements: bool = False, indent: str = "  ") -> Iterator[str]:
     where = f"{printable(one['database'])}: " if one["database"] else ""
     needless = "" if one.get("lost", True) else " (nothing is missing)"
-    yield Prose(f"{indent}{where}{printable(one['kind'])} {printable(one['name'])}: {printable(one['reason'])}{needless}")
+    what = f"{where}{printable(one['kind'])} {printable(one['name'])}"
+    yield Prose(f"{indent}{what}: {printable(one['reason'])}{needless}")
     if statements and one["statement"]:
         for line in one["statement"].splitlines():
             yield f"    {printable(line.expandtabs())}"

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 from pymysql import err
 
-from penstock.api import LeftOut, Report, RestoreFailed
+from penstock.api import LeftOut
 from penstock_mysql.connection import is_lost, said_by
-from penstock_mysql.feeding import advice_on
 
-__all__ = ["Attempt", "left_out", "run_all", "said_of"]
+__all__ = ["Attempt", "run_all", "said_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,3 @@ def run_all(attempts: Iterable[Attempt]) -> list[LeftOut]:
 def said_of(error: err.Error, *, secret: bool) -> str:
     """What the server says, without what it quotes of a secret statement."""
     return re.sub(r" near '.*", "", said_by(error), flags=re.DOTALL) if secret else said_by(error)
-
-
-def left_out(found: Iterable[LeftOut], report: Report, *, strict: bool) -> None:
-    """Report what a restore leaves out; with `strict` the first raises `RestoreFailed`."""
-    for one in found:
-        if strict:
-            raise RestoreFailed(
-                f"the server does not take everything: {one}",
-                hint=advice_on(one.reason) or "Restore without --strict: then it is left out and named.",
-            )
-        report.left_out(one)

@@ -10,7 +10,7 @@ from penstock_mysql.connection import option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["TableFeed", "adapted", "advice_on", "sequences_renamed"]
+__all__ = ["ADVICE", "TableFeed", "adapted", "sequences_renamed"]
 
 _SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
 
@@ -27,8 +27,8 @@ _CLIENT_OPTIONS = (
     "--max-allowed-packet=1G",
 )
 
-#: What to do about what the client says, in the order in which it is looked for.
-_ADVICE = Advice(
+#: What to do about what the client or the server says, in the order in which it is looked for.
+ADVICE = Advice(
     {
         r"max_allowed_packet|ERROR 1153|ERROR 2006|gone away": (
             "Raise max_allowed_packet on the server for the restore (SET GLOBAL max_allowed_packet = 1073741824): "
@@ -58,11 +58,6 @@ _ADVICE = Advice(
 )
 
 
-def advice_on(said: str) -> str | None:
-    """What to do about what the server says."""
-    return _ADVICE.find(said)
-
-
 class TableFeed:
     """The client program in one session, which makes and fills the tables of one database after the other.
 
@@ -86,7 +81,7 @@ class TableFeed:
                 child.write(block)
             child.write(b"\n")
         except RestoreFailed as error:
-            _ADVICE.give(error)
+            ADVICE.give(error)
             if error.details:
                 say_more(error, f"it had come to {what}, or to a database before it")
             raise
@@ -99,7 +94,7 @@ class TableFeed:
                 with child:
                     pass
         except RestoreFailed as error:
-            _ADVICE.give(error)
+            ADVICE.give(error)
             raise
 
     def abort(self) -> None:

@@ -17,14 +17,14 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
-from penstock.api.servers import listed, undone_unless_finished
+from penstock.api.servers import leave_out, listed, undone_unless_finished
 from penstock_mysql.accounts import AccountScript
-from penstock_mysql.attempts import left_out, run_all
+from penstock_mysql.attempts import run_all
 from penstock_mysql.attributes import DatabaseAttributes
 from penstock_mysql.client import client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.dialect import server_version
-from penstock_mysql.feeding import TableFeed, adapted, sequences_renamed
+from penstock_mysql.feeding import ADVICE, TableFeed, adapted, sequences_renamed
 from penstock_mysql.foresight import session_settings
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.placing import Placement, database_exists, move_tables, place
@@ -93,7 +93,7 @@ class _Work:
             missing: list[LeftOut] = []
             if self._accounts:
                 missing += self._accounts.make(connection)
-                left_out(missing, self._report, strict=self._strict)
+                self._leave_out(missing)
                 if self._accounts.kept:
                     kept = listed(self._accounts.kept, "account", "accounts")
                     self._report.note(f"{kept}: the server has it already, and it stays as it is")
@@ -182,7 +182,7 @@ class _Work:
             maker = ProgramMaker(connection, beside, own=self._options.definers == "mine")
             maker.make_placeholders()
             attempts = (attempt for attempt in maker.attempts() if attempt.one.kind != "event")
-            left_out(run_all(attempts), self._report, strict=True)
+            leave_out(run_all(attempts), self._report, strict=True, advice=ADVICE)
             maker.drop_triggers()
 
     def _put_in_place(self, connection: Connection, one: Placement) -> None:
@@ -215,7 +215,10 @@ class _Work:
             maker.drop_placeholders(missing)
             if missing:
                 missing += maker.broken_views(missing)
-        left_out(missing, self._report, strict=self._strict)
+        self._leave_out(missing)
+
+    def _leave_out(self, found: Iterable[LeftOut]) -> None:
+        leave_out(found, self._report, strict=self._strict, advice=ADVICE)
 
     def _undone(self, one: Placement) -> str:
         gone = "; what it held before is gone" if one.name in self._dropping else ""
