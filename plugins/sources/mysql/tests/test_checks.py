@@ -36,25 +36,6 @@ def test_a_check_that_is_ignored_says_nothing(mysql: MySQLServer, source_of: Mak
         assert less == tuple(one for one in said if not one.endswith(" [float]"))
 
 
-def test_an_event_that_the_dump_program_never_ends_with_is_left_out_and_named(
-    mysql: MySQLServer, source_of: MakeSource
-) -> None:
-    with mysql.database("endless") as name, mysql.database("other") as other:
-        mysql.execute("CREATE TABLE t AS SELECT 'there' AS what", name)
-        mysql.execute("CREATE EVENT fine ON SCHEDULE EVERY 1 YEAR DISABLE DO SELECT 1", other)
-        source = source_of(mysql, name, other)
-        assert not about(source, "never end")
-        mysql.execute("CREATE EVENT e ON SCHEDULE EVERY 1 YEAR DISABLE DO BEGIN /* ;; */ SELECT 1; END", name)
-        (warning,) = about(source, "never end")
-        assert "endless.e" in warning
-        dump = dump_all(source)
-        assert b"there" in dump["db/endless.sql"][1]
-        assert b"EVENT `fine`" in dump["db/other.sql"][1]
-        mysql.drop(name)
-        restore_all(source_of(mysql), [dump["db/endless.sql"]])
-        assert mysql.query("SELECT what FROM t", name) == [("there",)]
-
-
 def test_folders_in_the_servers_data_are_no_databases(mysql_servers: MySQLServers, source_of: MakeSource) -> None:
     server = mysql_servers.get("mariadb")
     if server.socket is None:

@@ -55,7 +55,6 @@ class Look:
     tables: list[probe.Table]
     #: By `database.view`, what the server says.
     broken_views: Mapping[str, str]
-    endless_events: list[tuple[str, str]]
     #: Sentences about accounts, and about routines, that are left out since the account may not read them.
     accounts: tuple[str, ...] = ()
     routines: tuple[str, ...] = ()
@@ -83,15 +82,6 @@ def _broken_views(look: Look) -> Iterator[str]:
         yield (
             f"{listed(found, 'view', 'views')} cannot be dumped and {'is' if len(found) == 1 else 'are'} left out: "
             "repair or drop it, or name it in exclude_tables"
-        )
-
-
-def _endless_events(look: Look) -> Iterator[str]:
-    for database in dict.fromkeys(database for database, _ in look.endless_events):
-        found = [f"{one}.{name}" for one, name in look.endless_events if one == database]
-        yield (
-            f"no event of {database} is in the dump: the dump program would never end with "
-            f"{listed(found, 'event', 'events')}: take ;; out of its comments and texts"
         )
 
 
@@ -263,7 +253,6 @@ CHECKS: tuple[Check[Look], ...] = (
     Check("unverified-server", "whoever answers gets the password, and may give any data", _unverified),
     Check("hidden-databases", "what the account cannot see is not in the dump", _hidden_databases),
     Check("broken-views", "the dump programs fail on a view that does not work", _broken_views),
-    Check("endless-events", "the dump programs never end with ;; in an event", _endless_events),
     Check("folders", "MariaDB takes folders in its data for databases, which nobody can restore", _folders),
     Check("no-transactions", "such a table is not as of the dump's moment", _without_transactions),
     Check("float", "a dump has fewer digits of FLOAT than the table", _floats),

@@ -2,16 +2,16 @@
 
 import json
 
-from penstock.api import ChildOutput, StopToken, StreamSpec, env_for_child
+from penstock.api import ChildOutput, DumpFailed, StopToken, StreamSpec, env_for_child
 from penstock_mysql.client import Client
-from penstock_mysql.connection import option_file
+from penstock_mysql.connection import connect, option_file, translated
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
+from penstock_mysql.events import events_as_sql
 from penstock_mysql.settings import MySQLSettings
-from penstock_mysql.streams import ChildStream
+from penstock_mysql.streams import END_MARKER, ChildStream
 
 __all__ = ["start_dump"]
 
-_END_MARKER = b"-- Dump completed"
 #: An INSERT holds as many rows as fit. Larger ones deduplicate better, for their beginnings move when rows change,
 #: but this is what the smallest usual max_allowed_packet (4 MiB) takes back; in bytes.
 _INSERT_BYTES = 4_000_000
@@ -20,18 +20,25 @@ _INSERT_BYTES = 4_000_000
 def start_dump(settings: MySQLSettings, spec: StreamSpec, client: Client, stop: StopToken) -> ChildStream:
     """Start to dump the database of `spec`; raises `ClientMissing`, `DumpFailed`."""
     session = client.dialect.dump_session if client.keeps_long_dumps else ""
+    database = spec.attributes["database"]
+    events = _events(settings, database) if spec.attributes["events"] == "apart" else b""
     with option_file(settings, client, session=session) as (option, inherited, secrets):
         child = ChildOutput(
             [str(client.path), option, *_options(spec, client, settings)],
-            name=f"{client.path.name} of {spec.attributes['database']}",
+            name=f"{client.path.name} of {database}",
             env=env_for_child(CHILD_ENVIRONMENT),
             stall_timeout=settings.stall_timeout,
             pass_fds=inherited,
-            end_marker=_END_MARKER,
+            end_marker=END_MARKER,
             secrets=secrets,
             stop=stop,
         )
-    return ChildStream(child, spec.attributes["database"])
+    return ChildStream(child, database, before_end=events)
+
+
+def _events(settings: MySQLSettings, database: str) -> bytes:
+    with connect(settings) as connection, translated(f"cannot read the events of {database}", DumpFailed):
+        return events_as_sql(connection, database)
 
 
 def _options(spec: StreamSpec, client: Client, settings: MySQLSettings) -> list[str]:

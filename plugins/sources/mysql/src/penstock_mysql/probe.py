@@ -14,7 +14,7 @@ from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
 __all__ = [
     "Database", "Table", "broken_views", "check_readable", "collations", "count_rows", "database_names", "databases",
-    "hidden_routines", "inventory", "is_folder", "routines_readable", "tables",
+    "endless_events", "hidden_routines", "inventory", "is_folder", "routines_readable", "tables",
 ]  # fmt: skip
 
 _NEEDED = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
@@ -151,13 +151,13 @@ def broken_views(connection: Connection, found: list[Table], settings: MySQLSett
     return broken
 
 
-def endless_events(connection: Connection, found: list[Database]) -> list[tuple[str, str]]:
-    """Databases with an event that the dump programs never come to the end of, and its name: `;;` is in it."""
+def endless_events(connection: Connection, found: list[Database]) -> set[str]:
+    """Databases with an event that the dump programs never come to the end of: `;;` is somewhere in its statement."""
     query = (
-        "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS "
-        "WHERE EVENT_SCHEMA IN %s AND EVENT_DEFINITION LIKE '%%;;%%' ORDER BY 1, 2"
+        "SELECT DISTINCT EVENT_SCHEMA FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN %s "
+        "AND CONCAT_WS(' ', DEFINER, EVENT_NAME, EVENT_COMMENT, EVENT_DEFINITION) LIKE '%%;;%%'"
     )
-    return [(schema, name) for schema, name in rows(connection, query, [tuple(one.name for one in found)])]
+    return {str(schema) for (schema,) in rows(connection, query, [tuple(one.name for one in found)])}
 
 
 def count_rows(connection: Connection, found: list[Table], settings: MySQLSettings) -> dict[str, int]:

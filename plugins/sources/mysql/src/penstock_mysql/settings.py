@@ -33,7 +33,6 @@ CheckName = Literal[
     "unverified-server",
     "hidden-databases",
     "broken-views",
-    "endless-events",
     "folders",
     "no-transactions",
     "float",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from penstock.api import RestoreFailed
+from penstock_mysql.events import free_delimiter
 
 __all__ = ["KINDS", "Program", "Splitter"]
 
@@ -69,7 +70,8 @@ class Program:
         lines = [f"{one.decode(errors='surrogateescape')};" for one in self.context]
         if self.kind in ("view", "statement"):
             return "\n".join([*lines, f"{create};"])
-        return "\n".join([*lines, "DELIMITER ;;", f"{create}\n;;", "DELIMITER ;"])
+        end = free_delimiter(self.statement).decode()
+        return "\n".join([*lines, f"DELIMITER {end}", f"{create}\n{end}", "DELIMITER ;"])
 
 
 class Splitter:

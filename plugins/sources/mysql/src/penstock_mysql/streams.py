@@ -1,11 +1,17 @@
 """The stream of a dump program, started now or earlier."""
 
 import re
+from collections.abc import Callable
 
 from penstock.api import ChildOutput, DumpFailed, DumpStream
 from penstock.api.servers import Advice
 
-__all__ = ["ChildStream"]
+__all__ = ["END_MARKER", "ChildStream"]
+
+#: What the last line of a whole dump begins with.
+END_MARKER = b"-- Dump completed"
+#: It is within this many bytes of the end.
+_TAIL_BYTES = 512
 
 #: What max_allowed_packet can be raised to (bytes).
 _LARGEST_STATEMENT = 1 << 30
@@ -31,10 +37,11 @@ _ADVICE = Advice(
 
 
 class ChildStream(DumpStream):
-    """The output of a dump program, with advice on what it says when it fails."""
+    """The output of a dump program, with advice on what it says when it fails; `before_end` comes before its last line."""
 
-    def __init__(self, child: ChildOutput, database: str) -> None:
+    def __init__(self, child: ChildOutput, database: str, *, before_end: bytes = b"") -> None:
         self._child = child
+        self._source = _Inserting(child.readinto, before_end).readinto if before_end else child.readinto
         self._database = database
         self._line_bytes = 0
         self._table = b""
@@ -43,7 +50,7 @@ class ChildStream(DumpStream):
     def wait_for_first_byte(self) -> None:
         """Return as soon as the program has written anything: its transaction has begun by then."""
         buffer = bytearray(1 << 16)
-        count = self._child.readinto(memoryview(buffer))
+        count = self._source(memoryview(buffer))
         self._ahead = memoryview(buffer)[:count]
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -58,7 +65,7 @@ class ChildStream(DumpStream):
             buffer[:count] = self._ahead[:count]
             self._ahead = self._ahead[count:]
             return count
-        return self._child.readinto(buffer)
+        return self._source(buffer)
 
     def _watch(self, block: memoryview) -> None:
         """See how long the statement is that the block ends in: its rows have no line breaks in them."""
@@ -88,3 +95,30 @@ class ChildStream(DumpStream):
     def abort(self) -> None:
         """Kill the program."""
         self._child.abort()
+
+
+class _Inserting:
+    """What `read` gives, with a text before the line that ends a whole dump."""
+
+    def __init__(self, read: Callable[[memoryview], int], text: bytes) -> None:
+        self._read = read
+        self._text = text
+        self._block = memoryview(bytearray(1 << 20))
+        self._held = self._ready = b""
+        self._ended = False
+
+    def readinto(self, buffer: memoryview) -> int:
+        """As `DumpStream.readinto`."""
+        while not self._ready and not self._ended:
+            if count := self._read(self._block):
+                self._held += self._block[:count]
+                self._ready, self._held = self._held[:-_TAIL_BYTES], self._held[-_TAIL_BYTES:]
+                continue
+            self._ended = True
+            at = self._held.rfind(END_MARKER)
+            # Without its end the dump is no success, whatever is in it.
+            self._ready = self._held if at < 0 else b"".join((self._held[:at], self._text, self._held[at:]))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count

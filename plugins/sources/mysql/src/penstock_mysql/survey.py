@@ -34,8 +34,10 @@ class Survey:
     tables: list[probe.Table]
     with_accounts: bool
     with_routines: bool
-    #: Views that cannot be dumped (`database.view`), and databases whose events cannot be (`database.`).
+    #: Views that cannot be dumped, by `database.view`.
     left_out: frozenset[str]
+    #: Databases with events that the dump programs never end with.
+    endless_events: frozenset[str]
 
     def plan(self, connection: Connection, settings: MySQLSettings) -> DumpPlan:
         """The plan of a dump."""
@@ -54,7 +56,7 @@ class Survey:
                 "comment": database.comment,
                 "collations": "\n".join(probe.collations(connection, database)),
                 "routines": "yes" if self.with_routines else "no",
-                "events": "no" if f"{database.name}." in self.left_out else "yes",
+                "events": "apart" if database.name in self.endless_events else "yes",
                 "without": json.dumps(
                     [t.name for t in self.tables if t.database == database.name and t.title in self.left_out],
                     ensure_ascii=False,
@@ -118,7 +120,6 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
         databases=databases,
         tables=tables,
         broken_views=broken,
-        endless_events=endless,
         accounts=tuple(about_accounts),
         routines=tuple(about_routines),
     )
@@ -128,8 +129,9 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
     inspection = Inspection(
         connection.version.vendor, connection.version.text, client.version.text, size, items, warnings
     )
-    left_out = frozenset(broken) | {f"{database}." for database, _ in endless}
-    return Survey(inspection, client, databases, tables, with_accounts, with_routines, left_out)
+    return Survey(
+        inspection, client, databases, tables, with_accounts, with_routines, frozenset(broken), frozenset(endless)
+    )
 
 
 def _routines(
