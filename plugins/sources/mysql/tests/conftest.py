@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,9 +69,14 @@ def read_all(stream: DumpStream) -> bytes:
 
 
 def dump_all(source: MySQLSource) -> Dump:
-    """All streams of one dump, by name."""
+    """All streams of one dump, by name, with the attributes that only the dump has shown."""
+    found = {}
     with source.dump() as held:
-        return {spec.name: (spec, read_all(held.open(spec))) for spec in held.plan.streams}
+        for spec in held.plan.streams:
+            stream = held.open(spec)
+            data = read_all(stream)
+            found[spec.name] = (replace(spec, attributes={**spec.attributes, **stream.outcome().attributes}), data)
+    return found
 
 
 def blocks_of(data: bytes, size: int = 100_000) -> Iterator[memoryview]:

@@ -8,8 +8,6 @@ from plugins.sources.mysql.tests.conftest import MakeSource, dump_all, restore_a
 from pymysql import err
 from tests.servers.mysql import MySQLServer, MySQLServers
 
-from penstock.api import DumpFailed
-from penstock_mysql import streams
 from penstock_mysql.checks import CHECKS
 from penstock_mysql.settings import CheckName
 from penstock_mysql.source import MySQLSource
@@ -117,31 +115,3 @@ def test_a_password_that_has_expired_is_still_expired(mysql: MySQLServer, source
         with pytest.raises(err.Error) as caught, mysql.connect(user="late", password="p") as connection:
             connection.cursor().execute("SELECT 1")
         assert caught.value.args[0] in (1820, 1862)
-
-
-def test_a_table_in_a_general_tablespace_is_named(oracle_mysql: MySQLServer, source_of: MakeSource) -> None:
-    with oracle_mysql.database("spaced") as name, ExitStack() as cleaning:
-        source = source_of(oracle_mysql, name)
-        assert not about(source, "tablespace")
-        oracle_mysql.execute("CREATE TABLESPACE ts ADD DATAFILE 'ts.ibd'")
-        cleaning.callback(oracle_mysql.execute, "DROP TABLESPACE ts")
-        cleaning.callback(oracle_mysql.execute, "DROP TABLE spaced.t")
-        oracle_mysql.execute("CREATE TABLE t (i INT) TABLESPACE ts", name)
-        (warning,) = about(source, "tablespace")
-        assert "spaced/t (ts)" in warning
-
-
-def test_a_row_that_no_server_takes_back_fails_the_dump_and_names_its_table(
-    mysql: MySQLServer, source_of: MakeSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "_LARGEST_STATEMENT", 12 << 20)
-    with mysql.database("large") as name:
-        mysql.execute("CREATE TABLE small (i INT PRIMARY KEY, b LONGBLOB)", name)
-        mysql.execute("INSERT INTO small VALUES (1, REPEAT('x', 5000000)), (2, REPEAT('x', 5000000))", name)
-        assert dump_all(source_of(mysql, name))
-        mysql.execute("CREATE TABLE vast (i INT PRIMARY KEY, b LONGBLOB)", name)
-        mysql.execute("INSERT INTO vast VALUES (1, 'x'), (2, REPEAT('x', 7000000))", name)
-        with pytest.raises(DumpFailed, match="large: a row of `vast` takes more than 12 MiB") as caught:
-            dump_all(source_of(mysql, name))
-        assert "exclude_tables" in (caught.value.hint or "")
-        assert dump_all(source_of(mysql, name, exclude_tables=["large.vast"]))

@@ -98,4 +98,3 @@ def test_one_that_the_target_refuses_is_given_in_a_form_that_its_client_takes(
         (lost,) = restore_all(source_of(mysql, name), dump, clean=True).lost
         mysql.run_script(lost.statement.replace("YAER", "YEAR").encode(errors="surrogateescape"), name)
         assert [row[0] for row in seen(mysql, name)] == ["body"]
-

@@ -1,12 +1,13 @@
 """What a snapshot of MySQL or MariaDB says beside the bytes of its streams: read strictly, before it becomes SQL."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json
 
 from penstock.api import RecordedName, RecordedText, RecordedVersion, StreamAttributes, StreamSpec, UsageError
 from penstock_mysql.survey import ACCOUNTS, DATABASE
+from penstock_mysql.tablespaces import Place, RecordedSpace
 
 __all__ = ["AccountsAttributes", "DatabaseAttributes", "RecordedContents", "check_attributes"]
 
@@ -25,11 +26,20 @@ def _collations(value: str) -> str:
     return value
 
 
+def _ascending(ranges: tuple[tuple[int, int, str], ...]) -> tuple[tuple[int, int, str], ...]:
+    ends = [at for start, end, _ in ranges for at in (start, end)]
+    if ends != sorted(ends):
+        raise ValueError("the parts of the stream do not follow one another")
+    return ranges
+
+
 _Version = Annotated[RecordedVersion, AfterValidator(_version)]
 #: The names of character sets and collations: they are written into a statement as they are.
 _Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 
 
+_Engine = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{0,64}$")]
+_Bytes = Annotated[int, Field(ge=0, lt=1 << 62)]
 _Names = tuple[RecordedText, ...]
 
 
@@ -65,6 +75,24 @@ class DatabaseAttributes(AccountsAttributes):
     #: All that its tables use, with line breaks between them.
     collations: Annotated[str, AfterValidator(_collations)]
     contents: Json[RecordedContents] = RecordedContents()
+    #: Kind, name or path, table and engine, as `Place`.
+    places: Json[tuple[tuple[Literal["tablespace", "folder"], RecordedText, RecordedText, _Engine], ...]] = ()
+    #: Name, file, size of blocks, whether it is encrypted, as `RecordedSpace`.
+    spaces: Json[tuple[tuple[RecordedText, RecordedText, _Bytes, bool], ...]] = ()
+    #: The bytes of the longest row, if it has some length.
+    longest_row: Annotated[str, Field(pattern=r"^[0-9]{1,15}$")] = "0"
+    #: Statements in the stream with a row that no server takes: their beginning, end, and table.
+    too_large: Annotated[Json[tuple[tuple[_Bytes, _Bytes, RecordedText], ...]], AfterValidator(_ascending)] = ()
+
+    @property
+    def recorded_places(self) -> list[Place]:
+        """Where its tables say that they are stored."""
+        return [Place(*one) for one in self.places]
+
+    @property
+    def recorded_spaces(self) -> list[RecordedSpace]:
+        """The tablespaces that its tables are in, as far as the dump could see them."""
+        return [RecordedSpace(*one) for one in self.spaces]
 
     @property
     def needed_collations(self) -> list[str]:

@@ -81,7 +81,7 @@ def _broken_views(look: Look) -> Iterator[str]:
         found = [f"{title} ({said})" for title, said in look.broken_views.items()]
         yield (
             f"{listed(found, 'view', 'views')} cannot be dumped and {'is' if len(found) == 1 else 'are'} left out: "
-            "repair or drop it, or name it in exclude_tables"
+            "repair or drop it, name it in exclude_tables, or ignore this warning"
         )
 
 
@@ -197,23 +197,6 @@ def _second_passwords(look: Look) -> Iterator[str]:
         yield f"the second password (RETAIN CURRENT PASSWORD) of {names} is not in the dump"
 
 
-def _places(look: Look) -> Iterator[str]:
-    if look.connection.is_mariadb or look.connection.version.numbers < (8, 0):
-        return
-    query = (
-        "SELECT t.NAME, s.NAME FROM information_schema.INNODB_TABLES t "
-        "JOIN information_schema.INNODB_TABLESPACES s ON s.SPACE = t.SPACE "
-        "WHERE t.SPACE_TYPE = 'General' AND s.NAME <> 'mysql' ORDER BY 1"
-    )
-    found = _if_allowed(look, query)
-    if found:
-        tables = [f"{table} ({space})" for table, space in found]
-        yield (
-            f"{listed(tables, 'table', 'tables')} in general tablespaces: make these on another server before a "
-            "restore (CREATE TABLESPACE)"
-        )
-
-
 def _unverified(look: Look) -> Iterator[str]:
     yield from look.settings.tls_warnings
 
@@ -263,7 +246,6 @@ CHECKS: tuple[Check[Look], ...] = (
     Check("servers", "CREATE SERVER is dumped with the accounts alone, since it holds a password", _servers),
     Check("system-tables", "the server's own databases are not dumped", _system_tables),
     Check("second-passwords", "the server does not tell them", _second_passwords),
-    Check("tablespaces", "a table does not come back without its tablespace", _places),
     Check("accounts-left-out", "a server without its accounts is of no use to its applications", _accounts),
     Check("routines-left-out", "the bodies of other definers' routines take a right of their own", _routines),
     Check("impatient-server", "a stall of the sink would end the dump", _patience),

@@ -1,6 +1,7 @@
 """The server's own client program, which makes the tables: how it is called, and what it is given."""
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from penstock.api import ChildInput, RestoreFailed, StopToken, env_for_child, say_more
@@ -10,7 +11,7 @@ from penstock_mysql.connection import option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["ADVICE", "TableFeed", "adapted", "sequences_renamed"]
+__all__ = ["ADVICE", "TableFeed", "adapted", "passed_over", "sequences_renamed"]
 
 _SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
 
@@ -116,6 +117,26 @@ class TableFeed:
                 secrets=secrets,
                 stop=self._stop,
             )
+
+
+def passed_over(blocks: Iterable[memoryview], parts: Iterable[tuple[int, int, str]]) -> Iterator[memoryview]:
+    """The blocks of a dump without these parts of it, each from its first byte to that behind its last."""
+    done = 0
+    waiting = deque(parts)
+    for block in blocks:
+        at = 0
+        while waiting and waiting[0][0] < done + len(block):
+            start, end, _ = waiting[0]
+            if start > done + at:
+                yield block[at : start - done]
+            if end > done + len(block):
+                at = len(block)
+                break
+            at = max(at, end - done)
+            waiting.popleft()
+        if at < len(block):
+            yield block[at:]
+        done += len(block)
 
 
 def sequences_renamed(blocks: Iterable[bytes], dumped: str, restored: str) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from penstock_mysql.attributes import AccountsAttributes, DatabaseAttributes
 from penstock_mysql.connection import Connection, execute, is_lost, rows
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.privileges import Privileges
+from penstock_mysql.watching import FRAME
 
 __all__ = ["Foreseen", "foresee", "session_settings"]
 
@@ -50,6 +51,7 @@ def foresee(
     _check_names(recorded, options, found)
     _check_definers(connection, allowed, recorded, options, found)
     _check_strictness(connection, recorded, found)
+    _check_rows(connection, recorded, found)
     for attributes, new in recorded.values():
         if attributes.contents.computed and not attributes.server_version.startswith(_make(connection)):
             tables = listed(attributes.contents.computed, "table", "tables")
@@ -133,6 +135,28 @@ def _check_strictness(connection: Connection, recorded: _Recorded, found: Forese
                 "the server.",
             )
         found.needs.append(Need("setting", f"{variable} = OFF", True, "turned off for the sessions of the restore"))
+
+
+def _check_rows(connection: Connection, recorded: _Recorded, found: Foreseen) -> None:
+    ((most,),) = rows(connection, "SELECT @@GLOBAL.max_allowed_packet")
+    for attributes, new in recorded.values():
+        found.left_out += [
+            LeftOut(
+                "row of",
+                table,
+                "it is too large for any statement; penstock cat gives it out, with its stream",
+                database=new,
+            )
+            for _, _, table in attributes.too_large
+        ]
+        longest = int(attributes.longest_row)
+        if longest > int(most) - FRAME:
+            raise SourceDenied(
+                f"{new} has a row of {longest:,} bytes in the dump, and the server takes no statement of more than "
+                f"{int(most):,}",
+                hint="Raise max_allowed_packet on the server for the restore (SET GLOBAL max_allowed_packet = "
+                "1073741824): binary data takes twice its size.",
+            )
 
 
 def _check_revokes(connection: Connection, accounts: AccountsAttributes, found: Foreseen) -> None:

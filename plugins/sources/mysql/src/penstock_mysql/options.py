@@ -26,6 +26,8 @@ class RestoreOptions(ServerRestoreOptions):
     definers: Literal["keep", "mine"] = "keep"
     #: Accounts that the server lacks; `auto` makes them where the user may, and leaves them out elsewhere.
     accounts: Literal["auto", "yes", "no"] = "auto"
+    #: Where tables name a tablespace or a folder: `auto` makes them there if the server lets it, and elsewhere if not.
+    tablespaces: Literal["auto", "yes", "no"] = "auto"
     #: Restore a dump of MySQL into MariaDB, or the reverse; this may not work.
     other_engine: YesNo = "no"
 

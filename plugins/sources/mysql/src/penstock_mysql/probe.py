@@ -14,7 +14,7 @@ from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
 __all__ = [
     "Database", "Table", "broken_views", "check_readable", "collations", "count_rows", "database_names", "databases",
-    "endless_events", "hidden_routines", "inventory", "is_folder", "routines_readable", "tables",
+    "endless_events", "hidden_routines", "inventory", "is_folder", "routines_readable", "tables", "tablespaces",
 ]  # fmt: skip
 
 _NEEDED = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
@@ -198,3 +198,24 @@ def inventory(
         ((count,),) = rows(connection, f"SELECT COUNT(*) FROM information_schema.{source} IN %s", names)  # noqa: S608
         if count:
             yield InventoryItem(kind, kind, count)
+
+
+def tablespaces(connection: Connection) -> list[tuple[str, str, int, bool]]:
+    """The general tablespaces of the server, if the account may ask.
+
+    Each with its file, the size of its blocks in bytes (0 for that of the server), and whether it is encrypted.
+    """
+    if connection.is_mariadb or connection.version.numbers < (8, 0, 13):
+        return []
+    query = (
+        "SELECT s.NAME, MIN(f.FILE_NAME), s.ZIP_PAGE_SIZE, s.ENCRYPTION FROM information_schema.INNODB_TABLESPACES s "
+        "LEFT JOIN information_schema.FILES f ON f.TABLESPACE_NAME = s.NAME "
+        "WHERE s.SPACE_TYPE = 'General' AND s.NAME <> 'mysql' GROUP BY 1, 3, 4 ORDER BY 1"
+    )
+    try:
+        found = rows(connection, query)
+    except err.Error as error:
+        if is_lost(error):
+            raise
+        return []
+    return [(str(name), str(file or ""), int(size or 0), encrypted == "Y") for name, file, size, encrypted in found]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 
 from pymysql import err
@@ -24,7 +25,7 @@ from penstock_mysql.attributes import DatabaseAttributes
 from penstock_mysql.client import client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.dialect import server_version
-from penstock_mysql.feeding import ADVICE, TableFeed, adapted, sequences_renamed
+from penstock_mysql.feeding import ADVICE, TableFeed, adapted, passed_over, sequences_renamed
 from penstock_mysql.foresight import session_settings
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.placing import Placement, database_exists, move_tables, place
@@ -32,7 +33,9 @@ from penstock_mysql.privileges import granted
 from penstock_mysql.programs import ProgramMaker
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.splitting import Program, Splitter
+from penstock_mysql.storing import Storing
 from penstock_mysql.survey import ACCOUNTS, DATABASE
+from penstock_mysql.tablespaces import changed, without
 from penstock_mysql.target import MayNotReplace, may_make_accounts, target_name
 
 __all__ = ["restoring"]
@@ -71,6 +74,7 @@ class _Work:
         self._places: dict[str, Placement] = {}
         self._programs: dict[str, list[Program]] = {}
         self._accounts: AccountScript | None = None
+        self._storing = Storing(self._options.tablespaces)
         #: Databases whose DROP was sent, and those whose new tables are in their place.
         self._dropping: set[str] = set()
         self._moved: set[str] = set()
@@ -103,6 +107,7 @@ class _Work:
                 self._put_in_place(connection, one)
             self._make_programs(connection)
         self._places.clear()
+        self._storing.made.clear()
         if self._accounts:
             self._accounts.keep()
 
@@ -118,6 +123,11 @@ class _Work:
                 lines.append(accounts.undo(self._session()))
             except (PenstockError, err.Error):
                 lines.append("accounts that the restore had made may be left: look for them")
+        if self._storing.made:
+            try:
+                lines += self._storing.undo(self._session())
+            except (PenstockError, err.Error):
+                lines.append(f"tablespaces that the restore had made may be left: {', '.join(self._storing.made)}")
         if self._connection:
             self._connection.close()
         return tuple(filter(None, lines))
@@ -148,9 +158,15 @@ class _Work:
             self._places[name] = one
             if one.how != "into":
                 execute(connection, _create(connection, one.work, recorded))
+            refused = self._storing.refused(connection, one.work, recorded, beside=one.how == "beside")
+            while self._storing.warnings:
+                self._report.warn(self._storing.warnings.pop())
             self._feed = self._feed or self._new_feed(connection, spec)
         splitter = Splitter(spec.name)
-        text = adapted(chain([memoryview(first)], rest), recorded.database, name)
+        whole = chain([memoryview(first)], rest)
+        text = adapted(passed_over(whole, recorded.too_large), recorded.database, name)
+        if refused:
+            text = changed(text, partial(without, refused=refused))
         if name != recorded.database and recorded.server_version.startswith("MariaDB"):
             text = sequences_renamed(text, recorded.database, name)
         self._feed.feed(splitter.tables(text), one.work, spec.name)

@@ -43,7 +43,6 @@ CheckName = Literal[
     "servers",
     "system-tables",
     "second-passwords",
-    "tablespaces",
     "accounts-left-out",
     "routines-left-out",
     "impatient-server",

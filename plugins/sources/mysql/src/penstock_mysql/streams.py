@@ -1,10 +1,10 @@
 """The stream of a dump program, started now or earlier."""
 
-import re
 from collections.abc import Callable
 
-from penstock.api import ChildOutput, DumpFailed, DumpStream
+from penstock.api import ChildOutput, DumpFailed, DumpStream, StreamOutcome
 from penstock.api.servers import Advice
+from penstock_mysql.watching import Watch
 
 __all__ = ["END_MARKER", "ChildStream"]
 
@@ -12,11 +12,6 @@ __all__ = ["END_MARKER", "ChildStream"]
 END_MARKER = b"-- Dump completed"
 #: It is within this many bytes of the end.
 _TAIL_BYTES = 512
-
-#: What max_allowed_packet can be raised to (bytes).
-_LARGEST_STATEMENT = 1 << 30
-_INSERT = b"\nINSERT INTO "
-_TABLE = re.compile(rb"`(?:[^`]|``)*`")
 
 _ADVICE = Advice(
     {
@@ -37,14 +32,15 @@ _ADVICE = Advice(
 
 
 class ChildStream(DumpStream):
-    """The output of a dump program, with advice on what it says when it fails; `before_end` comes before its last line."""
+    """The output of a dump program, with advice on what it says when it fails.
+
+    `before_end` is put before the line that ends a whole dump.
+    """
 
     def __init__(self, child: ChildOutput, database: str, *, before_end: bytes = b"") -> None:
         self._child = child
         self._source = _Inserting(child.readinto, before_end).readinto if before_end else child.readinto
-        self._database = database
-        self._line_bytes = 0
-        self._table = b""
+        self._watch = Watch(database)
         self._ahead = memoryview(b"")
 
     def wait_for_first_byte(self) -> None:
@@ -54,9 +50,9 @@ class ChildStream(DumpStream):
         self._ahead = memoryview(buffer)[:count]
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """What was read ahead, then what the program writes. Raises `DumpFailed` for what no server takes back."""
+        """What was read ahead, then what the program writes."""
         count = self._read(buffer)
-        self._watch(buffer[:count])
+        self._watch.see(buffer[:count])
         return count
 
     def _read(self, buffer: memoryview) -> int:
@@ -67,23 +63,6 @@ class ChildStream(DumpStream):
             return count
         return self._source(buffer)
 
-    def _watch(self, block: memoryview) -> None:
-        """See how long the statement is that the block ends in: its rows have no line breaks in them."""
-        text = bytes(block)
-        if (insert := text.rfind(_INSERT)) >= 0:
-            found = _TABLE.match(text, insert + len(_INSERT))
-            self._table = found[0] if found else b""
-        end = text.rfind(b"\n")
-        self._line_bytes = len(text) - end - 1 if end >= 0 else self._line_bytes + len(text)
-        if self._line_bytes > _LARGEST_STATEMENT:
-            self._child.abort()
-            table = self._table.decode(errors="replace") or "a table"
-            raise DumpFailed(
-                f"{self._database}: a row of {table} takes more than {_LARGEST_STATEMENT >> 20} MiB in a dump, and no "
-                "server takes it back: binary data takes twice its size",
-                hint="Leave the table out with exclude_tables and save it in another way, or divide the row.",
-            )
-
     def close(self) -> None:
         """As `ChildOutput`; the error has a hint."""
         try:
@@ -91,6 +70,10 @@ class ChildStream(DumpStream):
         except DumpFailed as error:
             _ADVICE.give(error)
             raise
+
+    def outcome(self) -> StreamOutcome:
+        """What has passed, and what of it no server takes back."""
+        return self._watch.outcome()
 
     def abort(self) -> None:
         """Kill the program."""

@@ -48,6 +48,7 @@ class Survey:
         }
         streams = []
         every = probe.database_names(connection)
+        spaces = probe.tablespaces(connection)
         for database in self.databases:
             attributes = common | {
                 "database": database.name,
@@ -61,6 +62,7 @@ class Survey:
                     [t.name for t in self.tables if t.database == database.name and t.title in self.left_out],
                     ensure_ascii=False,
                 ),
+                **({"spaces": json.dumps(spaces, ensure_ascii=False)} if spaces else {}),
                 "contents": look_into(connection, database.name, every).as_text(),
             }
             size = sum(table.size or 0 for table in self.tables if table.database == database.name)
@@ -127,7 +129,12 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
     size = sum(table.size or 0 for table in tables)
     items = tuple(probe.inventory(connection, tables, databases, {}, settings, exact=False))
     inspection = Inspection(
-        connection.version.vendor, connection.version.text, client.version.text, size, items, warnings
+        connection.version.vendor,
+        connection.version.text,
+        client.version.text,
+        size,
+        items,
+        warnings,
     )
     return Survey(
         inspection, client, databases, tables, with_accounts, with_routines, frozenset(broken), frozenset(endless)

@@ -20,9 +20,10 @@ from penstock_mysql.connection import Connection, connect, rows, translated
 from penstock_mysql.dialect import DIALECTS, server_version
 from penstock_mysql.foresight import foresee
 from penstock_mysql.options import RestoreOptions, check_name
-from penstock_mysql.placing import NEEDED, database_exists, place
+from penstock_mysql.placing import NEEDED, Placement, database_exists, place
 from penstock_mysql.privileges import Privileges, granted
 from penstock_mysql.settings import MySQLSettings
+from penstock_mysql.storing import check_storing
 from penstock_mysql.survey import DATABASE
 
 __all__ = ["MayNotReplace", "may_make_accounts", "plan_restore", "target_name"]
@@ -76,6 +77,7 @@ def plan_restore(
         allowed = granted(connection)
         _check_writable(connection, allowed, settings)
         steps: list[RestoreStep] = []
+        placed: dict[str, Placement] = {}
         clients = find_clients("restore", settings.client_path, stop) if databases else []
         for spec in streams:
             _check_server(connection, spec, options)
@@ -106,9 +108,13 @@ def plan_restore(
             if one is None:
                 raise MayNotReplace(name)
             steps.append(RestoreStep(_STEPS[one.how].format(name), spec.name))
-        placed = {spec.attributes["database"]: (spec, names[spec.attributes["database"]]) for spec in databases}
+            placed[spec.attributes["database"]] = one
+        recorded = {spec.attributes["database"]: (spec, names[spec.attributes["database"]]) for spec in databases}
         accounts = [spec for spec in streams if spec.format != DATABASE]
-        found = foresee(connection, allowed, placed, accounts, options)
+        found = foresee(connection, allowed, recorded, accounts, options)
+        beside = {name for name, one in placed.items() if one.how == "beside"}
+        attributes = [DatabaseAttributes.of(spec) for spec in databases]
+        found.needs += check_storing(connection, allowed, attributes, options, beside=beside)
     steps += _last_steps(databases, accounts if options.accounts != "no" else [])
     return RestorePlan(
         tuple(streams), target, tuple(steps), tuple(found.left_out), tuple(found.needs), tuple(found.warnings)
