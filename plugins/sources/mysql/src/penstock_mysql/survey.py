@@ -1,9 +1,10 @@
 """What a dump would hold, and what would make it fail: one look at the server, and the plan that follows from it."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from penstock.api import DumpPlan, Inspection, SourceDenied, StreamSpec, found_by
+from penstock.api import DumpPlan, Inspection, LeftOut, SourceDenied, StreamSpec, found_by
 from penstock.api.servers import path_like, settle
 from penstock_mysql import probe
 from penstock_mysql.accounts import accounts_readable, partly_revoked
@@ -135,10 +136,17 @@ def look_at(connection: Connection, settings: MySQLSettings, clients: list[Clien
         size,
         items,
         warnings,
+        left_out=() if "broken-views" in settings.warnings.ignore else tuple(_broken(tables, broken)),
     )
     return Survey(
         inspection, client, databases, tables, with_accounts, with_routines, frozenset(broken), frozenset(endless)
     )
+
+
+def _broken(tables: list[probe.Table], broken: Mapping[str, str]) -> Iterator[LeftOut]:
+    for table in tables:
+        if (said := broken.get(table.title)) is not None:
+            yield LeftOut(table.kind, table.name, said, database=table.database)
 
 
 def _routines(
