@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json
 
 from penstock.api import RecordedName, RecordedText, RecordedVersion, StreamAttributes, StreamSpec, UsageError
+from penstock_mysql.expressions import Expression
 from penstock_mysql.survey import ACCOUNTS, DATABASE
 from penstock_mysql.tablespaces import Place, RecordedSpace
 
@@ -54,6 +55,8 @@ class RecordedContents(BaseModel):
     keyless: _Names = ()
     loose_keys: _Names = ()
     computed: _Names = ()
+    #: By collation, the kind and the name of each program that was made under it.
+    spoken: dict[RecordedText, tuple[tuple[RecordedText, RecordedText], ...]] = {}
 
 
 class AccountsAttributes(StreamAttributes):
@@ -77,6 +80,8 @@ class DatabaseAttributes(AccountsAttributes):
     contents: Json[RecordedContents] = RecordedContents()
     #: Kind, name or path, table and engine, as `Place`.
     places: Json[tuple[tuple[Literal["tablespace", "folder"], RecordedText, RecordedText, _Engine], ...]] = ()
+    #: Table, its columns, and the text, as `Expression`; None where the dump does not say.
+    expressions: Json[tuple[tuple[RecordedText, _Names, RecordedText], ...]] | None = None
     #: Name, file, size of blocks, whether it is encrypted, as `RecordedSpace`.
     spaces: Json[tuple[tuple[RecordedText, RecordedText, _Bytes, bool], ...]] = ()
     #: The bytes of the longest row, if it has some length.
@@ -88,6 +93,11 @@ class DatabaseAttributes(AccountsAttributes):
     def recorded_places(self) -> list[Place]:
         """Where its tables say that they are stored."""
         return [Place(*one) for one in self.places]
+
+    @property
+    def recorded_expressions(self) -> list[Expression]:
+        """What its generated columns are."""
+        return [Expression(*one) for one in self.expressions or ()]
 
     @property
     def recorded_spaces(self) -> list[RecordedSpace]:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from penstock_mysql.connection import Connection, rows
 
@@ -37,6 +37,8 @@ class Contents:
     keyless: tuple[str, ...] = ()
     loose_keys: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
+    #: By collation, the kind and the name of each program that was made under it.
+    spoken: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def as_text(self) -> str:
         """As JSON, for the attributes of a stream."""
@@ -47,6 +49,7 @@ class Contents:
                 "keyless": self.keyless[:_NAMED],
                 "loose_keys": self.loose_keys[:_NAMED],
                 "computed": self.computed[:_NAMED],
+                "spoken": self.spoken,
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -88,6 +91,7 @@ def look_into(connection: Connection, database: str, known: Iterable[str]) -> Co
         tuple(_column(connection, keyless, database)),
         tuple(_column(connection, loose, database)),
         tuple(_column(connection, computed, database)),
+        _spoken(connection, database),
     )
 
 
@@ -116,6 +120,24 @@ def _routines(connection: Connection, database: str, names: dict[str, re.Pattern
         )
         for what, title, who, text in rows(connection, query, [database]):
             yield RecordedProgram(what, title, who, _named(_NOT_CODE.sub(" ", str(text or "")), names))
+
+
+def _spoken(connection: Connection, database: str) -> dict[str, list[tuple[str, str]]]:
+    query = """
+    SELECT 'view', TABLE_NAME, COLLATION_CONNECTION, COLLATION_CONNECTION FROM information_schema.VIEWS
+        WHERE TABLE_SCHEMA = %s
+    UNION SELECT LOWER(ROUTINE_TYPE), ROUTINE_NAME, COLLATION_CONNECTION, DATABASE_COLLATION
+        FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s
+    UNION SELECT 'trigger', TRIGGER_NAME, COLLATION_CONNECTION, DATABASE_COLLATION FROM information_schema.TRIGGERS
+        WHERE TRIGGER_SCHEMA = %s
+    UNION SELECT 'event', EVENT_NAME, COLLATION_CONNECTION, DATABASE_COLLATION FROM information_schema.EVENTS
+        WHERE EVENT_SCHEMA = %s
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for kind, name, *collations in sorted(rows(connection, query, [database] * 4)):
+        for collation in sorted(set(collations)):
+            found.setdefault(str(collation), []).append((str(kind), str(name)))
+    return dict(sorted(found.items()))
 
 
 def _foreign_keys(connection: Connection, database: str) -> Iterator[RecordedProgram]:

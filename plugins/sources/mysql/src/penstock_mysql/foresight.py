@@ -9,8 +9,10 @@ from penstock.api import LeftOut, Need, SourceDenied, StreamSpec, UsageError
 from penstock.api.servers import listed
 from penstock_mysql.attributes import AccountsAttributes, DatabaseAttributes
 from penstock_mysql.connection import Connection, execute, is_lost, rows
+from penstock_mysql.expressions import not_understood
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.privileges import Privileges
+from penstock_mysql.probe import collations_of
 from penstock_mysql.watching import FRAME
 
 __all__ = ["Foreseen", "foresee", "session_settings"]
@@ -52,12 +54,8 @@ def foresee(
     _check_definers(connection, allowed, recorded, options, found)
     _check_strictness(connection, recorded, found)
     _check_rows(connection, recorded, found)
-    for attributes, new in recorded.values():
-        if attributes.contents.computed and not attributes.server_version.startswith(_make(connection)):
-            tables = listed(attributes.contents.computed, "table", "tables")
-            note = f"{tables} of {new}: whether the server understands their expressions is seen when they are made"
-            found.needs.append(Need("syntax", "generated columns", None, note))
-            found.warnings.append(f"generated columns may not be understood: {note}")
+    _check_collations(connection, recorded, found)
+    _check_expressions(connection, recorded, found)
     if options.accounts != "no":
         for spec in accounts:
             _check_revokes(connection, AccountsAttributes.of(spec), found)
@@ -135,6 +133,45 @@ def _check_strictness(connection: Connection, recorded: _Recorded, found: Forese
                 "the server.",
             )
         found.needs.append(Need("setting", f"{variable} = OFF", True, "turned off for the sessions of the restore"))
+
+
+def _check_collations(connection: Connection, recorded: _Recorded, found: Foreseen) -> None:
+    """Programs that were made under a collation that the server does not have; those of tables are checked before."""
+    known = collations_of(connection)
+    for attributes, new in recorded.values():
+        lost: dict[tuple[str, str], str] = {}
+        for collation, programs in attributes.contents.spoken.items():
+            if collation not in known:
+                lost |= dict.fromkeys(programs, f"it was made under the collation {collation}, which the server lacks")
+        already = {(one.kind, one.name) for one in found.left_out if one.database == new}
+        found.left_out += [
+            LeftOut(kind, name, reason, database=new)
+            for (kind, name), reason in lost.items()
+            if (kind, name) not in already
+        ]
+
+
+def _check_expressions(connection: Connection, recorded: _Recorded, found: Foreseen) -> None:
+    for attributes, new in recorded.values():
+        if not attributes.contents.computed or attributes.server_version.startswith(_make(connection)):
+            continue
+        if attributes.expressions is None:
+            tables = listed(attributes.contents.computed, "table", "tables")
+            note = f"{tables} of {new}: whether the server understands their expressions is seen when they are made"
+            found.needs.append(Need("syntax", "generated columns", None, note))
+            found.warnings.append(f"generated columns may not be understood: {note}")
+            continue
+        refused = dict(not_understood(connection, attributes.recorded_expressions))
+        if not connection.is_mariadb:
+            reason = "its dump has values for them, which MySQL does not take"
+            refused = {one.table: reason for one in attributes.recorded_expressions} | refused
+        if refused:
+            said = [f"{new}.{table} ({reason})" for table, reason in refused.items()]
+            raise UsageError(
+                f"{connection.version} does not take the generated columns of {listed(said, 'table', 'tables')}",
+                hint="Leave the tables out of a dump for this server (exclude_tables), or give them other columns.",
+            )
+        found.needs.append(Need("syntax", "generated columns", True, f"the server understands those of {new}"))
 
 
 def _check_rows(connection: Connection, recorded: _Recorded, found: Foreseen) -> None:

@@ -13,8 +13,9 @@ from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import SYSTEM_DATABASES, MySQLSettings
 
 __all__ = [
-    "Database", "Table", "broken_views", "check_readable", "collations", "count_rows", "database_names", "databases",
-    "endless_events", "hidden_routines", "inventory", "is_folder", "routines_readable", "tables", "tablespaces",
+    "Database", "Table", "broken_views", "check_readable", "collations", "collations_of", "count_rows",
+    "database_names", "databases", "endless_events", "hidden_routines", "inventory", "is_folder", "routines_readable",
+    "tables", "tablespaces",
 ]  # fmt: skip
 
 _NEEDED = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
@@ -134,6 +135,15 @@ def collations(connection: Connection, database: Database) -> list[str]:
     )
     found = {str(name) for (name,) in rows(connection, query, [database.name, database.name])}
     return sorted(found | {database.collation})
+
+
+def collations_of(connection: Connection) -> set[str]:
+    """All collations that the server has, by their full names too."""
+    query = "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
+    if connection.is_mariadb and connection.version.numbers >= (10, 10):
+        full = "SELECT FULL_COLLATION_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
+        query = f"{full} UNION {query}"
+    return {str(name) for (name,) in rows(connection, query)}
 
 
 def broken_views(connection: Connection, found: list[Table], settings: MySQLSettings) -> dict[str, str]:

@@ -22,6 +22,7 @@ from penstock_mysql.foresight import foresee
 from penstock_mysql.options import RestoreOptions, check_name
 from penstock_mysql.placing import NEEDED, Placement, database_exists, place
 from penstock_mysql.privileges import Privileges, granted
+from penstock_mysql.probe import collations_of
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.storing import check_storing
 from penstock_mysql.survey import DATABASE
@@ -163,11 +164,7 @@ def _check_server(connection: Connection, spec: StreamSpec, options: RestoreOpti
 
 def _check_collations(connection: Connection, spec: StreamSpec) -> None:
     names = DatabaseAttributes.of(spec).needed_collations
-    query = "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
-    if connection.is_mariadb and connection.version.numbers >= (10, 10):
-        full = "SELECT FULL_COLLATION_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
-        query = f"{full} UNION {query}"
-    known = {str(name) for (name,) in rows(connection, query)}
+    known = collations_of(connection)
     missing = [name for name in names if name not in known]
     if missing:
         raise UsageError(

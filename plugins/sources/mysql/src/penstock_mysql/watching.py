@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from penstock.api import LeftOut, StreamOutcome
+from penstock_mysql.expressions import Expression, expressions_of
 from penstock_mysql.tablespaces import CreateTables, Place, places_of
 
 __all__ = ["FRAME", "LARGEST_ROW", "Watch"]
@@ -15,6 +16,8 @@ FRAME = 1024
 LARGEST_ROW = (1 << 30) - FRAME
 #: Tables of which it is recorded where they are stored.
 _PLACES = 1000
+#: Generated columns of which it is recorded what they are.
+_EXPRESSIONS = 500
 #: Rows have some length, and are recorded, from here on (bytes).
 _RECORDED_ROW = 1 << 20
 _INSERT = b"\nINSERT INTO "
@@ -39,6 +42,7 @@ class Watch:
         self._database = database
         self._rows: list[_Row] = []
         self._places: list[Place] = []
+        self._expressions: list[Expression] = []
         self._tables = CreateTables(self._see_table)
         self._done = 0
         self._carried = b""
@@ -79,6 +83,9 @@ class Watch:
         if self._places:
             found = [[one.kind, one.value, one.table, one.engine] for one in self._places]
             attributes["places"] = json.dumps(found, ensure_ascii=False)
+        if self._expressions:
+            texts = [[one.table, one.columns, one.text] for one in self._expressions]
+            attributes["expressions"] = json.dumps(texts, ensure_ascii=False)
         if self._rows:
             ranges = [[one.start, one.end, one.table] for one in self._rows]
             attributes["too_large"] = json.dumps(ranges, ensure_ascii=False)
@@ -92,5 +99,6 @@ class Watch:
         )
 
     def _see_table(self, statement: bytes) -> bytes:
+        self._expressions += [*expressions_of(statement)][: _EXPRESSIONS - len(self._expressions)]
         self._places += [*places_of(statement)][: _PLACES - len(self._places)]
         return statement
