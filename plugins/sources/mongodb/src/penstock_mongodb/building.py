@@ -1,29 +1,23 @@
 """Makes the indexes of a restore, each by itself where need be: one that the target refuses costs no document."""
 
-import json
 import math
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import bson
-from bson import json_util
 from bson.errors import BSONError
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 
-from penstock.api import Interrupted, LeftOut, StopToken
+from penstock.api import LeftOut, StopToken
+from penstock_mongodb.commands import reason_of, repeated, text_of
 from penstock_mongodb.connection import Connection
-from penstock_mongodb.speech import spoken
+from penstock_mongodb.jobs import Outcome, persistently, run_jobs
 
-__all__ = ["WORKERS", "Wanted", "build", "converted", "is_old"]
+__all__ = ["Wanted", "build", "converted", "is_old"]
 
-#: As many collections at once as mongorestore restores.
-WORKERS = 4
-_ATTEMPTS = 3
-_EJSON = json_util.JSONOptions(json_mode=json_util.JSONMode.CANONICAL)
 #: What servers know of an index; older ones kept whatever they were given (`convertLegacyIndexes` of the tools).
 _OPTIONS = frozenset(
     {
@@ -51,13 +45,6 @@ class Wanted:
         return f"{self.database}.{self.collection}"
 
 
-@dataclass(slots=True)
-class _Outcome:
-    left_out: list[LeftOut] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    error: PyMongoError | None = None
-
-
 def build(
     connection: Connection,
     wanted: Sequence[Wanted],
@@ -66,39 +53,9 @@ def build(
     on_changed: Callable[[str], None],
     stop: StopToken,
 ) -> None:
-    """Make all of them; what the target refuses goes to `on_left_out`, whose error ends it.
-
-    `on_changed` gets a sentence about each that had to be changed. Raises `Interrupted`, or `PyMongoError` when the
-    server is gone. An index that was begun is then left to whoever drops the database.
-    """
-    waiting: SimpleQueue[Wanted] = SimpleQueue()
-    for one in wanted:
-        waiting.put(one)
-    outcomes: SimpleQueue[_Outcome | None] = SimpleQueue()
-    ended = threading.Event()
-
-    def work() -> None:
-        with suppress(Empty):
-            while not ended.is_set():
-                outcomes.put(_made(connection, waiting.get_nowait()))
-
-    # They die with the process: a server may take hours for one index, and be asked to stop.
-    for _ in range(min(WORKERS, len(wanted))):
-        threading.Thread(target=work, daemon=True).start()
-    try:
-        with stop.on_stop(lambda: outcomes.put(None)):
-            for _ in wanted:
-                outcome = outcomes.get()
-                if outcome is None:
-                    raise Interrupted("interrupted")
-                if outcome.error is not None:
-                    raise outcome.error
-                for sentence in outcome.changed:
-                    on_changed(sentence)
-                for left in outcome.left_out:
-                    on_left_out(left)
-    finally:
-        ended.set()
+    """Make all of them; what the target refuses, and what had to be changed, is told as `run_jobs` does."""
+    jobs = [partial(_made, connection, one) for one in wanted]
+    run_jobs(jobs, on_left_out=on_left_out, on_changed=on_changed, stop=stop)
 
 
 def converted(spec: Spec) -> dict[str, Any]:
@@ -122,8 +79,8 @@ def _direction(value: object) -> object:
     return 1
 
 
-def _made(connection: Connection, one: Wanted) -> _Outcome:
-    outcome = _Outcome()
+def _made(connection: Connection, one: Wanted) -> Outcome:
+    outcome = Outcome()
     specs = [_plain(spec) for spec in one.specs]
     try:
         try:
@@ -137,15 +94,13 @@ def _made(connection: Connection, one: Wanted) -> _Outcome:
                     _create(connection, one, [spec])
                 except OperationFailure as refused:
                     _alone(connection, one, spec, refused, outcome)
-    except PyMongoError as error:
-        outcome.error = error
     except (BSONError, TypeError, ValueError) as error:  # whoever wrote the archive wrote no index
         outcome.left_out += [_left_out(one, spec, f"its description cannot be understood: {error}") for spec in specs]
     return outcome
 
 
 def _alone(
-    connection: Connection, one: Wanted, spec: dict[str, Any], refused: OperationFailure, outcome: _Outcome
+    connection: Connection, one: Wanted, spec: dict[str, Any], refused: OperationFailure, outcome: Outcome
 ) -> None:
     """Try a refused index once more as newer servers have it; otherwise it is left out."""
     if is_old(spec):
@@ -154,11 +109,10 @@ def _alone(
             _create(connection, one, [other])
             outcome.changed.append(
                 f"the index {spec.get('name')} of {one.namespace} is older than what this server takes, and was "
-                f"converted: {_text(_command(one, [other]))}"
+                f"converted: {text_of(_command(one, [other]))}"
             )
             return
-    told = refused.details.get("errmsg") if refused.details else None
-    outcome.left_out.append(_left_out(one, spec, spoken(str(told or refused)).rpartition(" :: caused by :: ")[2]))
+    outcome.left_out.append(_left_out(one, spec, reason_of(refused)))
 
 
 def _left_out(one: Wanted, spec: Spec, reason: str) -> LeftOut:
@@ -166,20 +120,14 @@ def _left_out(one: Wanted, spec: Spec, reason: str) -> LeftOut:
         "index",
         f"{spec.get('name')} of {one.collection}",
         reason,
-        statement=f"db.getSiblingDB({json.dumps(one.database)}).runCommand({_text(_command(one, [spec]))})",
+        statement=repeated(one.database, _command(one, [spec])),
         database=one.database,
     )
 
 
 def _create(connection: Connection, one: Wanted, specs: Sequence[Spec]) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            connection[one.database].command(_command(one, specs))
-        except AutoReconnect:  # the same command may be given again: what is there already is no error
-            if attempt + 1 == _ATTEMPTS:
-                raise
-        else:
-            return
+    # What is there already is no error.
+    persistently(lambda: connection[one.database].command(_command(one, specs)))
 
 
 def _command(one: Wanted, specs: Sequence[Spec]) -> dict[str, Any]:
@@ -189,11 +137,3 @@ def _command(one: Wanted, specs: Sequence[Spec]) -> dict[str, Any]:
 def _plain(spec: Spec) -> dict[str, Any]:
     """As mongorestore gives it: in the server's own version of indexes, without the old collection's name."""
     return {name: value for name, value in spec.items() if name not in ("v", "ns")}
-
-
-def _text(value: Mapping[str, Any]) -> str:
-    """As the shell reads it."""
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except TypeError:  # a date, a decimal, whatever JSON does not know
-        return f"EJSON.deserialize({json_util.dumps(value, json_options=_EJSON)})"

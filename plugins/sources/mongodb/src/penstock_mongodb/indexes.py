@@ -1,6 +1,6 @@
 """Which indexes a restore has to make: those of the archive's prelude, and what the oplog made of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import bson
@@ -35,6 +35,12 @@ class Indexes:
         for (database, collection), specs in sorted(self._of.items()):
             if specs:
                 yield database, collection, list(specs.values())
+
+    def without(self, namespaces: Collection[str]) -> "Indexes":
+        """Those of other collections."""
+        others = Indexes()
+        others._of = {key: specs for key, specs in self._of.items() if ".".join(key) not in namespaces}
+        return others
 
     def describe(self, one: Described) -> None:
         """Take those of the prelude."""

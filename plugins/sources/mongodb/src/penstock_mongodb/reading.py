@@ -3,16 +3,17 @@
 The format is that of `archive.py`. Each document says its length, so that this takes little time.
 """
 
+import json
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import bson
 from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-__all__ = ["DECODING", "ArchiveReader", "Described"]
+__all__ = ["DECODING", "ArchiveReader", "Described", "without_options"]
 
 #: Dates beyond the years that Python knows stay what they are.
 DECODING: CodecOptions[Any] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
@@ -34,6 +35,7 @@ class Described:
     collection: str
     kind: str
     indexes: tuple[dict[str, Any], ...]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class ArchiveReader:
@@ -51,6 +53,8 @@ class ArchiveReader:
         self._skip = 0
         self._take: Callable[[bytes], None] | None = self._magic
         self.understood = True
+        #: Whether all collections were told.
+        self.prelude_read = False
 
     def feed(self, block: memoryview) -> None:
         """Read one block; it is not kept."""
@@ -75,6 +79,7 @@ class ArchiveReader:
 
     def _no_document(self, size: int, at: int) -> int:
         self.understood = size == -1
+        self.prelude_read = True
         self._take = self._header
         return at + _LENGTH.size
 
@@ -118,10 +123,52 @@ class ArchiveReader:
 
     def _collection(self, whole: bytes) -> None:
         told = bson.decode(whole, DECODING)
-        metadata = json_util.loads(told["metadata"], json_options=_JSON) if told.get("metadata") else {}
-        indexes = tuple(metadata.get("indexes") or ())
-        self._on_collection(Described(str(told["db"]), str(told["collection"]), str(told.get("type", "")), indexes))
+        metadata = _parsed(told["metadata"]) if told.get("metadata") else {}
+        self._on_collection(
+            Described(
+                str(told["db"]),
+                str(told["collection"]),
+                str(told.get("type", "")),
+                tuple(metadata.get("indexes") or ()),
+                dict(metadata.get("options") or {}),
+            )
+        )
 
     def _header(self, whole: bytes) -> None:
         told = bson.decode(whole, DECODING)
         self._take = self._on_entry if (told["db"], told["collection"]) == ("", "oplog") else None
+
+
+def without_options(prelude: bytes, left_out: Mapping[str, Sequence[str]]) -> bytes:
+    """A whole prelude, and whatever follows it, with some collections described without some of their options.
+
+    The options are named by `database.collection`; those within another as `timeseries.granularity`.
+    """
+    at = len(_MAGIC)
+    made = bytearray(prelude[:at])
+    while at + _LENGTH.size <= len(prelude):
+        (size,) = _LENGTH.unpack_from(prelude, at)
+        if size == -1:
+            break
+        whole = prelude[at : at + size]
+        at += size
+        told = bson.decode(whole, DECODING)
+        if names := left_out.get(f"{told.get('db')}.{told.get('collection')}"):
+            metadata = json.loads(told["metadata"])
+            for name in names:
+                outer, _, inner = name.partition(".")
+                held = metadata["options"].get(outer, {}) if inner else metadata["options"]
+                held.pop(inner or outer, None)
+            whole = bson.encode({**told, "metadata": json.dumps(metadata, ensure_ascii=False)})
+        made += whole
+    return bytes(made) + prelude[at:]
+
+
+def _parsed(metadata: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(metadata, object_hook=_value)
+    return parsed
+
+
+def _value(one: dict[str, Any]) -> Any:
+    """A value of extended JSON. An operator of a query is none, though old shells wrote regular expressions so."""
+    return one if "$regex" in one else json_util.object_hook(one, _JSON)

@@ -1,9 +1,8 @@
 """A restore that is going on: each archive is given to mongorestore."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 
 from pymongo.errors import OperationFailure
 
@@ -14,25 +13,27 @@ from penstock.api import (
     Report,
     Restore,
     RestoreFailed,
-    RestoreTarget,
+    RestorePlan,
     SourceError,
     StopToken,
     StreamSpec,
     UsageError,
     env_for_child,
 )
-from penstock.api.servers import Advice, last_held_back, undone_unless_finished
+from penstock.api.servers import Advice, last_held_back, listed, undone_unless_finished
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.building import Wanted, build
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
-from penstock_mongodb.indexes import Indexes, users_changed
+from penstock_mongodb.incoming import IncomingArchive
+from penstock_mongodb.indexes import Indexes
+from penstock_mongodb.making import Destination, Made, make_collections
 from penstock_mongodb.options import RestoreOptions
-from penstock_mongodb.reading import ArchiveReader
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.speech import spoken
 from penstock_mongodb.target import (
     broken_names,
+    name_in_target,
     names_in_target,
     renames_of,
     replays,
@@ -61,27 +62,30 @@ _ADVICE = Advice(
 
 
 @contextmanager
-def restoring(settings: MongoSettings, target: RestoreTarget, *, stop: StopToken, report: Report) -> Iterator[Restore]:
+def restoring(settings: MongoSettings, plan: RestorePlan, *, stop: StopToken, report: Report) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it wrote are dropped again.
 
-    mongorestore restores documents; `finish` makes the indexes, each by itself where need be: one that the target
-    refuses is left out and named. MongoDB has no transaction around a restore. What a database held before is never
-    dropped but with `clean`, and then when the first block of the new one is here; the error tells what is gone and
-    what is left. The option undo keeps what was restored.
+    Collections with options, and views, are made before mongorestore brings the documents; `finish` makes the indexes.
+    What the target refuses of these is left out and named. MongoDB has no transaction around a restore. What a database
+    held before is never dropped but with `clean`, and then when the first block of the new one is here; the error tells
+    what is gone and what is left. The option undo keeps what was restored.
     """
     for warning in settings.tls_warnings:
         report.warn(warning)
-    with undone_unless_finished(_Work(settings, target, stop, report)) as restore:
+    with undone_unless_finished(_Work(settings, plan, stop, report)) as restore:
         yield restore
 
 
 class _Work:
     """What one restore has written to: names of databases, and whether all that is in them is its own."""
 
-    def __init__(self, settings: MongoSettings, target: RestoreTarget, stop: StopToken, report: Report) -> None:
+    def __init__(self, settings: MongoSettings, plan: RestorePlan, stop: StopToken, report: Report) -> None:
+        target = plan.target
         self._settings = settings
         self._stop = stop
         self._report = report
+        #: What the plan has told already.
+        self._known = {(one.kind, one.name, one.database) for one in plan.left_out}
         self._strict = target.strict
         self._clean = target.clean
         self._options = RestoreOptions.of(target)
@@ -102,10 +106,11 @@ class _Work:
                 pass
             return
         client = find_client("mongorestore", self._settings.client_path, self._stop)
-        rest = iter(blocks)
-        first = next((bytes(block) for block in rest if block), b"")
         doing = f"cannot restore {spec.name} into {self._settings.location}"
         with connect(self._settings) as connection, translated(doing, self._settings):
+            archive = IncomingArchive(
+                blocks, replayed=replays(spec, self._options), on_users=lambda name: _provide(connection, name)
+            )
             if self._clean:
                 for name in names:
                     self._drop_old(connection, name)
@@ -113,38 +118,42 @@ class _Work:
             self._touched |= {
                 name: self._touched.get(name, False) or not user_collections(connection, name) for name in names
             }
-            watched = self._watched(connection, spec, chain([memoryview(first)], rest))
+            made = self._make_collections(connection, spec, archive)
             try:
-                _run(self._settings, spec, watched, self._options, client, self._stop)
+                _run(self._settings, spec, archive.blocks(made), self._options, made.refused, client, self._stop)
             except SourceError as error:
                 _ADVICE.give(error)
                 error.details = tuple(map(spoken, error.details))
                 raise
+            for database, collection in made.placeholders:
+                connection[database].command("drop", collection)
+            if not archive.understood:
+                self._leave_out(LeftOut("indexes", spec.name, "the archive does not describe them as mongodump does"))
+            self._restored.append((spec, archive.indexes.without(made.refused)))
 
-    def _watched(self, connection: Connection, spec: StreamSpec, blocks: Iterable[memoryview]) -> Iterator[memoryview]:
-        """The blocks, after a look at each: at the indexes, and at users and roles that the oplog changes."""
-        indexes, replay = Indexes(), replays(spec, self._options)
-        there: set[str] = set()
-
-        def on_entry(entry: bytes) -> None:
-            if not replay:
-                return
-            indexes.apply(entry)
-            name = users_changed(entry)
-            if name is not None and name not in there:
-                _provide(connection, name)
-                there.add(name)
-
-        reader = ArchiveReader(indexes.describe, on_entry)
-        for block in blocks:
-            reader.feed(block)
-            yield block
-        if not reader.understood:
-            self._leave_out(LeftOut("indexes", spec.name, "the archive does not describe them as mongodump does"))
-        self._restored.append((spec, indexes))
+    def _make_collections(self, connection: Connection, spec: StreamSpec, archive: IncomingArchive) -> Made:
+        """Make what may be refused; raises `RestoreFailed` for what nothing can be done about."""
+        replayed = replays(spec, self._options)
+        renames = {} if replayed else renames_of(self._settings, spec, self._options)
+        chosen = () if replayed else self._options.databases
+        wanted = [
+            Destination(*name_in_target(one.database, one.collection, renames), one)
+            for one in archive.described
+            if _is_restored(one.database, one.collection, chosen)
+        ]
+        made = make_collections(connection, wanted, on_left_out=self._leave_out, stop=self._stop)
+        if stuck := [name for name in made.refused if replayed or "\n" in name]:
+            raise RestoreFailed(
+                f"the target does not take {listed(stuck, 'collection', 'collections')} of the oplog",
+                hint="Leave out what it does not take, and restore what was read, without the changes during the dump, "
+                "with the option replay=no.",
+            )
+        return made
 
     def _leave_out(self, one: LeftOut) -> None:
-        if self._strict:
+        if (one.kind, one.name, one.database) in self._known:
+            return
+        if self._strict and one.lost:
             raise RestoreFailed(
                 f"the target does not take everything: {one}",
                 hint="Mend what it says in the database that was dumped, or restore without --strict: then it is left "
@@ -238,6 +247,7 @@ def _run(
     spec: StreamSpec,
     blocks: Iterable[memoryview],
     options: RestoreOptions,
+    refused: Sequence[str],
     client: Client,
     stop: StopToken,
 ) -> None:
@@ -246,7 +256,7 @@ def _run(
         with tool_configuration(settings, read=False) as (arguments, descriptor, secrets):
             child = stack.enter_context(
                 ChildInput(
-                    [client.program, *arguments, *_arguments(settings, spec, options)],
+                    [client.program, *arguments, *_arguments(settings, spec, options, refused)],
                     name=f"mongorestore of {spec.name}",
                     env=env_for_child(),
                     pass_fds=[descriptor],
@@ -258,7 +268,9 @@ def _run(
             child.write(block)
 
 
-def _arguments(settings: MongoSettings, spec: StreamSpec, options: RestoreOptions) -> Iterator[str]:
+def _arguments(
+    settings: MongoSettings, spec: StreamSpec, options: RestoreOptions, refused: Sequence[str]
+) -> Iterator[str]:
     yield "--archive"
     # It stops at the first that the target refuses; they are made afterwards.
     yield "--noIndexRestore"
@@ -277,6 +289,7 @@ def _arguments(settings: MongoSettings, spec: StreamSpec, options: RestoreOption
     yield from (f"--nsInclude={_literal(name)}" for name in broken)
     if spec.attributes["oplog"] == "yes":
         yield "--nsExclude=config.*"
+    yield from (f"--nsExclude={_literal(name)}" for name in refused)
     if options.accounts == "no":
         yield from ("--nsExclude=admin.system.users", "--nsExclude=admin.system.roles")
     for old, new in renames_of(settings, spec, options).items():

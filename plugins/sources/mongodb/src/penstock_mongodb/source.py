@@ -79,7 +79,7 @@ class MongoSource(Source):
         return plan_restore(self.settings, streams, target, self.stop)
 
     def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
-        """Give each archive to mongorestore, then make the indexes."""
+        """Make collections, give each archive to mongorestore, then make the indexes."""
         from penstock_mongodb.restore import restoring
 
-        return restoring(self.settings, plan.target, stop=self.stop, report=self.report)
+        return restoring(self.settings, plan, stop=self.stop, report=self.report)

@@ -24,6 +24,7 @@ from penstock_mongodb.settings import MongoSettings
 
 __all__ = [
     "broken_names",
+    "name_in_target",
     "names_in_target",
     "plan_restore",
     "renames_of",
@@ -96,6 +97,17 @@ def renames_of(settings: MongoSettings, spec: StreamSpec, options: RestoreOption
     if settings.database and spec.attributes["oplog"] == "no":
         renames.setdefault(spec.attributes["database"], settings.database)
     return {old: new for old, new in renames.items() if old != new}
+
+
+def name_in_target(database: str, collection: str, renames: Mapping[str, str]) -> tuple[str, str]:
+    """What mongorestore calls a collection, database and name: the first of its patterns decides."""
+    for old, new in renames.items():
+        if old == f"{database}.{collection}":
+            renamed, _, name = new.partition(".")
+            return renamed, name
+        if old == database:
+            return new, collection
+    return database, collection
 
 
 def names_in_target(database: str, collection: str, renames: Mapping[str, str]) -> Iterator[tuple[str, str]]:
