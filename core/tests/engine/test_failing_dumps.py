@@ -181,6 +181,62 @@ def test_a_plan_with_two_streams_of_one_name_is_refused(lab: Lab) -> None:
     assert_nothing_happened(lab, source)
 
 
+class Disturbed(DumpFailed):
+    retryable = True
+
+
+class Unlucky(BytesSource):
+    """Something happens beside its first dumps, which shows when every byte was given."""
+
+    def __init__(self, content: dict[str, bytes], spoilt: int) -> None:
+        super().__init__(content)
+        self.spoilt = spoilt
+        self.dumps = 0
+
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        self.dumps += 1
+        spoilt = self.dumps <= self.spoilt
+
+        class Spoilt(BytesStream):
+            def close(self) -> None:
+                super().close()
+                if spoilt:
+                    raise Disturbed("a collection was renamed")
+
+        self._opener = Spoilt
+        with super().dump() as dump:
+            yield dump
+
+
+@pytest.mark.parametrize("spoilt", [1, 2])
+def test_a_dump_that_only_the_moment_spoilt_begins_again(lab: Lab, spoilt: int) -> None:
+    source = Unlucky({"a": b"small", "d": CONTENT}, spoilt)
+    result = lab.backup(source)
+    assert source.dumps == spoilt + 1
+    assert result.retries == spoilt
+    assert lab.restored() == {"a": b"small", "d": CONTENT}
+    assert len(list_snapshots(lab.open())) == 2
+    assert lab.check(cache=lab.cache).findings == ()
+    said = [event.message for event in lab.events if event.kind is EventKind.RETRY]
+    assert said == ["a collection was renamed: the dump begins again"] * spoilt
+
+
+def test_a_dump_that_begins_again_uses_what_was_stored(lab: Lab) -> None:
+    content = noise(40 * MIB)
+    source = Unlucky({"d": content}, 1)
+    assert lab.backup(source).stored < 20 * MIB
+    assert lab.restored() == {"d": content}
+
+
+def test_a_dump_that_is_spoilt_again_and_again_is_given_up(lab: Lab) -> None:
+    source = Unlucky({"d": CONTENT}, 9)
+    with pytest.raises(Disturbed):
+        lab.backup(source)
+    assert source.dumps == 3
+    assert_nothing_happened(lab, source)
+
+
 def test_an_interruption_ends_everything(lab: Lab) -> None:
     source = BytesSource({"d": CONTENT})
 

@@ -31,7 +31,9 @@ class DumpStream(ABC):
         """End the stream after its last byte was read. Reaps the child.
 
         Raises `DumpFailed` unless the child exited with 0 and the engine's own end marker, if it has one, was seen;
-        also if called before the end. Frees everything even if it raises. A second call does nothing.
+        also if called before the end. Frees everything even if it raises. A second call does nothing. One whose class
+        is `retryable` says that only the moment spoilt it: the core then makes the whole dump again, from `Source.dump`
+        on, up to three times in all.
         """
 
     @abstractmethod

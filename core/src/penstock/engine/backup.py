@@ -1,12 +1,12 @@
 """Backup: one dump of one source becomes one snapshot, or nothing at all."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from penstock.api.errors import Interrupted, RoleForbids, SourceError, UsageError, say_more
+from penstock.api.errors import DumpFailed, Interrupted, RoleForbids, SourceError, UsageError, say_more
 from penstock.api.models import DumpPlan, Inspection, InventoryItem, LeftOut, StreamSpec
 from penstock.api.source import Dump, Source
 from penstock.engine.doubts import Doubts
@@ -27,7 +27,10 @@ _OF_A_STREAM = 200
 _OF_A_MANIFEST = 1024 * 1024
 #: Objects that were left out, and that a manifest names.
 _LEFT_OUT_RECORDED = 1000
+#: Dumps that are begun before one that only the moment spoils is given up.
+_ATTEMPTS = 3
 
+_T = TypeVar("_T")
 Compression = Literal["auto"] | int
 
 
@@ -90,8 +93,9 @@ def backup(
     `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. `pack_size` (bytes)
     makes packs smaller than the usual 16 MiB. The repository is brought in step before the database's view is opened.
     Nothing is committed unless every stream ended well. What the source says it cannot dump is recorded and in the
-    result: whoever asked for the backup must be told that it is not whole. Raises what the source, the sink and the
-    repository raise.
+    result: whoever asked for the backup must be told that it is not whole. A `DumpFailed` that is `retryable` begins
+    the whole dump again, three times at most; what was stored by then is not stored again. Raises what the source, the
+    sink and the repository raise.
     """
     if not name or not _writable(name):
         raise UsageError("invalid backup name: it must be non-empty Unicode text")
@@ -108,46 +112,23 @@ def backup(
         reporting(listener, "backup", name, repository.sink, source) as reporter,
         Doubts(reporter.warn, "not used") as on_damage,
     ):
-        session = Session(
-            repository,
-            name,
-            cache_folder=cache_dir,
-            cache_size=cache_size,
-            pack_size=pack_size,
-            memory=memory,
-            level=None if compression == "auto" else compression,
-            on_damage=on_damage,
-            on_trouble=reporter.warn,
+
+        def new_session() -> Session:
+            return Session(
+                repository,
+                name,
+                cache_folder=cache_dir,
+                cache_size=cache_size,
+                pack_size=pack_size,
+                memory=memory,
+                level=None if compression == "auto" else compression,
+                on_damage=on_damage,
+                on_trouble=reporter.warn,
+            )
+
+        plan, done = _until_undisturbed(
+            lambda: _attempt(new_session(), source, source_type, reporter), on_retry=reporter.begin_again
         )
-        reporter.phase("preparing")
-        done: Committed | None = None
-        try:
-            with session, session.writer() as writer:
-                with source.dump() as dump:
-                    plan = dump.plan
-                    _inspection_of(plan)  # before the dump, not hours later when the manifest is written
-                    reporter.phase("dumping", plan.inspection.size_estimate)
-                    for one in plan.inspection.left_out:
-                        reporter.left_out(one)
-                    streams = [_store(dump, number, spec, writer, reporter) for number, spec in enumerate(plan.streams)]
-                inspection, unlisted = _inspection_of(_as_dumped(plan, streams, reporter.objects_left_out))
-                if unlisted:
-                    reporter.warn(f"not recorded: the list of {unlisted} things that the database holds")
-                # Only now has the source confirmed that the whole dump succeeded.
-                reporter.phase("committing")
-                done = session.commit(
-                    source=source_type,
-                    consistency=plan.consistency,
-                    inspection=inspection,
-                    streams=[(one.spec, one.stored) for one in streams],
-                    written=[writer.finish()],
-                )
-            figures = {"read": done.head.size, "stored": done.stored, "packs": done.packs}
-            reporter.completed(f"snapshot {done.head.snapshot.hex()}", figures)
-        except (Interrupted, KeyboardInterrupt) as error:
-            if done is not None:
-                say_more(error, f"the snapshot {done.head.snapshot.hex()} is committed")
-            raise
     return BackupResult(
         snapshot=done.head.snapshot,
         head=done.head,
@@ -161,6 +142,52 @@ def backup(
         left_out=reporter.objects_left_out,
         left_out_count=reporter.left_out_count,
     )
+
+
+def _until_undisturbed(attempt: Callable[[], _T], *, on_retry: Callable[[str], None]) -> _T:
+    """What `attempt` gives, made again after a `DumpFailed` that another dump may be without."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return attempt()
+        except DumpFailed as error:
+            if not error.retryable:
+                raise
+            on_retry(f"{error.message}: the dump begins again")
+    return attempt()
+
+
+def _attempt(session: Session, source: Source, source_type: str, reporter: Reporter) -> tuple[DumpPlan, Committed]:
+    """One dump, from its view to the commit; a `DumpFailed` comes before anything of it counts."""
+    reporter.phase("preparing")
+    done: Committed | None = None
+    try:
+        with session, session.writer() as writer:
+            with source.dump() as dump:
+                plan = dump.plan
+                _inspection_of(plan)  # before the dump, not hours later when the manifest is written
+                reporter.phase("dumping", plan.inspection.size_estimate)
+                for one in plan.inspection.left_out:
+                    reporter.left_out(one)
+                streams = [_store(dump, number, spec, writer, reporter) for number, spec in enumerate(plan.streams)]
+            inspection, unlisted = _inspection_of(_as_dumped(plan, streams, reporter.objects_left_out))
+            if unlisted:
+                reporter.warn(f"not recorded: the list of {unlisted} things that the database holds")
+            # Only now has the source confirmed that the whole dump succeeded.
+            reporter.phase("committing")
+            done = session.commit(
+                source=source_type,
+                consistency=plan.consistency,
+                inspection=inspection,
+                streams=[(one.spec, one.stored) for one in streams],
+                written=[writer.finish()],
+            )
+        figures = {"read": done.head.size, "stored": done.stored, "packs": done.packs}
+        reporter.completed(f"snapshot {done.head.snapshot.hex()}", figures)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if done is not None:
+            say_more(error, f"the snapshot {done.head.snapshot.hex()} is committed")
+        raise
+    return plan, done
 
 
 @dataclass(frozen=True, slots=True)

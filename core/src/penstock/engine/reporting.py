@@ -105,6 +105,13 @@ class Reporter:
         if told:
             self._tell(EventKind.LEFT_OUT, message=f"left out: {one}", done=self.base, total=self.total)
 
+    def begin_again(self, message: str) -> None:
+        """The whole work is tried again: what it left out so far, it may not leave out now."""
+        with self._lock:
+            self._left_out.clear()
+            self._left_out_count = 0
+        self.retry(message)
+
     def finding(self, key: str, message: str) -> None:
         """An object was found damaged or missing."""
         self._tell(EventKind.FINDING, subject=key, message=message)

@@ -30,18 +30,23 @@ _ADVICE = Advice(
         r"not authorized|Unauthorized": "Grant the user the role backup in the database admin.",
     }
 )
-#: What the oplog cannot hold for mongodump, but the next dump may be without.
-_PASSING = Advice(
-    {
-        r"renames occur|renameCollection": "Run the dump again: a collection was renamed while it ran, as $out and "
-        "mapReduce do. Where one always runs, dump without the oplog: oplog = no.",
-        r"system\.version is modified": "Run the dump again: the first user of the server was made while it ran.",
-    }
+#: What the oplog cannot hold for mongodump, but the next dump may be without: the words for it, what it is, the hint.
+_PASSING = (
+    (
+        r"renames occur|renameCollection",
+        "a collection was renamed meanwhile",
+        "Run the dump again when no $out or mapReduce does; where one always runs, dump without the oplog: oplog = no.",
+    ),
+    (
+        r"system\.version is modified",
+        "the first user of the server was made meanwhile",
+        "Run the dump again: the first user of a server is made once.",
+    ),
 )
 
 
 class ChangedMeanwhile(DumpFailed):
-    """Something happened during the dump that no oplog of mongodump's may hold: the next dump may succeed."""
+    """Something happened during the dump that no oplog of mongodump's may hold: the next dump may be without."""
 
     retryable = True
 
@@ -76,8 +81,9 @@ class Archive(DumpStream):
         except SourceError as error:
             _ADVICE.give(error)
             error.details = tuple(map(spoken, error.details))
-            if hint := _PASSING.find("\n".join(error.details)):
-                raise ChangedMeanwhile(error.message, hint=hint, details=error.details) from error
+            for words, what, hint in _PASSING:
+                if re.search(words, "\n".join(error.details)):
+                    raise ChangedMeanwhile(f"{error.message}: {what}", hint=hint, details=error.details) from error
             raise
         end = _END.search(self._tail)
         if self._start != _MAGIC or end is None or (self._oplog and not self._tail[: end.start()].endswith(_OPLOG)):
