@@ -81,14 +81,14 @@ def test_a_key_that_was_replaced_in_its_file_is_read_again(
     with token_service() as tokens:
         place.write_text(account("first@shop", tokens))
         assert [token(), token()] == ["Bearer token1"] * 2
-        assert not authority.renew(authority.generation)
+        assert not authority.kept.renew(authority.kept.generation)
         place.unlink()
-        assert not authority.renew(authority.generation)
+        assert not authority.kept.renew(authority.kept.generation)
         assert token() == "Bearer token1"
         place.write_text(account("second@shop", tokens))
-        before = authority.generation
-        assert authority.renew(before)
-        assert authority.renew(before)  # for another thread that was refused with the former ones
-        assert authority.generation == before + 1
+        before = authority.kept.generation
+        assert authority.kept.renew(before)
+        assert authority.kept.renew(before)  # for another thread that was refused with the former ones
+        assert authority.kept.generation == before + 1
         assert token() == "Bearer token2"
     http.close()

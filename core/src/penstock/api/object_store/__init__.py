@@ -3,6 +3,7 @@
     settings    connections, timeouts and the deadline; endpoint, prefix and locks of object stores
     urls        settings from `scheme://place?name=value`
     store       what a service must be asked for: one attempt each, bounded by a deadline
+    renewing    credentials that are replaced where they are kept, and what a store makes of them
     retrying    a store whose calls are tried again until the deadline, and lost answers decided
     sink        the contract's `Sink` over such a store
     ranges      ranges of bytes, and whether an answer is the range that was asked for
@@ -16,6 +17,7 @@ Nothing obliges a sink to use any of it: the contract is `Sink`.
 from penstock.api.object_store.clock import ServiceClock
 from penstock.api.object_store.ranges import ByteRange
 from penstock.api.object_store.refusals import Refusal, Refused, Service
+from penstock.api.object_store.renewing import KeptCredentials
 from penstock.api.object_store.retrying import RetryingStore
 from penstock.api.object_store.settings import ConnectionSettings, ObjectStoreSettings
 from penstock.api.object_store.sink import ObjectStoreSink
@@ -26,6 +28,7 @@ __all__ = [
     "ByteRange",
     "ConnectionSettings",
     "DamagedTransfer",
+    "KeptCredentials",
     "ObjectStore",
     "ObjectStoreSettings",
     "ObjectStoreSink",

@@ -2,9 +2,8 @@
 
 import base64
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +14,12 @@ from penstock.api import (
     Deadline,
     ObjectInfo,
     ObjectMissing,
-    PenstockError,
     Secret,
     SinkDenied,
     SinkError,
     SinkUnreachable,
 )
-from penstock.api.object_store import ByteRange, DamagedTransfer, Page, Refused, Service
+from penstock.api.object_store import ByteRange, DamagedTransfer, KeptCredentials, Page, Refused, Service
 from penstock.api.object_store.http import Answer, Buffer, Http
 from penstock_azure.credentials import client_of, secret_of
 from penstock_azure.policy import LOOK
@@ -59,24 +57,18 @@ class AzureStore:
         )
         self._clock = http.clock
         self._transport = SharedTransport(http)
-        self._lock = threading.Lock()
-        self._container: ContainerClient | None = None
-        self._secret: Secret | None = None
-        #: How often the credentials were replaced.
-        self.generation = 0
+        self._kept: KeptCredentials[Secret | None, ContainerClient] = KeptCredentials(
+            lambda: secret_of(settings), identity=lambda secret: None if secret is None else secret.reveal()
+        )
+
+    @property
+    def generation(self) -> int:
+        """How often the credentials were replaced."""
+        return self._kept.generation
 
     def renew(self, generation: int) -> bool:
-        """Whether others than those of `generation` are in use now, as the settings' file or command gives them."""
-        with self._lock:
-            if self.generation != generation:
-                return True
-            # What cannot be read at the moment is no reason for another error than the refusal.
-            with suppress(PenstockError):
-                found = secret_of(self._settings)
-                if found is not None and self._secret is not None and found.reveal() != self._secret.reveal():
-                    self._container, self._secret = self._connect(found), found
-                    self.generation += 1
-            return self.generation != generation
+        """Whether others than those of `generation` are in use now."""
+        return self._kept.renew(generation)
 
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One Put Blob, whatever the size, with an MD5 of the bytes."""
@@ -182,7 +174,7 @@ class AzureStore:
     @contextmanager
     def _calling(self, action: str, key: str, deadline: Deadline) -> Iterator[tuple[ContainerClient, Call]]:
         """For one call of the SDK, whose errors become `SinkError`s with the key."""
-        container = self._connected()
+        container = self._kept.use(self._connect)  # `close` does not wait for it
         with self._transport.call(action, key, deadline) as call:
             try:
                 yield container, call
@@ -194,13 +186,6 @@ class AzureStore:
                     told = refused(action, call.answer)
                     raise self._service.refused(key, told) from told
                 raise _failed(call, error, self._service, self._settings) from error
-
-    def _connected(self) -> ContainerClient:
-        with self._lock:  # not taken by `close`: a secret may come from a command that hangs
-            if self._container is None:
-                self._secret = secret_of(self._settings)
-                self._container = self._connect(self._secret)
-            return self._container
 
     def _connect(self, secret: Secret | None) -> ContainerClient:
         client = client_of(

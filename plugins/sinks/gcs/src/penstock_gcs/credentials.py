@@ -12,7 +12,8 @@ import google.auth
 import google.auth.exceptions
 from google.auth.transport.urllib3 import Request
 
-from penstock.api import Deadline, PenstockError, Secret, SettingsError, SinkDenied, SinkUnreachable
+from penstock.api import Deadline, Secret, SettingsError, SinkDenied, SinkUnreachable
+from penstock.api.object_store import KeptCredentials
 from penstock_gcs.settings import GcsSettings
 
 if TYPE_CHECKING:
@@ -41,23 +42,10 @@ class Authority:
         self._settings = settings
         self._pools = pools
         self._lock = threading.Lock()
-        self._credentials: Credentials | None = None
-        self._text: Secret | None = None
-        #: How often the credentials were replaced.
-        self.generation = 0
-
-    def renew(self, generation: int) -> bool:
-        """Whether others than those of `generation` are in use now, as their file or command gives them."""
-        with self._lock:
-            if self.generation != generation:
-                return True
-            # What cannot be read at the moment is no reason for another error than the refusal.
-            with suppress(PenstockError):
-                text = self._kept()
-                if text is not None and self._text is not None and text.reveal() != self._text.reveal():
-                    self._credentials = None  # the next request loads them
-                    self.generation += 1
-            return self.generation != generation
+        #: Which credentials are used, and what google-auth made of them.
+        self.kept: KeptCredentials[Secret | None, Credentials] = KeptCredentials(
+            self._text, identity=lambda text: None if text is None else text.reveal()
+        )
 
     def headers(self, key: str, method: str, url: str, deadline: Deadline, *, anew: bool = False) -> dict[str, str]:
         """The headers that authorize the request; with `anew`, by a new token. Raises `SinkError`."""
@@ -66,16 +54,14 @@ class Authority:
         headers: dict[str, str] = {}
         with self._lock, _translated(key):
             request = _BoundedRequest(self._pools, deadline, self._settings.read_timeout)
-            if self._credentials is None:
-                self._credentials = self._load(request)
+            credentials = self.kept.use(lambda text: self._load(text, request))
             if anew:
-                self._credentials.refresh(request)  # type: ignore[no-untyped-call]
-            self._credentials.before_request(request, method, url, headers)  # type: ignore[no-untyped-call]
+                credentials.refresh(request)  # type: ignore[no-untyped-call]
+            credentials.before_request(request, method, url, headers)  # type: ignore[no-untyped-call]
         return headers
 
-    def _load(self, request: Request) -> "Credentials":
+    def _load(self, text: Secret | None, request: Request) -> "Credentials":
         scopes = _SCOPES if self._settings.object_lock == "none" else _SCOPES_FOR_LOCKS
-        self._text = text = self._kept()
         if text is not None and self._settings.credentials_file is not None:
             return _from_json(text.reveal(), f"the file {self._settings.credentials_file}", scopes, request)
         if text is not None and self._settings.credentials_json is not None:
@@ -84,12 +70,12 @@ class Authority:
         found, _project = google.auth.default(scopes=scopes, request=request)
         return found
 
-    def _kept(self) -> Secret | None:
+    def _text(self) -> Secret | None:
         """The JSON as it is kept now; None where it is no file or command of ours: google-auth renews what it finds."""
         if self._settings.credentials_file is not None:
             path = self._settings.credentials_file
             try:
-                return Secret(path.read_text(encoding="utf-8"))
+                return Secret(path.read_text(encoding="utf-8-sig"))  # some editors begin it with a BOM
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 raise SettingsError(f"credentials_file: {path} cannot be read: {reason}") from None

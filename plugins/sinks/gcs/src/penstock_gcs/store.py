@@ -51,11 +51,11 @@ class GcsStore:
     @property
     def generation(self) -> int:
         """How often the credentials were replaced."""
-        return self._authority.generation
+        return self._authority.kept.generation
 
     def renew(self, generation: int) -> bool:
         """Whether others than those of `generation` are in use now."""
-        return self._authority.renew(generation)
+        return self._authority.kept.renew(generation)
 
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One `multipart/related` request (RFC 2387), whatever the size. Generation 0 is an absent object."""

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,8 +13,8 @@ import boto3.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from penstock.api import Deadline, PenstockError, SettingsError
-from penstock.api.object_store import ServiceClock
+from penstock.api import Deadline, SettingsError
+from penstock.api.object_store import KeptCredentials, ServiceClock
 from penstock_s3.refusals import Failures
 from penstock_s3.settings import S3Settings
 
@@ -38,53 +38,33 @@ class ClientOfAll:
         #: What time it is at the service, by its last answer.
         self.clock = ServiceClock()
         self._settings = settings
-        self._lock = threading.Lock()
-        self._client: S3Client | None = None
-        self._credentials: _Credentials | None = None
-        #: How often others were found.
-        self.generation = 0
+        #: Which credentials are used, and the client that was made with them.
+        self.credentials: KeptCredentials[_Found, S3Client] = KeptCredentials(
+            self._found,
+            identity=lambda found: found.credentials,
+            unreadable=(BotoCoreError, ClientError, OSError, ValueError),
+        )
         self._running = threading.local()
 
     @contextmanager
     def within(self, key: str, deadline: Deadline) -> Iterator["S3Client"]:
         """The client for one attempt of this thread. Errors are translated to those that carry `key`."""
         with self.failures.translated(key):
-            with self._lock:  # making a session is not safe in threads, using a client is
-                if self._client is None:
-                    session = self._session()
-                    self._credentials = self._found(session)
-                    self._client = self._connect(session, self._credentials)
-                client = self._client
+            client = self.credentials.use(self._connect)  # using it is safe in threads, making a session is not
             self._running.deadline = deadline
             yield client
 
     def close(self) -> None:
         """Close the idle connections. Takes no lock: making the client may ask a service for credentials, and hang."""
-        if self._client is not None:
-            self._client.close()
+        if self.credentials.made is not None:
+            self.credentials.made.close()
 
-    def renew(self, generation: int) -> bool:
-        """Whether the credentials are others than those of `generation`, as they are in files and commands now."""
-        with self._lock:
-            if self.generation != generation:
-                return True
-            if self._credentials is None:
-                return False
-            # What cannot be read at the moment is no reason for another error than the refusal.
-            with suppress(PenstockError, BotoCoreError, ClientError, OSError, ValueError):
-                session = self._session()
-                found = self._found(session)
-                if found is not None and found != self._credentials:
-                    # The former client is not closed: other threads may be in the middle of a request of theirs.
-                    self._client, self._credentials = self._connect(session, found), found
-                    self.generation += 1
-            return self.generation != generation
-
-    def _session(self) -> boto3.session.Session:
+    def _found(self) -> "_Found":
         _keep_secrets_out_of_logs()
-        return boto3.session.Session(profile_name=self._settings.profile)
+        session = boto3.session.Session(profile_name=self._settings.profile)
+        return _Found(session, self._credentials_of(session))
 
-    def _found(self, session: boto3.session.Session) -> "_Credentials | None":
+    def _credentials_of(self, session: boto3.session.Session) -> "_Credentials | None":
         """The credentials as they are kept now; None where the SDK renews them by itself, or finds none."""
         settings = self._settings
         if settings.access_key_id is not None and settings.secret_access_key is not None:
@@ -98,8 +78,8 @@ class ClientOfAll:
             return None
         return _Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
-    def _connect(self, session: boto3.session.Session, given: "_Credentials | None") -> "S3Client":
-        settings = self._settings
+    def _connect(self, found: "_Found") -> "S3Client":
+        settings, session, given = self._settings, found.session, found.credentials
         ca = settings.trusted()
         credentials: dict[str, Any] = {}
         if given is not None and settings.access_key_id is not None:
@@ -140,6 +120,12 @@ class _Credentials:
     access_key: str
     secret_key: str = field(repr=False)
     token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    session: boto3.session.Session
+    credentials: _Credentials | None
 
 
 def _config(settings: S3Settings) -> Config:

@@ -69,11 +69,11 @@ class S3Store:
     @property
     def generation(self) -> int:
         """How often the credentials were replaced."""
-        return self._client.generation
+        return self._client.credentials.generation
 
     def renew(self, generation: int) -> bool:
         """Whether others than those of `generation` are in use now."""
-        return self._client.renew(generation)
+        return self._client.credentials.renew(generation)
 
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One PUT. With `if_absent` the service decides; it must know `If-None-Match`."""
