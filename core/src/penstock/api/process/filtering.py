@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 
 from penstock.api.errors import RestoreFailed
 from penstock.api.process.child import Child
-from penstock.api.process.trouble import LEFT_BEHIND, STALL_HINT, LeftBehind, Stalled, Trouble
+from penstock.api.process.ending import judge, troubles_told
 from penstock.api.secrets import Secret
 from penstock.api.stopping import NEVER, StopToken
 
@@ -47,31 +47,22 @@ def filtered(
     )
     buffer = memoryview(bytearray(_READ_BYTES))
     try:
-        for block in blocks:
-            left = memoryview(block).cast("B")
-            while left:
-                try:
-                    written, count = child.exchange(left, buffer, stall_timeout)
-                except BrokenPipeError:
-                    break  # it will say why, or has all that it needs
-                left = left[written:]
-                if count:
-                    yield buffer[:count]
-                elif count == 0:
-                    break
-        child.end_input()
-        while count := child.exchange(memoryview(b""), buffer, stall_timeout)[1]:
-            yield buffer[:count]
-        if not child.wait_for_end(stall_timeout):
-            raise child.killed(f"did not exit within {stall_timeout or 0:g} seconds", STALL_HINT)
-        child.end()
-        if outcome := child.outcome():
-            raise child.failure(outcome)
-    except Stalled:
-        raise child.killed(f"neither took nor gave anything for {stall_timeout or 0:g} seconds", STALL_HINT) from None
-    except LeftBehind:
-        raise child.killed(child.outcome() or LEFT_BEHIND) from None
-    except Trouble:
-        raise child.killed("was stopped before its end") from None
+        with troubles_told(child, stalled=f"neither took nor gave anything for {stall_timeout or 0:g} seconds"):
+            for block in blocks:
+                left = memoryview(block).cast("B")
+                while left:
+                    try:
+                        written, count = child.exchange(left, buffer, stall_timeout)
+                    except BrokenPipeError:
+                        break  # it will say why, or has all that it needs
+                    left = left[written:]
+                    if count:
+                        yield buffer[:count]
+                    elif count == 0:
+                        break
+            child.end_input()
+            while count := child.exchange(memoryview(b""), buffer, stall_timeout)[1]:
+                yield buffer[:count]
+            judge(child, stall_timeout)
     finally:
         child.kill()

@@ -6,7 +6,7 @@ from typing import Self
 
 from penstock.api.errors import RestoreFailed
 from penstock.api.process.child import Child
-from penstock.api.process.trouble import LEFT_BEHIND, STALL_HINT, LeftBehind, Stalled, Trouble
+from penstock.api.process.ending import STOPPED, judge, troubles_told
 from penstock.api.secrets import Secret
 from penstock.api.stopping import NEVER, StopToken
 
@@ -95,36 +95,25 @@ def write_all(child: Child, block: bytes | bytearray | memoryview, stall_timeout
     """Give all of `block` to `child`. Raises what `child` fails with; it is dead and reaped then."""
     view = memoryview(block).cast("B")
     try:
-        while view:
-            view = view[child.write_some(view, stall_timeout) :]
+        with troubles_told(child, stalled=f"took nothing for {stall_timeout or 0:g} seconds"):
+            while view:
+                view = view[child.write_some(view, stall_timeout) :]
     except BrokenPipeError:
         # It knows best why it stopped reading, and is about to say so.
         if not child.ends_soon(BROKEN_PIPE_SECONDS):
             raise child.killed("stopped reading before the end of its input") from None
         child.end()
         raise child.failure(child.outcome() or "exited with 0 before it had read everything") from None
-    except Stalled:
-        raise child.killed(f"took nothing for {stall_timeout:g} seconds", STALL_HINT) from None
-    except LeftBehind:
-        raise child.killed(child.outcome() or LEFT_BEHIND) from None
-    except Trouble:
-        raise child.killed("was stopped before its end") from None
 
 
 def finish(child: Child, stall_timeout: float | None) -> None:
     """Let `child` see the end of its input, wait for its exit and judge it. It is dead and reaped then."""
     try:
-        if child.stopping:
-            raise child.failure("was stopped before its end")
-        child.check_stop()
-        child.end_input()
-        if not child.wait_for_end(stall_timeout):
-            what = f"took all its input but did not exit within {stall_timeout:g} seconds"
-            raise child.killed(what, STALL_HINT)
-        child.end()
-        if outcome := child.outcome():
-            raise child.failure(outcome)
-    except Trouble:
-        raise child.killed("was stopped before its end") from None
+        with troubles_told(child, stalled="took nothing more"):
+            if child.stopping:
+                raise child.failure(STOPPED)
+            child.check_stop()
+            child.end_input()
+            judge(child, stall_timeout, after="took all its input but ")
     finally:
         child.kill()  # does nothing but after an interruption
