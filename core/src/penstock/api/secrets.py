@@ -14,6 +14,7 @@ __all__ = ["Secret", "SecretCommand", "SecretEnv", "SecretFile", "SecretRef"]
 
 _COMMAND_TIMEOUT_SECONDS = 60.0
 _LONGEST_SECRET_BYTES = 64 * 1024
+_MARK = "\ufeff"
 #: The variable with the owner's passphrase. It opens every backup, so no child process gets it.
 _OWNERS = "PENSTOCK_PASSPHRASE"
 
@@ -50,14 +51,14 @@ class SecretEnv(_Ref):
     env: str = Field(min_length=1)
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> Secret:
-        """Look up the variable; raises `SecretUnavailable` if it is unset or empty."""
+        """Look up the variable; raises `SecretUnavailable` if it is unset, empty or begins with a byte order mark."""
         value = (os.environ if environ is None else environ).get(self.env, "")
         if not value:
             raise SecretUnavailable(
                 f"the environment variable {self.env} is not set",
                 hint="Set it in the environment of penstock.",
             )
-        return Secret(value)
+        return _without_mark(value, f"the environment variable {self.env}")
 
 
 class SecretFile(_Ref):
@@ -147,6 +148,16 @@ def _first_line(data: bytes, origin: str) -> Secret:
     if len(line) > _LONGEST_SECRET_BYTES:
         raise SecretUnavailable(f"{origin} gave a secret of more than {_LONGEST_SECRET_BYTES} bytes")
     try:
-        return Secret(line.decode())
+        return _without_mark(line.decode(), origin)
     except UnicodeDecodeError:
         raise SecretUnavailable(f"{origin} gave a secret that is not UTF-8") from None
+
+
+def _without_mark(text: str, origin: str) -> Secret:
+    if text.startswith(_MARK):
+        # Editors put it there unseen: taken as a part of the secret, it would be one that nobody could ever type.
+        raise SecretUnavailable(
+            f"{origin} gave a secret that begins with a byte order mark, which cannot be typed",
+            hint="Save the file that it comes from as UTF-8 without one (without a BOM).",
+        )
+    return Secret(text)

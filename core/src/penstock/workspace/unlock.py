@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from penstock.api.errors import KeyMissing, RoleForbids, SecretUnavailable
+from penstock.api.errors import KeyMissing, RoleForbids
 from penstock.api.secrets import Secret, SecretCommand, SecretEnv, SecretFile
 from penstock.api.sink import Sink
 from penstock.format.trust import Role
@@ -25,7 +25,6 @@ from penstock.workspace.folders import Folders
 __all__ = ["PASSPHRASE_VARIABLE", "Credentials", "Need", "Prompts", "Unlocker"]
 
 PASSPHRASE_VARIABLE = "PENSTOCK_PASSPHRASE"  # noqa: S105 - its name
-_MARK = "\ufeff"
 _WAYS = f"Give --key FILE or --passphrase-file FILE, set {PASSPHRASE_VARIABLE}, or run it in a terminal."
 
 
@@ -115,14 +114,7 @@ class Unlocker:
     def _resolved(self, reference: SecretEnv | SecretFile | SecretCommand) -> Secret:
         if isinstance(reference, SecretFile):
             key_files.require_private(reference.file)
-        passphrase = reference.resolve(self.environ)
-        if passphrase.reveal().startswith(_MARK):
-            # Editors put it there unseen: taken as a part of the passphrase, nobody could ever type that one.
-            raise SecretUnavailable(
-                "the passphrase begins with a byte order mark, which cannot be typed",
-                hint="Save the file as UTF-8 without one (without a BOM).",
-            )
-        return passphrase
+        return reference.resolve(self.environ)
 
     def _found_key(self, sink: Sink, settings: RepositorySettings | None) -> tuple[Access | None, KeyMissing | None]:
         """The key of the settings or of the default place; and the error for a configured one that is missing."""
