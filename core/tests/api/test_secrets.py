@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import pickle
 import traceback
 from pathlib import Path
@@ -225,3 +226,15 @@ class TestReference:
     def test_its_schema_shows_the_three_forms(self) -> None:
         schema = TypeAdapter(SecretRef, config=ConfigDict()).json_schema()
         assert len(schema["oneOf"]) == 3
+
+
+@pytest.mark.parametrize("kept", ["env", "file", "command"])
+def test_a_byte_order_mark_is_named_and_the_secret_is_not(kept: str, tmp_path: Path) -> None:
+    place = tmp_path / "password"
+    place.write_bytes(b"\xef\xbb\xbfhunter2\n")
+    values = {"env": "DB_PASSWORD", "file": str(place), "command": ["cat", str(place)]}
+    reference: SecretRef = TypeAdapter[SecretRef](SecretRef).validate_python({kept: values[kept]})
+    with pytest.raises(SecretUnavailable, match="begins with a byte order mark") as caught:
+        reference.resolve({**os.environ, "DB_PASSWORD": "\ufeffhunter2"})
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+    assert "BOM" in (caught.value.hint or "")
