@@ -454,6 +454,7 @@ def test_a_plan_says_what_is_written_and_needed_and_changes_nothing(
         ("privilege", "applyOps", True),
         ("privilege", "anyAction", None),
         ("role", "restore", True),
+        ("free space", spec.attributes["stored"], True),
     }
     assert held(server) == {"shop.mine": 1}
     plan = source_of(server).plan_restore([spec], options(clean=True, replay="no", databases="stock"))

@@ -1,11 +1,11 @@
 """What a snapshot of MongoDB says beside the bytes of its streams: read strictly, before it becomes an argument."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, Json, model_validator
 
-from penstock.api import RecordedName, RecordedVersion, StreamAttributes, StreamSpec, UsageError
+from penstock.api import RecordedName, RecordedText, RecordedVersion, StreamAttributes, StreamSpec, UsageError
 from penstock_mongodb.archive import ARCHIVE
 
 __all__ = ["ArchiveAttributes", "check_attributes"]
@@ -43,6 +43,12 @@ class ArchiveAttributes(StreamAttributes):
     #: The one in the archive; with the oplog, there are all of them in it.
     database: _Database | None = None
     databases: Json[tuple[_Database, ...]]
+    #: What collections use that older servers do not have: their options, by database and name.
+    features: Json[dict[_Database, dict[RecordedText, dict[str, Any]]]] = Field(default_factory=dict)
+    #: Those that only servers before 3.4 took, as `index of database.collection`.
+    old_indexes: Json[tuple[RecordedText, ...]] = ()
+    #: Bytes that the databases took on their server's disk; 0 if it did not tell.
+    stored: Json[Annotated[int, Field(ge=0)]] = 0
     #: Collections with a line break in their names, as `database.collection`.
     broken_names: Json[tuple[_Namespace, ...]] = ()
 

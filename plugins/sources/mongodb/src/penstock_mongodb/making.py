@@ -13,6 +13,7 @@ from penstock.api import LeftOut, StopToken
 from penstock_mongodb.commands import reason_of, repeated
 from penstock_mongodb.connection import Connection
 from penstock_mongodb.jobs import WORKERS, Outcome, persistently, run_jobs
+from penstock_mongodb.naming import option_name
 from penstock_mongodb.reading import Described
 
 __all__ = ["Destination", "Made", "make_collections", "option_left_out"]
@@ -114,7 +115,7 @@ def option_left_out(one: Destination, names: Sequence[str], reason: str) -> Left
         command = {"convertToCapped": one.collection, "size": options["size"]}
     return LeftOut(
         "option",
-        f"{', '.join(names)} of {one.collection}",
+        option_name(names, one.collection),
         reason,
         statement=repeated(one.database, command),
         database=one.database,

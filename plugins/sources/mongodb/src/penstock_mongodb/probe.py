@@ -17,8 +17,9 @@ from penstock_mongodb.settings import MongoSettings
 __all__ = [
     "SYSTEM_DATABASES",
     "Deployment",
+    "DatabaseSize",
     "Rights",
-    "data_sizes",
+    "database_sizes",
     "databases",
     "inventory",
     "look",
@@ -63,6 +64,14 @@ class Deployment:
         """The collections with a line break in their name: mongorestore takes them only if they are named to it."""
         names = (f"{name}.{one['name']}" for name, found in self.collections.items() for one in found)
         return [name for name in names if "\n" in name]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSize:
+    """Bytes of its documents, and bytes that they and their indexes take on the disk."""
+
+    data: int
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +204,7 @@ def inventory(connection: Connection, deployment: Deployment, counts: str) -> It
     """Every collection and view of the databases to dump, and how many users and roles there are.
 
     A server takes ten times as long for a collection's size as for its number of documents: where there are more than
-    `MAX_MEASURED`, none is measured, or the look would take as long as the dump. `data_sizes` knows how much it is.
+    `MAX_MEASURED`, none is measured, or the look would take as long as the dump. `database_sizes` knows how much it is.
     """
     measured = deployment.measured
     for name, found in deployment.collections.items():
@@ -220,13 +229,14 @@ def inventory(connection: Connection, deployment: Deployment, counts: str) -> It
             yield InventoryItem(kind, f"admin.system.{kind}", rows)
 
 
-def data_sizes(connection: Connection, deployment: Deployment) -> dict[str, int]:
-    """Bytes of documents in each database to dump, where the user may know them."""
-    found: dict[str, int] = {}
+def database_sizes(connection: Connection, deployment: Deployment) -> dict[str, DatabaseSize]:
+    """The size of each database to dump, where the user may know it."""
+    found: dict[str, DatabaseSize] = {}
     for name in deployment.databases:
         with suppress(OperationFailure):
             told = connection[name].command("dbStats", read_preference=connection.read_preference)
-            found[name] = int(told["dataSize"])
+            stored = int(told["storageSize"]) + int(told["indexSize"])
+            found[name] = DatabaseSize(int(told["dataSize"]), stored)
     return found
 
 

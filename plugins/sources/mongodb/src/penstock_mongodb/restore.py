@@ -25,16 +25,16 @@ from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.building import Wanted, build
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
+from penstock_mongodb.foresight import ACCOUNTS
 from penstock_mongodb.incoming import IncomingArchive
 from penstock_mongodb.indexes import Indexes
 from penstock_mongodb.making import Destination, Made, make_collections
+from penstock_mongodb.naming import name_in_target, names_in_target
 from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.speech import spoken
 from penstock_mongodb.target import (
     broken_names,
-    name_in_target,
-    names_in_target,
     renames_of,
     replays,
     target_databases,
@@ -89,6 +89,8 @@ class _Work:
         self._strict = target.strict
         self._clean = target.clean
         self._options = RestoreOptions.of(target)
+        if any(one.name == ACCOUNTS for one in plan.left_out):
+            self._options = self._options.model_copy(update={"accounts": "no"})
         self._touched: dict[str, bool] = {}
         self._replaced: set[str] = set()
         self._restored: list[tuple[StreamSpec, Indexes]] = []

@@ -1,8 +1,11 @@
 """What a dump would hold, and what would make it fail: one look at the deployment, and the plan that follows."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+
+from bson import json_util
 
 from penstock.api import DumpPlan, Inspection, InventoryItem, SourceDenied, SourceError, StopToken, StreamSpec, found_by
 from penstock.api.servers import path_like, settle
@@ -11,11 +14,13 @@ from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.checks import CHECKS, Facts
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, translated
-from penstock_mongodb.probe import Deployment
+from penstock_mongodb.features import used
+from penstock_mongodb.probe import DatabaseSize, Deployment
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = ["Survey", "survey"]
 
+_EJSON = json_util.JSONOptions(json_mode=json_util.JSONMode.CANONICAL)
 _POINT_IN_TIME = "point in time through the oplog"
 
 
@@ -26,8 +31,8 @@ class Survey:
     inspection: Inspection
     deployment: Deployment
     with_oplog: bool
-    #: Bytes of each database, where its collections were too many to be measured.
-    data_sizes: dict[str, int] = field(default_factory=dict)
+    #: Of each database, as far as the user may know it.
+    sizes: dict[str, DatabaseSize] = field(default_factory=dict)
 
     @property
     def plan(self) -> DumpPlan:
@@ -37,7 +42,7 @@ class Survey:
         if self.with_oplog:
             # Databases that come while the dump runs are in the oplog, and not in this list.
             attributes = common | {"oplog": "yes", "databases": json.dumps(deployment.databases, ensure_ascii=False)}
-            attributes |= _broken_names(deployment.broken_names)
+            attributes |= self._recorded(deployment.databases)
             spec = StreamSpec("deployment.archive", ARCHIVE, 0, inspection.size_estimate, False, attributes)
             return DumpPlan(inspection, (spec,), _POINT_IN_TIME)
         return DumpPlan(inspection, tuple(self._archive(name, common) for name in deployment.databases), self._no_point)
@@ -56,10 +61,33 @@ class Survey:
         held = self.deployment.collections[name]
         only_users = users and all(str(one["name"]).startswith("system.") for one in held)
         sizes = [item.size or 0 for item in self.inspection.inventory if item.name.startswith(f"{name}.")]
-        size = self.data_sizes.get(name, sum(sizes))
+        size = sum(sizes) if self.deployment.measured or name not in self.sizes else self.sizes[name].data
         attributes = common | {"oplog": "no", "database": name, "databases": json.dumps([name], ensure_ascii=False)}
-        attributes |= _broken_names([one for one in self.deployment.broken_names if one.startswith(f"{name}.")])
+        attributes |= self._recorded([name])
         return StreamSpec(f"{path_like(name)}.archive", ARCHIVE, int(users), size, only_users, attributes)
+
+    def _recorded(self, databases: Collection[str]) -> dict[str, str]:
+        """What a restore has to know of these databases before it touches its target."""
+        deployment = self.deployment
+        features = {
+            name: {
+                str(one["name"]): one["options"]
+                for one in held
+                if not str(one["name"]).startswith("system.") and any(used(one.get("options", {})))
+            }
+            for name, held in deployment.collections.items()
+            if name in databases
+        }
+        lists = {
+            "broken_names": [one for one in deployment.broken_names if one.partition(".")[0] in databases],
+            "old_indexes": [one for one in deployment.old_indexes if _database_of(one) in databases],
+        }
+        recorded = {word: json.dumps(names, ensure_ascii=False) for word, names in lists.items() if names}
+        if features := {name: collections for name, collections in features.items() if collections}:
+            recorded["features"] = json_util.dumps(features, json_options=_EJSON, ensure_ascii=False)
+        if stored := sum(size.stored for name, size in self.sizes.items() if name in databases):
+            recorded["stored"] = str(stored)
+        return recorded
 
 
 def survey(settings: MongoSettings, counts: str, stop: StopToken) -> Survey:
@@ -76,11 +104,11 @@ def survey(settings: MongoSettings, counts: str, stop: StopToken) -> Survey:
             old = tuple(probe.old_indexes(connection, deployment.collections))
             deployment = replace(deployment, old_indexes=old)
         items = tuple(probe.inventory(connection, deployment, counts))
-        data_sizes = {} if deployment.measured else probe.data_sizes(connection, deployment)
+        sizes = probe.database_sizes(connection, deployment)
     inspection = _inspection(client, deployment, items, settings, warnings)
-    if data_sizes:
-        inspection = replace(inspection, size_estimate=sum(data_sizes.values()))
-    return Survey(inspection, deployment, with_oplog, data_sizes)
+    if sizes and not deployment.measured:
+        inspection = replace(inspection, size_estimate=sum(size.data for size in sizes.values()))
+    return Survey(inspection, deployment, with_oplog, sizes)
 
 
 def _inspection(
@@ -142,5 +170,6 @@ def _choose(
     return replace(found, databases=names, collections=held, readable_users=readable and "admin" in names)
 
 
-def _broken_names(names: list[str]) -> dict[str, str]:
-    return {"broken_names": json.dumps(names, ensure_ascii=False)} if names else {}
+def _database_of(index: str) -> str:
+    """Of `index of database.collection`."""
+    return index.rpartition(" of ")[2].partition(".")[0]

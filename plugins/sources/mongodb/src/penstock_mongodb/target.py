@@ -1,6 +1,6 @@
 """The target of a restore: what stands in the way."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from penstock.api import (
     ClientTooOld,
@@ -18,14 +18,13 @@ from penstock.api.servers import check_destinations
 from penstock_mongodb.attributes import ArchiveAttributes, check_attributes
 from penstock_mongodb.client import Client, find_client, version_of
 from penstock_mongodb.connection import Connection, connect, translated
+from penstock_mongodb.foresight import Incoming, foresee
 from penstock_mongodb.options import RestoreOptions
 from penstock_mongodb.probe import Deployment, Rights, look, rights
 from penstock_mongodb.settings import MongoSettings
 
 __all__ = [
     "broken_names",
-    "name_in_target",
-    "names_in_target",
     "plan_restore",
     "renames_of",
     "replays",
@@ -46,6 +45,7 @@ def plan_restore(
     _check_destinations(settings, streams, options)
     steps: list[RestoreStep] = []
     needs: list[Need] = []
+    incoming: list[Incoming] = []
     with connect(settings) as connection, translated(doing, settings):
         deployment = look(connection)
         if not deployment.writable and deployment.topology != "sharded cluster":
@@ -61,12 +61,18 @@ def plan_restore(
             names = target_databases(settings, spec, options)
             if not target.clean:
                 _check_empty(connection, names)
-            steps += _steps(connection, spec, names, replays(spec, options))
+            replayed = replays(spec, options)
+            steps += _steps(connection, spec, names, replayed)
+            renames = {} if replayed else renames_of(settings, spec, options)
+            incoming.append(Incoming(spec, ArchiveAttributes.of(spec), renames, names, replayed))
+        foreseen = foresee(connection, deployment, held, incoming, options)
     if steps:
+        steps += foreseen.steps
         steps.append(RestoreStep("make the indexes, each by itself where the target refuses several"))
     if held is not None and streams:
         needs.append(_restores(held))
-    return RestorePlan(tuple(streams), target, tuple(steps), needs=_once(needs))
+    left_out = tuple(foreseen.left_out)
+    return RestorePlan(tuple(streams), target, tuple(steps), left_out, _once([*needs, *foreseen.needs]))
 
 
 def replays(spec: StreamSpec, options: RestoreOptions) -> bool:
@@ -97,26 +103,6 @@ def renames_of(settings: MongoSettings, spec: StreamSpec, options: RestoreOption
     if settings.database and spec.attributes["oplog"] == "no":
         renames.setdefault(spec.attributes["database"], settings.database)
     return {old: new for old, new in renames.items() if old != new}
-
-
-def name_in_target(database: str, collection: str, renames: Mapping[str, str]) -> tuple[str, str]:
-    """What mongorestore calls a collection, database and name: the first of its patterns decides."""
-    for old, new in renames.items():
-        if old == f"{database}.{collection}":
-            renamed, _, name = new.partition(".")
-            return renamed, name
-        if old == database:
-            return new, collection
-    return database, collection
-
-
-def names_in_target(database: str, collection: str, renames: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What a collection may be called in the target, database and name, the likeliest first."""
-    renamed = renames.get(f"{database}.{collection}")
-    if renamed is not None:
-        new, _, name = renamed.partition(".")
-        yield new, name
-    yield renames.get(database, database), collection
 
 
 def user_collections(connection: Connection, database: str) -> list[str]:
