@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from core.tests.cli.cabinet import install_cabinet, leaving_out
 from core.tests.cli.running import PASSPHRASE, Penstock
+from core.tests.cli.terminals import on_terminal
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +111,15 @@ def test_a_left_out_object_is_named_and_costs_only_itself(office: Penstock, targ
     assert target.read_text() == "all of them"
     assert "Left out:\n  shop: view public.v: no function f\n    CREATE VIEW v;\n" in done.stdout
     assert "penstock: error: the restore is in place, without 1 object" in done.stderr
-    assert "  shop: view public.v: no function f" in done.stderr
     assert "left out: shop: view public.v: no function f" in done.stderr
+    assert (done.stdout.count("public.v"), done.stderr.count("public.v")) == (1, 1)
+
+
+def test_what_was_left_out_is_named_once_on_a_terminal(office: Penstock, target: Path) -> None:
+    code, seen = on_terminal(office, *restore(target), answers=[], **leaving_out(early=[VIEW], late=[USER]))
+    assert code == 51
+    assert (seen.count("public.v"), seen.count("reserved")) == (1, 1)
+    assert "without 2 objects" in seen
 
 
 def test_what_is_not_missing_afterwards_is_no_failure(office: Penstock, target: Path) -> None:

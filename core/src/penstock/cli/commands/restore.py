@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: Objects that the error names; the result has them all.
-_NAMED = 20
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -123,7 +120,6 @@ def register(app: typer.Typer) -> None:
                 f"the restore is in place, without {count(result.left_out_count, 'object')}",
                 hint="Mend what the reasons say, then run the statements; or restore again, with --strict to have all "
                 "or nothing.",
-                details=tuple(str(one) for one in result.left_out[:_NAMED]),
             )
 
 

@@ -106,8 +106,12 @@ class Output:
         else:
             progress = PlainProgress(self._error_line)
         told_as_events = isinstance(progress, JsonProgress)
+        # Where both go to one terminal, the result names it in a moment, with its statement.
+        result_follows = terminal and sys.stdout.isatty()
 
         def take(event: Event) -> None:
+            if event.kind is EventKind.LEFT_OUT and result_follows:
+                return
             if event.kind is EventKind.WARNING and not told_as_events:
                 self.warning(f"{what(event)}: {event.message}")
             else:
