@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from pymongo.errors import AutoReconnect, PyMongoError
+from pymongo.errors import AutoReconnect
 
 from penstock.api import Interrupted, LeftOut, StopToken
 
@@ -24,7 +24,7 @@ class Outcome:
     left_out: list[LeftOut] = field(default_factory=list)
     #: A sentence about each thing that had to be changed.
     changed: list[str] = field(default_factory=list)
-    error: PyMongoError | None = None
+    error: Exception | None = None
 
 
 def run_jobs(
@@ -52,7 +52,7 @@ def run_jobs(
                 job = waiting.get_nowait()
                 try:
                     outcome = job()
-                except PyMongoError as error:
+                except Exception as error:  # noqa: BLE001 - raised again by who waits for it
                     outcome = Outcome(error=error)
                 outcomes.put(outcome)
 

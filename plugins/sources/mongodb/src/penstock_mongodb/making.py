@@ -16,7 +16,7 @@ from penstock_mongodb.jobs import WORKERS, Outcome, persistently, run_jobs
 from penstock_mongodb.naming import option_name
 from penstock_mongodb.reading import Described
 
-__all__ = ["Destination", "Made", "make_collections", "option_left_out"]
+__all__ = ["Destination", "Made", "make_collections"]
 
 _EXISTS = 48
 _UNAUTHORIZED = 13
@@ -105,7 +105,7 @@ def make_collections(
     return made
 
 
-def option_left_out(one: Destination, names: Sequence[str], reason: str) -> LeftOut:
+def _option_left_out(one: Destination, names: Sequence[str], reason: str) -> LeftOut:
     """What a collection is restored without."""
     options = one.one.options
     command: dict[str, Any] = {"create": one.collection, **options}
@@ -154,7 +154,7 @@ def _make_collection(connection: Connection, one: Destination, made: Made, outco
             outcome.left_out.append(_all_of(one, reason_of(refused)))
             return
         made.without[one.namespace] = tuple(name for group, _ in found for name in group)
-        outcome.left_out += [option_left_out(one, group, reason) for group, reason in found]
+        outcome.left_out += [_option_left_out(one, group, reason) for group, reason in found]
     if one.is_time_series:
         connection[one.database].command("drop", one.collection)
 
