@@ -85,8 +85,8 @@ def _tests() -> dict[str, Callable[..., None]]:
     return {name: test for name, test in vars(SinkConformance).items() if name.startswith("test_")}
 
 
-def _fails(test: Callable[..., None], make: Callable[[], Sink]) -> bool:
-    """Whether the test fails, with any of its parameters."""
+def _failure(test: Callable[..., None], make: Callable[[], Sink]) -> str | None:
+    """What the test says when it fails, with any of its parameters."""
     marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
     for fixed in [{mark.args[0]: value} for mark in marks for value in mark.args[1]] or [{}]:
         sink = make()
@@ -94,15 +94,21 @@ def _fails(test: Callable[..., None], make: Callable[[], Sink]) -> bool:
         wanted = {name: given[name] for name in inspect.signature(test).parameters if name != "self"}
         try:
             test(_Impatient(), **wanted)
-        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - a broken sink raises whatever it likes
-            return True
-    return False
+        except (AssertionError, pytest.fail.Exception) as error:
+            return str(error)
+    return None
 
 
 @pytest.mark.parametrize("number", range(len(_BROKEN)), ids=lambda number: getattr(_BROKEN[number][0], "__name__", ""))
-def test_a_broken_sink_is_found_out(number: int) -> None:
+def test_a_broken_sink_is_found_out_and_told_what_is_wrong(number: int) -> None:
     make, expected = _BROKEN[number]
-    assert {name for name in expected if _fails(_tests()[name], make)} == expected
+    said = {name: _failure(_tests()[name], make) for name in expected}
+    assert {name for name, failure in said.items() if failure is not None} == expected
+    for name, failure in said.items():
+        sentence = (failure or "").partition("\n")[0]
+        assert len(sentence.split()) > 4, f"{name} says too little: {sentence}"
+        assert not sentence.startswith(("assert ", "DID NOT")), f"{name} compares two values: {sentence}"
+        assert broken.PASSWORD not in (failure or ""), f"{name} shows the secret that it found"
 
 
 @pytest.mark.parametrize(

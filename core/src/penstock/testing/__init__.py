@@ -27,6 +27,7 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
     sys.modules["pytest"].register_assert_rewrite(
         "penstock.testing.dumping",
         "penstock.testing.kit",
+        "penstock.testing.sink_checks",
         "penstock.testing.sink_conformance",
         "penstock.testing.sink_trials",
         "penstock.testing.source_conformance",
