@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core.tests.testing.broken_sources import LeavesAProcess
 from core.tests.testing.shelf import END, ShelfSource
 
-from penstock.api import Restore, RestoreFailed, RestorePlan, RestoreTarget, StreamSpec
+from penstock.api import LeftOut, Restore, RestoreFailed, RestorePlan, RestoreTarget, StreamSpec
 
 
 class LosesTheLastByte(ShelfSource):
@@ -123,3 +124,136 @@ class LetsWhatItIsGivenBreakIt(ShelfSource):
         data = b"".join(bytes(block) for block in blocks)
         data.removesuffix(END).decode()  # a UnicodeDecodeError is nothing that an operator understands
         return super().received(spec, [memoryview(data)])
+
+
+class ClearsTheWayWhenItLooks(ShelfSource):
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
+        plan = super().plan_restore(streams, target)
+        if target.clean:
+            self._file("main").unlink(missing_ok=True)
+        return plan
+
+
+class _Planning(ShelfSource):
+    def replanned(self, plan: RestorePlan) -> RestorePlan:
+        raise NotImplementedError
+
+    def plan_restore(self, streams: Sequence[StreamSpec], target: RestoreTarget) -> RestorePlan:
+        return self.replanned(super().plan_restore(streams, target))
+
+
+class PlansForAnotherTarget(_Planning):
+    def replanned(self, plan: RestorePlan) -> RestorePlan:
+        return replace(plan, target=RestoreTarget())
+
+
+class PlansWithoutAStream(_Planning):
+    def replanned(self, plan: RestorePlan) -> RestorePlan:
+        return replace(plan, streams=plan.streams[:1])
+
+
+class PlansObjects(_Planning):
+    def replanned(self, plan: RestorePlan) -> RestorePlan:
+        name: Any = self._file("main")
+        return replace(plan, left_out=(LeftOut("mark", "m", "no", database=name),))
+
+
+class LeavesOutWithoutAReason(_Planning):
+    def replanned(self, plan: RestorePlan) -> RestorePlan:
+        return replace(plan, left_out=(LeftOut("mark", "m", ""),))
+
+
+class PlansSomethingElseEachTime(_Planning):
+    planned = 0
+
+    def replanned(self, plan: RestorePlan) -> RestorePlan:
+        self.planned += 1
+        return replace(plan, warnings=(f"this is plan number {self.planned}",))
+
+
+class ForeseesNothing(ShelfSource):
+    def foreseen(self, streams: Sequence[StreamSpec]) -> Iterator[LeftOut]:
+        yield from ()
+
+
+class FailsForOneBadObject(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        raise RestoreFailed(f"there is a mark {name}")
+
+
+class LeavesOutInSilence(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        if plan.target.strict:
+            super().refuse(plan, name, words)
+
+
+class TellsWhatThePlanHasTold(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        super().refuse(replace(plan, left_out=()), name, words)
+
+
+class LosesTheRestOfTheStream(ShelfSource):
+    def taken(self, plan: RestorePlan, data: bytes) -> bytes:
+        rest = data.partition(b"mark ")[0]
+        return rest if super().taken(plan, data) != data else data
+
+
+class LeavesOutWhatIsNearIt(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        super().refuse(plan, name, words)
+        self.report.left_out(LeftOut("line", "the next", "it is beside one that is refused"))
+
+
+class StopsReadingAtABadObject(ShelfSource):
+    def received(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> bytes:
+        data = b""
+        for block in blocks:
+            data += bytes(block)
+            if b"\nmark " in data:
+                return data[: data.index(b"mark ")]
+        return super().received(spec, [memoryview(data)])
+
+
+class IsNeverStrict(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        super().refuse(replace(plan, target=RestoreTarget()), name, words)
+
+
+class IsStrictTooLate(ShelfSource):
+    """Notices what it cannot take when a part of the target is written already."""
+
+    @contextmanager
+    def restore(self, plan: RestorePlan) -> Iterator[Restore]:
+        whole: dict[Path, bytes] = {}
+
+        def finish() -> None:
+            for file, data in whole.items():
+                self.put(file, self.taken(plan, data))
+
+        yield Restore(lambda spec, blocks: self.write(spec, blocks, whole), finish)
+
+
+class DoesNotSayWhatIsTooMuch(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        if plan.target.strict:
+            raise RestoreFailed("the shelf does not take everything")
+        super().refuse(plan, name, words)
+
+
+class RepeatsTheServersWording(ShelfSource):
+    def masked(self, said: str) -> str:
+        return said
+
+
+class ShowsTheStatementOfASecret(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        if plan.target.strict:
+            super().refuse(plan, name, words)
+        elif name not in {known.name for known in plan.left_out}:
+            self.report.left_out(LeftOut("mark", name, "no shelf takes a mark", f"mark {name} {words}"))
+
+
+class WarnsOfWhatItIsGiven(ShelfSource):
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        self.report.warn(f"the mark {name} says: {words}")
+        super().refuse(plan, name, words)

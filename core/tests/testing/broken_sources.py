@@ -26,6 +26,7 @@ from penstock.api import (
     PluginSettings,
     SecretRef,
     SourceError,
+    StreamOutcome,
     StreamSpec,
     UsageError,
 )
@@ -482,3 +483,14 @@ class LocksWritersOut(ShelfSource):
             fcntl.flock(file, fcntl.LOCK_EX)
             with super().dump() as dump:
                 yield dump
+
+
+class _TellsAPath(_Wrapped):
+    def outcome(self) -> StreamOutcome:
+        attributes: Any = {"file": Path("main")}
+        return StreamOutcome(attributes)
+
+
+class ShowsObjectsInAnOutcome(ShelfSource):
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        return _TellsAPath(self._child(spec))

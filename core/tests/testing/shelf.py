@@ -1,5 +1,6 @@
 """A source that keeps every promise, on a database that is a folder of two files: for broken ones to be built on."""
 
+import re
 import shutil
 import socket
 import tempfile
@@ -19,6 +20,7 @@ from penstock.api import (
     DumpStream,
     Inspection,
     InventoryItem,
+    LeftOut,
     PluginSettings,
     Restore,
     RestoreFailed,
@@ -34,7 +36,15 @@ from penstock.api import (
     env_for_child,
     run_child,
 )
-from penstock.testing.source_conformance import ChildProgram, Differences, NotApplicable, SourceLab, Target
+from penstock.testing.source_conformance import (
+    BadObject,
+    ChildProgram,
+    Differences,
+    NotApplicable,
+    SourceLab,
+    Target,
+    dump_all,
+)
 
 END = b"-- the end of the shelf\n"
 PASSWORD = "s3cret of the shelf"
@@ -112,17 +122,46 @@ class ShelfSource(Source):
             raise UsageError(f"a shelf has no option {', '.join(target.options)}")
         if self._file("main").exists() and not target.clean:
             raise TargetNotEmpty(f"{self.location} is not empty")
-        return RestorePlan(tuple(streams), target)
+        return RestorePlan(tuple(streams), target, left_out=tuple(self.foreseen(streams)))
 
     @contextmanager
     def restore(self, plan: RestorePlan) -> Iterator[Restore]:
         whole: dict[Path, bytes] = {}
 
         def finish() -> None:
-            for file, data in whole.items():
+            for file, data in {file: self.taken(plan, data) for file, data in whole.items()}.items():
                 self.put(file, data)
 
         yield Restore(lambda spec, blocks: self.write(spec, blocks, whole), finish)
+
+    def foreseen(self, streams: Sequence[StreamSpec]) -> Iterator[LeftOut]:
+        """The marks that the attributes of a stream name: no shelf takes one, and these need no look at the bytes."""
+        for spec in streams:
+            for name in spec.attributes.get("marks", "").split():
+                yield LeftOut("mark", name, "no shelf takes a mark")
+
+    def taken(self, plan: RestorePlan, data: bytes) -> bytes:
+        """The data without its marks, each of which is told unless the plan has named it."""
+        kept = []
+        for line in data.splitlines(keepends=True):
+            if not line.startswith(b"mark "):
+                kept.append(line)
+                continue
+            _, name, words = line.decode().rstrip().split(" ", 2)
+            self.refuse(plan, name, words)
+        return b"".join(kept)
+
+    def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
+        reason = self.masked(f"no shelf takes a mark that says: {words}")
+        one = LeftOut("mark", name, reason, f"mark {name} {words}", secret="password=" in words)
+        if name in {known.name for known in plan.left_out}:
+            return
+        if plan.target.strict:
+            raise RestoreFailed(f"the shelf does not take everything: {one}")
+        self.report.left_out(one)
+
+    def masked(self, said: str) -> str:
+        return re.sub("password=.*", "password=***", said)
 
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview], whole: dict[Path, bytes]) -> None:
         whole[self._file(Path(spec.name).stem)] = self.received(spec, blocks)
@@ -185,6 +224,7 @@ class ShelfSource(Source):
 
 
 class ShelfLab(SourceLab):
+    MARKED = "of a mark, and secret"
     differences: Differences | None = None
     undoes: NotApplicable | None = None
     unfinished: NotApplicable | None = None
@@ -237,6 +277,22 @@ class ShelfLab(SourceLab):
 
     def rows(self) -> Mapping[str, int]:
         return {name: text.count("\n") for name, text in self._content("seed").items()}
+
+    def bad_objects(self) -> list[BadObject]:
+        return [
+            self._marked("unforeseen", "mark unforeseen late"),
+            self._marked("foreseen", "mark foreseen early", marks="foreseen"),
+            self._marked("login", f"mark login password={self.MARKED}", secrets=(self.MARKED,)),
+        ]
+
+    def _marked(self, name: str, line: str, marks: str = "", secrets: tuple[str, ...] = ()) -> BadObject:
+        """A dump whose main stream has a mark in its middle."""
+        dump = dump_all(self.source)
+        spec, data = dump["data/main.txt"]
+        half = data.index(b"\n", len(data) // 2) + 1
+        marked = replace(spec, attributes={**spec.attributes, "marks": marks})
+        dump["data/main.txt"] = marked, data[:half] + f"{line}\n".encode() + data[half:]
+        return BadObject(dump, name, self.content(), foreseen=bool(marks), secrets=secrets)
 
     def target(self) -> Target:
         self.targets += 1

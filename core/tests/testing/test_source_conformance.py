@@ -29,6 +29,10 @@ pytestmark = pytest.mark.slow
 _GUARD = "test_no_test_is_replaced_silently"
 _LEFT = {"test_nothing_is_left_of_a_dump"}
 _BREAKS_OFF = {"test_a_restore_whose_input_breaks_off_is_not_completed"}
+_PLANS = {"test_a_plan_of_a_restore_is_plain_data"}
+_COSTS_ITSELF = "test_one_bad_object_costs_itself"
+_STRICT = {"test_a_strict_restore_takes_everything_or_nothing"}
+_SECRET = {"test_a_secret_of_the_dump_is_in_no_message"}
 
 _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.HasABadName, {"test_the_host_takes_the_class"}),
@@ -44,6 +48,7 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.GivesOneNameTwice, {"test_every_stream_has_a_valid_name_of_its_own"}),
     (broken.LeavesTheFolder, {"test_every_stream_has_a_valid_name_of_its_own"}),
     (broken.PutsObjectsIntoAttributes, {"test_a_plan_is_plain_data"}),
+    (broken.ShowsObjectsInAnOutcome, {"test_an_outcome_is_plain_data"}),
     (broken.KeepsItsViewToItself, {"test_a_stream_can_be_opened_in_another_process"}),
     (broken_restores.LosesTheLastByte, {"test_what_was_dumped_comes_back"}),
     (broken_restores.KeepsBlocks, {"test_what_was_dumped_comes_back"}),
@@ -91,6 +96,25 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.SaysItsPasswordAloud, {"test_secrets_are_in_no_command_line"}),
     (broken.RepeatsWhatTheChildSays, {"test_what_a_child_says_of_secrets_is_in_no_error"}),
     (broken_restores.CleansWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
+    (broken_restores.ClearsTheWayWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
+    (broken_restores.PlansForAnotherTarget, _PLANS),
+    (broken_restores.PlansWithoutAStream, _PLANS),
+    (broken_restores.PlansObjects, _PLANS),
+    (broken_restores.LeavesOutWithoutAReason, _PLANS),
+    (broken_restores.PlansSomethingElseEachTime, _PLANS),
+    (broken_restores.ForeseesNothing, {_COSTS_ITSELF}),
+    (broken_restores.FailsForOneBadObject, {_COSTS_ITSELF}),
+    (broken_restores.LeavesOutInSilence, {_COSTS_ITSELF}),
+    (broken_restores.TellsWhatThePlanHasTold, {_COSTS_ITSELF}),
+    (broken_restores.LosesTheRestOfTheStream, {_COSTS_ITSELF}),
+    (broken_restores.LeavesOutWhatIsNearIt, {_COSTS_ITSELF}),
+    (broken_restores.StopsReadingAtABadObject, {_COSTS_ITSELF}),
+    (broken_restores.IsNeverStrict, _STRICT),
+    (broken_restores.IsStrictTooLate, _STRICT),
+    (broken_restores.DoesNotSayWhatIsTooMuch, _STRICT),
+    (broken_restores.RepeatsTheServersWording, _SECRET),
+    (broken_restores.ShowsTheStatementOfASecret, _SECRET),
+    (broken_restores.WarnsOfWhatItIsGiven, _SECRET),
     (broken_restores.IgnoresOptions, {"test_an_unknown_target_option_is_refused"}),
     (broken_restores.WritesOverData, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),
     (broken_restores.AddsToWhatItShouldClean, {"test_a_target_with_data_is_refused_unless_it_may_be_cleaned"}),

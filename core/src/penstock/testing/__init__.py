@@ -27,11 +27,13 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
     sys.modules["pytest"].register_assert_rewrite(
         "penstock.testing.dumping",
         "penstock.testing.kit",
+        "penstock.testing.plain",
         "penstock.testing.sink_checks",
         "penstock.testing.sink_conformance",
         "penstock.testing.sink_trials",
         "penstock.testing.source_conformance",
         "penstock.testing.source_dumps",
+        "penstock.testing.source_plans",
         "penstock.testing.source_restores",
         "penstock.testing.source_secrets",
         "penstock.testing.source_surroundings",

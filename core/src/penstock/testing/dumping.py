@@ -33,6 +33,7 @@ __all__ = [
     "restore_one",
     "within",
     "write_all",
+    "write_streams",
 ]
 
 T = TypeVar("T")
@@ -116,8 +117,7 @@ def restore_all(
     streams = sorted(dump.values(), key=lambda one: one[0].phase)
     plan = source.plan_restore([spec for spec, _ in streams], chosen)
     with source.restore(plan) as restoring:
-        for spec, data in streams:
-            write_all(restoring, spec, blocks_of(data, look))
+        write_streams(restoring, streams, look)
         restoring.finish()
 
 
@@ -128,6 +128,14 @@ def restore_one(
     with source.restore(RestorePlan((spec,), target or RestoreTarget())) as restoring:
         write_all(restoring, spec, blocks)
         restoring.finish()
+
+
+def write_streams(
+    restoring: Restore, streams: Iterable[tuple[StreamSpec, bytes]], look: Callable[[], object] = lambda: None
+) -> None:
+    """Write streams one after another, all blocks of each; `look` is called between the blocks."""
+    for spec, data in streams:
+        write_all(restoring, spec, blocks_of(data, look))
 
 
 def write_all(restoring: Restore, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:

@@ -1,7 +1,7 @@
 """Whether a secret shows in a text, or is kept as one."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, get_args
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from penstock.api import PluginSettings, Secret
 from penstock.testing.kit import NotApplicable
 from penstock.testing.source_lab import SourceLab
 
-__all__ = ["everything_said", "kept_as_text", "masked", "settings_that_are_secrets", "shown"]
+__all__ = ["everything_said", "has_any", "kept_as_text", "masked", "settings_that_are_secrets", "shown"]
 
 _NAMES_OF_SECRETS = re.compile(r"(^|_)(password|passwd|pwd|passphrase|secret|token|api_key|access_key)$")
 _DEEPEST = 6
@@ -23,6 +23,11 @@ def shown(lab: SourceLab, text: str) -> list[str]:
     return [
         f"secret number {number}" for number, secret in enumerate(_forms(lab)) if any(one in text for one in secret)
     ]
+
+
+def has_any(secrets: Iterable[str], text: str) -> bool:
+    """Whether any of the secrets is in the text, as it is or as a URL has it."""
+    return any(one in text for secret in secrets for one in (secret, quote(secret, safe="")))
 
 
 def masked(lab: SourceLab, text: str) -> str:

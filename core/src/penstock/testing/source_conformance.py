@@ -18,18 +18,31 @@ has no child process, or no secret) its lab says with `NotApplicable`; that is a
 
 import pytest
 
+from penstock.testing.dumping import Dumped, dump_all
 from penstock.testing.kit import ConformanceKit, NotApplicable, deviates
 from penstock.testing.source_dumps import DumpTests
-from penstock.testing.source_lab import ChildProgram, Differences, SourceLab, Target
+from penstock.testing.source_lab import BadObject, ChildProgram, Differences, SourceLab, Target
+from penstock.testing.source_plans import PlanTests
 from penstock.testing.source_restores import RestoreTests
 from penstock.testing.source_secrets import SecrecyTests
 from penstock.testing.source_surroundings import SurroundingsTests
 from penstock.testing.source_views import ViewTests
 
-__all__ = ["ChildProgram", "Differences", "NotApplicable", "SourceConformance", "SourceLab", "Target", "deviates"]
+__all__ = [
+    "BadObject",
+    "ChildProgram",
+    "Differences",
+    "Dumped",
+    "NotApplicable",
+    "SourceConformance",
+    "SourceLab",
+    "Target",
+    "deviates",
+    "dump_all",
+]
 
 
-class SourceConformance(SurroundingsTests, DumpTests, ViewTests, RestoreTests, SecrecyTests, ConformanceKit):
+class SourceConformance(SurroundingsTests, DumpTests, ViewTests, PlanTests, RestoreTests, SecrecyTests, ConformanceKit):
     """All tests of a source; see the module. `patience` is how many seconds a call may take that should end at once."""
 
     @pytest.fixture

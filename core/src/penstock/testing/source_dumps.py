@@ -12,11 +12,11 @@ from penstock.api import DumpFailed, DumpPlan, DumpStalled, DumpStream, Interrup
 from penstock.testing import stand_ins
 from penstock.testing.dumping import dump_all, novel_bytes, read_all, read_quietly, within
 from penstock.testing.kit import applicable, essential, must_raise, must_work
+from penstock.testing.plain import check_outcome, check_plain_data
 from penstock.testing.source_lab import SourceLab
 from penstock.testing.source_trials import (
     CUT,
     SourceTests,
-    check_plain_data,
     check_uncompressed,
     compare,
     main_stream,
@@ -88,6 +88,13 @@ class DumpTests(SourceTests):
             assert novel <= allowed + len(data) * _CHANGED_SHARE, (
                 f"{name} does not deduplicate: after a small change, {novel} of its {len(data)} bytes are new"
             )
+
+    def test_an_outcome_is_plain_data(self, lab: SourceLab) -> None:
+        with lab.source.dump() as held:
+            for spec in held.plan.streams:
+                stream = held.open(spec)
+                read_all(stream)
+                check_outcome(spec.name, stream.outcome())
 
     def test_exact_rows_are_those_of_the_database(self, lab: SourceLab) -> None:
         rows = applicable(lab.rows())

@@ -1,14 +1,14 @@
 """What the author of a source writes for the kit: a database, places to restore to, and ways to look at both."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.api import Source
+from penstock.api import Source, StreamSpec
 from penstock.testing.kit import NotApplicable
 
-__all__ = ["ChildProgram", "Differences", "SourceLab", "Target"]
+__all__ = ["BadObject", "ChildProgram", "Differences", "SourceLab", "Target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,24 @@ class Differences:
 
     at_most: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadObject:
+    """A dump with one object that no target takes, such as an index or an account, beside what every target takes.
+
+    `dump` has the bytes of its streams by their names, as `dump_all` gives them; what a server cannot be brought to
+    hold, the lab writes into these bytes. `name` is a part of the name, and of the error, that tell which object it is.
+    `rest` is what `Target.content` gives when everything else was restored. `foreseen`: a target that is asked before
+    the restore can tell it, so the plan names it. `secrets` are texts in the object that nobody may be shown, such as
+    the hash of a password; best ones that the server's refusal repeats.
+    """
+
+    dump: Mapping[str, tuple[StreamSpec, bytes]]
+    name: str
+    rest: object
+    foreseen: bool = False
+    secrets: tuple[str, ...] = ()
 
 
 class SourceLab(ABC):
@@ -123,6 +141,13 @@ class SourceLab(ABC):
     def rows(self) -> Mapping[str, int] | NotApplicable:
         """How many rows the database has, found without the source: by the names that the inventory uses."""
         return NotApplicable("the lab counts no rows")
+
+    def bad_objects(self) -> Sequence[BadObject] | NotApplicable:
+        """Dumps that each have an object which no target takes.
+
+        Not applicable where a database comes back as a whole or not at all, as an image of a file does.
+        """
+        return NotApplicable("the lab makes no object that a target refuses (SourceLab.bad_objects)")
 
     @abstractmethod
     def target(self) -> Target:

@@ -48,15 +48,6 @@ class RestoreTests(SourceTests):
             restoring.finish()
         assert target.content() == lab.content(), "what was restored is not what was dumped"
 
-    def test_looking_at_a_target_changes_nothing(self, lab: SourceLab) -> None:
-        dump = dump_all(lab.source)
-        streams = [spec for spec, _ in dump.values()]
-        target = lab.target()
-        empty = target.content()
-        for clean in (False, True):
-            target.source.plan_restore(streams, RestoreTarget(clean=clean))
-            assert target.content() == empty, f"plan_restore() with clean={clean} changed the target"
-
     def test_an_unknown_target_option_is_refused(self, lab: SourceLab) -> None:
         streams = [spec for spec, _ in dump_all(lab.source).values()]
         with must_raise(UsageError, "plan_restore() with an unknown option") as raised:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -27,7 +27,6 @@ from penstock.testing.traces import Traces
 __all__ = [
     "CUT",
     "SourceTests",
-    "check_plain_data",
     "check_uncompressed",
     "compare",
     "main_stream",
@@ -130,23 +129,6 @@ def _damaged(data: bytes) -> Iterator[memoryview]:
 def main_stream(plan: DumpPlan) -> StreamSpec:
     """The stream that dumps and restores break off in: the one that is said to be the largest."""
     return max(plan.streams, key=lambda spec: spec.size_estimate or 0)
-
-
-def check_plain_data(spec: StreamSpec) -> None:
-    """A stream is described by plain data that a manifest can hold."""
-    assert type(spec) is StreamSpec, f"a plan holds StreamSpecs, not {type(spec).__name__}"
-    assert spec.format.strip(), f"{spec.name} has no format"
-    assert type(spec.phase) is int, f"the phase of {spec.name} is not an int: {spec.phase!r}"
-    assert spec.phase >= 0, f"the phase of {spec.name} is below zero"
-    assert spec.size_estimate is None or spec.size_estimate >= 0, f"the estimate of {spec.name} is below zero"
-    assert isinstance(spec.attributes, Mapping), f"the attributes of {spec.name} are not a mapping"
-    for name, value in spec.attributes.items():
-        plain = type(name) is str and type(value) is str
-        assert plain, f"{spec.name}: attributes are texts, and {name!r} is {type(value).__name__}"
-        try:
-            (name + value).encode()
-        except UnicodeEncodeError:
-            pytest.fail(f"{spec.name}: the attribute {name!a} is not Unicode, and cannot be kept in a manifest")
 
 
 def compare(lab: SourceLab, first: Dumped, second: Dumped, how: str) -> None:
