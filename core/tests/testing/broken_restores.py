@@ -257,3 +257,8 @@ class WarnsOfWhatItIsGiven(ShelfSource):
     def refuse(self, plan: RestorePlan, name: str, words: str) -> None:
         self.report.warn(f"the mark {name} says: {words}")
         super().refuse(plan, name, words)
+
+
+class RepeatsWhatTheLoaderSays(ShelfSource):
+    def load(self, **more: Any) -> None:
+        super().load(secrets=[])

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+import sys
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from penstock.api import (
     StreamOutcome,
     StreamSpec,
     UsageError,
+    env_for_child,
 )
 
 
@@ -417,7 +419,7 @@ class TakesAPasswordAsAParameter(ShelfSource):
         parts = urlsplit(url)
         if parts.password or parts.query.startswith("password="):
             raise UsageError("a password in a URL can be read by everybody")
-        return {"path": parts.path, "program": "/bin/true"}
+        return {"path": parts.path, "program": "/bin/true", "loader": "/bin/true"}
 
 
 class KeepsItsPassword(ShelfSource):
@@ -494,3 +496,20 @@ class _TellsAPath(_Wrapped):
 class ShowsObjectsInAnOutcome(ShelfSource):
     def attach(self, spec: StreamSpec) -> DumpStream:
         return _TellsAPath(self._child(spec))
+
+
+class NeedsATerminal(ShelfSource):
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        sys.stderr.write("dumping the shelf\n")
+        with super().dump() as dump:
+            yield dump
+
+
+class WarnsOfWhatTheChildSays(ShelfSource):
+    def attach(self, spec: StreamSpec) -> DumpStream:
+        env = env_for_child({"SHELF_PASSWORD": self._secret()})
+        done = subprocess.run(self._command(spec), env=env, capture_output=True, text=True, check=True)
+        if done.stderr:
+            self.report.warn(f"shelfdump says: {done.stderr}")
+        return super().attach(spec)

@@ -64,6 +64,7 @@ class ShelfSettings(PluginSettings):
     server: tuple[str, int] | None = None
     connect_timeout: float = 0.2
     program: Path
+    loader: Path
     password: SecretRef | None = None
     stall_timeout: float = 60
 
@@ -129,10 +130,18 @@ class ShelfSource(Source):
         whole: dict[Path, bytes] = {}
 
         def finish() -> None:
+            self.load()
             for file, data in {file: self.taken(plan, data) for file, data in whole.items()}.items():
                 self.put(file, data)
 
         yield Restore(lambda spec, blocks: self.write(spec, blocks, whole), finish)
+
+    def load(self, **more: Any) -> None:
+        """Have the loader look at the place, as programs that restore do."""
+        secret = self._secret()
+        chosen: dict[str, Any] = {"env": env_for_child({"SHELF_PASSWORD": secret}), "secrets": [secret]}
+        command = [str(self.settings.loader), str(self.settings.path)]
+        run_child(command, name="shelfload", timeout=30, error=RestoreFailed, **(chosen | more))
 
     def foreseen(self, streams: Sequence[StreamSpec]) -> Iterator[LeftOut]:
         """The marks that the attributes of a stream name: no shelf takes one, and these need no look at the bytes."""
@@ -240,6 +249,9 @@ class ShelfLab(SourceLab):
         self._program.parent.mkdir()
         self._program.write_text(_PROGRAM)
         self._program.chmod(0o755)
+        self._loader = folder / "bin" / "shelfload"
+        self._loader.write_text('#!/bin/sh\ntest -d "$1"\n')
+        self._loader.chmod(0o755)
         self._source = self._make("seed")
         self.targets = 0
 
@@ -257,6 +269,15 @@ class ShelfLab(SourceLab):
 
     def variant(self, *, program: Path | None = None, stall_timeout: float | None = None) -> Source:
         return self._make("seed", program=program or self._program, stall_timeout=stall_timeout or 60)
+
+    @property
+    def restore_program(self) -> ChildProgram:  # type: ignore[override]
+        return ChildProgram(self._loader, probes=())
+
+    def restoring_with(self, program: Path) -> Target:
+        place = self.target().source.settings
+        source = self._kind(place.model_copy(update={"loader": program}))  # type: ignore[arg-type]
+        return Target(source, lambda: None)
 
     def unreachable(self) -> Source:
         return self._make("missing")
@@ -301,7 +322,8 @@ class ShelfLab(SourceLab):
         return Target(self._make(name), lambda: self._content(name))
 
     def _make(self, name: str, **more: Any) -> ShelfSource:
-        chosen = {"path": self.folder / name, "program": self._program, "password": {"file": self.folder / "password"}}
+        chosen: dict[str, Any] = {"path": self.folder / name, "program": self._program, "loader": self._loader}
+        chosen |= {"password": {"file": self.folder / "password"}}
         settings = getattr(self._kind, "Settings", ShelfSettings)
         return self._kind(settings.model_validate(chosen | more))
 

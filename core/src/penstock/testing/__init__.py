@@ -34,6 +34,7 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
         "penstock.testing.source_conformance",
         "penstock.testing.source_dumps",
         "penstock.testing.source_plans",
+        "penstock.testing.source_processes",
         "penstock.testing.source_restores",
         "penstock.testing.source_secrets",
         "penstock.testing.source_surroundings",

@@ -23,6 +23,7 @@ from penstock.testing.kit import ConformanceKit, NotApplicable, deviates
 from penstock.testing.source_dumps import DumpTests
 from penstock.testing.source_lab import BadObject, ChildProgram, Differences, SourceLab, Target
 from penstock.testing.source_plans import PlanTests
+from penstock.testing.source_processes import ProcessTests
 from penstock.testing.source_restores import RestoreTests
 from penstock.testing.source_secrets import SecrecyTests
 from penstock.testing.source_surroundings import SurroundingsTests
@@ -42,7 +43,9 @@ __all__ = [
 ]
 
 
-class SourceConformance(SurroundingsTests, DumpTests, ViewTests, PlanTests, RestoreTests, SecrecyTests, ConformanceKit):
+class SourceConformance(
+    SurroundingsTests, DumpTests, ViewTests, PlanTests, RestoreTests, ProcessTests, SecrecyTests, ConformanceKit
+):
     """All tests of a source; see the module. `patience` is how many seconds a call may take that should end at once."""
 
     @pytest.fixture

@@ -74,6 +74,8 @@ class SourceLab(ABC):
 
     #: How much two dumps of the same content may differ in each stream; None: not at all.
     differences: Differences | None = None
+    #: The program that restores, where its settings are secrets; `restoring_with` gives a target that uses another.
+    restore_program: ChildProgram | NotApplicable = NotApplicable("the lab names no program that restores")
     #: None: a restore that fails leaves the target as it was; otherwise why it cannot.
     undoes: NotApplicable | None = None
     #: None: a restore whose `finish` was not called leaves the target as it was; otherwise why it cannot.
@@ -100,6 +102,13 @@ class SourceLab(ABC):
 
         `program` has the name of the real one and is in a folder of its own. Called only where `program` applies.
         """
+
+    def restoring_with(self, program: Path) -> Target:
+        """What `target` gives, with another program to restore with. Called only where `restore_program` applies.
+
+        `program` has the name of the real one and is in a folder of its own.
+        """
+        raise NotImplementedError("a lab with a restore_program has a method restoring_with(program)")
 
     @abstractmethod
     def unreachable(self) -> Source:

@@ -6,6 +6,7 @@ from pathlib import Path
 from penstock.api import SourceError
 from penstock.testing import stand_ins
 from penstock.testing.dumping import dump_all, read_all, restore_all
+from penstock.testing.hearing import Heard
 from penstock.testing.kit import applicable, essential, must_raise
 from penstock.testing.secrecy import everything_said, kept_as_text, masked, settings_that_are_secrets, shown
 from penstock.testing.source_lab import ChildProgram, SourceLab
@@ -82,3 +83,33 @@ class SecrecyTests(SourceTests):
             read_all(held.open(main_stream(held.plan)))
         found = shown(lab, everything_said(raised.error))
         assert not found, f"the error of {doing} shows {found[0]}: give the child's `secrets=` the same secrets"
+
+    @essential(_NEVER)
+    def test_what_a_child_says_of_secrets_is_in_no_message(self, lab: SourceLab, tmp_path: Path) -> None:
+        applicable(lab.secrets)
+        program = applicable(lab.program)
+        source = lab.variant(program=stand_ins.tells_and_works(tmp_path / "chatting", program))
+        source.report = heard = Heard()
+        with source.dump() as held:
+            said = {"the plan": repr(held.plan)}
+            for spec in held.plan.streams:
+                stream = held.open(spec)
+                read_all(stream)
+                said[f"the outcome of {spec.name}"] = repr(stream.outcome())
+        for what, text in (said | heard.messages).items():
+            found = shown(lab, text)
+            assert not found, f"{what} shows {found[0]}, which the dump program said: {masked(lab, text)}"
+
+    @essential(_NEVER)
+    def test_what_a_child_says_of_secrets_is_in_no_error_of_a_restore(self, lab: SourceLab, tmp_path: Path) -> None:
+        applicable(lab.secrets)
+        program = applicable(lab.restore_program)
+        dump = dump_all(lab.source)
+        source = lab.restoring_with(stand_ins.tells_all(tmp_path / "telling", program)).source
+        source.report = heard = Heard()
+        doing = "a restore by a program that tells everything it knows"
+        with must_raise(SourceError, doing) as raised:
+            restore_all(source, dump)
+        for what, text in {f"the error of {doing}": everything_said(raised.error), **heard.messages}.items():
+            found = shown(lab, text)
+            assert not found, f"{what} shows {found[0]}: give the child's `secrets=` the same secrets"

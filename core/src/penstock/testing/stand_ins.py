@@ -10,7 +10,7 @@ from pathlib import Path
 
 from penstock.testing.source_lab import ChildProgram
 
-__all__ = ["breaks_off", "exits_after_all", "is_killed", "notes_its_calls", "stalls", "tells_all"]
+__all__ = ["breaks_off", "exits_after_all", "is_killed", "notes_its_calls", "stalls", "tells_all", "tells_and_works"]
 
 
 def is_killed(folder: Path, program: ChildProgram, after: int) -> Path:
@@ -45,6 +45,11 @@ for place in /proc/$$/fd/*; do
 done
 exit 3"""
     return _write(folder, program, script)
+
+
+def tells_and_works(folder: Path, program: ChildProgram) -> Path:
+    """Writes its environment and arguments to its stderr, and then does what the real program does."""
+    return _write(folder, program, 'env >&2; echo "$@" >&2; exec "$real" "$@"')
 
 
 def notes_its_calls(folder: Path, program: ChildProgram, notes: Path) -> Path:
