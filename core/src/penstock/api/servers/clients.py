@@ -1,5 +1,6 @@
 """The engines' client programs: where they are, which version they have, and how they are told a secret."""
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,7 +76,10 @@ def piped(text: str) -> Iterator[int]:
     It is open for the length of the block, in which the child is started; the child's own lives as long as it does.
     Raises `SourceError` for more than a pipe holds, 64 KiB on Linux: nobody reads it yet.
     """
-    reading, writing = os.pipe()
+    low, writing = os.pipe()
+    # In a process without standard streams it has one of their numbers, which the child's own take.
+    reading = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(low)
     try:
         try:
             os.set_blocking(writing, False)  # more than a pipe holds would wait for a reader

@@ -1,5 +1,6 @@
 """Starts the reader process, and is its other end: the view that it holds, and the stream that it sends."""
 
+import fcntl
 import json
 import os
 import sys
@@ -49,7 +50,10 @@ class Reader:
             "immutable": settings.immutable,
             "copy_to": None if settings.copy_to is None else str(settings.copy_to),
         }
-        commands, self._commands = os.pipe()
+        low, self._commands = os.pipe()
+        # In a process without standard streams it has one of their numbers, which the reader's own take.
+        commands = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(low)
         try:
             self._output = ChildOutput(
                 [sys.executable, "-I", "-c", _PROGRAM, str(Path(__file__).resolve().parent.parent), str(commands)],
