@@ -74,6 +74,8 @@ class PlanTests(SourceTests):
         if not kept:
             pytest.skip("not applicable: no bad object of the lab holds a secret")
         for bad in kept:
+            held = any(secret.encode() in data for secret in bad.secrets for _, data in bad.dump.values())
+            assert held, f"the dump with {bad.name} has none of the secrets that the lab tells of"
             for strict in (False, True):
                 told = _restore(lab.target().source, bad, strict=strict)
                 for what, text in _said(told).items():
@@ -111,7 +113,7 @@ def _check_named(told: Told, bad: BadObject) -> None:
         assert type(one) is LeftOut, f"what is left out is told as a LeftOut, not {type(one).__name__}"
         assert one.kind.strip(), f"the LeftOut of {one.name} has no kind"
         assert one.reason.strip(), f"the LeftOut of {one.name} gives no reason"
-    keys = [(one.database, one.kind, one.name) for one in left_out]
+    keys = [(one.database, one.kind, one.name, one.statement) for one in left_out]
     assert len(set(keys)) == len(keys), f"{bad.name} is told more than once: what the plan names is not reported again"
     more = sorted({one.name for one in left_out if bad.name not in one.name})
     assert not more, f"{bad.name} costs more than itself: {', '.join(more)}"

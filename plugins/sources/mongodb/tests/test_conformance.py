@@ -8,12 +8,14 @@ from tests.servers.mongodb import PASSWORD, MongoServer, MongoServers, find_tool
 from tests.servers.postgres import free_port
 
 from penstock.testing.source_conformance import (
+    BadObject,
     ChildProgram,
     Differences,
     NotApplicable,
     SourceConformance,
     SourceLab,
     Target,
+    dump_all,
 )
 from penstock_mongodb.settings import MongoSettings
 from penstock_mongodb.source import MongoSource
@@ -52,6 +54,13 @@ class MongoLab(SourceLab):
         folder = program.parent if program else find_tools()
         return self._make(self.server, client_path=folder, stall_timeout=stall_timeout or 60)
 
+    @property
+    def restore_program(self) -> ChildProgram:  # type: ignore[override]
+        return ChildProgram(find_tools() / "mongorestore")
+
+    def restoring_with(self, program: Path) -> Target:
+        return Target(self._make(self.empty, client_path=program.parent), self.target().content)
+
     def unreachable(self) -> MongoSource:
         return self._make(self.server, hosts=f"127.0.0.1:{free_port()}", connect_timeout=1)
 
@@ -68,6 +77,17 @@ class MongoLab(SourceLab):
     def change(self) -> None:
         with self.server.connected() as client:
             client.shop.orders.insert_one({"what": f"late {uuid.uuid4()}"})
+
+    def bad_objects(self) -> list[BadObject]:
+        rest = self.content()
+        with self.server.connected() as client:
+            client.shop.orders.create_index("a", name="bad")
+            dump = dump_all(self.source)
+            client.shop.orders.drop_index("bad")
+        old, new = b'"key":{"a":{"$numberInt":"1"}}', b'"key":{"a":"nosuch"}'
+        assert sum(data.count(old) for _, data in dump.values()) == 1
+        spoilt = {name: (spec, data.replace(old, new.ljust(len(old)))) for name, (spec, data) in dump.items()}
+        return [BadObject(spoilt, "bad of orders", rest)]
 
     def target(self) -> Target:
         self.empty.wipe()

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +8,16 @@ import pytest
 from tests.servers.mysql import PASSWORD, MySQLServer
 from tests.servers.postgres import free_port
 
-from penstock.testing.source_conformance import ChildProgram, NotApplicable, SourceConformance, SourceLab, Target
+from penstock.testing.source_conformance import (
+    BadObject,
+    ChildProgram,
+    Dumped,
+    NotApplicable,
+    SourceConformance,
+    SourceLab,
+    Target,
+    dump_all,
+)
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.source import MySQLSource
 
@@ -48,6 +58,14 @@ class MySQLLab(SourceLab):
         folder = program.parent if program else self.server.bin
         return self._make(self.database, client_path=folder, stall_timeout=stall_timeout or 60)
 
+    @property
+    def restore_program(self) -> ChildProgram:  # type: ignore[override]
+        return ChildProgram(self.server.bin / self.server.vendor)
+
+    def restoring_with(self, program: Path) -> Target:
+        target = self.target()
+        return Target(self._make(f"conformance_target_{self.targets}", client_path=program.parent), target.content)
+
     def unreachable(self) -> MySQLSource:
         return self._make(self.database, port=free_port())
 
@@ -59,6 +77,26 @@ class MySQLLab(SourceLab):
 
     def change(self) -> None:
         self.server.execute("INSERT INTO orders (what) VALUES ('late')", self.database)
+
+    def bad_objects(self) -> list[BadObject]:
+        server = self.server
+        with server.database("conformance_bad") as name, server.account("refused", password="of the refused"):
+            server.run_script(_SEED.encode(), name)
+            rest = server.as_text(name)
+            of_accounts = dump_all(self._make(name, accounts="yes"))
+            server.execute("CREATE VIEW no_good AS SELECT id FROM orders", name)
+            of_a_view = dump_all(self._make(name))
+        view = _replaced(of_a_view, b"VIEW `no_good` AS select", b"VIEW `no_good` AS selekt")
+        (line,) = [one for one in of_accounts["accounts.sql"][1].splitlines() if b"CREATE" in one and b"refused" in one]
+        (secret,) = re.findall(rb"(?: AS | BY PASSWORD | USING )'?([^' ]{20,})", line)
+        unknown = re.sub(
+            rb" IDENTIFIED BY PASSWORD | IDENTIFIED VIA \w+ USING ", b" IDENTIFIED VIA no_such USING ", line
+        )
+        account = _replaced(of_accounts, line, unknown.replace(b"'caching_sha2_password'", b"'no_such'"))
+        return [
+            BadObject(view, "no_good", rest),
+            BadObject(account, "refused", rest, secrets=(secret.decode(),)),
+        ]
 
     def target(self) -> Target:
         self.targets += 1
@@ -75,6 +113,11 @@ class MySQLLab(SourceLab):
 
     def _content_of(self, name: str) -> bytes | None:
         return self.server.as_text(name) if self.server.query(f"SHOW DATABASES LIKE '{name}'") else None
+
+
+def _replaced(dump: Dumped, old: bytes, new: bytes) -> Dumped:
+    assert sum(data.count(old) for _, data in dump.values()) == 1, old
+    return {name: (spec, data.replace(old, new)) for name, (spec, data) in dump.items()}
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,14 @@ import pytest
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers, free_port
 
 from penstock.testing.source_conformance import (
+    BadObject,
     ChildProgram,
     Differences,
     NotApplicable,
     SourceConformance,
     SourceLab,
     Target,
+    dump_all,
 )
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.source import PostgresSource
@@ -28,6 +30,23 @@ INSERT INTO shop.orders (what, raw, tags)
 CREATE INDEX ON shop.orders (what);
 CREATE VIEW dear AS SELECT * FROM shop.orders WHERE id > 1000;
 SELECT lo_from_bytea(0, 'a large object');
+"""
+
+#: An index on a function that finds another by the search path alone, and a mapping for a role.
+_BAD = """
+CREATE FUNCTION inner_one(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';
+CREATE FUNCTION outer_one(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+    'BEGIN RETURN public.inner_one($1); END';
+CREATE INDEX no_good ON shop.orders (outer_one(id));
+CREATE OR REPLACE FUNCTION outer_one(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+    'BEGIN RETURN inner_one($1); END';
+"""
+_MAPPED = "hunter2 of the mapping"
+_MAPPING = f"""
+CREATE FOREIGN DATA WRAPPER nothing;
+CREATE SERVER far FOREIGN DATA WRAPPER nothing;
+CREATE ROLE conformance_mapped;
+CREATE USER MAPPING FOR conformance_mapped SERVER far OPTIONS (password '{_MAPPED}');
 """
 
 
@@ -80,6 +99,24 @@ class PostgresLab(SourceLab):
         # Not by the sequence: its steps are in no transaction, and so in no snapshot.
         self.changes += 1
         self.server.execute(f"INSERT INTO shop.orders (id, what) VALUES ({9000 + self.changes}, 'late')", self.database)
+
+    def bad_objects(self) -> list[BadObject]:
+        server, found = self.server, []
+        for script, name, undo, secrets in (
+            (_BAD, "no_good", "DROP INDEX shop.no_good", ()),
+            (
+                _MAPPING,
+                "conformance_mapped",
+                "DROP USER MAPPING FOR conformance_mapped SERVER far; DROP ROLE conformance_mapped",
+                (_MAPPED,),
+            ),
+        ):
+            with server.database("conformance bad") as database:
+                server.execute(_SEED + script, database)
+                dump = dump_all(self._make(database, accounts="no"))
+                server.execute(undo, database)
+                found.append(BadObject(dump, name, server.as_text(database), secrets=secrets))
+        return found
 
     def target(self) -> Target:
         self.targets += 1
