@@ -45,6 +45,19 @@ def test_a_wrong_password_is_denied(make_sink: MakeSink, tmp_path: Path) -> None
         assert "not it" not in repr(caught.value)
 
 
+def test_a_password_that_is_replaced_during_a_run_is_read_again(make_sink: MakeSink, tmp_path: Path) -> None:
+    kept = tmp_path / "password"
+    right = kept.read_text(encoding="utf-8")
+    kept.write_text("the one of yesterday", encoding="utf-8")
+    sink = make_sink()
+    with pytest.raises(SinkDenied):
+        sink.put("a", b"x")
+    kept.write_text(right, encoding="utf-8")
+    sink.put("a", b"x")
+    kept.unlink()  # what is known goes on to be used
+    assert sink.get("a") == b"x"
+
+
 def test_a_missing_server_is_unreachable_after_the_deadline(make_sink: MakeSink) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -1,6 +1,5 @@
 """Objects as files of a WebDAV server (RFC 4918): single attempts, a few requests each."""
 
-import base64
 import http.client
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from penstock.api import Deadline, ObjectInfo, ObjectMissing, SinkDenied, SinkEr
 from penstock.api.object_store import ByteRange, Page, Refusal, Service
 from penstock.api.object_store.http import Answer, Buffer, Http, refused_by
 from penstock.api.object_store.refusals import Table
+from penstock_webdav.login import Login
 from penstock_webdav.multistatus import PROPFIND, Resource, resources
 from penstock_webdav.settings import WebDavSettings
 
@@ -32,13 +32,15 @@ _TABLE: Table = {
 
 
 class WebDavStore:
-    """The requests. What a status means beyond the table, each method knows itself."""
+    """The requests. What a status means beyond the table, each method knows itself.
+
+    It is a `RenewingStore`: after a refusal the password is read again, and where it is another, the call made again.
+    """
 
     batch = 1
 
     def __init__(self, settings: WebDavSettings) -> None:
         parts = urlsplit(settings.address)
-        self._settings = settings
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._root = quote(unquote(parts.path), safe="/")
         self._service = Service(settings.address, _TABLE, names={}, connect_timeout=settings.connect_timeout)
@@ -49,8 +51,18 @@ class WebDavStore:
             read_timeout=settings.read_timeout,
             connections=settings.connections,
         )
+        self._login = Login(settings)
         self._lock = threading.Lock()
         self._folders: set[str] = set()
+
+    @property
+    def generation(self) -> int:
+        """How often the password was replaced."""
+        return self._login.generation
+
+    def renew(self, generation: int) -> bool:
+        """Whether another password than that of `generation` is in use now."""
+        return self._login.renew(generation)
 
     def put(self, key: str, data: Buffer, deadline: Deadline, *, if_absent: bool, mark: str) -> None:
         """One PUT, after a MKCOL for each folder that was not seen yet. The mark has no place to be kept."""
@@ -176,13 +188,9 @@ class WebDavStore:
     ) -> Answer:
         # Of a key, only the `~` of the probe might need an escape, and it does not (RFC 3986).
         url = f"{self._origin}{self._root}/{key}".rstrip("/") + slash
-        return self._http.send(key, method, url, deadline, headers={**(headers or {}), **self._login()}, body=body)
-
-    def _login(self) -> dict[str, str]:
-        if self._settings.password is None:
-            return {}
-        text = f"{self._settings.user or ''}:{self._settings.password.resolve().reveal()}"
-        return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+        return self._http.send(
+            key, method, url, deadline, headers={**(headers or {}), **self._login.headers()}, body=body
+        )
 
     def _refused(self, action: str, key: str, answer: Answer) -> SinkError:
         """The error that a status means; nothing of the body is repeated, which may be a page of any size."""
