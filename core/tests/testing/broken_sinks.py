@@ -1,10 +1,13 @@
 """Sinks that each break one promise, in a way that a real one might."""
 
+import multiprocessing
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from penstock.api import (
@@ -443,3 +446,39 @@ class SleepsThroughAStop(_Unreachable):
 class ReportsNoRetry(SleepsThroughAStop):
     def fail(self, key: str) -> None:
         self.stop.wait(20)
+
+
+_OF_ONE_PROCESS = threading.Lock()
+
+
+class _InAFolder(PluginSettings):
+    path: Path
+
+
+class LocksWithinItsProcess(MemorySink):
+    """Looks, and puts, in a folder that other processes have, too."""
+
+    Settings = _InAFolder
+
+    def __init__(self, settings: PluginSettings | None = None) -> None:
+        super().__init__(settings or _InAFolder(path=Path(tempfile.mkdtemp())))
+        assert isinstance(self.settings, _InAFolder)
+        self._folder = self.settings.path
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> None:
+        file = self._folder / key.replace("/", "-")
+        with _OF_ONE_PROCESS:
+            if if_absent and file.exists():
+                raise ObjectExists(key, "there already")
+            time.sleep(0.01)
+            file.write_bytes(data)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        return (self._folder / key.replace("/", "-")).read_bytes()
+
+
+class NeedsMoreThanItsSettings(MemorySink):
+    def __init__(self, settings: PluginSettings | None = None) -> None:
+        super().__init__(settings)
+        if threading.current_thread() is threading.main_thread() and multiprocessing.parent_process():
+            raise SinkError("", "no session was handed in")

@@ -2,16 +2,22 @@ import pytest
 
 from penstock.api import Sink, SinkError
 from penstock.testing import FaultySink, MemorySink
-from penstock.testing.sink_conformance import SinkConformance
+from penstock.testing.sink_conformance import NotApplicable, SinkConformance
+
+_HERE = NotApplicable("the storage is the memory of this process")
 
 
 class TestMemorySink(SinkConformance):
+    shared = _HERE
+
     @pytest.fixture
     def sink(self) -> Sink:
         return MemorySink()
 
 
 class TestFaultySinkWithoutFaults(SinkConformance):
+    shared = _HERE
+
     @pytest.fixture
     def sink(self) -> Sink:
         return FaultySink(MemorySink())

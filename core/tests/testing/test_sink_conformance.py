@@ -34,6 +34,8 @@ _BROKEN: list[tuple[Callable[[], Sink], set[str]]] = [
     (broken.ForgivesTheSamePutTwice, {"test_put_if_absent_leaves_what_is_there"}),
     (broken.TakesAnEmptyObjectForNone, {"test_put_if_absent_finds_an_empty_object"}),
     (broken.LooksThenPuts, {"test_of_concurrent_puts_if_absent_exactly_one_wins"}),
+    (broken.LocksWithinItsProcess, {"test_of_puts_if_absent_by_two_processes_exactly_one_wins"}),
+    (broken.NeedsMoreThanItsSettings, {"test_of_puts_if_absent_by_two_processes_exactly_one_wins"}),
     (broken.ShowsHalfAnObject, {"test_a_reader_sees_the_old_object_or_the_new_one"}),
     (broken.DeletesBeforeItReplaces, {"test_a_reader_sees_the_old_object_or_the_new_one"}),
     (broken.ListsFoldersOnly, {"test_a_listing_gives_exactly_what_starts_with_the_prefix"}),
@@ -120,6 +122,8 @@ def test_a_broken_sink_is_found_out_and_told_what_is_wrong(number: int) -> None:
             "listing_of_thousands",
             "of 5100 objects ended after 5000: 100 are missing",
         ),
+        (broken.LocksWithinItsProcess, "two_processes", "both of two processes were told that they made slots/0"),
+        (broken.ShowsItsPasswordInItsRepr, "shows_no_secret", "holds the secret password"),
         (broken.ListsUnfinishedUploads, "unfinished", "a listing shows packs/00/a.part, which nobody put"),
         (
             broken.RaisesWhatItsSdkRaises,

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -238,6 +239,40 @@ def test_a_broken_source_is_found_out_and_told_what_is_wrong(
         assert len(sentence.split()) > 4, f"{name} says too little: {sentence}"
         assert not sentence.startswith(("assert ", "DID NOT")), f"{name} compares two values: {sentence}"
         assert PASSWORD not in (failure or ""), f"{name} shows the secret that it found"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        (broken.CompressesItsStreams, "test_a_stream_is_not_compressed", "is compressed, it begins as gzip does"),
+        (broken.LocksItsOwnProcessOnly, "test_changes_by_another_process_are_not_in_it", "a change by another process"),
+        (broken.DumpsTheLiveFile, "test_changes_during_a_dump_are_not_in_it", "which CONSISTENT rules out"),
+        (
+            broken.EndsAfterOneRead,
+            "test_a_stream_is_the_same_however_it_is_read",
+            "in large and in small pieces: .*differ",
+        ),
+        (broken.LetsOsErrorsThrough, "test_an_unreachable_server_is_said_so", "and let FileNotFoundError through"),
+        (broken.HasNoDeadline, "test_a_server_that_never_answers_is_given_up", "every wait has a deadline"),
+        (broken.ShowsItsPasswordInItsLocation, "test_secrets_show_nowhere", "the location shows secret number 0"),
+        (
+            broken.TakesPasswordsInUrls,
+            "test_a_password_in_a_url_is_refused",
+            "must raise UsageError, and raised nothing",
+        ),
+        (broken.TakesThePasswordItself, "test_settings_refer_to_secrets", "SecretRef, and these are not: password"),
+        (broken.KeepsItsPassword, "test_secrets_are_kept_as_secrets", "keeps a secret as text"),
+        (broken.CountsWrongly, "test_exact_rows_are_those_of_the_database", "main has 6000, not 1"),
+        (
+            broken.SaysItsPasswordAloud,
+            "test_secrets_are_in_no_command_line",
+            r"everybody on the host can read: .*\*\*\*",
+        ),
+    ],
+)
+def test_the_kit_says_what_is_wrong(kind: type[ShelfSource], name: str, says: str, tmp_path: Path) -> None:
+    assert re.search(says, _failure(_tests()[name], kind, tmp_path) or "")
 
 
 def test_every_test_of_the_kit_can_fail() -> None:

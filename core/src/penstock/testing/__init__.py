@@ -30,6 +30,7 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
         "penstock.testing.plain",
         "penstock.testing.sink_checks",
         "penstock.testing.sink_conformance",
+        "penstock.testing.sink_processes",
         "penstock.testing.sink_trials",
         "penstock.testing.source_conformance",
         "penstock.testing.source_dumps",

@@ -39,6 +39,7 @@ from penstock.testing import sink_trials as trials
 from penstock.testing.keys import INVALID_KEYS, ODD_KEYS
 from penstock.testing.kit import ConformanceKit, NotApplicable, applicable, deviates, must_raise, must_work
 from penstock.testing.sink_checks import check_bytes, check_listing, check_range, check_size
+from penstock.testing.sink_processes import elsewhere
 
 __all__ = ["NotApplicable", "SinkConformance", "deviates"]
 
@@ -51,6 +52,8 @@ class SinkConformance(ConformanceKit):
     #: How many objects of 0 bytes a listing is tried with. More than services and SDKs are known to stop at: 1,000 and
     #: 5,000. Where that costs too much, a class says how many it can afford, and why, or gives a `NotApplicable`.
     many_objects: ClassVar[int | NotApplicable] = 5_100
+    #: None: another process that has the settings has the storage. Otherwise why not, as of storage in this process.
+    shared: ClassVar[NotApplicable | None] = None
     #: Seconds that a call may take which should end at once, or with a deadline of a few seconds, on a busy machine.
     patience: ClassVar[float] = 30
 
@@ -197,6 +200,27 @@ class SinkConformance(ConformanceKit):
                 winners = [data for data in pool.map(put, range(writers)) if data is not None]
                 assert len(winners) == 1, f"{len(winners)} writers were told that they made {key}"
                 check_bytes(sink.get(key), winners[0], "get of what the one successful put stored")
+
+    def test_of_puts_if_absent_by_two_processes_exactly_one_wins(self, sink: Sink) -> None:
+        if self.shared is not None:
+            applicable(self.shared)
+        if Capability.CONDITIONAL_PUT not in sink.capabilities():
+            pytest.skip("not applicable: the sink does not declare CONDITIONAL_PUT")
+        with elsewhere(type(sink), sink.settings) as other:
+            for turn in range(20):
+                key, mine, theirs = f"slots/{turn}", b"here" * 5_000, b"elsewhere" * 5_000
+                other.begin(key, theirs)
+                try:
+                    sink.put(key, mine, if_absent=True)
+                    won = True
+                except ObjectExists:
+                    won = False
+                others = other.won()
+                assert won != others, (
+                    f"{'both' if won else 'neither'} of two processes were told that they made {key}: "
+                    "CONDITIONAL_PUT says that the storage decides, which no lock of one process does"
+                )
+                check_bytes(sink.get(key), mine if won else theirs, "get of what the one successful put stored")
 
     def test_a_reader_sees_the_old_object_or_the_new_one(self, sink: Sink, sibling: Sink) -> None:
         versions = [bytes([number]) * (100_000 + number * 50_000) for number in range(4)]
@@ -421,7 +445,7 @@ class SinkConformance(ConformanceKit):
 
     def test_a_stop_ends_the_waits_between_attempts(self, refusing: Sink | NotApplicable) -> None:
         sink = applicable(refusing)
-        sink.stop, sink.report = stop, heard = StopToken(), trials.Heard()
+        sink.stop, sink.report = stop, heard = StopToken(), trials.FirstRetry()
         ended: dict[str, BaseException | str | None] = {}
         call = {"get": lambda: sink.get("a")}
         thread = threading.Thread(target=lambda: ended.update(trials.outcomes(call, 2 * self.patience)), daemon=True)

@@ -15,7 +15,7 @@ from penstock.api.events import SilentReport
 from penstock.testing.secrecy import everything_said
 
 __all__ = [
-    "Heard",
+    "FirstRetry",
     "calls_of",
     "closed_port",
     "outcomes",
@@ -123,7 +123,7 @@ def wrong_sizes(sink: Sink, key: str, whole: bytes) -> Iterator[str]:
         return
 
 
-class Heard(SilentReport):
+class FirstRetry(SilentReport):
     """A report that lets a test wait for the first retry."""
 
     def __init__(self) -> None:
