@@ -6,7 +6,14 @@ import pytest
 from tests.servers.redis import PASSWORD, RedisServer, RedisServers
 
 from penstock.api import Source
-from penstock.testing.source_conformance import ChildProgram, Differences, SourceConformance, SourceLab, Target
+from penstock.testing.source_conformance import (
+    ChildProgram,
+    Differences,
+    NotApplicable,
+    SourceConformance,
+    SourceLab,
+    Target,
+)
 from penstock_redis.settings import RedisSettings
 from penstock_redis.source import RedisSource
 
@@ -50,6 +57,9 @@ class RedisLab(SourceLab):
 
     def change(self) -> None:
         self.server.run("APPEND", "late", "x")
+
+    def bad_objects(self) -> NotApplicable:
+        return NotApplicable("a server takes an RDB as a whole or not at all")
 
     def target(self) -> Target:
         self.empty.pipe([("FLUSHALL",), ("FUNCTION", "FLUSH")])

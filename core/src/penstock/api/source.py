@@ -91,7 +91,8 @@ class Source(Plugin):
     """Dumps and restores a database server, a database or a file, as its settings say.
 
     An instance keeps no state of a dump or a restore. One thread uses it, except for the streams of its dumps, each
-    read by its own thread. It must not rely on fork: the core starts other processes by `spawn`.
+    read by its own thread. It must not rely on fork: the core starts other processes by `spawn`. A process may have
+    no stdin, stdout and stderr: messages go to `report`.
     """
 
     #: What begins a comment in the engine's own language, for a file of statements.
@@ -126,14 +127,14 @@ class Source(Plugin):
 
         Raises `SourceUnreachable`, `SourceDenied`, `ClientMissing`, `ClientTooOld`, `TargetMissing`,
         `TargetNotEmpty` (unless `target.clean`), `UsageError` for unknown `target.options`. What prevents single
-        objects alone belongs in the plan's `left_out`.
+        objects alone belongs in the plan's `left_out`. The plan has `streams` and `target` as they came.
         """
 
     @abstractmethod
     def restore(self, plan: RestorePlan) -> AbstractContextManager[Restore]:
         """Begin the restore of a plan that `plan_restore` has made a moment ago.
 
-        What cannot be restored costs itself: it is reported with `report.left_out`, and the rest is restored. With
-        `plan.target.strict` it raises `RestoreFailed` instead. Leaving the block after `finish` has returned keeps what
-        was restored; leaving it earlier undoes what can be undone.
+        What cannot be restored costs itself: it is reported with `report.left_out`, unless the plan has named it, and
+        the rest is restored. With `plan.target.strict` it raises `RestoreFailed` with the name instead. Leaving the
+        block after `finish` has returned keeps what was restored; leaving it earlier undoes what can be undone.
         """

@@ -93,6 +93,9 @@ class SqliteLab(SourceLab):
     def silent(self, host: str, port: int) -> NotApplicable:
         return NotApplicable("a database file has no server")
 
+    def bad_objects(self) -> NotApplicable:
+        return NotApplicable("a database comes back as the image of its file, whole or not at all")
+
     def target(self) -> Target:
         self.targets += 1
         path = self.folder / f"target-{self.targets}.db"

@@ -3,8 +3,8 @@
 Promises that all of them share:
 
 - No shell. Nothing secret belongs in `argv`, which everyone on the host can read: secrets travel in `env`, in a
-  `private_file`, or through an inherited pipe (`pass_fds`). `env` is the child's whole environment; None stands for
-  `env_for_child()`, so that nothing of this process's own leaks by default.
+  `private_file`, or through an inherited pipe (`pass_fds`, from 3 on). `env` is the child's whole environment; None
+  stands for `env_for_child()`, so that nothing of this process's own leaks by default.
 - The child leads its own session and process group. Killing means SIGTERM to the group, two seconds for the child
   to end, then SIGKILL. Nothing of the group outlives `close()`, `finish()`, `abort()`, the block of a session or
   `run_child()`, and the child is reaped on every path; an object that is dropped without any of them kills its child
