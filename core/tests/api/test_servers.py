@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -276,6 +278,24 @@ def test_a_child_reads_a_piped_text_from_the_descriptor_that_it_inherits() -> No
             assert file.read() == "user = ä\n".encode()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_a_child_of_a_process_without_standard_streams_reads_a_piped_text() -> None:
+    script = """
+import os
+for number in range(3):
+    os.close(number)
+from penstock.api import ChildOutput
+from penstock.api.servers import piped
+with piped("user = me") as descriptor:
+    stream = ChildOutput(["sh", "-c", f"cat <&{descriptor}"], name="cat", pass_fds=[descriptor])
+buffer, found = bytearray(100), b""
+while count := stream.readinto(memoryview(buffer)):
+    found += buffer[:count]
+stream.close()
+os._exit(0 if found == b"user = me" else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
 
 
 def test_a_text_that_no_pipe_holds_is_refused_instead_of_waiting() -> None:
