@@ -20,7 +20,7 @@ from penstock.api import (
     UsageError,
     env_for_child,
 )
-from penstock.api.servers import Advice, last_held_back, listed, undone_unless_finished
+from penstock.api.servers import Advice, last_held_back, leave_out, listed, undone_unless_finished
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.building import Wanted, build
 from penstock_mongodb.client import Client, find_client
@@ -155,13 +155,7 @@ class _Work:
     def _leave_out(self, one: LeftOut) -> None:
         if (one.kind, one.name, one.database) in self._known:
             return
-        if self._strict and one.lost:
-            raise RestoreFailed(
-                f"the target does not take everything: {one}",
-                hint="Mend what it says in the database that was dumped, or restore without --strict: then it is left "
-                "out and named.",
-            )
-        self._report.left_out(one)
+        leave_out([one], self._report, strict=self._strict)
 
     def _drop_old(self, connection: Connection, name: str) -> None:
         before = user_collections(connection, name)

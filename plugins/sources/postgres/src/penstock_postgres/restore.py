@@ -15,7 +15,7 @@ from penstock.api import (
     StreamSpec,
     UsageError,
 )
-from penstock.api.servers import undone_unless_finished
+from penstock.api.servers import leave_out, undone_unless_finished
 from penstock_postgres.accounts import restore_accounts
 from penstock_postgres.archives import restore_archive
 from penstock_postgres.attributes import ArchiveAttributes, Properties
@@ -181,7 +181,4 @@ class _Work:
         self._leave_out(apply_properties(connection, name, properties, self._options, final=final))
 
     def _leave_out(self, refused: Iterable[LeftOut]) -> None:
-        for one in refused:
-            if self._strict:
-                raise RestoreFailed(str(one))
-            self._report.left_out(one)
+        leave_out(refused, self._report, strict=self._strict)
