@@ -1,0 +1,74 @@
+"""Penstock's command and the engine's own programs, on private servers: what the benchmarks of databases share."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.measure import Cost, Spread, run
+from tests.servers.postgres import PostgresServer, PostgresServers
+
+__all__ = ["Penstock", "PlainPostgres", "compared", "private_server"]
+
+_PASSPHRASE = "correct horse battery staple"
+#: What a server outside of tests does: it makes sure that what it has committed is on the disk.
+_DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
+
+
+class Penstock:
+    """The command with a repository of its own in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._program = str(Path(sys.executable).with_name("penstock"))
+        self.run("init")
+
+    def run(self, *arguments: str) -> Cost:
+        """One command, to its end."""
+        environment = {
+            "HOME": str(self._folder / "home"),
+            "PENSTOCK_REPOSITORY": f"file://{self._folder / 'repository'}",
+            "PENSTOCK_PASSPHRASE": _PASSPHRASE,
+            "PENSTOCK_CACHE_DIR": str(self._folder / "cache"),
+        }
+        return run([self._program, "--quiet", *arguments], environment)
+
+
+class PlainPostgres:
+    """The client programs of a server, as they are used without a backup program."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        if server.bin is None:
+            raise SystemExit("the client programs of the PostgreSQL server are not on this machine")
+        self.server = server
+        self._bin = server.bin
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """A program of that server, told where it is."""
+        server = self.server
+        where = [f"--host={server.host}", f"--port={server.port}", f"--username={server.user}"]
+        return [str(self._bin / program), *where, *arguments]
+
+    def url(self, database: str = "", **settings: str) -> str:
+        """For Penstock, with the same programs."""
+        query = "&".join(f"{name}={value}" for name, value in {"client_path": str(self._bin), **settings}.items())
+        return f"postgres://{self.server.user}@{self.server.host}:{self.server.port}/{database}?{query}"
+
+    def run(self, program: str, *arguments: str) -> Cost:
+        """It, to its end."""
+        return run(self.command(program, *arguments), {})
+
+
+@contextmanager
+def private_server() -> Iterator[tuple[PlainPostgres, Path]]:
+    """The newest PostgreSQL, as durable as one in use, and an empty folder, both gone at the end of the block."""
+    with closing(PostgresServers()) as servers, TemporaryDirectory(prefix="penstock-bench-") as folder:
+        yield PlainPostgres(servers.private(settings=_DURABLE)), Path(folder)
+
+
+def compared(rounds: int, one: Callable[[], Cost], other: Callable[[], Cost]) -> Sequence[Spread]:
+    """Both in turn: the wall-clock seconds of each, and the ratios of one to the other."""
+    pairs = [(one().wall, other().wall) for _ in range(rounds)]
+    ones, others = zip(*pairs, strict=True)
+    return Spread.of(ones), Spread.of(others), Spread.of([a / b for a, b in pairs])
