@@ -142,7 +142,9 @@ def _space(connection: Connection, incoming: Sequence[Incoming]) -> Iterator[Nee
             if "fsTotalSize" in told:
                 free = int(told["fsTotalSize"]) - int(told["fsUsedSize"])
                 freed = sum(_taken(connection, name) for one in incoming for name in one.names)
-                yield Need("free space", name, free + freed >= wanted, f"{free} bytes are free")
+                # What is free changes all the time: it is said only where it is too little.
+                met = free + freed >= wanted
+                yield Need("free space", name, met, "" if met else f"{free + freed} bytes are free")
                 return
     yield Need("free space", name, None, "the server does not tell the user what is free")
 

@@ -104,7 +104,9 @@ def plan_for(path: Path, spec: StreamSpec, target: RestoreTarget, options: Resto
     free = file_system.f_bavail * file_system.f_frsize
     if size is None:
         return RestorePlan((spec,), target, tuple(steps))
-    need = Need("free space", f"{size} bytes in {place.parent}", free >= size, f"{free} bytes are free")
+    # What is free changes all the time: it is said only where it is too little.
+    met = free >= size
+    need = Need("free space", f"{size} bytes in {place.parent}", met, "" if met else f"{free} bytes are free")
     full = f"{place.parent} has {free} bytes left, and the database {size}: the restore will end with no space left"
     return RestorePlan((spec,), target, tuple(steps), needs=(need,), warnings=() if need.met else (full,))
 
