@@ -32,7 +32,7 @@ class Penstock:
             "PENSTOCK_PASSPHRASE": _PASSPHRASE,
             "PENSTOCK_CACHE_DIR": str(self._folder / "cache"),
         }
-        return run([self._program, "--quiet", *arguments], environment)
+        return run([self._program, *arguments], environment)
 
 
 class PlainPostgres:
