@@ -16,6 +16,8 @@ from penstock.api import (
     DumpStream,
     Event,
     EventKind,
+    Inspection,
+    LeftOut,
     SinkFull,
     SourceDenied,
     SourceError,
@@ -220,6 +222,16 @@ def test_a_dump_that_only_the_moment_spoilt_begins_again(lab: Lab, spoilt: int) 
     assert lab.check(cache=lab.cache).findings == ()
     said = [event.message for event in lab.events if event.kind is EventKind.RETRY]
     assert said == ["a collection was renamed: the dump begins again"] * spoilt
+
+
+def test_what_a_spoilt_dump_left_out_is_not_what_its_successor_leaves_out(lab: Lab) -> None:
+    class Lacking(Unlucky):
+        def inspect(self) -> Inspection:
+            return replace(super().inspect(), left_out=(LeftOut("view", f"v{self.dumps}", "it does not work"),))
+
+    result = lab.backup(Lacking({"d": b"small"}, 2))
+    assert [one.name for one in result.left_out] == ["v3"]
+    assert result.left_out_count == 1
 
 
 def test_a_dump_that_begins_again_uses_what_was_stored(lab: Lab) -> None:

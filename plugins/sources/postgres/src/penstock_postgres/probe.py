@@ -177,7 +177,7 @@ def names_of_other_bytes(connection: Connection) -> list[str]:
     They belong to the whole server, and are what whoever made them sent: from a database of another encoding.
     """
     query = "SELECT rolname FROM pg_catalog.pg_roles UNION SELECT spcname FROM pg_catalog.pg_tablespace ORDER BY 1"
-    # The connection puts this letter in the place of what is no UTF-8.
+    # The connection replaces bytes that are not valid UTF-8 with this character.
     return [name for (name,) in rows(connection, query) if "\N{REPLACEMENT CHARACTER}" in name]
 
 
