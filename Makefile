@@ -8,6 +8,8 @@ MEMBERS := core $(addprefix plugins/sources/,mongodb mysql postgres sqlite) \
 DISTRIBUTIONS := $(MEMBERS) .
 EDITABLE := $(foreach member,$(MEMBERS),-e ./$(member)) -e .
 MANIFESTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+# Tests start hundreds of interpreters, each of which would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -58,7 +58,9 @@ def run_tests(python: Path, root: Path, tests: Path) -> str:
     options = ("-q", "-ra", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", os.devnull, "--strict-markers")
     # Markers have no settings file to be registered in here.
     more = ("-o", "markers=server: needs a server", f"--rootdir={root}", f"--confcutdir={tests.parent}")
-    run_with = environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    # Not beside this checkout's modules; and the kits start many interpreters, which need not compile everything again.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    run_with = environ | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(python.parents[1] / "bytecode")}
     return run(python, "-m", "pytest", *options, *more, tests, cwd=tests.parent, environ=run_with)
 
 

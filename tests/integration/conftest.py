@@ -46,8 +46,8 @@ def sink(request: pytest.FixtureRequest, bench: Bench, ran: Callable[..., None])
 @pytest.fixture
 def new_host(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Host]:
     """Makes hosts that know nothing."""
-    measured = request.node.get_closest_marker("unmeasured") is None
-    return lambda name: Host(tmp_path / "hosts" / name, measured=measured)
+    measured, warm = (request.node.get_closest_marker(name) is None for name in ("unmeasured", "cold"))
+    return lambda name: Host(tmp_path / "hosts" / name, measured=measured, warm=warm)
 
 
 @pytest.fixture

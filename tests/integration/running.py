@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests import warm
 from tests.servers import mongodb, mysql, s3
 from tests.servers.postgres import PASSWORD
 
@@ -47,7 +48,7 @@ class Done:
 class Running:
     """One run under way."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | warm.WarmRun
     stdout: Path
     stderr: Path
 
@@ -86,12 +87,15 @@ class Host:
     #: Whether its runs count for the coverage, which makes each half as long again. Left out where many tests run the
     #: same few commands.
     measured: bool = True
+    #: Whether its runs may begin with everything imported; see `tests.warm`.
+    warm: bool = True
 
     def __post_init__(self) -> None:
         self.temporary = self.folder / "tmp"
         self.cache = self.folder / "cache"
         self.temporary.mkdir(parents=True)
         self._count = 0
+        self._runs: list[subprocess.Popen[bytes] | warm.WarmRun] = []
 
     @property
     def keys(self) -> list[Path]:
@@ -131,16 +135,22 @@ class Host:
         """Start the command and leave it running."""
         self._count += 1
         stdout, stderr = (self.folder / f"{name}-{self._count}.txt" for name in ("stdout", "stderr"))
+        folder, said = cwd or self.folder, self.environment(environ)
+        process: subprocess.Popen[bytes] | warm.WarmRun
         with stdout.open("wb") as out, stderr.open("wb") as err:
-            process = subprocess.Popen(
-                [str(COMMAND), *arguments],
-                cwd=cwd or self.folder,
-                env=self.environment(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+            if self.warm and warm.can_start(said):
+                process = warm.start(arguments, folder=folder, environment=said, stdout=out, stderr=err)
+            else:
+                process = subprocess.Popen(
+                    [str(COMMAND), *arguments],
+                    cwd=folder,
+                    env=said,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
+        self._runs.append(process)
         return Running(process, stdout, stderr)
 
     def judge(self, arguments: tuple[str, ...], done: Done, code: int) -> None:
@@ -169,7 +179,8 @@ class Host:
     def processes(self) -> dict[int, str]:
         """All processes of this host that run: the command and whatever it started, by their home."""
         mark = f"HOME={self.folder}".encode()
-        found = {}
+        self._runs = [run for run in self._runs if run.poll() is None]
+        found = {run.pid: "penstock " for run in self._runs}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with suppress(OSError):

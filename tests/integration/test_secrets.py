@@ -13,7 +13,7 @@ from tests.integration.running import PASSPHRASE, SECRETS, Host, with_passphrase
 from tests.processes import Process, descendants, parent_of
 from tests.servers.postgres import PostgresServer
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.cold]
 
 _MARKS = [secret.encode() for secret in SECRETS]
 

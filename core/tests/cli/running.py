@@ -1,4 +1,4 @@
-"""The real command line in a child process, away from this user's files."""
+"""The real command line in a child process, away from this user's files; begun as `tests.warm` says."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests import warm
 
 PASSPHRASE = "correct-horse-battery"
 
@@ -39,17 +41,21 @@ class Penstock:
         self, *arguments: str, code: int = 0, stdin: str | None = None, **environ: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run it; it must exit with `code`, and must never show a traceback or the passphrase."""
-        done = subprocess.run(
-            [sys.executable, "-m", "penstock", *arguments],
-            cwd=self.folder,
-            env={**self.environ, **environ},
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            preexec_fn=None if self.address_space is None else self._limited,
-        )
+        environment = {**self.environ, **environ}
+        if self.address_space is None and warm.can_start(environment):
+            done = warm.run(arguments, folder=self.folder, environment=environment, stdin=stdin or "", timeout=300)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", "penstock", *arguments],
+                cwd=self.folder,
+                env=environment,
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                preexec_fn=None if self.address_space is None else self._limited,
+            )
         assert done.returncode == code, f"{arguments} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
         assert PASSPHRASE not in done.stdout + done.stderr
