@@ -7,13 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measure import Cost, Spread, run
+from tests.servers.mysql import MySQLServer, MySQLServers, Vendor
 from tests.servers.postgres import PostgresServer, PostgresServers
 
-__all__ = ["Penstock", "PlainPostgres", "compared", "private_server"]
+__all__ = ["Penstock", "PlainMySQL", "PlainPostgres", "compared", "private_mysql", "private_server"]
 
 _PASSPHRASE = "correct horse battery staple"
 #: What a server outside of tests does: it makes sure that what it has committed is on the disk.
 _DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
+_DURABLE_MYSQL: dict[Vendor, tuple[str, ...]] = {
+    "mariadb": ("--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=ON", "--innodb-flush-method=fsync"),
+    "mysql": ("--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=ON"),
+}
 
 
 class Penstock:
@@ -65,6 +70,38 @@ def private_server() -> Iterator[tuple[PlainPostgres, Path]]:
     """The newest PostgreSQL, as durable as one in use, and an empty folder, both gone at the end of the block."""
     with closing(PostgresServers()) as servers, TemporaryDirectory(prefix="penstock-bench-") as folder:
         yield PlainPostgres(servers.private(settings=_DURABLE)), Path(folder)
+
+
+class PlainMySQL:
+    """The client programs of a server, as they are used without a backup program, by an account without a password."""
+
+    _ACCOUNT = "bench"
+
+    def __init__(self, server: MySQLServer) -> None:
+        self.server = server
+        self.client = server.vendor
+        self.dumper = "mariadb-dump" if server.vendor == "mariadb" else "mysqldump"
+        server.execute(f"CREATE USER {self._ACCOUNT}@'%' IDENTIFIED BY ''")
+        server.execute(f"GRANT ALL ON *.* TO {self._ACCOUNT}@'%' WITH GRANT OPTION")
+
+    def url(self, **settings: str) -> str:
+        """For Penstock, with the same programs."""
+        server = self.server
+        query = "&".join(f"{name}={value}" for name, value in {"client_path": str(server.bin), **settings}.items())
+        return f"{server.vendor}://{self._ACCOUNT}@{server.host}:{server.port}/?{query}"
+
+    def run(self, program: str, *arguments: str, stdin: Path | None = None, stdout: Path | None = None) -> Cost:
+        """A program of that server, to its end."""
+        where = ["--no-defaults", "--protocol=tcp", f"--host={self.server.host}", f"--port={self.server.port}"]
+        command = [str(self.server.bin / program), *where, f"--user={self._ACCOUNT}", *arguments]
+        return run(command, {}, stdin, stdout)
+
+
+@contextmanager
+def private_mysql(vendor: Vendor) -> Iterator[tuple[PlainMySQL, Path]]:
+    """A server of that make, as durable as one in use, and an empty folder, both gone at the end of the block."""
+    with closing(MySQLServers()) as servers, TemporaryDirectory(prefix="penstock-bench-") as folder:
+        yield PlainMySQL(servers.get(vendor, *_DURABLE_MYSQL[vendor])), Path(folder)
 
 
 def compared(rounds: int, one: Callable[[], Cost], other: Callable[[], Cost]) -> Sequence[Spread]:

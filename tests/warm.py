@@ -85,7 +85,9 @@ def start(
         source = nothing if isinstance(stdin, int) else stdin
         descriptors = [source.fileno(), stdout.fileno(), stderr.fileno(), theirs.fileno()]
         socket.send_fds(_program(), [json.dumps(request).encode()], descriptors)
-    return WarmRun(int(ours.recv(32)), ours)
+    pid = ours.recv(32)
+    assert pid, "the process that is forked has ended: its stderr is this one"
+    return WarmRun(int(pid), ours)
 
 
 def run(
