@@ -1,5 +1,6 @@
 """Programs that behave as children do, and ways to look at processes."""
 
+import gc
 import os
 import sys
 import time
@@ -11,6 +12,8 @@ from penstock.api import ChildOutput
 
 NAME = "dump of shop"
 # The child announces a process of its own group, or one that fled from it, and then goes on or ends.
+#: How a program waits that handles a signal: one that comes just before `signal.pause()` is not seen until the next.
+FOR_EVER = "while True: time.sleep(0.05)"
 FORK = "import os, sys, time\npid = os.fork()\nif not pid:\n    {role}\n    time.sleep(600)\n    os._exit(0)\n"
 IN_GROUP = FORK.format(role="pass")
 FLED = FORK.format(role="os.setsid()")
@@ -59,6 +62,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def descriptors() -> int:
+    """How many this process has, and will have when what other tests have left behind is collected."""
+    gc.collect()
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 

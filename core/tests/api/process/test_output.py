@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from core.tests.api.process.children import NAME, is_alive, is_there, python, read_all, wait_until
+from core.tests.api.process.children import FOR_EVER, NAME, is_alive, is_there, python, read_all, wait_until
 
 from penstock.api import ChildOutput, DumpFailed, DumpStalled, PenstockError
 from penstock.api.process import child as child_module
@@ -126,9 +126,9 @@ def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch)
 def test_a_child_may_use_its_grace_to_say_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "GRACE_SECONDS", 60.0)
     code = (
-        "import signal, sys\n"
+        "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit('query cancelled'))\n"
-        "print('ready', flush=True)\nsignal.pause()"
+        f"print('ready', flush=True)\n{FOR_EVER}"
     )
     stream = ChildOutput(python(code), name=NAME)
     assert stream.readinto(memoryview(bytearray(99))) == 6

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from core.tests.api.process.children import FLED, NAME, STUBBORN, is_there, python, read_all, wait_until
+from core.tests.api.process.children import FLED, FOR_EVER, NAME, STUBBORN, is_there, python, read_all, wait_until
 
 from penstock.api import ChildInput, ChildOutput, ChildSession, Interrupted, StopToken, run_child
 from penstock.api.process import child as child_module
@@ -172,8 +172,8 @@ def test_a_stop_takes_less_than_five_seconds_whatever_children_do(stop: StopToke
 
 def test_the_end_of_what_a_stopped_child_wrote_is_not_the_end_of_the_stream(stop: StopToken) -> None:
     program = (
-        "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
-        "print('half', flush=True)\nsignal.pause()"
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        f"print('half', flush=True)\n{FOR_EVER}"
     )
     stream = ChildOutput(python(program), name=NAME, stop=stop)
     buffer = memoryview(bytearray(99))
