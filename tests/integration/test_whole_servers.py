@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from tests import soak
 from tests.integration import databases, generated, samples
-from tests.reports import Said
 from tests.servers.postgres import MAJORS, PostgresServer, PostgresServers, find_binaries
 from tests.servers.streams import Dump, dump_all, restore_all
 
 from penstock.api import RestoreTarget
+from penstock.testing.hearing import Heard
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.source import PostgresSource
 
@@ -92,8 +92,8 @@ def archived(server: PostgresServer, programs: Path, folder: Path) -> None:
         run(programs / "pg_dump", *place(server), "--format=custom", f"--file={folder / name}", name)
 
 
-def restored(source: PostgresSource, dump: Dump, **options: str) -> Said:
-    source.report = said = Said()
+def restored(source: PostgresSource, dump: Dump, **options: str) -> Heard:
+    source.report = said = Heard()
     restore_all(source, dump, RestoreTarget(options=options))
     return said
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.reports import Said
 
 from penstock.api import (
     ClientMissing,
@@ -48,6 +47,7 @@ from penstock.api.servers import (
     undone_unless_finished,
     whole_text,
 )
+from penstock.testing.hearing import Heard
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -408,7 +408,7 @@ def test_the_version_of_a_program_may_need_other_arguments(tmp_path: Path) -> No
 
 def test_what_a_server_does_not_take_is_reported_or_fails_a_strict_restore() -> None:
     view, needless = LeftOut("view", "v", "no table t"), LeftOut("comment", "c", "it is there", lost=False)
-    said = Said()
+    said = Heard()
     leave_out([needless, view], said, strict=False)
     assert said.lost == [view]
     asked = iter([needless, view, needless])

@@ -33,6 +33,11 @@ class Heard:
         self.objects.append(one)
 
     @property
+    def lost(self) -> list[LeftOut]:
+        """What was left out and is missed afterwards."""
+        return [one for one in self.objects if one.lost]
+
+    @property
     def messages(self) -> dict[str, str]:
         """All that was said, by how it was said."""
         said = {"a note": self.notes, "a warning": self.warnings, "a retry": self.retries}
@@ -55,4 +60,4 @@ class Told:
     @property
     def left_out(self) -> list[LeftOut]:
         """What is left out and missed afterwards: of the plan, and of the report."""
-        return [one for one in (*self.foreseen, *self.heard.objects) if one.lost]
+        return [*(one for one in self.foreseen if one.lost), *self.heard.lost]

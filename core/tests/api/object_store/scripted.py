@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import ClassVar
 
 from penstock.api import Capability, Deadline, ObjectExists, ObjectInfo, ObjectMissing, SinkError
-from penstock.api.events import SilentReport
 from penstock.api.object_store import ByteRange, ConnectionSettings, ObjectStoreSink, Page
 
 Buffer = bytes | bytearray | memoryview
@@ -119,16 +118,6 @@ class ScriptedSink(ObjectStoreSink[ScriptedStore]):
     def connect(self) -> ScriptedStore:
         self.connected += 1
         return self.scripted
-
-
-class Heard(SilentReport):
-    """A report that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.retries: list[str] = []
-
-    def retry(self, message: str) -> None:
-        self.retries.append(message)
 
 
 def refused(error: SinkError, cause: Exception) -> SinkError:

@@ -4,7 +4,7 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
-from core.tests.api.object_store.scripted import Failing, Heard, ScriptedSink, ScriptedStore, refused
+from core.tests.api.object_store.scripted import Failing, ScriptedSink, ScriptedStore, refused
 from tests.clock import Clock, clock
 
 from penstock.api import (
@@ -18,6 +18,7 @@ from penstock.api import (
     StopToken,
 )
 from penstock.api.object_store import DamagedTransfer, Refused
+from penstock.testing.hearing import Heard
 
 __all__ = ["clock"]  # a fixture
 

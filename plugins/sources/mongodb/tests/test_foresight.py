@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.mongodb import MongoServer, MongoServers
 from tests.servers.streams import Dump, dump_all, restore_all
 
 from penstock.api import Need, RestorePlan, RestoreTarget, SourceDenied, UsageError
+from penstock.testing.hearing import Heard
 from penstock_mongodb.source import MongoSource
 
 pytestmark = pytest.mark.server
@@ -68,7 +68,7 @@ def test_options_that_the_compatibility_of_the_target_rules_out_are_known_before
         assert all("create" in one.statement and "older version" in one.reason for one in made.left_out)
         assert {need.name for need in made.needs if need.kind == "features"} == {"MongoDB 5.3", "MongoDB 6.0"}
         assert "shop" not in client.list_database_names()
-        source.report = said = Said()
+        source.report = said = Heard()
         restore_all(source, modern)
         assert said.lost == []  # the plan has said it
         assert client.shop.clustered.count_documents({}) == 20
@@ -92,7 +92,7 @@ def test_what_an_older_server_lacks_is_known_before(
     assert left_out(made) == sorted(
         [(kind, name, "copy") for kind, name, _ in OPTIONS] + [("time-series collection", "weather", "copy")]
     )
-    source.report = said = Said()
+    source.report = said = Heard()
     restore_all(source, modern, target)
     assert said.lost == []
     with server.connected() as client:

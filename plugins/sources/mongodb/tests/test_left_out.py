@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
 from pymongo.errors import OperationFailure
-from tests.reports import Said
 from tests.servers.mongodb import VERSIONS, Client, MongoServer, MongoServers
 from tests.servers.streams import dump_all, read_all, restore_all
 
 from penstock.api import DumpFailed, Interrupted, PenstockError, RestoreFailed, RestoreTarget, StopToken, StreamSpec
+from penstock.testing.hearing import Heard
 from penstock_mongodb import restore
 from penstock_mongodb.building import converted
 from penstock_mongodb.source import MongoSource
@@ -53,8 +53,8 @@ def indexes_of(client: Client) -> set[str]:
     return {*client.shop.orders.index_information()} - {"_id_"}
 
 
-def said_by(source: MongoSource) -> Said:
-    source.report = said = Said()
+def said_by(source: MongoSource) -> Heard:
+    source.report = said = Heard()
     return said
 
 
@@ -262,7 +262,7 @@ def test_the_first_user_of_all_during_the_dump_is_said_and_may_be_tried_again(
         assert "first user" in (caught.value.hint or "")
 
 
-class Stopping(Said):
+class Stopping(Heard):
     """Stops the run as soon as the indexes are begun."""
 
     def __init__(self, stop: StopToken) -> None:

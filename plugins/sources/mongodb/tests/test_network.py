@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.certificate import write_certificate
 from tests.servers.mongodb import MongoServer, MongoServers
 from tests.servers.network import over_a_network
 from tests.servers.streams import dump_all, restore_all
 
 from penstock.api import SourceError
+from penstock.testing.hearing import Heard
 from penstock_mongodb.connection import _only_here
 from penstock_mongodb.settings import MongoSettings
 
@@ -32,7 +32,7 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
         assert source.inspect().warnings.count(f"{warning} [unverified-server]") == 1
         dump = dump_all(source)
         mongo.wipe()
-        source.report = said = Said()
+        source.report = said = Heard()
         restore_all(source, dump)
         assert said.warnings.count(warning) == 1
     with mongo.connected() as client:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
 from plugins.sources.mongodb.tests.nasty import contents
-from tests.reports import Said
 from tests.servers.mongodb import Client, MongoServer
 from tests.servers.streams import Dump, dump_all, restore_all
 
 from penstock.api import RestoreFailed, RestoreTarget
+from penstock.testing.hearing import Heard
 from penstock_mongodb.source import MongoSource
 
 pytestmark = pytest.mark.server
@@ -33,9 +33,9 @@ def edited(dump: Dump, *changes: tuple[str, str]) -> Dump:
     return {name: (spec, data)}
 
 
-def restored(server: MongoServer, source: MongoSource, dump: Dump, target: RestoreTarget | None = None) -> Said:
+def restored(server: MongoServer, source: MongoSource, dump: Dump, target: RestoreTarget | None = None) -> Heard:
     server.wipe()
-    source.report = said = Said()
+    source.report = said = Heard()
     restore_all(source, dump, target)
     return said
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from plugins.sources.mongodb.tests.conftest import MakeSource
 from plugins.sources.mongodb.tests.nasty import contents, fill_nasty
-from tests.reports import Said
 from tests.servers.mongodb import VERSIONS, MongoServers
 from tests.servers.streams import dump_all, restore_all
 
 from penstock.api import RestoreTarget, SourceDenied
+from penstock.testing.hearing import Heard
 
 pytestmark = pytest.mark.server
 
@@ -34,7 +34,7 @@ def test_the_roles_backup_and_restore_are_enough(
         client.shop.orders.rename("renamed")  # with such a newest entry in the oplog no dump of mongodump's can begin
         before = contents(client, "shop")
         saver, loader = source_of(server, user="backup", **as_user), source_of(server, user="restore", **as_user)
-        loader.report = said = Said()
+        loader.report = said = Heard()
         dump = dump_all(saver)
         for name in client.list_database_names():
             if name not in ("admin", "config", "local"):

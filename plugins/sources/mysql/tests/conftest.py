@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from tests.reports import Said
 from tests.servers.mysql import MySQLServer
 
 from penstock.api import DumpStream, RestoreFailed, RestoreTarget, StreamSpec
+from penstock.testing.hearing import Heard
 from penstock_mysql.settings import MySQLSettings
 from penstock_mysql.source import MySQLSource
 
@@ -94,11 +94,11 @@ def restore_all(
     clean: bool = False,
     strict: bool = False,
     **options: str,
-) -> Said:
+) -> Heard:
     """Check the target and restore the streams in the order of their phases; gives what was said."""
     target = RestoreTarget(clean=clean, options=options, strict=strict)
     found = sorted(streams.values() if isinstance(streams, dict) else streams, key=lambda one: one[0].phase)
-    said = Said()
+    said = Heard()
     source.report = said
     plan = source.plan_restore([spec for spec, _ in found], target)
     said.warnings.extend(plan.warnings)

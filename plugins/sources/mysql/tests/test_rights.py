@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from plugins.sources.mysql.tests.conftest import Dump, MakeSource, dump_all, fill_nasty, restore_all
-from tests.reports import Said
 from tests.servers.mysql import MySQLServer
 
+from penstock.testing.hearing import Heard
 from penstock_mysql.source import MySQLSource
 
 pytestmark = pytest.mark.server
@@ -61,7 +61,7 @@ def dump(people: MySQLServer, source_of: MakeSource) -> Dump:
     return dump_all(source_of(people, "rights"))
 
 
-def copied(source: MySQLSource, dump: Dump, *, clean: bool = False, beside: str = "yes") -> Said:
+def copied(source: MySQLSource, dump: Dump, *, clean: bool = False, beside: str = "yes") -> Heard:
     """Restore it as another database, with the restoring account as definer."""
     return restore_all(source, dump, clean=clean, rename="rights=rights_copy", definers="mine", beside=beside)
 

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plugins.sources.postgres.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.postgres import PostgresServer
 
 from penstock.api import RestoreFailed, RestoreTarget
+from penstock.testing.hearing import Heard
 from penstock_postgres.accounts import restore_accounts, statements
 from penstock_postgres.options import RestoreOptions
 
@@ -70,7 +70,7 @@ def test_a_tablespace_within_the_data_folder_is_made_and_left_where_it_is(
     script = b"CREATE TABLESPACE within OWNER postgres LOCATION '';\n"
     try:
         for _ in range(2):
-            restore_accounts(settings, [memoryview(script)], RestoreOptions.of(RestoreTarget()), Said())
+            restore_accounts(settings, [memoryview(script)], RestoreOptions.of(RestoreTarget()), Heard())
             assert newest_postgres.query("SELECT 1 FROM pg_tablespace WHERE spcname = 'within'") == [(1,)]
     finally:
         with newest_postgres.connect() as connection:

@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.postgres import PostgresServer, PostgresServers
 from tests.servers.streams import Dump, dump_all, restore_all
 
 from penstock.api import RestoreFailed, RestoreTarget, SourceDenied
+from penstock.testing.hearing import Heard
 from penstock_postgres.source import PostgresSource
 
 pytestmark = pytest.mark.server
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.server
 CLEAN = RestoreTarget(clean=True)
 
 
-def listening(source: PostgresSource) -> Said:
-    source.report = said = Said()
+def listening(source: PostgresSource) -> Heard:
+    source.report = said = Heard()
     return said
 
 
-def named(said: Said) -> set[tuple[str, str]]:
+def named(said: Heard) -> set[tuple[str, str]]:
     return {(one.kind, one.name) for one in said.lost}
 
 

@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
 from tests.processes import descendants, running
-from tests.reports import Said
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers
 from tests.servers.streams import dump_all, read_all
 
@@ -25,6 +24,7 @@ from penstock.api import (
     StopToken,
     StreamSpec,
 )
+from penstock.testing.hearing import Heard
 from penstock_postgres import archive_stream, dumping
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.source import PostgresSource
@@ -206,7 +206,7 @@ class TestWhatNoSnapshotProtectsFrom:
     ) -> None:
         where: dict[str, Any] = {"databases": [name]} if several else {}
         source = source_of(newest_postgres, None if several else name, accounts="no", **where)
-        source.report = said = Said()
+        source.report = said = Heard()
         with source.dump() as held, newest_postgres.connect(name) as other:
             other.execute("SET lock_timeout = 100")
             streams = [held.open(held.plan.streams[0])] if several else []
@@ -233,7 +233,7 @@ class TestWhatNoSnapshotProtectsFrom:
 
         monkeypatch.setattr(archive_stream, "start_dump", changing)
         source = source_of(newest_postgres, name, accounts="no")
-        source.report = said = Said()
+        source.report = said = Heard()
         with source.dump() as held, pytest.raises(DumpFailed, match=r"public\.t .*truncated, rewritten or dropped"):
             read_all(held.open(held.plan.streams[0]))
         assert len(said.retries) == 2
@@ -263,7 +263,7 @@ def test_tables_whose_names_are_not_utf8_are_looked_at_again(
             connection.execute("SET client_encoding = 'SQL_ASCII'")
             connection.execute(b"CREATE TABLE %b AS SELECT 'gone' AS i" % table)
             source = source_of(newest_postgres, name, accounts="no")
-            source.report = said = Said()
+            source.report = said = Heard()
             assert b"gone" in dump_all(source)["bytes.dump"][1]
             with source.dump() as held:
                 connection.execute(b"TRUNCATE %b" % table)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.network import over_a_network
 from tests.servers.postgres import PostgresServer, PostgresServers
 from tests.servers.streams import dump_all, restore_all
 
 from penstock.api import SourceError, SourceUnreachable
+from penstock.testing.hearing import Heard
 from penstock_postgres.connection import about_tls, connect
 from penstock_postgres.settings import PostgresSettings
 
@@ -36,7 +36,7 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
             dump = dump_all(source)
             newest_postgres.drop("far_copy")
             target = source_of(newest_postgres, "far_copy", **far, tls=tls)
-            target.report = said = Said()
+            target.report = said = Heard()
             restore_all(target, dump)
             assert said.warnings.count(warning) == 1
         newest_postgres.drop("far_copy")

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.postgres import PostgresServer, PostgresServers
 from tests.servers.streams import Dump, blocks_of, dump_all, read_all, restore_all
 
@@ -25,6 +24,7 @@ from penstock.api import (
     SourceUnreachable,
     StopToken,
 )
+from penstock.testing.hearing import Heard
 from penstock_postgres import database, replacing
 from penstock_postgres import restore as postgres_restore
 from penstock_postgres.source import PostgresSource
@@ -182,7 +182,7 @@ def test_an_interruption_before_the_last_step_keeps_both_databases(
     server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
 ) -> None:
     source = source_of(server, name)
-    source.report = said = Said()
+    source.report = said = Heard()
     source.stop = StopToken()
     with server.connect(name), pytest.raises(Interrupted):
         restore(source, dump, source.stop.stop)
@@ -260,7 +260,7 @@ def test_an_interruption_after_the_swap_names_the_old_database(
 
     monkeypatch.setattr(replacing, "_swap", interrupted)
     source = source_of(server, name)
-    source.report = said = Said()
+    source.report = said = Heard()
     with pytest.raises(KeyboardInterrupt):
         restore(source, dump, lambda: None)
     (old,) = beside(server)
@@ -296,7 +296,7 @@ def test_an_old_database_that_cannot_be_dropped_fails_no_restore(
     server: PostgresServer, source_of: MakeSource, name: str, dump: Dump
 ) -> None:
     source = source_of(server, name)
-    source.report = said = Said()
+    source.report = said = Heard()
     restore(source, dump, lambda: server.execute('ALTER DATABASE "old ""näme""" IS_TEMPLATE true'))
     (old,) = beside(server)
     (warning,) = said.warnings

@@ -7,7 +7,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
-from tests.reports import Said
 from tests.servers.postgres import PostgresServer, PostgresServers, find_binaries
 from tests.servers.streams import Dump, blocks_of, dump_all, restore_all
 
@@ -23,6 +22,7 @@ from penstock.api import (
     UsageError,
 )
 from penstock.testing.dumping import restore_one
+from penstock.testing.hearing import Heard
 
 pytestmark = pytest.mark.server
 
@@ -445,7 +445,7 @@ class TestRoles:
         weak = source_of(PostgresServer(two.major, two.host, two.port, "helper", "help", two.bin), "owned")
         with pytest.raises(SourceDenied, match="helper may not restore roles"):
             restore_all(weak, dump, RestoreTarget(options={"accounts": "yes"}))
-        weak.report = said = Said()
+        weak.report = said = Heard()
         restore_all(weak, dump)
         assert said.warnings == ["roles and tablespaces are left out: the role that restores is not a superuser"]
         assert two.query("SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'", "owned") == [("keeper",)]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from plugins.sources.sqlite.tests.bank import assert_bank_is_sound, dumped, make_bank, query, restored, script, source
-from tests.reports import Said
 
 from penstock.api import (
     DamagedObject,
@@ -26,6 +25,7 @@ from penstock.api import (
     UsageError,
 )
 from penstock.testing.dumping import restore_one
+from penstock.testing.hearing import Heard
 from penstock_sqlite import examining
 
 
@@ -188,7 +188,7 @@ def test_a_collation_that_only_the_application_has_does_not_stop_a_restore(tmp_p
         connection.commit()
     image, spec = dumped(origin)
     target = source(place)
-    target.report = said = Said()
+    target.report = said = Heard()
     restore_one(target, spec, iter([memoryview(image)]), RestoreTarget())
     assert place.read_bytes() == origin.read_bytes()
     assert "no such collation sequence: mine" in said.warnings[0]
@@ -277,7 +277,7 @@ def test_an_interrupt_between_the_steps_of_a_replacement_names_the_file(
 def test_what_root_restores_belongs_to_whom_its_folder_belongs(bank: tuple[bytes, StreamSpec], place: Path) -> None:
     os.chown(place.parent, 12345, 23456)
     destination = source(place)
-    destination.report = said = Said()
+    destination.report = said = Heard()
     restore_one(destination, bank[1], iter([memoryview(bank[0])]), RestoreTarget())
     found = place.stat()
     assert (found.st_uid, found.st_gid) == (12345, 23456)
@@ -373,7 +373,7 @@ def test_a_check_that_takes_long_says_so(
     monkeypatch.setattr(examining, "_TELL_SECONDS", 0.0)
     monkeypatch.setattr(examining, "_STEPS_BETWEEN_CALLS", 10)
     target = source(place)
-    target.report = said = Said()
+    target.report = said = Heard()
     restore_one(target, bank[1], iter([memoryview(bank[0])]), RestoreTarget())
     assert any("SQLite checks the restored database" in note for note in said.notes)
 
