@@ -5,6 +5,7 @@ from typing import ClassVar, Self, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from penstock.api.errors import UsageError
+from penstock.api.former import name_now
 from penstock.api.models import RestoreTarget
 
 __all__ = ["RestoreOptions"]
@@ -27,10 +28,16 @@ class RestoreOptions(BaseModel):
 
     #: What is restored into, for errors.
     engine: ClassVar[str]
+    #: Names that these options do not have, such as former ones, each with the option to use: they are refused.
+    former: ClassVar[dict[str, str]] = {}
 
     @classmethod
     def of(cls, target: RestoreTarget) -> Self:
         """The options of a target; raises `UsageError` for an unknown one, and for a value that one cannot have."""
+        if found := name_now(cls.former, target.options):
+            raise UsageError(
+                f"unknown option {found[0]} for a restore into {cls.engine}", hint=f"Use {found[1]} instead."
+            )
         for name in sorted(target.options.keys() - cls.model_fields.keys()):
             known = ", ".join(sorted(cls.model_fields))
             raise UsageError(

@@ -1,13 +1,16 @@
 """What sources and sinks have in common: a name, URL schemes, typed settings and declared capabilities."""
 
 from abc import ABC
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
 from penstock.api.errors import UsageError
 from penstock.api.events import Report, SilentReport
+from penstock.api.former import FORMER_NAME, name_now
 from penstock.api.stopping import NEVER, StopToken
 
 __all__ = ["API_VERSION", "Capability", "Plugin", "PluginSettings"]
@@ -38,6 +41,16 @@ class PluginSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    #: Names that these settings do not have, such as former ones, each with the setting to use: they are refused.
+    former: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_former_names(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and (found := name_now(cls.former, values)):
+            raise PydanticCustomError(FORMER_NAME, f"{found[0]} is not a setting; use {found[1]}")
+        return values
 
 
 class Plugin(ABC):

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from penstock.api import Plugin, PluginSettings, SettingsError
+from penstock.api.former import FORMER_NAME
 
 __all__ = ["validated"]
 
@@ -56,6 +57,8 @@ def _problem(model: type[BaseModel], error: ErrorDetails, values: Mapping[str, A
     if error["type"] == "extra_forbidden":
         close = get_close_matches(place.path[-1], place.siblings, n=1)
         return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else "")
+    if error["type"] == FORMER_NAME:
+        return f"{key}: {error['msg']}" if key else error["msg"]  # of the plugin's own names: it quotes no value
     by_plugin = error["type"] in {"value_error", "assertion_error"}
     reason = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if any(_repeats(reason, text, by_plugin=by_plugin) for text in _texts(values)):

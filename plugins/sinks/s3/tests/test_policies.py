@@ -113,7 +113,7 @@ def test_each_partition_has_its_own_names(region: str, arn: str) -> None:
 
 
 def test_a_prefix_is_no_pattern_and_a_key_is_named() -> None:
-    found = statements(WRITER, prefix="a*b", sse="aws:kms", kms_key_id="1234", region="eu-central-1")
+    found = statements(WRITER, prefix="a*b", sse="aws:kms", kms_key="1234", region="eu-central-1")
     assert found["Read"]["Resource"][2] == f"{BUCKET}/a${{*}}b/penstock.json"
     assert found["Encrypt"]["Resource"] == ["arn:aws:kms:eu-central-1:ACCOUNT:key/1234"]
 

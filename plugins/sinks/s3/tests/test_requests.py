@@ -32,7 +32,7 @@ def settings(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
 
 def test_storage_class_and_encryption_are_asked_for(moto: S3Server) -> None:
     bucket = moto.new_bucket()
-    values = moto.settings(bucket, storage_class="STANDARD_IA", sse="aws:kms", kms_key_id="alias/backups")
+    values = moto.settings(bucket, storage_class="STANDARD_IA", sse="aws:kms", kms_key="alias/backups")
     with closing(make(values)) as sink, closing(moto.client()) as client:
         sink.put("packs/a", b"x", if_absent=True)
         found = client.head_object(Bucket=bucket, Key="packs/a")

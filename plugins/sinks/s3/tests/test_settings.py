@@ -62,7 +62,7 @@ def test_a_url_with_credentials_or_without_sense_is_refused_and_not_repeated(url
         ({"secret_access_key": {"env": "X"}}, "go together"),
         ({"session_token": {"env": "X"}}, "goes with access_key_id"),
         ({**KEYS, "profile": "x"}, "exclude each other"),
-        ({"kms_key_id": "k"}, "sse"),
+        ({"kms_key": "k"}, "sse"),
         ({"object_lock": "governance"}, "object_lock_days"),
         ({"object_lock_days": 3}, "object_lock"),
         ({"storage_class": "DEEP_ARCHIVE"}, "cannot be read at once"),

@@ -132,7 +132,7 @@ def test_rows_of_a_table_that_could_not_be_made_go_into_no_other_of_its_name(
         server.execute("UPDATE t SET i = 10; UPDATE u SET i = 20; CREATE VIEW on_it AS SELECT * FROM t", name)
         source = source_of(server, name)
         said = listening(source)
-        restore_all(source, dump, RestoreTarget(clean=True, options={"replace": "no"}))
+        restore_all(source, dump, RestoreTarget(clean=True, options={"beside": "no"}))
         assert named(said) == {("table", "public.t"), ("rows of the table", "public.t")}
         assert server.query("SELECT (SELECT array_agg(i) FROM t), (SELECT array_agg(i) FROM u)", name) == [([10], [2])]
 
@@ -243,7 +243,7 @@ class TestOwnersWithoutSuperuser:
             dump = dump_all(source_of(server, name, accounts="no", user=owner))
             source = source_of(server, there, user=owner)
             said = listening(source)
-            restore_all(source, dump, RestoreTarget(clean=clean, options={"replace": "no"}))
+            restore_all(source, dump, RestoreTarget(clean=clean, options={"beside": "no"}))
             assert not said.lost
             assert server.query("SELECT i FROM t", there) == [(3,)]
             assert server.query("SELECT count(*) FROM pg_extension WHERE extname ~ 'fdw|stat'", there) == [(2,)]
@@ -392,7 +392,7 @@ class TestPropertiesComeLast:
             server.execute("CREATE TABLE t AS SELECT 3 AS i; GRANT SELECT ON t TO grp", name)
             server.execute("ALTER DATABASE roled SET role = 'grp'")
             dump = dump_all(source_of(server, name, accounts="no"))
-            for target in (RestoreTarget(), CLEAN, RestoreTarget(clean=True, options={"replace": "no"})):
+            for target in (RestoreTarget(), CLEAN, RestoreTarget(clean=True, options={"beside": "no"})):
                 source = source_of(server, copy)
                 said = listening(source)
                 restore_all(source, dump, target)
@@ -463,7 +463,7 @@ def test_the_lock_timeout_holds_in_a_restore_too(newest_postgres: PostgresServer
             reader.execute("SELECT * FROM t")
             source = source_of(server, name, lock_timeout=0.5)
             with pytest.raises(RestoreFailed, match="lock timeout") as caught:
-                restore_all(source, dump, RestoreTarget(clean=True, options={"replace": "no"}))
+                restore_all(source, dump, RestoreTarget(clean=True, options={"beside": "no"}))
             assert "lock_timeout" in (caught.value.hint or "")
         assert server.query("SELECT i FROM t", name) == [(3,)]
 

@@ -104,7 +104,7 @@ def test_a_clean_restore_that_fails_leaves_the_old_database(
     with newest_postgres.database("kept") as name:
         newest_postgres.execute(SMALL + "UPDATE t SET filler = 'mine'", name)
         with newest_postgres.connect(name) as connected:
-            for options in ({}, {"replace": "no"}):
+            for options in ({}, {"beside": "no"}):
                 with pytest.raises(DamagedObject):
                     restore_one(
                         source_of(newest_postgres, name),
@@ -119,7 +119,7 @@ def test_a_clean_restore_that_fails_leaves_the_old_database(
 def test_a_clean_restore_in_place_drops_what_the_dump_holds(
     newest_postgres: PostgresServer, source_of: MakeSource, small: Dump
 ) -> None:
-    in_place = RestoreTarget(clean=True, options={"replace": "no"})
+    in_place = RestoreTarget(clean=True, options={"beside": "no"})
     with newest_postgres.database("in_place") as name:
         newest_postgres.execute(SMALL + "UPDATE t SET filler = 'mine'; CREATE TABLE other AS SELECT 1 AS one", name)
         source = source_of(newest_postgres, name)
@@ -129,7 +129,7 @@ def test_a_clean_restore_in_place_drops_what_the_dump_holds(
         newest_postgres.execute("CREATE VIEW mine AS SELECT * FROM t", name)
         with pytest.raises(RestoreFailed) as caught:
             restore_all(source, small, in_place)
-        assert "replace=yes" in (caught.value.hint or "")
+        assert "beside=yes" in (caught.value.hint or "")
         assert newest_postgres.query("SELECT count(DISTINCT filler) FROM mine", name) == [(5000,)]
 
 
@@ -142,7 +142,7 @@ def test_a_database_that_cannot_be_replaced_is_cleaned_in_place(
         try:
             source = source_of(newest_postgres, name)
             with pytest.raises(SourceDenied, match="replication slots"):
-                restore_all(source, small, RestoreTarget(clean=True, options={"replace": "yes"}))
+                restore_all(source, small, RestoreTarget(clean=True, options={"beside": "yes"}))
             oid = newest_postgres.query("SELECT 't'::regclass::oid", name)
             restore_all(source, small, RestoreTarget(clean=True))
             assert newest_postgres.query("SELECT 't'::regclass::oid", name) != oid

@@ -4,6 +4,7 @@ import re
 from abc import abstractmethod
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -18,6 +19,8 @@ _PREFIX = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[A-Za-z0-9!_.*'()-]+(?:/|\Z))*")
 
 class ConnectionSettings(PluginSettings):
     """How the service is reached, and how long a call may take."""
+
+    former: ClassVar[dict[str, str]] = {"max_connections": "connections"}
 
     tls_ca: Path | None = Field(None, description="a file of certificate authorities to trust instead of the system's")
     connect_timeout: float = Field(10, gt=0, le=3600, description="seconds")

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from penstock.api.errors import UsageError
+from penstock.api.former import name_now
 from penstock.api.plugin import PluginSettings
 
 __all__ = ["settings_of_query", "split_url"]
@@ -41,8 +42,11 @@ def settings_of_query(
     own = settings.keys() | {"prefix"}
     found = dict(settings)
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in credentials:
+        renamed = name_now(model.former, [name])
+        if name in credentials or (renamed and renamed[1] in credentials):
             raise UsageError("the URL holds credentials, which everyone on this host could read", hint=hint)
+        if renamed:
+            raise UsageError(f"the URL has an unknown parameter: {renamed[0]}", hint=f"Use {renamed[1]} instead.")
         if name in own or name not in model.model_fields:
             allowed = ", ".join(sorted(model.model_fields.keys() - own - {*credentials}))
             raise UsageError("the URL has an unknown parameter", hint=f"Use any of: {allowed}.")

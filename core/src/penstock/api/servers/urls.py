@@ -12,6 +12,7 @@ from typing import Any, get_origin
 from urllib.parse import quote, unquote
 
 from penstock.api.errors import UsageError
+from penstock.api.former import name_now
 from penstock.api.servers.settings import ServerSettings
 
 __all__ = ["ServerUrls", "server_location"]
@@ -93,10 +94,11 @@ class ServerUrls:
                 raise self._secret()
             name = self.words.get(word.lower(), word)
             if name not in self._allowed:
-                allowed = ", ".join(sorted(self._allowed))
-                raise UsageError(
-                    f"unknown parameter {word} in the URL of {self.server}", hint=f"Use one of: {allowed}."
-                )
+                renamed = name_now(self.settings.former, [name])
+                if renamed and renamed[1] in self.secret:
+                    raise self._secret()
+                allowed = renamed[1] if renamed else "one of: " + ", ".join(sorted(self._allowed))
+                raise UsageError(f"unknown parameter {word} in the URL of {self.server}", hint=f"Use {allowed}.")
             several = get_origin(self.settings.model_fields[name].annotation) is tuple
             yield name, [unquote(item) for item in value.split(",")] if several and value != "all" else unquote(value)
 

@@ -1,6 +1,6 @@
 """The settings of an Azure sink, and the URLs that stand for them."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
@@ -21,6 +21,12 @@ class AzureSettings(ObjectStoreSettings):
     Without `account_key`, `sas_token` and `connection_string`, azure-identity finds the credentials:
     environment variables, workload or managed identity, or the Azure CLI's login.
     """
+
+    former: ClassVar[dict[str, str]] = {
+        **ObjectStoreSettings.former,
+        "account_name": "account",
+        "container_name": "container",
+    }
 
     account: str = Field(pattern=r"^[a-z0-9]{3,24}$", description="the storage account's name")
     container: str = Field(

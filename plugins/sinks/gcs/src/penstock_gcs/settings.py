@@ -1,7 +1,7 @@
 """The settings of a GCS sink, and the URLs that stand for them."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import unquote
 
 from pydantic import Field
@@ -22,6 +22,8 @@ class GcsSettings(ObjectStoreSettings):
     GOOGLE_APPLICATION_CREDENTIALS names, those of `gcloud auth application-default login`, or the service account of
     the machine.
     """
+
+    former: ClassVar[dict[str, str]] = {**ObjectStoreSettings.former, "kms_key_name": "kms_key"}
 
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", description="the bucket's name; it must exist")
     project: str | None = Field(None, min_length=1, description="the project to bill, for requester-pays buckets")

@@ -66,8 +66,8 @@ def _allowed(settings: S3Settings, rights: Sequence[Rights]) -> Iterator[Stateme
             }
     if deleted := prefixes_with(Right.DELETE, rights):
         yield _allow("Delete", ["s3:DeleteObject"], _objects(settings, deleted))
-    if settings.kms_key_id is not None:
-        yield _allow("Encrypt", ["kms:Decrypt", "kms:GenerateDataKey"], [_kms_key(settings, settings.kms_key_id)])
+    if settings.kms_key is not None:
+        yield _allow("Encrypt", ["kms:Decrypt", "kms:GenerateDataKey"], [_kms_key(settings, settings.kms_key)])
 
 
 def _never_replaced(settings: S3Settings) -> Statement:

@@ -75,7 +75,7 @@ _TABLE: Table = {
     "RequestTimeTooSkewed": Refusal(
         SinkDenied, "the clocks differ: {said}", "Set this host's clock: requests are signed with the time."
     ),
-    "KMS": Refusal(SinkDenied, "the encryption key cannot be used: {said}", "Check sse and kms_key_id."),
+    "KMS": Refusal(SinkDenied, "the encryption key cannot be used: {said}", "Check sse and kms_key."),
     **dict.fromkeys(("MissingContentLength", "411"), _OLD_SERVICE),
     ("put", 501): _OLD_SERVICE,
     "InvalidObjectState": Refusal(

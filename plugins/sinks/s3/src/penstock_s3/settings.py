@@ -1,6 +1,6 @@
 """The settings of an S3 sink, and the URLs that stand for them."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import unquote
 
 from pydantic import Field, field_validator
@@ -23,6 +23,19 @@ class S3Settings(ObjectStoreSettings):
     the default one in `~/.aws`, single sign-on, web identity, or the role of the container or machine.
     """
 
+    #: The last ones are those of boto3 and of its configuration files.
+    former: ClassVar[dict[str, str]] = {
+        **ObjectStoreSettings.former,
+        "kms_key_id": "kms_key",
+        "addressing_style": "addressing",
+        "aws_access_key_id": "access_key_id",
+        "aws_secret_access_key": "secret_access_key",
+        "aws_session_token": "session_token",
+        "endpoint_url": "endpoint",
+        "max_pool_connections": "connections",
+        "region_name": "region",
+    }
+
     bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$", description="the bucket's name; it must exist")
     region: str | None = Field(None, pattern=r"^[A-Za-z0-9-]+$", description="the bucket's region: eu-central-1")
     addressing: Literal["auto", "path", "virtual"] = Field(
@@ -38,7 +51,7 @@ class S3Settings(ObjectStoreSettings):
     sse: Literal["none", "AES256", "aws:kms"] = Field(
         "none", description="ask for encryption by the service, beside Penstock's own; none leaves it to the bucket"
     )
-    kms_key_id: str | None = Field(None, min_length=1, description="the key for sse = aws:kms, if not the default one")
+    kms_key: str | None = Field(None, min_length=1, description="the key for sse = aws:kms, if not the default one")
     object_lock: Literal["none", "governance", "compliance"] = Field(
         "none", description="keep every object from deletion for object_lock_days; the bucket must allow it"
     )
@@ -66,8 +79,8 @@ class S3Settings(ObjectStoreSettings):
             raise ValueError("session_token goes with access_key_id and secret_access_key")
         if self.profile is not None and self.access_key_id is not None:
             raise ValueError("profile and access_key_id exclude each other")
-        if self.kms_key_id is not None and self.sse != "aws:kms":
-            raise ValueError("kms_key_id goes with sse = aws:kms")
+        if self.kms_key is not None and self.sse != "aws:kms":
+            raise ValueError("kms_key goes with sse = aws:kms")
 
     @property
     def url(self) -> str:

@@ -251,8 +251,8 @@ class S3Store:
             asked["StorageClass"] = settings.storage_class
         if settings.sse != "none":
             asked["ServerSideEncryption"] = settings.sse
-        if settings.kms_key_id is not None:
-            asked["SSEKMSKeyId"] = settings.kms_key_id
+        if settings.kms_key is not None:
+            asked["SSEKMSKeyId"] = settings.kms_key
         until = settings.locked_until(self._client.clock.now())
         if locked and until is not None:
             asked["ObjectLockMode"] = settings.object_lock.upper()

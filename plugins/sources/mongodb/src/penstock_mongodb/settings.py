@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,6 +45,20 @@ class Warnings(WarningSettings):
 
 class MongoSettings(ServerSettings):
     """Where the deployment is, who asks, and how to dump it."""
+
+    #: The words of MongoDB's own connection strings.
+    former: ClassVar[dict[str, str]] = {
+        "authMechanism": "auth_mechanism",
+        "authSource": "auth_source",
+        "directConnection": "direct",
+        "host": "hosts",
+        "readPreference": "read_preference",
+        "replicaSet": "replica_set",
+        "ssl": "tls",
+        "tlsCAFile": "tls_ca",
+        "tlsCertificateKeyFile": "tls_cert",
+        "tlsCertificateKeyFilePassword": "tls_key_password",
+    }
 
     hosts: Names = Field(("localhost:27017",), min_length=1, description="`host` or `host:port`, one or several")
     srv: bool = Field(False, description="the one host is a DNS seed list (mongodb+srv)")

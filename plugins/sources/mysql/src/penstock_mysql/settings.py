@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from pydantic import Field, field_validator
@@ -57,6 +57,17 @@ class Warnings(WarningSettings):
 
 class MySQLSettings(ServerSettings):
     """Where the server is, who asks, and how to dump it. Option files and variables of the clients are not read."""
+
+    #: The words of the client programs and of their option files, and of libraries.
+    former: ClassVar[dict[str, str]] = {
+        "ignore_table": "exclude_tables",
+        "passwd": "password",
+        "ssl_ca": "tls_ca",
+        "ssl_cert": "tls_cert",
+        "ssl_key": "tls_key",
+        "ssl_mode": "tls",
+        "unix_socket": "socket",
+    }
 
     host: str | None = Field(None, min_length=1, description="a name or an address; localhost is one too, by TCP")
     port: int | None = Field(None, ge=1, le=65535)

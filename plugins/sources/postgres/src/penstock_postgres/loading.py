@@ -39,7 +39,7 @@ _ADVICE = Advice(
             "Install the extension's package on the server first."
         ),
         r"other objects depend on it|cannot drop": (
-            "Restore into a new database, or as a role that may replace the old one (replace=yes): dropping what "
+            "Restore into a new database, or as a role that may replace the old one (beside=yes): dropping what "
             "the dump holds does not always work."
         ),
         r"must be (superuser|owner|member)|must be able to SET ROLE|permission denied": (

@@ -1,6 +1,6 @@
 """The options of a restore."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from penstock.api.servers import ServerRestoreOptions, YesNo
 
@@ -11,6 +11,7 @@ class RestoreOptions(ServerRestoreOptions):
     """The options in `RestoreTarget.options`, and their defaults."""
 
     engine = "PostgreSQL"
+    former: ClassVar[dict[str, str]] = {"replace": "beside"}
 
     #: Make the database if it is missing: on a bad night the server is empty.
     create: YesNo = "yes"
@@ -30,7 +31,7 @@ class RestoreOptions(ServerRestoreOptions):
     locale: str | None = None
     #: With `clean`: restore into a new database, which takes the place of the old one at the end (`yes`), or drop what
     #: the dump holds from the old one (`no`); `auto` does the former where it can.
-    replace: Literal["auto", "yes", "no"] = "auto"
+    beside: Literal["auto", "yes", "no"] = "auto"
     #: All or nothing, which takes a lock for every table at once; `auto` does without where the server has no room for
     #: so many, and the restore makes the database: then it is dropped again if anything fails.
     single_transaction: Literal["auto", "yes", "no"] = "auto"

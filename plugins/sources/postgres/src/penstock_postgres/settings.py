@@ -12,6 +12,16 @@ from penstock_postgres.patterns import regular_expressions
 
 __all__ = ["CheckName", "PostgresSettings", "settings_from_url"]
 
+#: Of libpq's own URLs, which hosting services give out.
+_LIBPQ = {
+    "dbname": "database",
+    "sslmode": "tls",
+    "sslrootcert": "tls_ca",
+    "sslcert": "tls_cert",
+    "sslkey": "tls_key",
+    "sslcrl": "tls_crl",
+}
+
 #: The names of all checks before a dump; `checks.py` has what they look for.
 CheckName = Literal[
     "unverified-server",
@@ -49,6 +59,7 @@ class PostgresSettings(ServerSettings):
     """
 
     connects_to_database: ClassVar[bool] = True
+    former: ClassVar[dict[str, str]] = _LIBPQ
 
     host: str | None = Field(None, min_length=1, description="a name, an address, or the folder of a Unix socket")
     port: int | None = Field(None, ge=1, le=65535)
@@ -132,15 +143,7 @@ _URLS = ServerUrls(
     "a PostgreSQL database",
     ("postgres", "postgresql"),
     "postgres://user@host:5432/database?tls=require",
-    # Those of libpq's own URLs, which hosting services give out.
-    words={
-        "dbname": "database",
-        "sslmode": "tls",
-        "sslrootcert": "tls_ca",
-        "sslcert": "tls_cert",
-        "sslkey": "tls_key",
-        "sslcrl": "tls_crl",
-    },
+    words=_LIBPQ,
     secret=frozenset({"password", "sslpassword"}),
     hint="Give the password with PGPASSWORD, with a password file (~/.pgpass or PGPASSFILE), or in the settings: "
     'password = { env = "NAME" }, { file = "…" } or { command = ["…"] }.',

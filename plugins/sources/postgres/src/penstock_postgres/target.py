@@ -59,9 +59,9 @@ def plan_restore(
                     _check_creation(connection, name, options)
                 elif not target.clean:
                     _check_empty(connection, spec)
-                elif options.replace == "yes" and (obstacle := obstacle_to_replacing(settings, connection)):
+                elif options.beside == "yes" and (obstacle := obstacle_to_replacing(settings, connection)):
                     raise SourceDenied(
-                        f"the database {name} cannot be replaced: {obstacle}", hint="Restore with replace=no."
+                        f"the database {name} cannot be replaced: {obstacle}", hint="Restore with beside=no."
                     )
                 elif not made:
                     _check_droppable(connection)
@@ -113,9 +113,9 @@ def destination(settings: PostgresSettings, spec: StreamSpec, options: RestoreOp
 
 def replaces(settings: PostgresSettings, connection: Connection, spec: StreamSpec, options: RestoreOptions) -> bool:
     """Whether a clean restore of the archive replaces the database at hand as a whole."""
-    if options.replace == "auto" and "choice" in spec.attributes:
+    if options.beside == "auto" and "choice" in spec.attributes:
         return False  # what was not chosen would be lost
-    return options.replace != "no" and not obstacle_to_replacing(settings, connection)
+    return options.beside != "no" and not obstacle_to_replacing(settings, connection)
 
 
 def is_superuser(connection: Connection) -> bool:
