@@ -2,7 +2,8 @@
 
 import pytest
 
-from penstock.api.servers import Tls, about_unverified, effective_tls, leaves_machine
+from penstock.api import Check, WarningSettings, found_by
+from penstock.api.servers import Tls, about_unverified, effective_tls, leaves_machine, unverified_server
 
 HERE = ["", "/run/postgresql", "@abstract", "localhost", "LocalHost", "127.0.0.1", "127.1.2.3", "::1", "[::1]",
         "::ffff:127.0.0.1"]  # fmt: skip
@@ -33,3 +34,11 @@ def test_another_word_is_taken_as_it_is_and_warned_about_where_nobody_is_verifie
 
 def test_nothing_is_warned_about_where_nothing_was_said() -> None:
     assert about_unverified("auto", ["db"]) == ()
+
+
+def test_an_unverified_server_is_a_check_that_can_be_switched_off() -> None:
+    checks: tuple[Check[list[str]], ...] = (unverified_server(lambda hosts: about_unverified("require", hosts)),)
+    warning = "the connection to db is not verified: tls = require [unverified-server]"
+    assert [*found_by(checks, ["db"], WarningSettings())] == [warning]
+    assert [*found_by(checks, ["::1"], WarningSettings())] == []
+    assert [*found_by(checks, ["db"], WarningSettings(ignore=("unverified-server",)))] == []

@@ -34,7 +34,12 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
         mongo.wipe()
         source.report = said = Heard()
         restore_all(source, dump)
-        assert said.warnings.count(warning) == 1
+        assert said.warnings.count(f"{warning} [unverified-server]") == 1
+        mongo.wipe()
+        told = source_of(mongo, **far, tls="disable", warnings={"ignore": ["unverified-server"]})
+        told.report = quiet = Heard()
+        restore_all(told, dump)
+        assert not any("not verified" in one for one in quiet.warnings)
     with mongo.connected() as client:
         assert client.far.t.count_documents({}) == 1
 

@@ -54,7 +54,10 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
         plain.drop("far_copy")
         target = source_of(plain, "far_copy", **far, tls="disable")
         said = restore_all(target, dump)
-        assert said.warnings.count(warning) == 1
+        assert said.warnings.count(f"{warning} [unverified-server]") == 1
+        plain.drop("far_copy")
+        told = source_of(plain, "far_copy", **far, tls="disable", warnings={"ignore": ["unverified-server"]})
+        assert not any("not verified" in one for one in restore_all(told, dump).warnings)
         plain.drop("far_copy")
 
 

@@ -38,7 +38,12 @@ def test_a_server_without_tls_is_refused_unless_the_settings_say_otherwise(
             target = source_of(newest_postgres, "far_copy", **far, tls=tls)
             target.report = said = Heard()
             restore_all(target, dump)
-            assert said.warnings.count(warning) == 1
+            assert said.warnings.count(f"{warning} [unverified-server]") == 1
+            newest_postgres.drop("far_copy")
+            told = source_of(newest_postgres, "far_copy", **far, tls=tls, warnings={"ignore": ["unverified-server"]})
+            told.report = quiet = Heard()
+            restore_all(told, dump)
+            assert not any("not verified" in one for one in quiet.warnings)
         newest_postgres.drop("far_copy")
 
 

@@ -2,7 +2,8 @@
 
 - Settings: `ServerSettings` with the words that every server has, the types `Wish`, `Names`, `Databases`, `Tls`.
 - URLs: `ServerUrls` turns a URL into settings, `server_location` turns settings into a URL. Neither holds a password.
-- TLS: `effective_tls` says what the setting means, `about_unverified` warns, `TLS_HINT` tells what to do.
+- TLS: `effective_tls` says what the setting means, `unverified_server` is the check that warns of
+  what `about_unverified` finds, `TLS_HINT` tells what to do.
 - Options of a restore: `ServerRestoreOptions`, with `Renames`.
 - Databases: `choose_databases` says what the settings mean on a server, `path_like` makes a name a part of a stream's.
 - Restores: `undone_unless_finished` is the frame of one that can undo what it wrote; `leave_out` reports what a server
@@ -26,7 +27,7 @@ from penstock.api.servers.settings import (
     YesNo,
 )
 from penstock.api.servers.streams import TextStream, last_held_back, whole_text
-from penstock.api.servers.tls import TLS_HINT, about_unverified, effective_tls, leaves_machine
+from penstock.api.servers.tls import TLS_HINT, about_unverified, effective_tls, leaves_machine, unverified_server
 from penstock.api.servers.undoing import UndoableRestore, undone_unless_finished
 from penstock.api.servers.urls import ServerUrls, server_location
 
@@ -59,5 +60,6 @@ __all__ = [
     "server_location",
     "settle",
     "undone_unless_finished",
+    "unverified_server",
     "whole_text",
 ]

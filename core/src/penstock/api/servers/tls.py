@@ -1,11 +1,15 @@
 """Whether a connection leaves the machine, and what the setting `tls` then means: the same for all engines."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
 
+from penstock.api.checks import Check
 from penstock.api.servers.settings import Tls
 
-__all__ = ["TLS_HINT", "about_unverified", "effective_tls", "leaves_machine"]
+__all__ = ["TLS_HINT", "about_unverified", "effective_tls", "leaves_machine", "unverified_server"]
+
+_Facts = TypeVar("_Facts")
 
 #: What to do about a server that is refused for its certificate, or because it has none.
 TLS_HINT = (
@@ -37,11 +41,19 @@ def effective_tls(tls: Tls, hosts: Iterable[str], *, here: Tls | None) -> Tls | 
 
 
 def about_unverified(tls: Tls, hosts: Iterable[str]) -> tuple[str, ...]:
-    """The warning of each run about a connection over a network to a server that need not prove who it is."""
+    """The warning of `unverified_server`: a connection over a network to a server that need not prove who it is."""
     far = [host for host in hosts if not _is_here(host)]
     if not far or tls not in _UNVERIFIED:
         return ()
     return (f"the connection to {', '.join(far)} is not verified: tls = {tls}",)
+
+
+def unverified_server(find: Callable[[_Facts], Iterable[str]]) -> Check[_Facts]:
+    """The check for a server that need not prove who it is: of a dump, and of a restore, whose facts are the settings.
+
+    `find` gives what `about_unverified` says of the hosts in the facts.
+    """
+    return Check("unverified-server", "whoever answers gets the password, and may give any data", find)
 
 
 def _is_here(host: str) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstock.api import Check
+from penstock.api.servers import unverified_server
 from penstock_mongodb.client import newest_server, version_of
 from penstock_mongodb.probe import Deployment
 from penstock_mongodb.settings import MongoSettings
 
-__all__ = ["CHECKS", "Facts"]
+__all__ = ["CHECKS", "RESTORE_CHECKS", "Facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,13 @@ def _old_indexes(facts: Facts) -> Iterator[str]:
         yield f"the index {name} is one that only servers before 3.4 made: a restore converts it"
 
 
-def _unverified(facts: Facts) -> Iterator[str]:
-    yield from facts.settings.tls_warnings
-
-
 def _accounts(facts: Facts) -> Iterator[str]:
     yield from facts.unreadable_accounts
 
 
 #: In the order in which they are said; `settings.CheckName` has their names.
 CHECKS: tuple[Check[Facts], ...] = (
-    Check("unverified-server", "whoever answers gets the password, and may give any data", _unverified),
+    unverified_server(lambda facts: facts.settings.tls_warnings),
     Check("newer-server", "tools that do not know a server may dump what they cannot restore", _newer_server),
     Check("older-server", "the tools no longer support the server", _older_server),
     Check("sharded-cluster", "chunks of a sharded cluster move while it is read", _sharded),
@@ -85,3 +82,5 @@ CHECKS: tuple[Check[Facts], ...] = (
     Check("old-index", "newer servers take no index without a direction for each field", _old_indexes),
     Check("accounts-left-out", "a deployment without its users is of no use to its applications", _accounts),
 )
+#: Before a restore, of the settings alone; `warnings.ignore` switches them off there, too.
+RESTORE_CHECKS: tuple[Check[MongoSettings], ...] = (unverified_server(lambda settings: settings.tls_warnings),)

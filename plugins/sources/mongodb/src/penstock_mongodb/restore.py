@@ -19,10 +19,12 @@ from penstock.api import (
     StreamSpec,
     UsageError,
     env_for_child,
+    found_by,
 )
 from penstock.api.servers import Advice, last_held_back, leave_out, listed, undone_unless_finished
 from penstock_mongodb.archive import ARCHIVE
 from penstock_mongodb.building import Wanted, build
+from penstock_mongodb.checks import RESTORE_CHECKS
 from penstock_mongodb.client import Client, find_client
 from penstock_mongodb.connection import Connection, connect, tool_configuration, translated
 from penstock_mongodb.foresight import ACCOUNTS
@@ -70,7 +72,7 @@ def restoring(settings: MongoSettings, plan: RestorePlan, *, stop: StopToken, re
     held before is never dropped but with `clean`, and then when the first block of the new one is here; the error tells
     what is gone and what is left. The option undo keeps what was restored.
     """
-    for warning in settings.tls_warnings:
+    for warning in found_by(RESTORE_CHECKS, settings, settings.warnings):
         report.warn(warning)
     with undone_unless_finished(_Work(settings, plan, stop, report)) as restore:
         yield restore

@@ -7,7 +7,7 @@ from typing import Any
 from pymysql import err
 
 from penstock.api import Check
-from penstock.api.servers import listed
+from penstock.api.servers import listed, unverified_server
 from penstock_mysql import probe
 from penstock_mysql.accounts import accounts_readable
 from penstock_mysql.client import Client
@@ -15,7 +15,7 @@ from penstock_mysql.connection import Connection, is_lost, rows
 from penstock_mysql.privileges import Privileges
 from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["CHECKS", "Look"]
+__all__ = ["CHECKS", "RESTORE_CHECKS", "Look"]
 
 #: Tables that a server keeps in `mysql`, beside those that begin with one of these words.
 _OWN_TABLES = {
@@ -197,10 +197,6 @@ def _second_passwords(look: Look) -> Iterator[str]:
         yield f"the second password (RETAIN CURRENT PASSWORD) of {names} is not in the dump"
 
 
-def _unverified(look: Look) -> Iterator[str]:
-    yield from look.settings.tls_warnings
-
-
 def _accounts(look: Look) -> Iterator[str]:
     yield from look.accounts
 
@@ -233,7 +229,7 @@ def _if_allowed(look: Look, query: str) -> list[tuple[Any, ...]] | None:
 
 #: In the order in which they are said; `settings.CheckName` has their names.
 CHECKS: tuple[Check[Look], ...] = (
-    Check("unverified-server", "whoever answers gets the password, and may give any data", _unverified),
+    unverified_server(lambda look: look.settings.tls_warnings),
     Check("hidden-databases", "what the account cannot see is not in the dump", _hidden_databases),
     Check("broken-views", "the dump programs fail on a view that does not work", _broken_views),
     Check("folders", "MariaDB takes folders in its data for databases, which nobody can restore", _folders),
@@ -250,3 +246,5 @@ CHECKS: tuple[Check[Look], ...] = (
     Check("routines-left-out", "the bodies of other definers' routines take a right of their own", _routines),
     Check("impatient-server", "a stall of the sink would end the dump", _patience),
 )
+#: Before a restore, of the settings alone; `warnings.ignore` switches them off there, too.
+RESTORE_CHECKS: tuple[Check[MySQLSettings], ...] = (unverified_server(lambda settings: settings.tls_warnings),)

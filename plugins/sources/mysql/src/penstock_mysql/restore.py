@@ -17,11 +17,13 @@ from penstock.api import (
     StopToken,
     StreamSpec,
     UsageError,
+    found_by,
 )
 from penstock.api.servers import leave_out, listed, undone_unless_finished
 from penstock_mysql.accounts import AccountScript
 from penstock_mysql.attempts import run_all
 from penstock_mysql.attributes import DatabaseAttributes
+from penstock_mysql.checks import RESTORE_CHECKS
 from penstock_mysql.client import client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.dialect import server_version
@@ -51,7 +53,7 @@ def restoring(settings: MySQLSettings, plan: RestorePlan, *, stop: StopToken, re
     one is dropped and they are moved to its name. The engine cannot undo what changes tables: where there was no right
     to load beside, the error says what is left.
     """
-    for warning in settings.tls_warnings:
+    for warning in found_by(RESTORE_CHECKS, settings, settings.warnings):
         report.warn(warning)
     with undone_unless_finished(_Work(settings, plan, stop, report)) as restore:
         yield restore

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstock.api import Check
-from penstock.api.servers import listed
+from penstock.api.servers import listed, unverified_server
 from penstock_postgres import probe
 from penstock_postgres.choice import Choice
 from penstock_postgres.client import Client, major_of
@@ -13,7 +13,7 @@ from penstock_postgres.connection import Connection, about_tls, rows
 from penstock_postgres.relations import Relation
 from penstock_postgres.settings import PostgresSettings
 
-__all__ = ["DATABASE_CHECKS", "SERVER_CHECKS", "DatabaseFacts", "ServerFacts"]
+__all__ = ["DATABASE_CHECKS", "RESTORE_CHECKS", "SERVER_CHECKS", "DatabaseFacts", "ServerFacts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,6 @@ class DatabaseFacts:
     connection: Connection
     found: list[Relation]
     choice: Choice
-
-
-def _unverified(facts: ServerFacts) -> Iterator[str]:
-    yield from about_tls(facts.settings)
 
 
 def _standby(facts: ServerFacts) -> Iterator[str]:
@@ -183,7 +179,7 @@ def _locks(facts: DatabaseFacts) -> Iterator[str]:
 
 #: Of the server as a whole, in the order in which they are said; `settings.CheckName` has the names of all.
 SERVER_CHECKS: tuple[Check[ServerFacts], ...] = (
-    Check("unverified-server", "whoever answers gets the password, and may give any data", _unverified),
+    unverified_server(lambda facts: about_tls(facts.settings)),
     Check("standby", "a standby cancels queries that stand in the way of what it replays", _standby),
     Check("newer-client", "no pg_restore reads an archive of a newer pg_dump", _newer_client),
     Check("accounts-left-out", "a server without its roles and their passwords is of no use", _accounts),
@@ -205,3 +201,5 @@ DATABASE_CHECKS: tuple[Check[DatabaseFacts], ...] = (
     Check("checksum-failures", "what cannot be read cannot be dumped, and may fail any night", _checksums),
     Check("locks", "pg_dump locks every table at once", _locks),
 )
+#: Before a restore, of the settings alone; `warnings.ignore` switches them off there, too.
+RESTORE_CHECKS: tuple[Check[PostgresSettings], ...] = (unverified_server(about_tls),)

@@ -14,13 +14,14 @@ from penstock.api import (
     StopToken,
     StreamSpec,
     UsageError,
+    found_by,
 )
 from penstock.api.servers import leave_out, undone_unless_finished
 from penstock_postgres.accounts import restore_accounts
 from penstock_postgres.archives import restore_archive
 from penstock_postgres.attributes import ArchiveAttributes, Properties
+from penstock_postgres.checks import RESTORE_CHECKS
 from penstock_postgres.client import Client, find_clients
-from penstock_postgres.connection import about_tls
 from penstock_postgres.database import (
     apply_properties,
     create_database,
@@ -47,7 +48,7 @@ def restoring(
     settings: PostgresSettings, target: RestoreTarget, *, stop: StopToken, report: Report
 ) -> Iterator[Restore]:
     """One restore; when the block is left without `finish`, the databases that it had made are dropped again."""
-    for warning in about_tls(settings):
+    for warning in found_by(RESTORE_CHECKS, settings, settings.warnings):
         report.warn(warning)
     with (
         Elsewhere(settings) as elsewhere,
