@@ -27,7 +27,7 @@ def _small(number: int) -> Iterator[str]:
 
 
 CHECKS: tuple[Check[int], ...] = (
-    Check("small", "nobody wants little", _small),
+    Check[int]("small", "nobody wants little", _small),
     Check("odd", "it cannot be shared", lambda number: ["it is odd", "very odd"] if number % 2 else []),
 )
 

@@ -29,6 +29,7 @@ from penstock.api import (
 from penstock.api.servers import (
     Advice,
     Names,
+    Program,
     ServerRestoreOptions,
     ServerSettings,
     ServerUrls,
@@ -419,3 +420,8 @@ def test_what_a_server_does_not_take_is_reported_or_fails_a_strict_restore() -> 
     with pytest.raises(RestoreFailed) as caught:
         leave_out([view], said, strict=True, advice=Advice({"no table": "Make the table."}))
     assert caught.value.hint == "Make the table."
+
+
+def test_generic_types_can_be_made_by_name() -> None:
+    program = Program[int](Path("tool"), 7)
+    assert program == Program(Path("tool"), 7)

@@ -31,6 +31,7 @@ from penstock.api import (
     StreamSpec,
     UsageError,
     env_for_child,
+    run_child,
 )
 
 
@@ -316,6 +317,14 @@ class RecordsItsPassword(ShelfSource):
 class SaysItsPasswordAloud(ShelfSource):
     def _command(self, spec: StreamSpec) -> list[str]:
         return [*super()._command(spec), f"--password={self._secret().reveal()}"]
+
+
+class AsksAloud(ShelfSource):
+    """By a helper that is gone before anybody looks."""
+
+    def inspect(self) -> Inspection:
+        run_child(["true", f"--password={self._secret().reveal()}"], name="true", timeout=10)
+        return super().inspect()
 
 
 class RepeatsWhatTheChildSays(ShelfSource):

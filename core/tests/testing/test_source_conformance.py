@@ -23,7 +23,7 @@ from penstock.testing.source_conformance import (
     Target,
     deviates,
 )
-from penstock.testing.traces import Traces, command_lines
+from penstock.testing.traces import Traces, command_lines, programs_started
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +95,7 @@ _BROKEN: list[tuple[type[ShelfSource], set[str]]] = [
     (broken.ShowsItsPassword, {"test_secrets_show_nowhere"}),
     (broken.RecordsItsPassword, {"test_secrets_show_nowhere"}),
     (broken.SaysItsPasswordAloud, {"test_secrets_are_in_no_command_line"}),
+    (broken.AsksAloud, {"test_secrets_are_in_no_command_line"}),
     (broken.RepeatsWhatTheChildSays, {"test_what_a_child_says_of_secrets_is_in_no_error"}),
     (broken_restores.CleansWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
     (broken_restores.ClearsTheWayWhenItLooks, {"test_looking_at_a_target_changes_nothing"}),
@@ -331,6 +332,24 @@ def test_only_processes_below_this_one_are_looked_at() -> None:
             child.kill()
     assert "sleep 1000" in lines
     assert not [line for line in lines if "pytest" in line], "this process and those above it are not its children"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: subprocess.run(["true", "one"], check=True),
+        lambda: subprocess.run([Path("/bin/true"), b"one"], check=True),
+        lambda: os.waitpid(os.posix_spawn("/bin/true", ["true", "one"], {}), 0),
+        lambda: os.system("true one"),
+    ],
+)
+def test_programs_that_are_soon_gone_are_heard_of(start: Callable[[], object]) -> None:
+    with programs_started() as outer, programs_started() as inner:
+        start()
+    start()
+    assert [line.removeprefix("/bin/") for line in outer] == ["true one"]
+    assert inner == outer
+    assert inner is not outer
 
 
 def test_what_does_not_apply_is_a_skip_that_says_why() -> None:

@@ -11,7 +11,7 @@ __all__ = ["Check", "WarningSettings", "found_by"]
 _Facts = TypeVar("_Facts")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: with them, Check[Facts](…) is a TypeError in Python 3.11
 class Check(Generic[_Facts]):
     """One thing to look for in what a source has found out, its facts, before a dump.
 

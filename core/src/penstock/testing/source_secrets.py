@@ -11,7 +11,7 @@ from penstock.testing.kit import applicable, essential, must_raise
 from penstock.testing.secrecy import everything_said, kept_as_text, masked, settings_that_are_secrets, shown
 from penstock.testing.source_lab import ChildProgram, SourceLab
 from penstock.testing.source_trials import SourceTests, main_stream
-from penstock.testing.traces import command_lines
+from penstock.testing.traces import command_lines, programs_started
 
 __all__ = ["SecrecyTests"]
 
@@ -60,16 +60,20 @@ class SecrecyTests(SourceTests):
         def look() -> None:
             seen.update(command_lines())
 
-        source, program = lab.source, lab.program
+        source, program, target = lab.source, lab.program, lab.target().source
         if isinstance(program, ChildProgram):  # one that stays to be looked at
             source = lab.variant(program=stand_ins.stalls(tmp_path / "waiting", program, 1))
-        with source.dump() as held:
-            look()
-            for spec in held.plan.streams:
-                stream = held.open(spec)
+        # Those that this process starts, and those that its children start, if they live long enough to be seen.
+        with programs_started() as started:
+            lab.source.inspect()
+            with source.dump() as held:
                 look()
-                stream.abort()
-        restore_all(lab.target().source, dump_all(lab.source), look=look)
+                for spec in held.plan.streams:
+                    stream = held.open(spec)
+                    look()
+                    stream.abort()
+            restore_all(target, dump_all(lab.source), look=look)
+        seen |= started
         found = [masked(lab, line) for line in seen if shown(lab, line)]
         assert not found, f"a secret is in a command line, which everybody on the host can read: {found[0]}"
 

@@ -1,10 +1,11 @@
-"""What a dump or a restore leaves behind in this process and beside it. Reads /proc, so Linux only."""
+"""What a dump or a restore starts, and leaves behind, in this process and beside it. Reads /proc, so Linux only."""
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +13,11 @@ import pytest
 
 from penstock.api.process.guardian import GUARDIAN
 
-__all__ = ["Traces", "command_lines"]
+__all__ = ["Traces", "command_lines", "programs_started"]
 
 _PROC = Path("/proc")
+#: Where the command line stands among the arguments of Python's audit events for the start of a program.
+_STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.exec": 1, "os.system": 0}
 
 
 class Traces:
@@ -66,6 +69,47 @@ def command_lines() -> Iterator[str]:
     for pid in _descendants():
         with suppress(OSError):
             yield (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+class _Starts:
+    """Hears which programs this process starts. Python never forgets an audit hook: there is one, made when needed."""
+
+    def __init__(self) -> None:
+        self._listeners: list[set[str]] = []
+        self._installed = False
+
+    @contextmanager
+    def heard(self) -> Iterator[set[str]]:
+        if not self._installed:
+            sys.addaudithook(self._hear)
+            self._installed = True
+        found: set[str] = set()
+        self._listeners.append(found)
+        try:
+            yield found
+        finally:
+            self._listeners = [one for one in self._listeners if one is not found]
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in _STARTS and self._listeners:
+            words = arguments[_STARTS[event]]
+            line = " ".join(map(_text, words)) if isinstance(words, list | tuple) else _text(words)
+            for found in self._listeners:
+                found.add(line)
+
+
+_programs = _Starts()
+
+
+@contextmanager
+def programs_started() -> Iterator[set[str]]:
+    """Collects the command line of every program that this process starts in the block, however soon it ends."""
+    with _programs.heard() as found:
+        yield found
+
+
+def _text(word: object) -> str:
+    return os.fsdecode(word) if isinstance(word, str | bytes | os.PathLike) else repr(word)
 
 
 def _descriptors() -> dict[int, str]:

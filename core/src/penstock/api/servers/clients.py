@@ -20,7 +20,7 @@ V = TypeVar("V")
 _VERSION_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: with them, Program[Version](…) is a TypeError in Python 3.11
 class Program(Generic[V]):
     """One client program, and its version as the source understands it."""
 
