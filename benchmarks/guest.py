@@ -1,26 +1,119 @@
-"""What an application notices of a backup and of a restore: pgbench's transactions, and what a migration waits for.
+"""What an application notices of a backup and of a restore: small transactions, and what a migration waits for.
 
     python -m benchmarks.guest
+    python -m benchmarks.guest --engine mariadb
 
-pgbench runs all the time, and once a second somebody adds a column to a table and drops it, as migrations do. Beside
-them run, one after another: nothing, pg_dump, `penstock backup`, and `penstock restore --clean` into the same database.
+Transactions as pgbench's run all the time, and once a second somebody adds a column to a table and drops it, as
+migrations do. Beside them run, one after another: nothing, the engine's own dump program, `penstock backup`, and
+`penstock restore --clean` into the same database.
 """
 
 import argparse
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import psycopg
-from benchmarks.plain import Penstock, PlainPostgres, private_server
+import pymysql
+from benchmarks.plain import Penstock, PlainMySQL, PlainPostgres, private_mysql, private_server
 
 __all__ = ["main"]
 
 _DATABASE = "shop"
 _CLIENTS = 4
+_PER_SCALE = 100_000
+
+_Execute = Callable[[str, list[int]], object]
+
+
+class _Engine(Protocol):
+    """A server with the database, for the benchmark alone."""
+
+    dumper: str
+    errors: type[Exception]
+
+    def fill(self, scale: int) -> None:
+        """Make the database, with pgbench's tables."""
+
+    def session(self) -> AbstractContextManager[_Execute]:
+        """A session of the application, that commits each statement."""
+
+    def dump(self) -> object:
+        """By the engine's own program."""
+
+    def url(self) -> str:
+        """The database, for Penstock."""
+
+
+class _Postgres:
+    dumper: str = "pg_dump"
+    errors: type[Exception] = psycopg.Error
+
+    def __init__(self, plain: PlainPostgres, folder: Path) -> None:
+        self._plain = plain
+        self._archive = folder / "archive"
+
+    def fill(self, scale: int) -> None:
+        self._plain.server.execute(f"CREATE DATABASE {_DATABASE}")
+        command = self._plain.command("pgbench", "--initialize", "--quiet", f"--scale={scale}", _DATABASE)
+        subprocess.run(command, check=True, capture_output=True)
+
+    @contextmanager
+    def session(self) -> Iterator[_Execute]:
+        with self._plain.server.connect(_DATABASE) as connection:
+            yield connection.execute
+
+    def dump(self) -> object:
+        return self._plain.run("pg_dump", "--format=custom", "--compress=0", f"--file={self._archive}", _DATABASE)
+
+    def url(self) -> str:
+        return self._plain.url(_DATABASE, accounts="no")
+
+
+class _MySQL:
+    errors: type[Exception] = pymysql.Error
+
+    def __init__(self, plain: PlainMySQL, folder: Path) -> None:
+        self._plain = plain
+        self._archive = folder / "archive"
+        self.dumper: str = plain.dumper
+
+    def fill(self, scale: int) -> None:
+        server = self._plain.server
+        server.execute(f"CREATE DATABASE {_DATABASE}")
+        for table, key, rows in (("tellers", "tid", scale * 10), ("accounts", "aid", scale * _PER_SCALE)):
+            name, filler = f"pgbench_{table}", "REPEAT('filler', 14)"
+            balance = f"{key[0]}balance"
+            server.execute(f"CREATE TABLE {name} ({key} INT PRIMARY KEY, {balance} INT, filler CHAR(84))", _DATABASE)
+            server.execute(f"INSERT INTO {name} VALUES (1, 0, {filler})", _DATABASE)
+            made = 1
+            while made < rows:
+                more = min(made, rows - made)
+                server.execute(
+                    f"INSERT INTO {name} SELECT {key} + {made}, 0, filler FROM {name} WHERE {key} <= {more}", _DATABASE
+                )
+                made += more
+
+    @contextmanager
+    def session(self) -> Iterator[_Execute]:
+        with self._plain.server.connect(_DATABASE) as connection, connection.cursor() as cursor:
+
+            def execute(statement: str, parameters: list[int]) -> object:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall()
+
+            yield execute
+
+    def dump(self) -> object:
+        return self._plain.run(self._plain.dumper, "--single-transaction", _DATABASE, stdout=self._archive)
+
+    def url(self) -> str:
+        return self._plain.url(databases=_DATABASE, accounts="no")
 
 
 @dataclass
@@ -44,14 +137,12 @@ class _Noticed:
 class _Application(threading.Thread):
     """One session that does small transactions as pgbench's do, and connects again when it is sent away."""
 
-    def __init__(
-        self, plain: PlainPostgres, seen: _Noticed, stop: threading.Event, scale: int, *, migrates: bool
-    ) -> None:
+    def __init__(self, engine: _Engine, seen: _Noticed, stop: threading.Event, scale: int, *, migrates: bool) -> None:
         super().__init__(daemon=True)
-        self._plain = plain
+        self._engine = engine
         self._seen = seen
         self._stop_event = stop
-        self._accounts = scale * 100_000
+        self._accounts = scale * _PER_SCALE
         self._migrates = migrates
 
     def run(self) -> None:
@@ -59,35 +150,35 @@ class _Application(threading.Thread):
         number, lost = 0, 0.0
         while not self._stop_event.is_set():
             try:
-                with self._plain.server.connect(_DATABASE) as connection:
+                with self._engine.session() as execute:
                     while not self._stop_event.is_set():
                         number += 7919
-                        self._once(connection, number % self._accounts)
+                        self._once(execute, number % self._accounts)
                         if lost:  # what its users have noticed
                             self._seen.transactions.append(time.monotonic() - lost)
                             lost = 0.0
-            except psycopg.Error:
+            except self._engine.errors:
                 self._seen.refused += 1
                 lost = lost or time.monotonic()
                 self._stop_event.wait(0.01)
 
-    def _once(self, connection: psycopg.Connection[tuple[object, ...]], account: int) -> None:
+    def _once(self, execute: _Execute, account: int) -> None:
         begun = time.monotonic()
         if self._migrates:
-            connection.execute("ALTER TABLE pgbench_tellers ADD COLUMN more integer")
-            connection.execute("ALTER TABLE pgbench_tellers DROP COLUMN more")
+            execute("ALTER TABLE pgbench_tellers ADD COLUMN more integer", [])
+            execute("ALTER TABLE pgbench_tellers DROP COLUMN more", [])
             self._seen.migrations.append(time.monotonic() - begun)
             self._stop_event.wait(1)
             return
-        connection.execute("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = %s", [account + 1])
-        connection.execute("SELECT abalance FROM pgbench_accounts WHERE aid = %s", [account + 1])
-        connection.execute("SELECT count(*) FROM pgbench_tellers WHERE tid = 1")
+        execute("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = %s", [account + 1])
+        execute("SELECT abalance FROM pgbench_accounts WHERE aid = %s", [account + 1])
+        execute("SELECT count(*) FROM pgbench_tellers WHERE tid = 1", [])
         self._seen.transactions.append(time.monotonic() - begun)
 
 
-def _noticed(plain: PlainPostgres, scale: int, work: Callable[[], object]) -> _Noticed:
+def _noticed(engine: _Engine, scale: int, work: Callable[[], object]) -> _Noticed:
     seen, stop = _Noticed(), threading.Event()
-    sessions = [_Application(plain, seen, stop, scale, migrates=number == 0) for number in range(_CLIENTS + 1)]
+    sessions = [_Application(engine, seen, stop, scale, migrates=number == 0) for number in range(_CLIENTS + 1)]
     for session in sessions:
         session.start()
     begun = time.monotonic()
@@ -101,34 +192,39 @@ def _noticed(plain: PlainPostgres, scale: int, work: Callable[[], object]) -> _N
     return seen
 
 
-def _compare(scale: int) -> None:
-    with private_server() as (plain, folder):
-        plain.server.execute(f"CREATE DATABASE {_DATABASE}")
-        subprocess.run(
-            plain.command("pgbench", "--initialize", "--quiet", f"--scale={scale}", _DATABASE),
-            check=True,
-            capture_output=True,
-        )
+@contextmanager
+def _engine(name: str) -> Iterator[tuple[_Engine, Path]]:
+    if name == "postgres":
+        with private_server() as (postgres, folder):
+            yield _Postgres(postgres, folder), folder
+    else:
+        with private_mysql("mysql" if name == "mysql" else "mariadb") as (mysql, folder):
+            yield _MySQL(mysql, folder), folder
+
+
+def _compare(name: str, scale: int) -> None:
+    with _engine(name) as (engine, folder):
+        engine.fill(scale)
         penstock = Penstock(folder)
-        url = plain.url(_DATABASE, accounts="no")
-        archive = Path(folder) / "archive"
         print("| beside | seconds | transactions a second | longest one, ms | longest migration, ms | refused |")
         print("| --- | --- | --- | --- | --- | --- |", flush=True)
         works: dict[str, Callable[[], object]] = {
             "nothing": lambda: time.sleep(10),
-            "pg_dump": lambda: plain.run("pg_dump", "--format=custom", "--compress=0", f"--file={archive}", _DATABASE),
-            "penstock backup": lambda: penstock.run("backup", url, "--name", "shop"),
-            "penstock restore --clean": lambda: penstock.run("restore", "latest", "--to", url, "--clean"),
+            engine.dumper: engine.dump,
+            "penstock backup": lambda: penstock.run("backup", engine.url(), "--name", "shop"),
+            "penstock restore --clean": lambda: penstock.run("restore", "latest", "--to", engine.url(), "--clean"),
         }
-        for name, work in works.items():
-            print(_noticed(plain, scale, work).row(name), flush=True)
+        for what, work in works.items():
+            print(_noticed(engine, scale, work).row(what), flush=True)
 
 
 def main() -> None:
     """Parse the options and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=int, default=20, help="pgbench's scale: 100,000 accounts each")
-    _compare(parser.parse_args().scale)
+    parser.add_argument("--engine", choices=("postgres", "mariadb", "mysql"), default="postgres")
+    options = parser.parse_args()
+    _compare(options.engine, options.scale)
 
 
 if __name__ == "__main__":
