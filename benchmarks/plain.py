@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from benchmarks.measure import Cost, Spread, run
 from tests.servers.mysql import MySQLServer, MySQLServers, Vendor
 from tests.servers.postgres import PostgresServer, PostgresServers
 
-__all__ = ["Penstock", "PlainMySQL", "PlainPostgres", "compared", "private_mysql", "private_server"]
+__all__ = ["ENGINES", "Penstock", "PlainMySQL", "PlainPostgres", "compared", "private_engine", "private_server"]
+
+ENGINES = ("postgres", "mariadb", "mysql")
+
+T = TypeVar("T")
 
 _PASSPHRASE = "correct horse battery staple"
 #: What a server outside of tests does: it makes sure that what it has committed is on the disk.
@@ -98,10 +103,25 @@ class PlainMySQL:
 
 
 @contextmanager
-def private_mysql(vendor: Vendor) -> Iterator[tuple[PlainMySQL, Path]]:
-    """A server of that make, as durable as one in use, and an empty folder, both gone at the end of the block."""
+def _private_mysql(vendor: Vendor) -> Iterator[tuple[PlainMySQL, Path]]:
     with closing(MySQLServers()) as servers, TemporaryDirectory(prefix="penstock-bench-") as folder:
         yield PlainMySQL(servers.get(vendor, *_DURABLE_MYSQL[vendor])), Path(folder)
+
+
+@contextmanager
+def private_engine(
+    name: str, of_postgres: Callable[[PlainPostgres, Path], T], of_mysql: Callable[[PlainMySQL, Path], T]
+) -> Iterator[tuple[T, Path]]:
+    """What a benchmark makes of a server (one of `ENGINES`, as durable as one in use) and of an empty folder.
+
+    Both are gone at the end of the block.
+    """
+    if name == "postgres":
+        with private_server() as (postgres, folder):
+            yield of_postgres(postgres, folder), folder
+    else:
+        with _private_mysql("mysql" if name == "mysql" else "mariadb") as (mysql, folder):
+            yield of_mysql(mysql, folder), folder
 
 
 def compared(rounds: int, one: Callable[[], Cost], other: Callable[[], Cost]) -> Sequence[Spread]:

@@ -9,13 +9,13 @@ their dumps.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks.measure import Cost
-from benchmarks.plain import Penstock, PlainMySQL, PlainPostgres, compared, private_mysql, private_server
+from benchmarks.plain import ENGINES, Penstock, PlainMySQL, PlainPostgres, compared, private_engine
 
 __all__ = ["main"]
 
@@ -122,18 +122,9 @@ class _MySQL:
         ]
 
 
-@contextmanager
-def _engine(name: str) -> Iterator[tuple[_Engine, Path]]:
-    if name == "postgres":
-        with private_server() as (postgres, folder):
-            yield _Postgres(postgres, folder), folder
-    else:
-        with private_mysql("mysql" if name == "mysql" else "mariadb") as (mysql, folder):
-            yield _MySQL(mysql, folder), folder
-
-
 def _compare(engine: str, databases: int, tables: int, rounds: int) -> None:
-    with _engine(engine) as (plain, folder):
+    made: AbstractContextManager[tuple[_Engine, Path]] = private_engine(engine, _Postgres, _MySQL)
+    with made as (plain, folder):
         names = plain.fill(databases, tables)
         penstock = Penstock(folder)
         chosen: Mapping[str, str] = {"databases": "small_*" if databases else "many", "accounts": "no"}
@@ -166,7 +157,7 @@ def main() -> None:
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--databases", type=int, default=0)
     size.add_argument("--tables", type=int, default=0)
-    parser.add_argument("--engine", choices=("postgres", "mariadb", "mysql"), default="postgres")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     _compare(options.engine, options.databases, options.tables, options.rounds)
