@@ -30,6 +30,7 @@ def lint_imports(folder: Path, *search_path: Path) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 def test_the_packages_keep_the_import_rules() -> None:
     result = lint_imports(ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -82,6 +83,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "forbidden", "rule"),
     [

@@ -62,6 +62,7 @@ def test_it_reads_its_streams_its_folder_and_its_environment(
     assert (tmp_path / "again.db").read_bytes() == (tmp_path / "shöp.db").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "code"), [(("--version",), 0), (("nonsense",), 2), (("key", "--help"), 0)])
 def test_it_ends_as_the_command_does(
     arguments: tuple[str, ...], code: int, run: Callable[..., Done], tmp_path: Path
@@ -73,6 +74,7 @@ def test_it_ends_as_the_command_does(
     assert list(tmp_path.glob("*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )

@@ -97,6 +97,7 @@ class TestFile:
         (tmp_path / "secret").write_bytes(data)
         assert SecretFile(file=tmp_path / "secret").resolve().reveal() == VALUE
 
+    @pytest.mark.slow
     @given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1))
     def test_every_other_character_belongs_to_the_secret(self, text: str) -> None:
         assert secrets_module._first_line(text.encode() + b"\nmore", "x").reveal() == text

@@ -131,6 +131,7 @@ def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
     assert not {"password", "warnings"} & set(re.findall(r"\w+", caught.value.hint or ""))
 
 
+@pytest.mark.slow
 @given(st.lists(NAMES, min_size=1), st.lists(NAMES), st.none() | NAMES)
 def test_a_location_is_the_url_of_the_same_settings(databases: list[str], tables: list[str], user: str | None) -> None:
     chosen = settings(databases=databases, tables=tables, user=user)

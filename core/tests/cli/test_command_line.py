@@ -38,11 +38,13 @@ def guarded(penstock: Penstock, body: str, **environ: str) -> "subprocess.Popen[
     )
 
 
+@pytest.mark.slow
 def test_help_names_every_command(penstock: Penstock) -> None:
     text = penstock("--help").stdout
     assert all(f"\n  {command} " in text for command in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(penstock: Penstock, command: str) -> None:
     assert "Usage: penstock " + command in penstock(command, "--help").stdout
@@ -65,6 +67,7 @@ def test_the_version_is_printed(penstock: Penstock) -> None:
     assert penstock("--version").stdout == f"penstock {__version__}\n"
 
 
+@pytest.mark.slow
 def test_wrong_arguments_are_one_error_and_a_hint(penstock: Penstock) -> None:
     done = penstock("snapshots", "--bogus", code=2)
     assert done.stderr == (
@@ -97,6 +100,7 @@ def test_what_a_url_may_hold_is_not_repeated_by_errors_about_arguments(penstock:
             assert "SEKRET" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_behind_stdout_is_an_error_of_ours(penstock: Penstock) -> None:
     for command in ("plugins", "plugins --json", "config init"):
@@ -106,6 +110,7 @@ def test_a_full_disk_behind_stdout_is_an_error_of_ours(penstock: Penstock) -> No
         assert "cannot write to standard output: No space left on device" in done.stderr
 
 
+@pytest.mark.slow
 def test_closed_standard_streams_are_no_reason_to_fail(penstock: Penstock) -> None:
     def run(command: str) -> "subprocess.CompletedProcess[str]":
         shell = ["sh", "-c", f'"$0" -m penstock {command}', sys.executable]
@@ -118,6 +123,7 @@ def test_closed_standard_streams_are_no_reason_to_fail(penstock: Penstock) -> No
     assert (done.returncode, "Traceback" in done.stderr) == (3, False)
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_shows_its_kind_and_nothing_of_its_text(penstock: Penstock) -> None:
     child = guarded(penstock, "raise ValueError('hunter' + str(1 + 1))")
     out, err = child.communicate(timeout=300)
@@ -128,6 +134,7 @@ def test_an_unexpected_error_shows_its_kind_and_nothing_of_its_text(penstock: Pe
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_debugging_switch_shows_frames_and_no_values(penstock: Penstock) -> None:
     child = guarded(penstock, "secret = 'hunter' + str(1 + 1); raise ValueError(secret)", PENSTOCK_DEBUG="1")
     out, err = child.communicate(timeout=300)
@@ -136,12 +143,14 @@ def test_the_debugging_switch_shows_frames_and_no_values(penstock: Penstock) -> 
     assert "hunter2" not in out + err
 
 
+@pytest.mark.slow
 def test_what_is_logged_is_a_warning(penstock: Penstock) -> None:
     child = guarded(penstock, "import logging; logging.getLogger('penstock.plugins').warning('a plugin %s', 'failed')")
     _, err = child.communicate(timeout=300)
     assert (child.returncode, err) == (0, "penstock: warning: a plugin failed\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_with_130(penstock: Penstock, number: signal.Signals) -> None:
     child = guarded(penstock, "print('ready', flush=True); time.sleep(600)")
@@ -154,6 +163,7 @@ def test_signals_end_it_with_130(penstock: Penstock, number: signal.Signals) -> 
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_an_interruption_tells_what_the_work_leaves(penstock: Penstock) -> None:
     signalled = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(600)"
     interrupt = f"try: {signalled}\n    except KeyboardInterrupt as error: error.add_note('shop still exists'); raise"
@@ -170,6 +180,7 @@ def test_an_interruption_tells_what_the_work_leaves(penstock: Penstock) -> None:
         assert said.splitlines() == ["penstock: error: interrupted by SIGTERM", *lines, "hint: Try again."]
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_cut_the_clean_up_short(penstock: Penstock, tmp_path: Path) -> None:
     sent = tmp_path / "the second signal is sent"
     body = (

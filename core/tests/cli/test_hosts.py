@@ -70,6 +70,7 @@ def test_a_user_without_a_home_is_told_which_option_is_missing(homeless: Homeles
     assert "--cache-dir FOLDER" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_byte_order_mark_in_a_passphrase_file_is_named(penstock: Penstock, tmp_path: Path) -> None:
     marked = tmp_path / "passphrase"
     marked.touch(0o600)
@@ -79,6 +80,7 @@ def test_a_byte_order_mark_in_a_passphrase_file_is_named(penstock: Penstock, tmp
     assert not (tmp_path / "there").exists()
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_named_and_is_no_mistake_of_ours(penstock: Penstock, tmp_path: Path) -> None:
     database(tmp_path / "shop.db")
     penstock("init", f"file://{tmp_path}/there", "--owner-key", "owner.key", "--quiet")
@@ -136,6 +138,7 @@ def test_the_exit_code_is_that_of_the_work_where_nothing_can_be_printed(shop: Pe
     assert in_shell(shop, f"set -o pipefail; {several} | true").returncode == 50
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_its_output_alone_fails_without_it(shop: Penstock) -> None:
     for command in ("--help", "--version", "snapshots --help", "snapshots", "snapshots --json"):
         done = in_shell(shop, f"penstock {command} >/dev/full")

@@ -211,6 +211,7 @@ class Unlucky(BytesSource):
             yield dump
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoilt", [1, 2])
 def test_a_dump_that_only_the_moment_spoilt_begins_again(lab: Lab, spoilt: int) -> None:
     source = Unlucky({"a": b"small", "d": CONTENT}, spoilt)
@@ -234,6 +235,7 @@ def test_what_a_spoilt_dump_left_out_is_not_what_its_successor_leaves_out(lab: L
     assert result.left_out_count == 1
 
 
+@pytest.mark.slow
 def test_a_dump_that_begins_again_uses_what_was_stored(lab: Lab) -> None:
     content = noise(40 * MIB)
     source = Unlucky({"d": content}, 1)
@@ -241,6 +243,7 @@ def test_a_dump_that_begins_again_uses_what_was_stored(lab: Lab) -> None:
     assert lab.restored() == {"d": content}
 
 
+@pytest.mark.slow
 def test_a_dump_that_is_spoilt_again_and_again_is_given_up(lab: Lab) -> None:
     source = Unlucky({"d": CONTENT}, 9)
     with pytest.raises(Disturbed):
@@ -273,6 +276,7 @@ class _Listener(list[Event]):
         self._hear(event)
 
 
+@pytest.mark.slow
 def test_a_sink_that_fails_ends_a_stream_that_hangs(lab: Lab) -> None:
     source = BytesSource({"d": noise(56 * MIB)}, opener=Hangs)
     sink = FaultySink(lab.sink, Fail("put", prefix=lab.at.packs, error=SinkFull))

@@ -78,6 +78,7 @@ def closed_pack(table: TableBuilder, number: int, chunks: int) -> None:
     pack.pin = bytes(32)
 
 
+@pytest.mark.slow
 def test_a_segment_table_keeps_no_chunks_of_packs_that_are_closed() -> None:
     table = TableBuilder(0)
     chunks = 5000

@@ -261,6 +261,7 @@ def forget(lab: Lab, result: BackupResult) -> None:
     lab.sink.delete(lab.at.snapshot_key(result.snapshot))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["kept", "forgotten"])
 def test_a_base_that_was_forgotten_is_not_needed(lab: Lab, table: list[bytes], cache: str) -> None:
     nights = [lab.backup(joined(after(table, number))) for number in range(3)]
@@ -280,6 +281,7 @@ def test_a_base_that_was_forgotten_is_not_needed(lab: Lab, table: list[bytes], c
     assert lab.check().findings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "flipped", "cut off", "another"])
 def test_the_next_night_does_without_a_part_of_a_recipe_that_is_not_what_it_was(
     lab: Lab, tmp_path: Path, table: list[bytes], how: str
@@ -315,6 +317,7 @@ def test_the_next_night_does_without_a_part_of_a_recipe_that_is_not_what_it_was(
         assert harmed.restored() == joined(after(table, 3)).streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "flipped", "of a writer that was revoked"])
 def test_the_next_night_does_without_a_session_of_a_base_that_is_not_what_it_was(
     lab: Lab, table: list[bytes], how: str
@@ -339,6 +342,7 @@ def test_the_next_night_does_without_a_session_of_a_base_that_is_not_what_it_was
         assert bool(told) == (number == 2 and how == "flipped")
 
 
+@pytest.mark.slow
 def test_no_night_relies_any_longer_on_packs_of_a_writer_that_was_revoked(lab: Lab, table: list[bytes]) -> None:
     """Also those that were relied on before: what he says that they hold was never looked at."""
     lab.backup({"d": b"first"})
@@ -369,6 +373,7 @@ def test_a_chain_of_nights_ends(lab: Lab, table: list[bytes]) -> None:
 # how little a night stores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", [b"\n", b""], ids=["rows", "no rows"])
 def test_a_night_stores_its_changed_rows_and_little_else(lab: Lab, separator: bytes) -> None:
     before = rows(100_000)
@@ -387,6 +392,7 @@ def test_a_night_without_a_change_stores_no_segment(lab: Lab) -> None:
     assert stored_in_segments(lab, joined(table)) == 0
 
 
+@pytest.mark.slow
 def test_without_a_cache_a_night_stores_whole_chunks_and_the_next_does_not(lab: Lab) -> None:
     table = rows(40_000)
     places = list(range(100, 40_000, 800))
@@ -422,6 +428,7 @@ def test_a_host_that_may_remember_nothing_remembers_nothing(lab: Lab, table: lis
         assert lab.restored() == joined(after(table, number)).streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_size", [1000, 300 * KIB, 700 * KIB, 4 * MIB])
 def test_what_a_host_remembers_takes_no_more_than_it_may(lab: Lab, cache_size: int) -> None:
     table = rows(100_000)

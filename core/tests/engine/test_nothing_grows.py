@@ -251,6 +251,7 @@ def test_more_segments_take_no_more_memory(tmp_path: Path, more: int) -> None:
         assert large < small + CHECK_CACHES
 
 
+@pytest.mark.slow
 def test_what_measures_says_so_where_memory_grows(tmp_path: Path) -> None:
     create(tmp_path)
     small = measure("nights", tmp_path, size=64 * KIB, count=1)

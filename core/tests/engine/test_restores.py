@@ -62,6 +62,7 @@ def test_what_is_gone_is_noticed_before_the_target_is_touched(lab: Lab, kind: st
     assert lab.restored() == {"d": noise(MIB)}
 
 
+@pytest.mark.slow
 def test_all_packs_that_are_gone_are_named(lab: Lab) -> None:
     lab.backup({"d": noise(40 * MIB)})
     gone = sorted(keys(lab, "packs"))[:2]
@@ -72,6 +73,7 @@ def test_all_packs_that_are_gone_are_named(lab: Lab) -> None:
     assert (raised.value.key, raised.value.details) == (gone[0], (f"{gone[1]}: the pack is gone",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nights", [1, 12])
 def test_packs_are_looked_for_in_few_requests(lab: Lab, nights: int) -> None:
     assert isinstance(lab.sink, MemorySink)
@@ -138,6 +140,7 @@ def test_a_restore_reads_nothing_of_other_backups(two: Lab) -> None:
     assert {key for method, key in sink.calls if method in ("get", "stat")} == needed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["packs", "sessions"])
 @pytest.mark.parametrize("verify_first", [True, False])
 def test_a_loss_that_only_another_stream_suffers_is_no_obstacle(lab: Lab, kind: str, verify_first: bool) -> None:
@@ -226,6 +229,7 @@ def test_without_an_undamaged_snapshot_there_is_no_latest(lab: Lab) -> None:
         lab.restore(key.removeprefix(lab.at.snapshots))
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_this_host_has_seen_and_that_is_gone_is_named_by_latest(lab: Lab) -> None:
     made = [lab.backup({"d": b"%d" % night}).snapshot for night in range(4)]
     # The second is older than the third, which names it; the last may be a later one.

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from core.tests.repository.lab import KIB, MIB, BytesSource, BytesStream, Lab, noise
 
 from penstock.repository.snapshots import list_snapshots
@@ -41,6 +42,7 @@ def meet(barrier: threading.Barrier) -> Callable[[bytes], BytesStream]:
     return Meeting
 
 
+@pytest.mark.slow
 def test_two_writers_with_caches_of_their_own_both_commit_what_they_read(lab: Lab, tmp_path: Path) -> None:
     writers = [add_writer(lab.repository, name, domain="main") for name in ("one", "two")]
     contents = [noise(2 * MIB, number) + SHARED for number in range(2)]
@@ -64,6 +66,7 @@ def test_two_writers_with_caches_of_their_own_both_commit_what_they_read(lab: La
     assert lab.backup({"d": SHARED}, cache=tmp_path / "cache-0").stored < 64 * KIB
 
 
+@pytest.mark.slow
 def test_two_writers_may_share_a_cache(lab: Lab) -> None:
     contents = [noise(2 * MIB, number) + SHARED for number in range(2)]
     opener = meet(threading.Barrier(2))
@@ -79,6 +82,7 @@ def test_two_writers_may_share_a_cache(lab: Lab) -> None:
     assert lab.check(cache=lab.cache).findings == ()
 
 
+@pytest.mark.slow
 def test_checks_and_restores_are_not_disturbed_by_writers(lab: Lab, tmp_path: Path) -> None:
     lab.backup({"d": SHARED[: 2 * MIB]})
     done = threading.Event()

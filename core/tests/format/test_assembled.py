@@ -37,6 +37,7 @@ def lists(draw: st.DrawFn) -> Assembled:
     return Assembled.of(array("H", lengths), ids, packs, pieces)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(lists())
 def test_lists_round_trip(some: Assembled) -> None:

@@ -38,6 +38,7 @@ KEY = f"grants/{NAME.hex()}"
 SECRETS = st.binary(min_size=32, max_size=32)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(OBJECTS, TEXTS, SECRETS)
 def test_documents_round_trip(content: dict[str, Any], key: str, seed: bytes) -> None:
@@ -86,6 +87,7 @@ def test_the_slightest_change_of_a_document_is_refused() -> None:
             decode_document(KEY, other).verified(SIGNER.public)
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(150))
 @given(damaged(DOCUMENT) | st.binary(max_size=50) | st.binary(max_size=50).map(lambda data: b"{}\n" + data + b"\n"))
 def test_any_damage_to_a_document_is_refused(data: bytes) -> None:
@@ -156,6 +158,7 @@ def test_contents_round_trip(content: dict[str, Any], read: Callable[[Any], Any]
     encode_json(content)
 
 
+@pytest.mark.slow
 @CASES
 @EFFORT
 @given(data=st.data())

@@ -73,6 +73,7 @@ def test_a_truncated_or_overlong_varint_is_refused(data: bytes) -> None:
         decode_varints(data)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(OBJECTS)
 def test_json_round_trips(value: dict[str, Any]) -> None:
@@ -82,6 +83,7 @@ def test_json_round_trips(value: dict[str, Any]) -> None:
     assert independent_reader.from_json(encoded) == value
 
 
+@pytest.mark.slow
 @EFFORT
 @given(OBJECTS.map(encode_json).flatmap(damaged) | st.binary(max_size=60))
 def test_json_has_one_spelling(data: bytes) -> None:
@@ -176,6 +178,7 @@ def test_a_lone_surrogate_is_not_written(value: dict[str, Any]) -> None:
         encode_json(value)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(OBJECTS, st.lists(st.binary(max_size=20), max_size=3))
 def test_records_round_trip(header: dict[str, Any], parts: list[bytes]) -> None:
@@ -195,6 +198,7 @@ def test_a_record_is_refused_at_every_shorter_length_of_its_header() -> None:
             decode_record(record[:length])
 
 
+@pytest.mark.slow
 @EFFORT
 @given(st.binary(max_size=60) | st.builds(encode_record, OBJECTS, st.lists(st.binary(max_size=9))).flatmap(damaged))
 @example(b"\xff\xff\xff\xff{}")

@@ -43,6 +43,7 @@ OWNERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unlock", OWNERS.values(), ids=OWNERS)
 def test_the_golden_repository_is_restored_exactly(sink: MemorySink, unlock: Access | Secret) -> None:
     repository = Repository.open(sink, unlock)
@@ -67,6 +68,7 @@ def test_the_golden_streams_match_the_program_that_made_them() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unlock", OWNERS.values(), ids=OWNERS)
 def test_the_golden_repository_passes_a_full_check(sink: MemorySink, unlock: Access | Secret) -> None:
     report = check(Repository.open(sink, unlock), read_data=True, cache_dir=None, listener=lambda event: None)
@@ -127,6 +129,7 @@ def test_golden_recipes_go_back_over_two_nights(sink: MemorySink) -> None:
             assert all(recipes["data/public.orders"])
 
 
+@pytest.mark.slow
 def test_unknown_keys_do_not_open_the_golden_repository(sink: MemorySink) -> None:
     with pytest.raises(WrongPassphrase):
         Repository.open(sink, Secret("the wrong passphrase"))

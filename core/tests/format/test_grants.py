@@ -170,6 +170,7 @@ def test_an_entry_with_an_unknown_action_is_read_and_written_back_as_it_was() ->
     assert entry.to_json() == content
 
 
+@pytest.mark.slow
 @EFFORT
 @given(TEXTS.filter(lambda action: action not in KNOWN), OBJECTS)
 def test_any_fields_of_an_unknown_action_are_preserved(action: str, fields: dict[str, Any]) -> None:

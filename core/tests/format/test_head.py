@@ -53,6 +53,7 @@ def encoded(head: Head) -> bytes:
     return encode_head(head, session=SESSION, writer=WRITER, scope=SCOPE, layout_sealer=LAYOUT, signer=SIGNER)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(HEADS)
 def test_heads_round_trip(head: Head) -> None:

@@ -70,6 +70,7 @@ def restored(repository: Repository, made: Made, objects: Mapping[str, bytes] | 
     assert opened(repository, objects).restored(made.id) == made.streams
 
 
+@pytest.mark.slow
 def test_the_independent_reader_imports_nothing_of_penstock() -> None:
     modules = set()
     for node in ast.walk(ast.parse(READER.read_text("utf-8"))):
@@ -186,6 +187,7 @@ def test_the_owner_may_write_anywhere_under_any_name(own: Small) -> None:
     restored(own.repository, made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passphrase", [None, "the golden passphrase", "größte Sorgfalt"])
 def test_it_restores_the_golden_repository(passphrase: str | None) -> None:
     key_file = (GOLDEN / "owner.key").read_bytes() if passphrase is None else None
@@ -271,6 +273,7 @@ def foreign_snapshot(one: Small, signer: Signer, backup: str = "shop") -> Made:
     return one.domain.snapshot("a foreign snapshot", session, Stream("a", [(0, whole(pack))]), backup=backup)
 
 
+@pytest.mark.slow
 def test_a_name_must_match_the_grant(own: Small) -> None:
     for number, (backup, allowed) in enumerate(
         {
@@ -632,6 +635,7 @@ def passphrase_refused(one: Small, objects: Mapping[str, bytes] | None = None, p
         independent_reader.Repository(one.repository.objects if objects is None else objects, passphrase=passphrase)
 
 
+@pytest.mark.slow
 def test_a_slot_must_be_granted_and_not_revoked(own: Small) -> None:
     own.repository.slot("not granted", "another passphrase", granted=False)
     passphrase_refused(own, passphrase="another passphrase")
@@ -923,6 +927,7 @@ def unseen(one: Small, pack: Pack) -> set[int]:
     return {*range(8), *range(last.offset + last.sealed_length, places), *range(size - 84, size - 4)}
 
 
+@pytest.mark.slow
 def test_a_changed_bit_in_any_object_that_a_snapshot_needs_is_refused_or_harmless() -> None:
     one = small()
     packs = {one.domain.key("packs", pack.id): unseen(one, pack) for pack in one.packs}
@@ -933,6 +938,7 @@ def test_a_changed_bit_in_any_object_that_a_snapshot_needs_is_refused_or_harmles
             assert (refusal is None) == (at in packs.get(key, ())), (key, at)
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(40))
 @given(st.data())
 def test_any_changed_bit_in_any_object_is_refused_or_harmless(data: st.DataObject) -> None:
@@ -1107,6 +1113,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [("--key-file", "owner.key"), ("--passphrase-file", "passphrase")])
 def test_the_program_restores_a_repository_in_a_folder(folder: Path, option: tuple[str, str]) -> None:
     done = read(folder / "repository", folder / "out", option[0], folder / option[1])
@@ -1119,6 +1126,7 @@ def test_the_program_restores_a_repository_in_a_folder(folder: Path, option: tup
     assert found == {made.id.hex(): made.streams for made in (small().first, small().second)}
 
 
+@pytest.mark.slow
 def test_the_program_says_what_it_refuses(folder: Path) -> None:
     (folder / "passphrase").write_text("wrong", "utf-8")
     done = read(folder / "repository", folder / "out", "--passphrase-file", folder / "passphrase")

@@ -29,6 +29,7 @@ def encoded(packs: list[PackSummary], replaces: list[bytes]) -> bytes:
     )
 
 
+@pytest.mark.slow
 @EFFORT
 @given(st.lists(PACKS, max_size=5), st.lists(A_PACK, max_size=3))
 def test_index_objects_round_trip(packs: list[PackSummary], replaces: list[bytes]) -> None:

@@ -172,6 +172,7 @@ def test_data_keys_round_trip(
 WRAPPED = wrap_data_key(DATA_KEY, OWNER.recipient.public, SCOPE, SESSION)
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(120))
 @given(damaged(WRAPPED) | st.binary(max_size=50) | st.binary(min_size=8).map(lambda part: (part * 200)[:1168]))
 def test_a_damaged_wrapped_key_is_refused(wrapped: bytes) -> None:

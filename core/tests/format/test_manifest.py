@@ -29,6 +29,7 @@ STREAMS = st.builds(
 MANIFESTS = st.builds(Manifest, TEXTS, OBJECTS, st.lists(STREAMS, max_size=4).map(tuple))
 
 
+@pytest.mark.slow
 @EFFORT
 @given(MANIFESTS)
 def test_manifests_round_trip(manifest: Manifest) -> None:

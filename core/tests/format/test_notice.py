@@ -51,6 +51,7 @@ def encoded(content: Any, name: bytes = NAME) -> bytes:
     return encode_notice(name, content, signer=SIGNER, key=WRITER, layout_sealer=LAYOUT, scope=SCOPE)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(CONTENTS, AN_ID)
 def test_they_round_trip(content: Notice | Tombstone | Deletion, name: bytes) -> None:

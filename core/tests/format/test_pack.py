@@ -84,6 +84,7 @@ def packs(draw: st.DrawFn) -> tuple[Places, Chunks]:
     return Places(pack, tuple(places), carried), Chunks(tuple(counts), lengths, ids)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(packs(), A_PACK)
 def test_places_and_ids_round_trip(pack: tuple[Places, Chunks], repository: bytes) -> None:
@@ -244,6 +245,7 @@ def many(count: int) -> Places:
     return Places(PACK, tuple(found))
 
 
+@pytest.mark.slow
 def test_a_pack_has_at_most_4096_segments() -> None:
     assert MAX_SEGMENTS == 4096
     assert open_places(seal_places(many(4096), LAYOUT, SCOPE), LAYOUT, SCOPE, PACK) == many(4096)
@@ -500,6 +502,7 @@ def stored() -> tuple[bytes, bytes]:
     return small().objects[small().domain.key("packs", pack.id)], pack.id
 
 
+@pytest.mark.slow
 def test_a_pack_has_no_bit_that_nobody_sees(stored: tuple[bytes, bytes]) -> None:
     data, pack = stored
 

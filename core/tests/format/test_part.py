@@ -215,6 +215,7 @@ def test_every_changed_bit_of_who_signed_a_part_is_refused(at: int) -> None:
             verify_part(NAME, flipped(DATA_PART, at, bit), WRITERS.get, SCOPE)
 
 
+@pytest.mark.slow
 def test_the_signature_of_a_part_covers_every_byte() -> None:
     assert verify_part(NAME, DATA_PART, WRITERS.get, SCOPE) == WRITER
     for other in every_damage(DATA_PART):
@@ -344,6 +345,7 @@ def as_row(number: int, row: independent_reader.Row) -> Row:
     return Row(number, row.pack, row.pin, row.segments, row.used)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(st.lists(rows(), max_size=6))
 def test_rows_round_trip(table: list[Row]) -> None:

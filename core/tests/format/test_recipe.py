@@ -39,6 +39,7 @@ def read(block: bytes) -> Block:
     return found
 
 
+@pytest.mark.slow
 @EFFORT
 @given(NUMBERS, SOME, NUMBERS)
 def test_blocks_round_trip(start: int, extents: list[Extent], base: int) -> None:
@@ -63,6 +64,7 @@ def test_a_block_is_laid_out_as_the_page_says() -> None:
     assert read(encode_block(7, EXTENTS, 3)).extents == tuple(EXTENTS)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), min_size=1, max_size=60))
 def test_what_goes_on_where_it_ended_costs_three_bytes_an_extent(steps: list[tuple[int, int]]) -> None:
@@ -81,6 +83,7 @@ def test_a_night_without_changes_costs_a_few_bytes() -> None:
     assert len(encode_block(0, [Extent(None, 0, 2**40)])) < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 32767, EXTENTS_A_BLOCK])
 def test_a_block_has_up_to_32768_extents(count: int) -> None:
     chance = random.Random(count)
@@ -92,6 +95,7 @@ def test_a_block_has_up_to_32768_extents(count: int) -> None:
     assert read(encode_block(0, extents)).extents == tuple(extents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, EXTENTS_A_BLOCK + 1, 2 * EXTENTS_A_BLOCK])
 def test_a_block_without_extents_or_with_too_many_is_not_written(count: int) -> None:
     with pytest.raises(ValueError, match="number of extents"):
@@ -382,6 +386,7 @@ def blocks(draw: st.DrawFn) -> bytes:
     return encode_varints((start, size, base, begin, len(words), *words, *columns))
 
 
+@pytest.mark.slow
 @EFFORT
 @given(blocks())
 @example(block(*[2 * FAR] * 8, 2, *[0, *[2] * 8], *[0] * 9, size=1, count=9))
@@ -389,6 +394,7 @@ def test_arrays_are_what_one_number_after_the_other_gives(data: bytes) -> None:
     compared(data)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(NUMBERS, SOME, NUMBERS)
 def test_arrays_are_what_was_written(start: int, extents: list[Extent], base: int) -> None:
@@ -414,6 +420,7 @@ def test_arrays_of_any_bytes_are_what_one_number_after_the_other_gives(data: byt
     compared(data)
 
 
+@pytest.mark.slow
 def test_arrays_of_a_full_block() -> None:
     chance = random.Random(6)
     extents = [

@@ -192,6 +192,7 @@ def test_sealed_objects_round_trip(kind: str) -> None:
     assert read(sealed) == EXPECTED[kind]
 
 
+@pytest.mark.slow
 @ALL_KINDS
 def test_the_slightest_change_of_a_sealed_object_is_refused(sealed: bytes, read: Reader) -> None:
     for other in every_damage(sealed):
@@ -199,6 +200,7 @@ def test_the_slightest_change_of_a_sealed_object_is_refused(sealed: bytes, read:
             read(other)
 
 
+@pytest.mark.slow
 @ALL_KINDS
 @EFFORT
 @given(data=st.data())
@@ -380,6 +382,7 @@ TOO_LARGE: dict[str, Callable[[], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_an_object_above_its_limit_is_not_written(attempt: Callable[[], None]) -> None:
     attempt()
@@ -398,6 +401,7 @@ def index_with(replaces: int, hooks: int) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_an_index_above_one_of_its_limits_is_not_written() -> None:
     # Two quotation marks, 32 digits and a comma each; and 8 bytes of counts for the pack.
     most = 16 * MIB // 35
@@ -499,6 +503,7 @@ def test_opened_records_are_written_again_unchanged(kind: str) -> None:
     assert encode_record(header, [body]) == spelled(header, body) == record.plain
 
 
+@pytest.mark.slow
 @ALL_RECORDS
 @EFFORT
 @given(data=st.data())
@@ -531,6 +536,7 @@ def test_a_record_without_one_of_its_entries_is_refused(kind: str) -> None:
             record.read(spelled(less, body))
 
 
+@pytest.mark.slow
 @ALL_RECORDS
 @EFFORT
 @given(data=st.data())
@@ -559,6 +565,7 @@ def test_an_empty_record_is_refused(kind: str, plain: bytes) -> None:
         RECORDS[kind].read(plain)
 
 
+@pytest.mark.slow
 @ALL_RECORDS
 def test_a_record_is_refused_at_every_shorter_length(kind: str) -> None:
     record = RECORDS[kind]

@@ -16,6 +16,7 @@ SEALED = SEALER.seal(b"plain bytes", b"place")
 WHATS = ["segment", "places", "ids", "index", "hooks", "part", "head", "notice", "tombstone", "deletion", "slot"]
 
 
+@pytest.mark.slow
 @EFFORT
 @given(st.binary(max_size=200), st.binary(max_size=60), st.binary(min_size=32, max_size=32))
 def test_sealed_bytes_round_trip(plain: bytes, place: bytes, key: bytes) -> None:

@@ -37,6 +37,7 @@ def made(
     }
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(6))
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
@@ -132,6 +133,7 @@ def test_whatever_is_wrong_with_a_slot_is_refused(case: Callable[[], tuple[dict[
         independent_reader.owner_in(*case())
 
 
+@pytest.mark.slow
 def test_a_wrong_passphrase_and_a_damaged_slot_raise_the_same_error() -> None:
     # An answer that told them apart would help whoever forges slots.
     told = {}
@@ -162,6 +164,7 @@ def test_the_commitment_is_compared_before_anything_is_opened(monkeypatch: pytes
     assert len(opened) == 1
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(25))
 @given(with_one_value_replaced({name: value for name, value in SLOT.items() if name != "kdf"}))
 def test_a_damaged_slot_is_refused_or_gives_the_owners_secret(changed: dict[str, Any]) -> None:

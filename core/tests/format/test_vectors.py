@@ -75,6 +75,7 @@ def data_of(kind: str) -> bytes:
     return bytes.fromhex(OBJECTS[kind]["bytes"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", make_vectors.REPRODUCED)
 def test_the_code_makes_the_vectors_of_the_file(section: str) -> None:
     assert json.loads(json.dumps(getattr(make_vectors, section)())) == VECTORS[section]
@@ -134,6 +135,7 @@ def test_a_wrapped_data_key_opens(vector: dict[str, Any]) -> None:
     assert unwrap_data_key(bytes.fromhex(vector["wrapped"]), private, scope, session).hex() == vector["data_key"]
 
 
+@pytest.mark.slow
 def test_the_vectors_of_passphrases_need_normalization() -> None:
     passphrases = [vector["passphrase"] for vector in VECTORS["passphrases"]]
 

@@ -249,6 +249,7 @@ def test_a_class_that_is_registered_twice_is_no_clash(install: Install) -> None:
     assert len(host.plugins()) == 1
 
 
+@pytest.mark.slow
 def test_the_host_costs_little_before_it_is_used() -> None:
     program = "import sys, penstock.plugins as p; p.PluginHost(); print('penstock_filesystem' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -133,6 +133,7 @@ class Fetcher:
 portions_of = st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=3, unique=True).map(tuple), max_size=25)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(portions_of, st.lists(st.sampled_from(SIZES), min_size=8, max_size=8), st.integers(3, 10), st.integers(1, 4))
 def test_what_is_held_stays_within_its_limit_and_is_asked_for_once_while_it_is_kept(
@@ -379,6 +380,7 @@ steps_of = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(steps_of, st.lists(st.sampled_from([1, 300, SEGMENT]), min_size=8, max_size=8), st.integers(3, 10))
 def test_streams_that_are_left_half_way_leave_nothing_behind(
@@ -511,6 +513,7 @@ def test_streams_that_share_segments_read_them_once_and_again_in_the_next_pass(r
         assert reader._held._coming == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["closed", "dropped", "in a cycle, collected by another thread"])
 def test_a_stream_that_is_left_half_way_keeps_nothing(reader: SnapshotReader, way: str) -> None:
     blocks = reader.blocks(reader.stream("a"))

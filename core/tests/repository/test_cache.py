@@ -108,6 +108,7 @@ def overdue(path: Path) -> None:
         db.execute("DELETE FROM upkeep")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fate",
     [delete, garble, garble_the_end, garble_every_page_a_little, cut_in_half, empty, age, forget_everything],
@@ -126,6 +127,7 @@ def test_a_lost_or_damaged_cache_is_rebuilt(lab: Lab, fate: Callable[[Path], Non
     assert lab.backup({"d": CONTENT}).stored < 32 * KIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fate", [garble_the_end, garble_every_page_a_little])
 @pytest.mark.parametrize("past", PASTS)
 def test_damage_found_during_use_is_reported_and_gone_on_the_next_run(
@@ -145,6 +147,7 @@ def test_damage_found_during_use_is_reported_and_gone_on_the_next_run(
     assert lab.restored() == {"d": CONTENT}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("past", PASTS)
 def test_a_cache_without_hooks_costs_space_and_nothing_else(lab: Lab, past: str) -> None:
     lab.backup({"d": CONTENT})
@@ -201,6 +204,7 @@ def test_a_full_cache_disk_does_not_end_a_backup(
     assert lab.backup({"d": content}).warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("past", PASTS)
 def test_a_cache_too_large_to_copy_is_still_read_when_it_cannot_be_written(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, past: str
@@ -320,6 +324,7 @@ def test_a_listing_tells_new_packs_and_packs_of_another_size_from_known_ones(tmp
         assert list(listing.gone()) == [packs[2]]
 
 
+@pytest.mark.slow
 def test_a_listing_of_many_packs_is_compared_in_pages(tmp_path: Path) -> None:
     packs = [number.to_bytes(16, "big") for number in range(25_000)]
     with cache_in(tmp_path) as cache:

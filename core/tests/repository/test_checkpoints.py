@@ -69,6 +69,7 @@ def test_a_store_that_was_set_back_does_not_know_the_checkpoint(lab: Lab) -> Non
     assert not knows(lab, phrase)
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_is_gone_is_known_to_the_next_of_its_writer_and_to_others(lab: Lab) -> None:
     first = lab.backup({"d": b"first"})
     second = lab.backup({"d": b"second"})

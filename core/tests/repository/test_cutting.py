@@ -87,6 +87,7 @@ def table_of(seed: int, count: int, longest: int) -> list[bytes]:
     return [chance.randbytes(chance.randrange(1, longest)).replace(b"\n", b".") + b"\n" for _ in range(count)]
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(100))
 @given(
     st.integers(0, 10**6),
@@ -142,6 +143,7 @@ def test_chunks_found_again_behind_another_cut_are_cut_until_they_are_as_in_the_
     assert moved > 0, "nowhere did the bytes that followed make another chunk than in the past"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("separator", "place", "new"), [(b"", 0, b"x"), (b"\n", 0, b"x"), (b"\n", 500, b"\n")])
 def test_a_chunk_that_ends_at_its_cut_is_not_believed_if_other_bytes_follow(
     separator: bytes, place: int, new: bytes

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def test_joined_extents_make_the_same_bytes_and_none_adjoin(plain: _Plain) -> No
     assert _extents(plain).size == len(_bytes(plain))
 
 
+@pytest.mark.slow
 @given(plain=_SOME, data=st.data())
 def test_some_in_the_place_of_others(plain: _Plain, data: st.DataObject) -> None:
     where = data.draw(st.lists(st.booleans(), min_size=len(plain), max_size=len(plain)))
@@ -49,6 +51,7 @@ def test_some_in_the_place_of_others(plain: _Plain, data: st.DataObject) -> None
     assert _plain(made) == expected
 
 
+@pytest.mark.slow
 @given(plain=_SOME.filter(bool), start=st.integers(0, 2**60), data=st.data())
 def test_any_run_is_cut_from_what_makes_the_stream(plain: _Plain, start: int, data: st.DataObject) -> None:
     whole = _bytes(plain)
@@ -63,6 +66,7 @@ def test_any_run_is_cut_from_what_makes_the_stream(plain: _Plain, start: int, da
     assert [_bytes(piece) for piece in pieces] == [whole[first:end] for first, end in runs]
 
 
+@pytest.mark.slow
 @given(each=st.lists(_SOME, min_size=1, max_size=4))
 def test_one_behind_the_other(each: list[_Plain]) -> None:
     assert _plain(concatenated(map(_extents, each))) == [one for some in each for one in some]

@@ -161,6 +161,7 @@ def test_unknown_entries_are_refused(place: str) -> None:
     assert "it holds unknown entries" in refused(encode_json(content))
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300), deadline=None)
 @given(st.integers(0, len(FILE) - 2), st.integers(0, 255), st.booleans())
 def test_a_damaged_file_is_refused_or_gives_another_key(at: int, byte: int, cut: bool) -> None:

@@ -86,6 +86,7 @@ def test_what_the_pack_has_in_one_piece_is_not_put_together() -> None:
     assert found(known, name(1)) == [(OWN, 0, 60, 40)]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60), st.integers(1, 60)), min_size=1, max_size=30), st.data()
 )
@@ -139,6 +140,7 @@ def test_an_empty_pack_lists_nothing(tmp_path: Path) -> None:
     assert made.landed == []
 
 
+@pytest.mark.slow
 def test_a_pack_ends_before_its_list_gets_too_long(tmp_path: Path) -> None:
     with packing(Lab(tmp_path)) as made:
         made.origins = [(OTHER, b"p" * 32)]
@@ -150,6 +152,7 @@ def test_a_pack_ends_before_its_list_gets_too_long(tmp_path: Path) -> None:
     assert sum(len(end.chunks().assembled.lengths) for end in ends) == len(range(0, 3 * PACK_CHUNKS, 1000)) * 1000
 
 
+@pytest.mark.slow
 def test_a_pack_lists_no_more_packs_than_a_reader_takes(tmp_path: Path) -> None:
     with packing(Lab(tmp_path)) as made:
         made.add_loose(b"a piece")

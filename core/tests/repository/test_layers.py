@@ -88,6 +88,7 @@ def plain_of(some: Layers) -> list[Byte]:
     return plain
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(200))
 @given(made(), st.integers(1, 40), st.integers(1, 2000), st.integers(0, 3))
 def test_every_byte_is_of_the_segment_that_the_last_layer_says(chain: Made, many: int, size: int, back: int) -> None:

@@ -91,6 +91,7 @@ def test_segments_of_new_data_are_large_however_many_nights_there_were(lab: Lab)
     assert [place.plain_length for place in made.places()] == [SEGMENT] * 3
 
 
+@pytest.mark.slow
 def test_a_pack_has_no_more_entries_than_its_readers_take(lab: Lab) -> None:
     """Even where each chunk is as short as may be, and a piece of another follows it."""
     shortest = lab.domain.made.chunker.minimum

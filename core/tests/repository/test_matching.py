@@ -1,6 +1,7 @@
 """Which records of new chunks are those of the past: any of both make runs that give the new bytes."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ def _matched(
     )
 
 
+@pytest.mark.slow
 @given(new=_RECORDS, past=_RECORDS, gone=st.frozensets(st.integers(0, 59)))
 def test_runs_give_the_new_bytes(new: list[int], past: list[int], gone: frozenset[int]) -> None:
     stream, whole = _bytes(past), _bytes(new)

@@ -171,6 +171,7 @@ def test_an_empty_stream_has_no_block() -> None:
     assert written([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [EXTENTS_A_BLOCK - 1, EXTENTS_A_BLOCK, EXTENTS_A_BLOCK + 1, 3 * EXTENTS_A_BLOCK + 5])
 def test_a_long_recipe_comes_in_blocks_that_follow_one_another(count: int) -> None:
     blocks = written([(number % 3, 10 * number, 2) for number in range(count)])
@@ -184,6 +185,7 @@ def test_a_long_recipe_comes_in_blocks_that_follow_one_another(count: int) -> No
     assert position == 2 * count
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 20)), max_size=60))
 def test_a_recipe_makes_the_bytes_that_were_added(extents: list[tuple[int, int, int]]) -> None:
     def each_byte(of: Sequence[tuple[int | None, int, int]]) -> Iterator[tuple[int | None, int]]:
@@ -311,6 +313,7 @@ def many(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return streams
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_many_parts_is_read_like_any_other(lab: Lab, many: dict[str, bytes]) -> None:
     entry = find_snapshot(lab.open(), "latest")
     assert [ref.key for ref in entry.head.parts] == [Key.REFS]
@@ -323,6 +326,7 @@ def test_a_snapshot_of_many_parts_is_read_like_any_other(lab: Lab, many: dict[st
     assert lab.backup(many).packs == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fate", ["gone", "damaged"])
 def test_each_part_of_a_snapshot_is_missed(lab: Lab, many: dict[str, bytes], fate: str) -> None:
     for key in sorted(lab.keys(lab.at.parts))[::4]:
@@ -339,6 +343,7 @@ def test_each_part_of_a_snapshot_is_missed(lab: Lab, many: dict[str, bytes], fat
     assert lab.restored() == many
 
 
+@pytest.mark.slow
 def test_a_manifest_may_be_larger_than_a_part(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("session", "parts"):
         monkeypatch.setattr(f"penstock.repository.write.{module}.MAX_PLAIN", 3000)
@@ -350,6 +355,7 @@ def test_a_manifest_may_be_larger_than_a_part(lab: Lab, monkeypatch: pytest.Monk
     assert lab.check().findings == ()
 
 
+@pytest.mark.slow
 def test_a_table_may_be_larger_than_a_section(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b""
     for seed in range(6):

@@ -146,6 +146,7 @@ def damages(data: bytes) -> Iterator[bytes]:
     yield data[::-1]
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_not_believed(tmp_path: Path) -> None:
     frames = [frame(seed) for seed in range(4)]
     folder = remember(tmp_path, frames)

@@ -76,6 +76,7 @@ def by_map(workers: Workers, kept: list["weakref.ref[Large]"]) -> None:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [by_call, by_map])
 def test_what_a_failed_call_has_read_is_freed_with_its_error(
     call: Callable[[Workers, list["weakref.ref[Large]"]], None],

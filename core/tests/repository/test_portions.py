@@ -42,6 +42,7 @@ an_extent = st.tuples(
 some_cuts = st.lists(st.lists(an_extent, max_size=60), max_size=4)
 
 
+@pytest.mark.slow
 @given(some_cuts, st.integers(1, 12))
 def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Some], most: int) -> None:
     found = made(cuts, most)
@@ -59,6 +60,7 @@ def test_all_extents_come_in_order_in_portions_of_few_segments(cuts: list[Some],
             assert len(extents_of(portion)) <= EXTENTS
 
 
+@pytest.mark.slow
 @given(st.lists(an_extent, min_size=1, max_size=200))
 def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Some) -> None:
     for portion, following in pairwise(made([extents], 10)):
@@ -66,6 +68,7 @@ def test_a_portion_ends_where_the_next_extent_does_not_fit(extents: Some) -> Non
         assert portion.size + end - start > BYTES
 
 
+@pytest.mark.slow
 @given(st.lists(an_extent, min_size=1, max_size=200), st.integers(1, 12))
 def test_a_portion_ends_only_where_the_next_extent_is_too_much(extents: Some, most: int) -> None:
     for portion, following in pairwise(made([extents], most)):
@@ -88,6 +91,7 @@ def test_a_portion_of_too_many_segments_is_divided(most: int) -> None:
     assert {len(portion.needs) for portion in found[:-1]} == {most}
 
 
+@pytest.mark.slow
 @given(st.lists(an_extent, max_size=60), st.integers(1, 40), st.lists(st.integers(1, 40) | st.none(), min_size=10))
 def test_a_portion_has_as_many_segments_as_have_room(extents: Some, room: int, sizes: list[int | None]) -> None:
     def cost(segments: Iterable[int]) -> int:
@@ -168,6 +172,7 @@ inside = st.tuples(st.integers(0, 3), st.integers(0, 249), st.integers(1, 250)).
 )
 
 
+@pytest.mark.slow
 @given(st.lists(inside, min_size=1, max_size=40), st.integers(1, 4))
 def test_a_portion_is_made_of_its_pieces_in_order(extents: Some, most: int) -> None:
     expected = b"".join(SEGMENTS[segment][start : start + length] for segment, start, length in extents)

@@ -99,6 +99,7 @@ def test_ranges_of_few_objects_are_kept(sink: CountingSink) -> None:
     assert len(sink.asked) == asked + 1
 
 
+@pytest.mark.slow
 def test_a_restore_requests_segments_by_range(tmp_path: Path) -> None:
     sink = CountingSink()
     lab = Lab(tmp_path, sink)
@@ -117,6 +118,7 @@ def test_a_restore_requests_segments_by_range(tmp_path: Path) -> None:
     assert all(length is not None and length <= RANGE for _, length in asked)
 
 
+@pytest.mark.slow
 def test_many_small_extents_come_in_large_blocks(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     old = noise(4 * MIB)

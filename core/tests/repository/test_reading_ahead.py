@@ -71,6 +71,7 @@ class MeetingSink(MemorySink):
                 self._now -= 1
 
 
+@pytest.mark.slow
 def test_ends_of_several_packs_are_read_at_once(tmp_path: Path) -> None:
     sink = MeetingSink()
     lab = Lab(tmp_path, sink)
@@ -89,6 +90,7 @@ def test_ends_of_several_packs_are_read_at_once(tmp_path: Path) -> None:
         assert content == b"".join(parts)[: len(content)]
 
 
+@pytest.mark.slow
 def test_no_more_requests_are_made_at_once_than_the_sink_wants(tmp_path: Path) -> None:
     sink = MeetingSink()
     lab = Lab(tmp_path, sink)

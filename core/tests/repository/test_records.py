@@ -95,6 +95,7 @@ def test_records_by_content_are_found_again_behind_a_change() -> None:
     assert len(set(other) - set(found)) <= 3
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(min_size=1, max_size=LONGEST), min_size=1, max_size=40))
 def test_hashes_are_what_they_are_defined_to_be(records: list[bytes]) -> None:
     data = b"".join(records)
@@ -124,6 +125,7 @@ def test_another_domain_has_other_hashes() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", [b"\n", b"", b"),("])
 @given(
     st.lists(st.sampled_from([b"\n", b"),(", b"a" * 30, b"row\n" * 9, *rows(12)]), min_size=4, max_size=60),

@@ -116,6 +116,7 @@ def findings(lab: Lab) -> tuple[Finding, ...]:
         return ()
 
 
+@pytest.mark.slow
 def test_errors_show_no_secret(lab: Lab, tmp_path: Path) -> None:
     assert isinstance(lab.sink, MemorySink)
     writer = add_writer(lab.repository, "host")
@@ -165,6 +166,7 @@ def test_errors_show_no_secret(lab: Lab, tmp_path: Path) -> None:
         assert MARK not in text
 
 
+@pytest.mark.slow
 def test_stored_objects_show_neither_content_nor_names_nor_keys(lab: Lab) -> None:
     assert isinstance(lab.sink, MemorySink)
     accesses = [

@@ -46,6 +46,7 @@ def spoiled(data: bytes, seed: int) -> float:
     return sum(length * length for length in cut(data, seed)) / len(data)
 
 
+@pytest.mark.slow
 def test_padded_rows_are_cut_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in chosen(monkeypatch, 20):
         assert 3000 < mean(ROWS, seed) < 10_000
@@ -112,6 +113,7 @@ def new_bytes(before: bytes, after: bytes, seed: int) -> int:
     return sum(map(len, found - known))
 
 
+@pytest.mark.slow
 def test_cuts_are_found_again_behind_changed_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [b"%d\t%d\t0\t%s\n" % (row, row // 9000, b" " * 84) for row in range(20_000)]
     table = b"".join(lines)

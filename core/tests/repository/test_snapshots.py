@@ -38,6 +38,7 @@ def clocked(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
     return Lab(tmp_path / "cache", MemorySink() if "known" in request.param else TimelessSink())
 
 
+@pytest.mark.slow
 def test_latest_is_correct_however_quickly_backups_follow(clocked: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     set_clock(monkeypatch, "2020-01-01T00:00:00.000000Z")
     made = [clocked.backup({"d": b"night %d" % number}).snapshot for number in range(12)]
@@ -45,6 +46,7 @@ def test_latest_is_correct_however_quickly_backups_follow(clocked: Lab, monkeypa
     assert clocked.restored() == {"d": b"night 11"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["kept", "lost"])
 def test_a_clock_set_back_does_not_make_an_old_snapshot_the_latest(
     clocked: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: str
@@ -58,6 +60,7 @@ def test_a_clock_set_back_does_not_make_an_old_snapshot_the_latest(
     assert clocked.restored() == {"d": b"number 6"}
 
 
+@pytest.mark.slow
 def test_a_snapshot_follows_the_one_before_it_of_its_own_backup(clocked: Lab, tmp_path: Path) -> None:
     parents: dict[str, bytes] = {}
     for number, name in enumerate(["shop", "wiki", "shop", "shop", "wiki"]):
@@ -66,6 +69,7 @@ def test_a_snapshot_follows_the_one_before_it_of_its_own_backup(clocked: Lab, tm
         parents[name] = head.snapshot
 
 
+@pytest.mark.slow
 def test_snapshots_of_different_backups_are_listed_by_time(clocked: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     for day, name in enumerate(["shop", "wiki", "shop", "mail", "wiki"], start=1):
@@ -168,6 +172,7 @@ def test_a_backup_may_be_named_with_its_domain(lab: Lab) -> None:
         assert find_snapshot(lab.open(), text).id == made
 
 
+@pytest.mark.slow
 def test_an_ambiguous_id_prefix_is_refused(lab: Lab) -> None:
     ids = {lab.backup({"d": b"%d" % number}).snapshot.hex() for number in range(17)}
     digit = next(digit for digit in "0123456789abcdef" if sum(name.startswith(digit) for name in ids) > 1)

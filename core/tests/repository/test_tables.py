@@ -107,6 +107,7 @@ def rows(seed: int, count: int = 60_000) -> list[bytes]:
     return [b"%d\t%s\n" % (number, chance.randbytes(20).hex().encode()) for number in range(count)]
 
 
+@pytest.mark.slow
 def test_rows_of_a_later_night_are_those_that_it_needs(lab: Lab) -> None:
     table = rows(1)
     lab.backup({"d": b"".join(table), "gone tomorrow": noise(40 * MIB)})

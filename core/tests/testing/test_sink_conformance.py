@@ -102,6 +102,7 @@ def _failure(test: Callable[..., None], make: Callable[[], Sink]) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(_BROKEN)), ids=lambda number: getattr(_BROKEN[number][0], "__name__", ""))
 def test_a_broken_sink_is_found_out_and_told_what_is_wrong(number: int) -> None:
     make, expected = _BROKEN[number]
@@ -114,6 +115,7 @@ def test_a_broken_sink_is_found_out_and_told_what_is_wrong(number: int) -> None:
         assert broken.PASSWORD not in (failure or ""), f"{name} shows the secret that it found"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "name", "says"),
     [

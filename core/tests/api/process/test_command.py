@@ -26,6 +26,7 @@ def test_a_failure_has_the_kind_that_the_caller_wants() -> None:
     assert caught.value.details == ("denied",)
 
 
+@pytest.mark.slow
 def test_one_that_takes_too_long_is_killed() -> None:
     with pytest.raises(SourceError, match=r"did not end within 0\.3 seconds"):
         run_child(["sleep", "600"], name=NAME, timeout=0.3)

@@ -73,6 +73,7 @@ def test_one_that_is_left_early_leaves_no_child() -> None:
         next(output)
 
 
+@pytest.mark.slow
 def test_a_child_that_neither_takes_nor_gives_is_ended() -> None:
     hangs = "import time; time.sleep(600)"
     with (

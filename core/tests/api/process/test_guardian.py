@@ -117,6 +117,7 @@ class TestDeathOfPenstock:
             process.kill()
             wait_until(lambda: all_gone(pids))
 
+    @pytest.mark.slow
     def test_children_that_are_fed_and_small_commands_die(self) -> None:
         code = f"""\
 child = ChildInput({python(COMPUTES)}, name='x')
@@ -129,6 +130,7 @@ signal.pause()"""
             process.kill()
             wait_until(lambda: all_gone(pids))
 
+    @pytest.mark.slow
     def test_a_child_outlives_the_thread_that_started_it_but_not_the_process(self) -> None:
         code = f"""\
 streams = []
@@ -143,6 +145,7 @@ signal.pause()"""
             process.kill()
             wait_until(lambda: all_gone(pids))
 
+    @pytest.mark.slow
     def test_a_child_that_the_guardian_was_not_told_of_yet_dies(self) -> None:
         code = f"""\
 def die(group, tag):
@@ -154,6 +157,7 @@ ChildOutput({python(COMPUTES)}, name='x')"""
             assert process.wait(60) == -signal.SIGKILL
             wait_until(lambda: all_gone(pids))
 
+    @pytest.mark.slow
     def test_no_moment_of_a_start_lets_a_child_live(self, tmp_path: Path) -> None:
         mark = f"600.{os.getpid()}"
         code = f"""\
@@ -178,6 +182,7 @@ tell()"""
             for pid in _running(mark):
                 os.kill(pid, signal.SIGKILL)
 
+    @pytest.mark.slow
     def test_a_fork_of_the_process_does_not_keep_its_children_alive(self) -> None:
         code = f"""\
 stream = ChildOutput({python(COMPUTES)}, name='x')
@@ -195,6 +200,7 @@ signal.pause()"""
             os.kill(fork, signal.SIGKILL)
             wait_until(lambda: not is_alive(own))
 
+    @pytest.mark.slow
     def test_children_die_even_if_their_first_guardian_was_killed(self) -> None:
         code = f"""\
 one = ChildOutput({python(COMPUTES)}, name='x')
@@ -213,18 +219,21 @@ signal.pause()"""
 
 
 class TestEndOfPenstock:
+    @pytest.mark.slow
     def test_a_normal_end_leaves_no_guardian(self) -> None:
         code = "run_child(['true'], name='x', timeout=60)\ntell(GUARDIAN.pid)"
         with penstock(code) as (process, (guardian,)):
             assert process.wait(60) == 0
             assert not is_there(guardian)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
     def test_an_end_without_any_tidying_leaves_no_guardian(self, end: str) -> None:
         code = f"run_child(['true'], name='x', timeout=60)\ntell(GUARDIAN.pid)\n{end}"
         with penstock(code) as (_, pids):
             wait_until(lambda: all_gone(pids))
 
+    @pytest.mark.slow
     def test_a_guardian_that_is_stopped_does_not_keep_penstock_from_ending(self) -> None:
         code = (
             f"import penstock.api.process.guardian as module\nmodule._END_SECONDS = 0.2\n"

@@ -74,6 +74,7 @@ def test_a_child_that_does_not_exit_after_its_input_is_a_stall() -> None:
     assert not is_there(child._child.pid)
 
 
+@pytest.mark.slow
 def test_an_aborted_child_does_not_see_the_end_of_its_input(tmp_path: Path) -> None:
     code = (
         "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

@@ -65,6 +65,7 @@ def _asked() -> None:
     assert run_child(["cat"], name=NAME, timeout=60, input=b"x") == b"x"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 @pytest.mark.parametrize(
     "path",

@@ -266,6 +266,7 @@ def test_a_forgotten_child_is_killed_and_warned_about() -> None:
     assert not is_there(pid)
 
 
+@pytest.mark.slow
 def test_a_child_that_is_forgotten_until_the_interpreter_ends_is_killed(tmp_path: Path) -> None:
     code = (
         "from penstock.api import ChildOutput\n"
@@ -275,6 +276,7 @@ def test_a_child_that_is_forgotten_until_the_interpreter_ends_is_killed(tmp_path
     assert not is_alive(int(done.stdout))
 
 
+@pytest.mark.slow
 def test_a_fork_of_the_owner_leaves_the_child_alone() -> None:
     code = (
         "import os, sys\nfrom penstock.api import ChildOutput\n"
@@ -286,6 +288,7 @@ def test_a_fork_of_the_owner_leaves_the_child_alone() -> None:
     assert done.stdout == b"fine\n"
 
 
+@pytest.mark.slow
 def test_a_child_writes_into_a_broken_pipe_when_its_reader_is_killed_outright() -> None:
     code = (
         "from penstock.api import ChildOutput\nimport os, signal\n"

@@ -139,6 +139,7 @@ def _answer_and_raise(session: ChildSession) -> NoReturn:
     raise SourceUnreachable("no answer")
 
 
+@pytest.mark.slow
 def test_an_error_in_the_block_kills_it_before_it_sees_the_end_of_its_input(tmp_path: Path) -> None:
     trace = tmp_path / "committed"
     code = (

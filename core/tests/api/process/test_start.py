@@ -56,6 +56,7 @@ def test_a_system_without_room_is_not_a_missing_program() -> None:
         ChildOutput(["true", "x" * (1 << 22)], name=NAME)
 
 
+@pytest.mark.slow
 def test_a_thread_that_cannot_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
     popen = subprocess.Popen
@@ -120,6 +121,7 @@ def interrupted_long_before(start: Callable[[threading.Thread], None], thread: t
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("interrupted", [interrupted_before, interrupted_behind, interrupted_long_before])
 @pytest.mark.parametrize("which", ["stderr", "kept output"])

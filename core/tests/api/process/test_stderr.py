@@ -22,6 +22,7 @@ from penstock.api import (
 from penstock.api.process.stderr import STDERR_LINE_BYTES, Stderr
 
 
+@pytest.mark.slow
 def test_a_lot_of_it_does_not_block_and_its_tail_is_kept() -> None:
     code = "import sys\nfor i in range(200_000): print('x' * 50, i, file=sys.stderr)\nprint('done')"
     stream = ChildOutput(python(code), name=NAME)

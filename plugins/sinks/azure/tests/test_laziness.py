@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from penstock_azure.plugin import penstock_register_sink
@@ -12,6 +14,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"azure", "isod
 """
 
 
+@pytest.mark.slow
 def test_no_sdk_is_imported_before_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == ""

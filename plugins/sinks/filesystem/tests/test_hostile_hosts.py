@@ -144,6 +144,7 @@ for call in (lambda: sink.put("b", b""), lambda: sink.get("a"), lambda: list(sin
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: only root can become another user")
 def test_a_folder_of_another_user_is_denied() -> None:
     with tempfile.TemporaryDirectory() as folder:

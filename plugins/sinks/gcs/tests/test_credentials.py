@@ -60,6 +60,7 @@ def account(email: str, tokens: str) -> str:
     return json.dumps(info | {"project_id": "shop"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["credentials_file", "credentials_json", "environment"])
 def test_a_key_that_was_replaced_in_its_file_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str

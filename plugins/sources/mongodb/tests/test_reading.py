@@ -61,6 +61,7 @@ WHOLE = archive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1 << 20), max_size=60))
 def test_wherever_it_is_cut_the_same_is_understood(cuts: list[int]) -> None:
     understood, collections, entries = read(WHOLE, cuts)

@@ -85,6 +85,7 @@ def test_the_location_is_a_url_without_a_password() -> None:
     assert repr(MongoSource(settings)) == "<MongoSource mongodb://m%40x@a:1,b/>"
 
 
+@pytest.mark.slow
 def test_the_plugin_loads_without_the_driver() -> None:
     program = "import sys, penstock_mongodb.plugin as p; p.penstock_register_source(); print('pymongo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ def adapt(data: bytes, cuts: list[int], old: str = "shop", new: str = "shop") ->
     return b"".join(adapted((memoryview(bytearray(block)) for block in blocks), old, new))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000)), st.binary(max_size=50))
 def test_the_sandbox_line_is_left_out_wherever_the_blocks_are_cut(cuts: list[int], rest: bytes) -> None:
     assert adapt(SANDBOX + b"-- MariaDB dump\n" + rest, cuts) == b"-- MariaDB dump\n" + rest
@@ -25,6 +27,7 @@ def test_anything_else_stays_as_it_is(cuts: list[int], data: bytes) -> None:
     assert adapt(b"-- MySQL dump\n" + data, cuts, "a", "b") == b"-- MySQL dump\n" + data
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000)))
 def test_a_renamed_database_is_renamed_where_the_dump_alters_it(cuts: list[int]) -> None:
     line = "\nALTER DATABASE `{}` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;\n"

@@ -60,6 +60,7 @@ def test_a_table_with_such_rows_that_is_left_out_is_no_loss(
     assert 10_000_000 < int(stream.outcome().attributes["longest_row"]) < LIMIT
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=6), st.integers(1, 60))
 def test_what_is_passed_over_is_what_is_named(data: bytes, cuts: list[int], size: int) -> None:
     ends = sorted(min(cut, len(data)) for cut in cuts[: len(cuts) // 2 * 2])

@@ -87,6 +87,7 @@ def test_a_host_is_never_taken_for_a_socket(tmp_path: Path) -> None:
     assert MySQLSettings.model_validate({"socket": tmp_path / "s"}).unix_socket == tmp_path / "s"
 
 
+@pytest.mark.slow
 def test_the_plugin_is_found_without_loading_the_driver() -> None:
     code = "import sys, penstock_mysql.plugin as p; p.penstock_register_source(); print('pymysql' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -72,6 +72,7 @@ def split(data: bytes, cuts: list[int]) -> tuple[bytes, Splitter]:
     return b"".join(splitter.tables(data[start:end] for start, end in itertools.pairwise(edges))), splitter
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 5000)))
 def test_tables_go_on_and_programs_are_kept(cuts: list[int]) -> None:
     tables, splitter = split(DUMP, cuts)

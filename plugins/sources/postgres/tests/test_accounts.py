@@ -50,6 +50,7 @@ def test_commands_of_psql_are_never_statements() -> None:
     assert list(statements(b"\\! touch /tmp/x\n\\copy x from y\nSELECT 1;\n")) == [b"SELECT 1"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=5))
 def test_any_name_and_any_text_stay_whole(pairs: list[tuple[str, str]]) -> None:
     whole = [

@@ -85,6 +85,7 @@ def test_a_program_that_does_not_run_is_told_of_and_passed_over(tmp_path: Path) 
     assert "127" in str(caught.value.details)
 
 
+@pytest.mark.slow
 def test_loading_the_plugin_loads_no_driver() -> None:
     program = (
         "import sys; from penstock_postgres.plugin import penstock_register_source as r; (s,) = r();"

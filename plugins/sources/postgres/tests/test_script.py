@@ -62,6 +62,7 @@ def test_rows_end_at_their_end_line_and_hold_whatever_lines_there_are(size: int)
     ]
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.binary(max_size=20).map(lambda row: row.replace(b"\n", b"n").replace(b"\\", b"\\\\"))),
     size=st.integers(1, 50),

@@ -65,6 +65,7 @@ def leave_log(folder: Path, *, index: bool) -> None:
             Path(f"{folder / 'bank.db'}{suffix}").write_bytes(Path(f"{origin}{suffix}").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_wal_database_without_a_log_needs_the_setting_that_the_hint_names(folder: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.db"
     refused = dumped_read_only(folder, image)
@@ -75,6 +76,7 @@ def test_a_wal_database_without_a_log_needs_the_setting_that_the_hint_names(fold
     assert image.read_bytes() == (folder / "bank.db").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_log_with_its_index_is_read_as_sqlite_reads_it(folder: Path, tmp_path: Path) -> None:
     leave_log(folder, index=True)
     image = tmp_path / "image.db"
@@ -83,6 +85,7 @@ def test_a_log_with_its_index_is_read_as_sqlite_reads_it(folder: Path, tmp_path:
     assert query(image, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [False, True])
 def test_changes_in_a_log_are_not_lost_to_the_setting(folder: Path, tmp_path: Path, index: bool) -> None:
     leave_log(folder, index=index)

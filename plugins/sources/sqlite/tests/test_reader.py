@@ -129,6 +129,7 @@ def test_a_log_that_is_not_what_its_index_says_is_refused(tmp_path: Path, offset
             wal.Overlay(log.fileno(), header)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=300))
 def test_the_overlay_has_the_last_version_of_each_page(
@@ -303,6 +304,7 @@ def test_a_write_to_what_nobody_should_write_to_is_noticed(tmp_path: Path) -> No
     assert caught.value.kind == "unreachable"
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(30), deadline=None)
 @given(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=9))
 def test_a_damaged_log_gives_a_state_that_it_held_once(

@@ -86,6 +86,7 @@ def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_files_that_are_no_databases(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("hello, world\n" * 1000)
     (tmp_path / "encrypted.db").write_bytes(bytes(range(256)) * 64)
@@ -104,6 +105,7 @@ def test_a_truncated_database(tmp_path: Path) -> None:
     assert "damaged" in error.message
 
 
+@pytest.mark.slow
 def test_damage_in_a_table_is_a_warning_and_an_error_when_it_is_looked_for(tmp_path: Path) -> None:
     bank = make_bank(tmp_path / "bank.db", "wal")
     with bank.open("r+b") as file:
@@ -121,6 +123,7 @@ def test_a_sound_database_passes_the_integrity_check(tmp_path: Path, mode: str) 
     assert dumped(bank, integrity_check="full") == dumped(bank)
 
 
+@pytest.mark.slow
 def test_a_locked_database_can_be_tried_again(tmp_path: Path, mode: str) -> None:
     bank = make_bank(tmp_path / "bank.db", mode)
     with closing(sqlite3.connect(bank, isolation_level=None)) as connection:
@@ -132,6 +135,7 @@ def test_a_locked_database_can_be_tried_again(tmp_path: Path, mode: str) -> None
     assert "locked" in error.message
 
 
+@pytest.mark.slow
 def test_a_writer_that_died_in_the_middle_is_named(tmp_path: Path) -> None:
     live = make_bank(tmp_path / "live.db", "delete")
     dead = tmp_path / "dead.db"
@@ -166,6 +170,7 @@ def test_closing_before_the_end_is_a_failure(tmp_path: Path) -> None:
         stream.abort()
 
 
+@pytest.mark.slow
 def test_aborting_is_quiet_and_can_be_repeated(tmp_path: Path) -> None:
     origin = source(make_bank(tmp_path / "bank.db", "wal", padding=10_000))
     with origin.dump() as held:
@@ -198,6 +203,7 @@ def test_a_stream_belongs_to_a_dump(tmp_path: Path) -> None:
         held.open(StreamSpec("bank.db", "sql"))
 
 
+@pytest.mark.slow
 def test_two_dumps_of_one_source_at_once_are_two_views(tmp_path: Path) -> None:
     bank = make_bank(tmp_path / "bank.db", "wal")
     origin = source(bank)
@@ -212,6 +218,7 @@ def test_two_dumps_of_one_source_at_once_are_two_views(tmp_path: Path) -> None:
     assert query(new, notes) == [("between the dumps",)]
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_dump_or_its_parent(tmp_path: Path) -> None:
     bank = make_bank(tmp_path / "bank.db", "delete")
     program = (
@@ -258,6 +265,7 @@ def test_memory_does_not_grow_with_the_database_or_its_log(tmp_path: Path) -> No
     assert 0 < peak < 64_000_000
 
 
+@pytest.mark.slow
 def test_importing_the_plugin_loads_neither_sqlite_nor_more(tmp_path: Path) -> None:
     program = (
         "import sys; import penstock_sqlite.plugin as p; p.penstock_register_source(); print('sqlite3' in sys.modules)"
