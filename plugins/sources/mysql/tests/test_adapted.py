@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_mysql.feeding import adapted, sequences_renamed
+from penstock_mysql.feeding import adapted, invalid_dates_kept, sequences_renamed
 
 SANDBOX = b"/*M!999999\\- enable the sandbox mode */ \n"
 
@@ -46,3 +46,21 @@ def test_a_default_takes_its_value_from_the_sequence_of_the_copy_and_rows_stay(c
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     blocks = [data[start:end] for start, end in itertools.pairwise(edges)]
     assert b"".join(sequences_renamed(blocks, "old", "new")) == wanted
+
+
+@given(st.lists(st.integers(0, 10_000)))
+def test_the_mode_is_set_once_wherever_the_blocks_are_cut(cuts: list[int]) -> None:
+    head = "-- MySQL dump\n" * 20 + "/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO{}' */;\n"
+    rows = (
+        "INSERT INTO t VALUES ('SQL_MODE=\\'NO_AUTO_VALUE_ON_ZERO\\' */'),('SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */');\n"
+        * 90
+    )
+    data = (head.format("") + rows).encode()
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    blocks = [data[start:end] for start, end in itertools.pairwise(edges)]
+    assert b"".join(invalid_dates_kept(blocks)) == (head.format(",ALLOW_INVALID_DATES") + rows).encode()
+
+
+@given(st.binary(max_size=20_000))
+def test_what_sets_no_mode_stays_as_it_is(data: bytes) -> None:
+    assert b"".join(invalid_dates_kept([data[:7000], data[7000:]])) == data

@@ -109,6 +109,19 @@ def test_a_database_comes_back_with_its_own_character_set(
         )
 
 
+def test_dates_that_do_not_exist_come_back(mysql: MySQLServer, source_of: MakeSource, fresh: str) -> None:
+    """The dump programs set a mode in which the server turns them into 0000-00-00 and says so to nobody."""
+    with mysql.database("dates") as name:
+        with mysql.connect(name) as connection, connection.cursor() as cursor:
+            cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+            cursor.execute("CREATE TABLE t (d DATE DEFAULT '2023-02-29', t DATETIME)")
+            cursor.execute("INSERT INTO t VALUES ('2020-02-31', '2021-04-31 12:00:00'), (DEFAULT, '0000-00-00')")
+        before = mysql.as_text(name)
+        assert b"2020-02-31" in before
+        restore_all(source_of(mysql, fresh), dump_all(source_of(mysql, name)))
+        assert mysql.as_text(fresh) == before
+
+
 def test_a_restore_under_its_own_name_needs_no_option(mysql: MySQLServer, source_of: MakeSource, small: Dump) -> None:
     try:
         restore_all(source_of(mysql), small)

@@ -11,9 +11,14 @@ from penstock_mysql.connection import option_file, quoted
 from penstock_mysql.dialect import CHILD_ENVIRONMENT
 from penstock_mysql.settings import MySQLSettings
 
-__all__ = ["ADVICE", "TableFeed", "adapted", "passed_over", "sequences_renamed"]
+__all__ = ["ADVICE", "TableFeed", "adapted", "invalid_dates_kept", "passed_over", "sequences_renamed"]
 
 _SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
+#: What a dump program sets in its first lines, before all tables; and what keeps a date such as February 30, which a
+#: session with ALLOW_INVALID_DATES may have written, and which without it becomes 0000-00-00 without a word.
+_MODE = b"SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */"
+_LENIENT_MODE = b"SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES' */"
+_FIRST_LINES = 8192
 
 _CLIENT_OPTIONS = (
     # No commands of the client but DELIMITER, and every byte as it stands.
@@ -137,6 +142,18 @@ def passed_over(blocks: Iterable[memoryview], parts: Iterable[tuple[int, int, st
         if at < len(block):
             yield block[at:]
         done += len(block)
+
+
+def invalid_dates_kept(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks of a dump whose session takes dates as the server had stored them, whether they exist or not."""
+    held = b""
+    rest = iter(blocks)
+    for block in rest:
+        held += block
+        if len(held) >= _FIRST_LINES or _MODE in held:
+            break
+    yield held.replace(_MODE, _LENIENT_MODE, 1)
+    yield from rest
 
 
 def sequences_renamed(blocks: Iterable[bytes], dumped: str, restored: str) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from penstock_mysql.checks import RESTORE_CHECKS
 from penstock_mysql.client import client_for_restore, find_clients
 from penstock_mysql.connection import Connection, connect, execute, is_lost, quoted, rows, said_by, translated
 from penstock_mysql.dialect import server_version
-from penstock_mysql.feeding import ADVICE, TableFeed, adapted, passed_over, sequences_renamed
+from penstock_mysql.feeding import ADVICE, TableFeed, adapted, invalid_dates_kept, passed_over, sequences_renamed
 from penstock_mysql.foresight import session_settings
 from penstock_mysql.options import RestoreOptions
 from penstock_mysql.placing import Placement, database_exists, move_tables, place
@@ -166,7 +166,7 @@ class _Work:
             self._feed = self._feed or self._new_feed(connection, spec)
         splitter = Splitter(spec.name)
         whole = chain([memoryview(first)], rest)
-        text = adapted(passed_over(whole, recorded.too_large), recorded.database, name)
+        text = invalid_dates_kept(adapted(passed_over(whole, recorded.too_large), recorded.database, name))
         if refused:
             text = changed(text, partial(without, refused=refused))
         if name != recorded.database and recorded.server_version.startswith("MariaDB"):
