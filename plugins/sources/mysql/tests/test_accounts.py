@@ -82,6 +82,50 @@ def test_accounts_that_are_there_stay_as_they_are(people: MySQLServer, source_of
     assert any("office" in str(row) for row in people.query(f"SHOW GRANTS FOR {NAMES[0]}"))
 
 
+@pytest.fixture
+def public(people: MySQLServer) -> Iterator[MySQLServer]:
+    """A MariaDB on which everybody may do something, and nobody does afterwards."""
+    if people.vendor != "mariadb":
+        pytest.skip("not applicable: MySQL has no PUBLIC")
+    for statement in ("SELECT ON office.* TO PUBLIC WITH GRANT OPTION", "clerk TO PUBLIC"):
+        people.execute(f"GRANT {statement}")
+    yield people
+    nobody(people)
+
+
+def nobody(server: MySQLServer) -> None:
+    server.execute("REVOKE ALL PRIVILEGES, GRANT OPTION FROM PUBLIC")
+
+
+def test_what_everybody_may_do_comes_back(public: MySQLServer, source_of: MakeSource) -> None:
+    before, dump = public.query("SHOW GRANTS FOR PUBLIC"), accounts_of(public, source_of)
+    nobody(public)
+    forget(public)
+    restore_all(source_of(public), dump)
+    assert len(before) > 2
+    assert public.query("SHOW GRANTS FOR PUBLIC") == before
+    assert accounts_of(public, source_of) == dump
+
+
+def test_what_everybody_may_do_on_the_server_stays_as_it_is(public: MySQLServer, source_of: MakeSource) -> None:
+    dump = accounts_of(public, source_of)
+    nobody(public)
+    public.execute("GRANT INSERT ON office.* TO PUBLIC")
+    before = public.query("SHOW GRANTS FOR PUBLIC")
+    restore_all(source_of(public), dump)
+    assert public.query("SHOW GRANTS FOR PUBLIC") == before
+
+
+def test_a_failed_restore_gives_everybody_nothing(public: MySQLServer, source_of: MakeSource) -> None:
+    dump = accounts_of(public, source_of)
+    nobody(public)
+    forget(public)
+    public.execute("RENAME TABLE office.t TO office.elsewhere")
+    with pytest.raises(RestoreFailed, match=r"office\.t"):
+        restore_all(source_of(public), dump, strict=True)
+    assert public.query("SHOW GRANTS FOR PUBLIC") == []
+
+
 def test_the_restoring_account_never_locks_itself_out(people: MySQLServer, source_of: MakeSource) -> None:
     before = people.query("SHOW GRANTS")
     restore_all(source_of(people), accounts_of(people, source_of))

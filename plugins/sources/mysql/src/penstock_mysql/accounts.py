@@ -22,6 +22,8 @@ _OWN = {"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys"}
 
 _ACCOUNT = r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`)(?:@(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`))?"
 _DEFAULT_ROLE = re.compile(rf" DEFAULT ROLE (?P<roles>{_ACCOUNT}(?:,{_ACCOUNT})*)")
+#: Of MariaDB 10.11 and later: whoever connects has what is granted to it. Nothing makes it, and nothing quotes it.
+_PUBLIC = "PUBLIC"
 _MADE = re.compile(rf"CREATE (?:USER|ROLE) IF NOT EXISTS (?P<name>{_ACCOUNT})")
 
 _SERVER = re.compile(r"CREATE SERVER `((?:[^`]|``)*)` ")
@@ -83,6 +85,7 @@ def accounts_as_sql(connection: Connection) -> bytes:
         grants = [_IDENTIFIED.sub("", str(line[0])) for line in rows(connection, f"SHOW GRANTS FOR {name}")]
         # The grants of a role come before those who have it, and before it is somebody's default.
         grant = [*grants, *grant] if role else [*grant, *grants]
+    grant += _grants_to_public(connection)
     lines = [*make, *_servers(connection), *sorted(grant, key=lambda line: line.startswith("SET DEFAULT"))]
     if broken := [re.split(" IDENTIFIED| OPTIONS", line)[0] for line in lines if "\n" in line]:
         raise DumpFailed(f"the definition of an account has a line break in it: {broken[0]!r}")
@@ -91,6 +94,13 @@ def accounts_as_sql(connection: Connection) -> bytes:
         + "".join(f"{line}{'' if line.startswith('--') else ';'}\n" for line in lines).encode()
         + ACCOUNTS_END
     )
+
+
+def _grants_to_public(connection: Connection) -> list[str]:
+    if not connection.is_mariadb or not rows(connection, "SELECT 1 FROM mysql.user WHERE User = 'PUBLIC'"):
+        return []
+    lines = [str(line) for (line,) in rows(connection, f"SHOW GRANTS FOR {_PUBLIC}")]
+    return [line for line in lines if _grantee(line) == _PUBLIC]  # it shows those of its roles too
 
 
 def _servers(connection: Connection) -> Iterator[str]:
@@ -120,6 +130,7 @@ class AccountScript:
         self._grants = [line for line in lines if not _MADE.match(line)]
         self._created: list[str] = []
         self._servers: list[str] = []
+        self._public = False
         #: Accounts that the server had before, as statements name them.
         self.kept: list[str] = []
 
@@ -127,6 +138,8 @@ class AccountScript:
         """Make the accounts that the server lacks; gives those that it does not take."""
         there = {(user, host) for user, host, _ in _accounts(connection)}
         found = []
+        if any(_grantee(line) == _PUBLIC for line in self._grants) and _grants_to_public(connection):
+            self.kept.append(_PUBLIC)
         for line in self._makes:
             made = _MADE.match(line)
             name = made["name"] if made else ""
@@ -162,8 +175,13 @@ class AccountScript:
             if _plain(grantee) in kept or ("grants", f"{_text(user)}@{_text(host)}") in known:
                 continue
             one = LeftOut("grant", grantee, "", f"{line};", secret=" IDENTIFIED " in line or " USING " in line)
-            attempts.append(Attempt(one, partial(execute, connection, line)))
+            run = self._grant_to_public if grantee == _PUBLIC else execute
+            attempts.append(Attempt(one, partial(run, connection, line)))
         return attempts
+
+    def _grant_to_public(self, connection: Connection, line: str) -> None:
+        execute(connection, line)
+        self._public = True
 
     def _make_server(self, connection: Connection, name: str, line: str) -> None:
         execute(connection, line)
@@ -175,6 +193,8 @@ class AccountScript:
         try:
             for server in self._servers:
                 execute(connection, f"DROP SERVER IF EXISTS {quoted(server)}")
+            if self._public:  # to which nothing was granted before
+                execute(connection, f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {_PUBLIC}")
             for statement in reversed(created):
                 kind, name = statement.split(" IF NOT EXISTS ", 1)
                 execute(connection, f"{kind.replace('CREATE', 'DROP', 1)} IF EXISTS {name}")
@@ -187,13 +207,14 @@ class AccountScript:
         """Nothing is undone from now on."""
         self._created.clear()
         self._servers.clear()
+        self._public = False
 
 
 def _accounts(connection: Connection) -> Iterator[tuple[str, str, bool]]:
     role = "is_role = 'Y'" if connection.is_mariadb else "FALSE"
     found = rows(connection, f"SELECT User, Host, {role} FROM mysql.user")  # noqa: S608
     for user, host, is_role in sorted(found):
-        if user not in _OWN and not (connection.is_mariadb and user == "PUBLIC"):
+        if user not in _OWN and not (connection.is_mariadb and user == _PUBLIC):
             yield user, host, bool(is_role)
 
 
@@ -203,7 +224,7 @@ def _text(value: str) -> str:
 
 def _grantee(line: str) -> str:
     """Whom a statement of SHOW GRANTS is about: what stands last after TO, but for options."""
-    found = re.findall(rf" (?:TO|FROM|FOR) ({_ACCOUNT})(?= |$)", line)
+    found = re.findall(rf" (?:TO|FROM|FOR) ({_ACCOUNT}|{_PUBLIC})(?= |$)", line)
     return found[-1] if found else ""
 
 
@@ -213,6 +234,8 @@ def _plain(account: str) -> str:
 
 
 def _parts(account: str) -> tuple[str, str]:
+    if account == _PUBLIC:
+        return _PUBLIC, ""
     names = [
         part[1:-1].replace(part[0] * 2, part[0]).replace("\\\\", "\\")
         for part in re.findall(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", account)
