@@ -1,225 +1,155 @@
-from dataclasses import replace
+"""Retention against a model that looks at every snapshot by itself, with no order of work."""
+
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
-from core.tests.repository.lab import MIB, BytesSource, BytesStream, Lab, noise
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from penstock.api import MissingObject, SinkDenied, SinkError
-from penstock.repository import layout
-from penstock.repository.known.cache import Cache
-from penstock.repository.pool import Workers
-from penstock.repository.read.content import each_row, parts_of, sessions_of
-from penstock.repository.snapshots import find_snapshot, list_snapshots
-from penstock.repository.upkeep.locks import prolong_locks
-from penstock.testing import Fail, FaultySink, MemorySink
-from penstock.testing.memory import MemorySettings
+from penstock.repository.upkeep.retention import Candidate, Policy, Verdict, decide
 
-#: Thorough, and so too long for `make check`.
-pytestmark = pytest.mark.slow
-
-DAYS = 30
-OLD = noise(3 * MIB)
+BERLIN = ZoneInfo("Europe/Berlin")
+ZONES = [UTC, BERLIN, ZoneInfo("Asia/Kathmandu"), ZoneInfo("Australia/Lord_Howe"), ZoneInfo("America/St_Johns")]
+#: Around the hour that Berlin has twice.
+AUTUMN = datetime(2026, 10, 25, 0, 0, tzinfo=UTC)
 
 
-class LockingSink(MemorySink):
-    """Locks objects for a month, and can pretend that time has passed."""
-
-    def __init__(self) -> None:
-        super().__init__(MemorySettings(object_lock_days=DAYS))
-
-    def age(self, days: int) -> None:
-        for key in self._locks:
-            self._locks[key] -= timedelta(days=days)
+def at(moment: str, name: int = 0, **more: object) -> Candidate:
+    return Candidate(name.to_bytes(16, "big"), datetime.fromisoformat(moment), **more)  # type: ignore[arg-type]
 
 
-class ElsewhereSink(LockingSink):
-    """A store whose clock is that far ahead of the hosts'; the lock of a PUT goes by it, as all sinks see to."""
-
-    def __init__(self, ahead: timedelta) -> None:
-        super().__init__()
-        self.ahead = ahead
-
-    @property
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
-        super().put(key, data, if_absent=if_absent)
-        self._objects[key] = (bytes(data), self.now)
-        self._locks[key] = self.now + timedelta(days=DAYS)
+def kept(policy: Policy, candidates: Sequence[Candidate]) -> list[str]:
+    return [one.candidate.time.isoformat() for one in decide(policy, candidates) if one.kept]
 
 
-@pytest.fixture
-def sink() -> LockingSink:
-    return LockingSink()
+times = st.one_of(
+    st.integers(0, 3 * 365 * 24).map(lambda hours: AUTUMN - timedelta(hours=hours)),
+    st.integers(-300, 300).map(lambda minutes: AUTUMN + timedelta(minutes=minutes)),
+)
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        st.integers(0, 2**64).map(lambda number: number.to_bytes(16, "big")),
+        times,
+        st.frozensets(st.sampled_from(["release", "before-upgrade"])),
+        st.sampled_from([None, None, None, "the auditors"]),
+        st.sampled_from(["", "", "", "damaged"]),
+    ),
+    max_size=40,
+    unique_by=lambda one: one.id,
+)
+counts = st.integers(0, 5)
+policies = st.builds(
+    Policy,
+    last=counts,
+    within=st.integers(0, 100).map(lambda hours: timedelta(hours=hours)),
+    hourly=counts,
+    daily=counts,
+    weekly=counts,
+    monthly=counts,
+    yearly=counts,
+    tags=st.frozensets(st.sampled_from(["release"])),
+    at_least=st.integers(1, 4),
+    zone=st.sampled_from(ZONES),
+)
+PERIODS: dict[str, Callable[[datetime], object]] = {
+    "hourly": lambda local: (local.year, local.month, local.day, local.hour, local.utcoffset()),
+    "daily": lambda local: (local.year, local.month, local.day),
+    "weekly": lambda local: (local - timedelta(days=local.weekday())).date(),
+    "monthly": lambda local: (local.year, local.month),
+    "yearly": lambda local: local.year,
+}
 
 
-@pytest.fixture
-def locking(tmp_path: Path, sink: LockingSink) -> Lab:
-    return Lab(tmp_path / "cache", sink)
+def modelled(policy: Policy, them: Sequence[Candidate]) -> set[bytes]:
+    """The ids that stay, by what the page says of each rule."""
+
+    def newer(one: Candidate) -> list[Candidate]:
+        return [other for other in them if (other.time, other.id) > (one.time, one.id) and not other.discounted]
+
+    def stays(one: Candidate) -> bool:
+        if one.hold is not None or one.tags & policy.tags or len(newer(one)) < policy.last:
+            return True
+        counted = [other.time for other in them if not other.discounted]
+        if policy.within and counted and one.time >= max(counted) - policy.within:
+            return True
+        for name, period in PERIODS.items():
+            mine = period(one.time.astimezone(policy.zone))
+            theirs = {period(other.time.astimezone(policy.zone)) for other in newer(one)}
+            if mine not in theirs and len(theirs) < getattr(policy, name):
+                return True
+        return False
+
+    found = {one.id for one in them if stays(one)}
+    counting = [one for one in them if not one.discounted]
+    while len(found & {one.id for one in counting}) < min(policy.at_least, len(counting)):
+        found.add(max((one.time, one.id) for one in counting if one.id not in found)[1])
+    return found
 
 
-def needed_by_the_latest(lab: Lab) -> set[str]:
-    entry = find_snapshot(lab.open(), "latest")
-    return {
-        layout.CONFIG,
-        *lab.keys(layout.GRANTS),
-        *lab.keys(layout.SLOTS),
-        *map(lab.at.session_key, sessions_of(entry)),
-        *(lab.at.pack_key(row.pack) for row in each_row(entry) if row.used),
-        *(lab.at.part_key(ref.part) for ref in parts_of(entry)),
-        *map(lab.at.index_key, entry.head.index),
-        lab.at.snapshot_key(entry.id),
-    }
+@given(policies, candidates)
+@example(Policy(hourly=5, zone=BERLIN), [at("2026-10-25T00:30Z", 1), at("2026-10-25T01:30Z", 2)])
+def test_what_stays_is_what_the_rules_say(policy: Policy, them: list[Candidate]) -> None:
+    verdicts = decide(policy, them)
+    assert {one.candidate.id for one in verdicts if one.kept} == modelled(policy, them)
+    assert sorted(one.candidate.id for one in verdicts) == sorted(one.id for one in them)
+    assert [one.candidate.time for one in verdicts] == sorted((one.time for one in them), reverse=True)
 
 
-def kind(key: str) -> str:
-    """The kind of an object by its key."""
-    return key.split("/")[2] if key.startswith(layout.DOMAINS) else key.partition("/")[0]
+@given(policies, candidates)
+def test_deciding_again_on_what_stayed_forgets_nothing_more(policy: Policy, them: list[Candidate]) -> None:
+    stayed = [one.candidate for one in decide(policy, them) if one.kept]
+    assert all(one.kept for one in decide(policy, stayed))
 
 
-def test_everything_a_later_snapshot_needs_is_locked_as_long_as_the_snapshot(locking: Lab, sink: LockingSink) -> None:
-    locking.backup({"d": OLD})
-    sink.age(20)
-    locking.backup({"d": OLD + b"a little more"}, cache=locking.cache.parent / "a host of its own")
-    needed = needed_by_the_latest(locking)
-    assert len([key for key in needed if kind(key) == "packs"]) >= 2
-    least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
-    assert {key for key, until in sink.locks().items() if until > least} >= needed
-    with pytest.raises(SinkDenied, match="locked until"):
-        sink.delete(max(needed))
+@given(policies, candidates, candidates)
+def test_what_does_not_count_keeps_nobody_out(policy: Policy, them: list[Candidate], bad: list[Candidate]) -> None:
+    names = {one.id for one in them}
+    more = [Candidate(one.id, one.time, discounted="damaged") for one in bad if one.id not in names]
+    before = {one.candidate.id for one in decide(policy, them) if one.kept}
+    after = {one.candidate.id for one in decide(policy, [*them, *more]) if one.kept}
+    assert after & names == before
 
 
-@pytest.mark.parametrize("hours", [90 * 24, -12], ids=["the host is months behind", "the host is ahead"])
-def test_locks_go_by_the_time_of_the_store(tmp_path: Path, hours: int) -> None:
-    sink = ElsewhereSink(timedelta(hours=hours))
-    lab = Lab(tmp_path / "cache", sink)
-    lab.backup({"d": OLD})
-    sink.age(20)
-    lab.backup({"d": OLD + b"a little more"}, cache=tmp_path / "a host of its own")
-    needed = needed_by_the_latest(lab)
-    least, most = (sink.now + timedelta(days=days) for days in (DAYS, DAYS + DAYS / 8))
-    slack = timedelta(minutes=10)
-    locks = sink.locks()
-    assert all(least - slack < locks[key] < most + slack for key in needed)
+def test_the_hour_that_daylight_saving_repeats_is_two() -> None:
+    them = [at("2026-10-25T02:30+02:00", 1), at("2026-10-25T02:30+01:00", 2)]
+    assert len(kept(Policy(hourly=2, at_least=1, zone=BERLIN), them)) == 2
+    assert len(kept(Policy(daily=2, at_least=1, zone=BERLIN), them)) == 1
 
 
-def test_a_store_that_tells_no_time_goes_by_that_of_the_host(
-    locking: Lab, sink: LockingSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stat = sink.stat
-    monkeypatch.setattr(sink, "stat", lambda key: replace(stat(key), modified=None))
-    locking.backup({"d": OLD})
-    least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
-    assert {key for key, until in sink.locks().items() if until > least} >= needed_by_the_latest(locking)
+def test_days_are_those_of_the_zone() -> None:
+    them = [at("2026-03-01T22:30+00:00", 1), at("2026-03-01T23:30+00:00", 2)]
+    assert len(kept(Policy(daily=5, at_least=1), them)) == 1
+    assert len(kept(Policy(daily=5, at_least=1, zone=BERLIN), them)) == 2
 
 
-def test_locks_of_unneeded_objects_are_not_extended(locking: Lab, sink: LockingSink) -> None:
-    locking.backup({"d": noise(2 * MIB, seed=1)})
-    first = needed_by_the_latest(locking)
-    sink.age(20)
-    locking.backup({"d": noise(2 * MIB, seed=2)})
-    left = first - needed_by_the_latest(locking)
-    assert {kind(key) for key in left} == {"packs", "parts", "sessions", "snapshots", "index"}
-    assert all(sink.locks()[key] < datetime.now(UTC) + timedelta(days=DAYS / 2) for key in left)
+def test_weeks_at_the_turn_of_a_year_are_whole() -> None:
+    them = [at("2026-12-31T12:00+00:00", 1), at("2027-01-01T12:00+00:00", 2), at("2027-01-04T12:00+00:00", 3)]
+    assert kept(Policy(weekly=2, at_least=1), them) == ["2027-01-04T12:00:00+00:00", "2027-01-01T12:00:00+00:00"]
 
 
-def test_a_host_extends_a_lock_again_only_when_due(tmp_path: Path, sink: LockingSink) -> None:
-    faulty = FaultySink(sink)
-    lab = Lab(tmp_path, faulty)
-
-    def lengthened() -> set[str]:
-        before = len(faulty.calls)
-        lab.backup({"d": OLD})
-        return {kind(key) for method, key in faulty.calls[before:] if method == "retain"}
-
-    assert lengthened() == {"penstock.json", "grants", "slots", "packs", "parts", "sessions", "index"}
-    assert lengthened() == {"sessions", "parts"}, "its own"
+def test_nothing_more_goes_where_no_more_backups_come() -> None:
+    them = [at("2020-01-01T00:00+00:00", 1), at("2020-01-02T00:00+00:00", 2), at("2020-01-09T00:00+00:00", 3)]
+    assert len(kept(Policy(within=timedelta(days=7), at_least=1), them)) == 2
 
 
-def test_a_lock_that_ends_just_with_the_snapshot_is_extended_too(tmp_path: Path, sink: LockingSink) -> None:
-    """The snapshot is put a moment after the locks were looked at, and lives as long from then on."""
-    lab = Lab(tmp_path, sink)
-    lab.backup({"d": OLD})
-    with (
-        Cache(lab.cache, lab.domain.scope, sink.location, on_trouble=pytest.fail) as cache,
-        Workers(2, "test", sink.stop) as workers,
-    ):
-        now = datetime.now(UTC)
-        packs = [info.key for info in sink.list(lab.at.packs)]
-        cache.add_locks(packs, now + timedelta(days=DAYS, minutes=10))
-        before = sink.locks()
-        assert prolong_locks(sink, cache, packs, workers, now=now) == []
-        assert all(sink.locks()[key] > max(before[key], now + timedelta(days=DAYS + 1)) for key in packs)
-
-
-def test_nothing_is_committed_when_a_lock_cannot_be_extended(tmp_path: Path, sink: LockingSink) -> None:
-    faulty = FaultySink(sink)
-    lab = Lab(tmp_path, faulty)
-    first = lab.backup({"d": OLD}).snapshot
-    faulty.add(Fail("retain", prefix=lab.at.packs, error=SinkDenied))
-    with pytest.raises(SinkDenied):
-        lab.backup({"d": OLD + noise(2 * MIB, seed=3)})
-    assert [entry.id for entry in list_snapshots(lab.open())] == [first]
-    faulty.heal()
-    assert lab.backup({"d": OLD + noise(2 * MIB, seed=3)}).packs == 0
-
-
-def test_a_session_that_disappears_while_its_data_is_reused_leaves_no_snapshot(
-    tmp_path: Path, sink: LockingSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab = Lab(tmp_path, sink)
-    first = lab.backup({"d": OLD})
-    (session,) = lab.sessions()
-
-    def retain(key: str, until: datetime) -> None:
-        if key == lab.at.session_key(session):
-            sink._objects.pop(key, None)
-        MemorySink.retain(sink, key, until)
-
-    monkeypatch.setattr(sink, "retain", retain)
-    with pytest.raises(MissingObject, match=session.hex()):
-        lab.backup({"d": OLD}, cache=tmp_path / "a host of its own")
-    assert [entry.id for entry in list_snapshots(lab.open())] == [first.snapshot]
-
-
-def test_the_first_objects_of_a_long_run_are_locked_as_long_as_its_snapshot(locking: Lab, sink: LockingSink) -> None:
-    class Lasts(BytesStream):
-        def close(self) -> None:
-            super().close()
-            sink.age(3)
-
-    locking.backup(BytesSource({"d": noise(40 * MIB)}, opener=Lasts))
-    least = datetime.now(UTC) + timedelta(days=DAYS) - timedelta(minutes=10)
-    assert {key for key, until in sink.locks().items() if until > least} >= needed_by_the_latest(locking)
-
-
-def test_a_missing_passphrase_slot_is_reported_and_does_not_prevent_a_backup(locking: Lab, sink: LockingSink) -> None:
-    (slot,) = [info.key for info in sink.list(layout.SLOTS)]
-    del sink._objects[slot]
-    result = locking.backup({"d": OLD})
-    assert any(slot in warning for warning in result.warnings)
-
-
-@pytest.mark.parametrize("entry", range(2))
-def test_a_repository_that_lost_an_entry_of_its_log_takes_no_snapshot(
-    locking: Lab, sink: LockingSink, entry: int
-) -> None:
-    repository = locking.open()
-    assert len(repository.log.keys) == 2
-    key = repository.log.keys[entry]
-    del sink._objects[key]
-    with pytest.raises(MissingObject, match=key):
-        locking.backup({"d": OLD}, by=repository)
-    assert not locking.keys(locking.at.snapshots)
-
-
-def test_a_sink_without_object_lock_is_never_asked_to_lock(tmp_path: Path) -> None:
-    faulty = FaultySink(MemorySink())
-    lab = Lab(tmp_path, faulty)
-    lab.backup({"d": OLD})
-    lab.backup({"d": OLD})
-    assert not [key for method, key in faulty.calls if method == "retain"]
-    with pytest.raises(SinkError, match="locks no objects"):
-        faulty.retain(layout.CONFIG, datetime.now(UTC))
+@pytest.mark.parametrize(
+    ("policy", "reasons"),
+    [
+        (Policy(last=1, tags=frozenset({"a"}), at_least=1), [("last 1 of 1",), ("tag a",), ("hold: audit",), ()]),
+        (Policy(daily=2, at_least=2), [("daily 1 of 2",), (), ("hold: audit",), ()]),
+        (Policy(daily=2, at_least=3), [("daily 1 of 2",), ("at least 3",), ("hold: audit",), ()]),
+        (Policy(tags=frozenset({"b"}), at_least=2), [("at least 2",), (), ("hold: audit",), ()]),
+    ],
+)
+def test_each_verdict_says_why(policy: Policy, reasons: list[tuple[str, ...]]) -> None:
+    them = [
+        at("2026-01-04T04:00+00:00", 1),
+        at("2026-01-04T03:00+00:00", 2, tags=frozenset({"a"})),
+        at("2026-01-04T02:00+00:00", 3, hold="audit"),
+        at("2026-01-04T01:00+00:00", 4),
+    ]
+    verdicts: list[Verdict] = decide(policy, them)
+    assert [one.reasons for one in verdicts] == reasons
