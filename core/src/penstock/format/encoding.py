@@ -24,6 +24,7 @@ __all__ = [
     "little_endian",
     "new_id",
     "text",
+    "texts",
     "whole",
 ]
 
@@ -174,6 +175,14 @@ def text(content: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Malformed(f"{name} is missing or not a string")
     return value
+
+
+def texts(content: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The list of strings under `name`; raises `Malformed`."""
+    value = content.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Malformed(f"{name} is missing or not a list of strings")
+    return tuple(value)
 
 
 def whole(value: object, limit: int = 1 << 63) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from penstock.format.chunker import ChunkerParameters
-from penstock.format.encoding import Malformed, digest_from_hex, id_from_hex, integer, text
+from penstock.format.encoding import Malformed, digest_from_hex, id_from_hex, integer, text, texts
 from penstock.format.keys import VerifyingKey
 from penstock.format.trust import Role
 
@@ -173,9 +173,7 @@ def _grant(value: Mapping[str, Any]) -> Granted:
         raise
     except ValueError:
         raise Malformed("unknown role in a grant") from None
-    signing, domain, names = value.get("ed25519"), value.get("domain"), value.get("names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Malformed("the names of a grant are not texts")
+    signing, domain, names = value.get("ed25519"), value.get("domain"), texts(value, "names")
     signs, writes = role in (Role.WRITER, Role.MAINTAINER), role is Role.WRITER
     if role is Role.OWNER or (signing is not None) != signs or (domain is not None) != writes or bool(names) != writes:
         raise Malformed(f"its content does not match the role {role}")
@@ -185,7 +183,7 @@ def _grant(value: Mapping[str, Any]) -> Granted:
         label=text(value, "label"),
         signing=None if signing is None else VerifyingKey.from_hex(signing),
         domain=None if domain is None else id_from_hex(domain),
-        names=tuple(names),
+        names=names,
     )
 
 

@@ -19,6 +19,7 @@ from penstock.format.encoding import (
     ids_from_hex,
     integer,
     text,
+    texts,
     whole,
 )
 from penstock.format.keys import SigningKey, VerifyingKey
@@ -99,6 +100,7 @@ class Head:
     #: The number of the first part that holds some of the manifest.
     manifest: int
     bases: tuple[Base, ...] = field(default=(), repr=False)
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ def encode_head(
         "started": head.started,
         "stored": head.stored,
         "streams": head.streams,
+        "tags": sorted(head.tags),
     }
     plain = encode_record(header, [encode_refs(head.parts), *(encode_refs(base.parts) for base in head.bases)])
     sealed = seal_padded(plain, _LEVEL, layout_sealer, message("head", scope, head.snapshot), limit=_LIMIT)
@@ -208,6 +211,7 @@ def _decode(snapshot: bytes, plain: bytes) -> Head:
         parts=parts,
         manifest=integer(header, "manifest"),
         bases=bases,
+        tags=texts(header, "tags"),
     )
 
 

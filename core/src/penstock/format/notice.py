@@ -1,4 +1,4 @@
-"""Notices, tombstones and deletion records: what must not be relied on, will be deleted, or was forgotten or deleted.
+"""Notices, tombstones, deletion records and marks: what people and their programs say of snapshots and objects.
 
 notice := magic(8) ‖ signer(16) ‖ sealed record ‖ Ed25519 signature(64)
 """
@@ -23,7 +23,18 @@ from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.padding import open_padded, seal_padded
 from penstock.format.sealing import Sealer, message
 
-__all__ = ["Action", "Deletion", "Notice", "SealedNotice", "Things", "Tombstone", "decode_notice", "encode_notice"]
+__all__ = [
+    "Action",
+    "Deletion",
+    "Mark",
+    "Marking",
+    "Notice",
+    "SealedNotice",
+    "Things",
+    "Tombstone",
+    "decode_notice",
+    "encode_notice",
+]
 
 MAGIC = b"PSNOTE\x01\0"
 _HEADER = struct.Struct("<8s16s")
@@ -144,6 +155,50 @@ class Deletion(_Content):
         return cls(text(value, "made"), Action(action), snapshots, things)
 
 
+class Marking(StrEnum):
+    """What a mark says."""
+
+    TAG = "tag"
+    UNTAG = "untag"
+    HOLD = "hold"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(_Content):
+    """Snapshots, by the digests of their heads, that get or lose a tag, are held for a reason, or are released.
+
+    `text` is the tag, or the reason. A release names the holds that it lifts, by the ids of their marks: one that
+    somebody else put meanwhile stays.
+    """
+
+    what = "mark"
+    made: str
+    action: Marking
+    snapshots: Mapping[bytes, bytes]
+    text: str
+    holds: tuple[bytes, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The record's header."""
+        return {
+            "action": self.action.value,
+            "holds": [name.hex() for name in self.holds],
+            "made": self.made,
+            "snapshots": _digests_to_json(self.snapshots),
+            "text": self.text,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises `Malformed`."""
+        action = text(value, "action")
+        if action not in Marking.__members__.values():
+            raise Malformed("unknown action in a mark")
+        snapshots, holds = _digests(value.get("snapshots")), ids_from_hex(value.get("holds"))
+        return cls(text(value, "made"), Marking(action), snapshots, text(value, "text"), holds)
+
+
 T = TypeVar("T", bound=_Content)
 
 
@@ -170,7 +225,7 @@ class SealedNotice:
 
 def encode_notice(
     name: bytes,
-    content: Notice | Tombstone | Deletion,
+    content: Notice | Tombstone | Deletion | Mark,
     *,
     signer: SigningKey,
     key: bytes,

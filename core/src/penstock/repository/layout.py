@@ -26,6 +26,7 @@ _LIMITS = {
     "notices": _MIB,
     "tombstones": 16 * _MIB,
     "deletions": 16 * _MIB,
+    "marks": _MIB,
 }
 _CONFIG_LIMIT = 64 * _KIB
 #: Digits of an identifier.
@@ -98,6 +99,11 @@ class DomainLayout:
         """What was forgotten or deleted."""
         return f"{self.prefix}deletions/"
 
+    @property
+    def marks(self) -> str:
+        """Tags and holds."""
+        return f"{self.prefix}marks/"
+
     def session_key(self, session: bytes) -> str:
         """A writer's run."""
         return self.sessions + session.hex()
@@ -126,6 +132,14 @@ class DomainLayout:
     def deletion_key(self, record: bytes) -> str:
         """A record of what was forgotten, taken back or deleted."""
         return self.deletions + record.hex()
+
+    def tombstone_key(self, tombstone: bytes) -> str:
+        """What a prune is about to delete."""
+        return self.tombstones + tombstone.hex()
+
+    def mark_key(self, mark: bytes) -> str:
+        """A mark."""
+        return self.marks + mark.hex()
 
     def notice_key(self, notice: bytes) -> str:
         """A notice."""

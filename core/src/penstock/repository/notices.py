@@ -1,32 +1,22 @@
 """Notices, tombstones and deletion records: what is not relied on, listed or used any more, by whoever may say so."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from penstock.api.errors import DamagedObject, ObjectMissing
-from penstock.api.models import ObjectInfo
-from penstock.format.encoding import Malformed, new_id
-from penstock.format.keys import VerifyingKey
-from penstock.format.notice import Action, Deletion, Notice, Tombstone, decode_notice, encode_notice
-from penstock.format.times import as_text, now
+from penstock.format.notice import Action, Deletion, Notice, Tombstone
+from penstock.format.times import now
 from penstock.format.trust import OWNER_ID
-from penstock.repository import layout
 from penstock.repository.domain import Domain
-from penstock.repository.fetching import fetch
 from penstock.repository.pool import Workers
-from penstock.repository.read.listing import listed
-from penstock.repository.repository import put_new
+from penstock.repository.said import OnStranger, put_said, read_said
 
 __all__ = ["Doomed", "Doubted", "Notices", "distrust", "read_doomed", "read_notices", "undelete", "vouch_for"]
 
 #: A notice of so many packs, with reasons of so many characters, is never larger than allowed.
 _PACKS_A_NOTICE = 2000
 _LONGEST = 200
-
-OnStranger = Callable[[DamagedObject], object]
-T = TypeVar("T", Notice, Tombstone, Deletion)
 
 
 @dataclass(slots=True)
@@ -67,16 +57,15 @@ def read_notices(
 ) -> Notices:
     """What is in force, but for what is `doubted`; `on_stranger` is told of objects of nobody who may say so."""
     found = Notices()
-    for said in _read(domain, workers, domain.at.notices, Notice, domain.signer, on_stranger):
+    for said in read_said(domain, workers, domain.at.notices, Notice, domain.signer, on_stranger):
         signer, notice = said.signer, said.content
         if doubted is not None and doubted.said(signer, notice.made, said.written):
             continue
         found.distrusted.update(notice.packs)
         for head in notice.void.items():
             found.void.setdefault(head, set()).add(signer)
-    records = _read(domain, workers, domain.at.deletions, Deletion, domain.keeper, on_stranger)
-    # Not by what a record says alone: one that claims to be of the last year could never be taken back.
-    for _, record in sorted(map(_in_time, records), key=lambda one: one[0]):
+    records = read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, on_stranger)
+    for record in (said.content for said in sorted(records, key=lambda said: said.order)):
         if record.action is Action.UNDELETE:
             found.forgotten.difference_update(record.snapshots.items())
             continue
@@ -101,7 +90,7 @@ class Doomed(NamedTuple):
 def read_doomed(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> Doomed:
     """What the domain's tombstones name."""
     doomed = Doomed(set(), set())
-    for said in _read(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
+    for said in read_said(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
         doomed.packs.update(said.content.things.packs)
         doomed.parts.update(said.content.things.parts)
     return doomed
@@ -111,7 +100,7 @@ def distrust(domain: Domain, packs: Mapping[bytes, str]) -> None:
     """Tell all writers not to deduplicate against these packs, and why, in as many notices as it takes."""
     left = iter(packs.items())
     while some := dict(islice(left, _PACKS_A_NOTICE)):
-        _put(domain, Notice(now(), {pack: why[:_LONGEST] for pack, why in some.items()}))
+        put_said(domain, Notice(now(), {pack: why[:_LONGEST] for pack, why in some.items()}))
 
 
 def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
@@ -119,77 +108,15 @@ def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
 
     That is, of notices, what packs are damaged; of deletion records, all.
     """
-    for one in _read(domain, workers, domain.at.notices, Notice, domain.signer, None):
+    for one in read_said(domain, workers, domain.at.notices, Notice, domain.signer, None):
         notice = one.content
         if one.signer == doubted.key and notice.packs and not doubted.said(one.signer, notice.made, one.written):
-            _put(domain, Notice(notice.made, notice.packs))
-    for said in _read(domain, workers, domain.at.deletions, Deletion, domain.keeper, None):
+            put_said(domain, Notice(notice.made, notice.packs))
+    for said in read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None):
         if said.signer == doubted.key and not doubted.said(said.signer, said.content.made, said.written):
-            _put(domain, said.content)
+            put_said(domain, said.content)
 
 
 def undelete(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
     """Take back that these snapshots were forgotten; by the digests of their heads."""
-    _put(domain, Deletion(now(), Action.UNDELETE, snapshots))
-
-
-def _put(domain: Domain, content: Notice | Deletion) -> None:
-    name = new_id()
-    at = domain.at
-    key = at.notice_key(name) if isinstance(content, Notice) else at.deletion_key(name)
-    data = encode_notice(
-        name,
-        content,
-        signer=domain.access.signing,
-        key=domain.access.key,
-        layout_sealer=domain.layout_sealer,
-        scope=domain.scope,
-    )
-    put_new(domain.sink, key, data)
-
-
-@dataclass(frozen=True, slots=True)
-class _Said(Generic[T]):
-    """One of these objects: its id, whose it is, when the store wrote it ("" if it does not say), and what it says."""
-
-    name: bytes
-    signer: bytes
-    written: str
-    content: T
-
-
-def _in_time(said: _Said[Deletion]) -> tuple[tuple[str, bytes], Deletion]:
-    """What decides on the order in which records apply, and the record."""
-    record = said.content
-    return (min(record.made, said.written or record.made), said.name), record
-
-
-def _read(
-    domain: Domain,
-    workers: Workers,
-    prefix: str,
-    kind: type[T],
-    signer: Callable[[bytes], VerifyingKey | None],
-    on_stranger: OnStranger | None,
-) -> Iterator["_Said[T]"]:
-    def read(info: ObjectInfo) -> _Said[T] | DamagedObject | None:
-        try:
-            sealed = decode_notice(layout.id_of(info.key), fetch(domain.sink, info.key))
-            key = signer(sealed.signer)
-            if key is None:
-                raise Malformed("its signer may not say so")
-            content = sealed.open(kind, key, domain.layout_sealer, domain.scope)
-            if domain.log.revoked(sealed.signer):
-                return None  # nobody's damage: it was said while the key was good, or has no effect
-            return _Said(sealed.name, sealed.signer, as_text(info.modified) if info.modified else "", content)
-        except ObjectMissing:
-            return None
-        except Malformed as error:
-            return DamagedObject(info.key, str(error))
-
-    for found in workers.map(read, listed(workers, domain.sink, prefix)):
-        if isinstance(found, DamagedObject):
-            if on_stranger is not None:
-                on_stranger(found)
-        elif found is not None:
-            yield found
+    put_said(domain, Deletion(now(), Action.UNDELETE, snapshots))

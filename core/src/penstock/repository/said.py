@@ -1,0 +1,98 @@
+"""What owners, maintainers and writers say of the objects of a domain: read from whoever may say it, and put."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from penstock.api.errors import DamagedObject, ObjectMissing
+from penstock.api.models import ObjectInfo
+from penstock.format.encoding import Malformed, new_id
+from penstock.format.keys import VerifyingKey
+from penstock.format.notice import Deletion, Mark, Notice, Tombstone, decode_notice, encode_notice
+from penstock.format.times import as_text
+from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
+from penstock.repository.pool import Workers
+from penstock.repository.read.listing import listed
+from penstock.repository.repository import put_new
+
+__all__ = ["OnStranger", "Said", "put_said", "read_said"]
+
+OnStranger = Callable[[DamagedObject], object]
+T = TypeVar("T", Notice, Tombstone, Deletion, Mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Generic[T]):
+    """One of these objects: its id, whose it is, when the store wrote it ("" if it does not say), and what it says."""
+
+    name: bytes
+    signer: bytes
+    written: str
+    content: T
+
+    @property
+    def order(self) -> tuple[str, bytes]:
+        """What decides on the order in which they apply.
+
+        Not what one says alone: one that claims to be of the last year could never be taken back.
+        """
+        return min(self.content.made, self.written or self.content.made), self.name
+
+
+def read_said(
+    domain: Domain,
+    workers: Workers,
+    prefix: str,
+    kind: type[T],
+    signer: Callable[[bytes], VerifyingKey | None],
+    on_stranger: OnStranger | None,
+) -> Iterator[Said[T]]:
+    """Each of the objects under `prefix` that is of this kind and by somebody whose key `signer` gives.
+
+    `on_stranger` is told of the others; those of a revoked key are left out without a word.
+    """
+
+    def read(info: ObjectInfo) -> Said[T] | DamagedObject | None:
+        try:
+            sealed = decode_notice(layout.id_of(info.key), fetch(domain.sink, info.key))
+            key = signer(sealed.signer)
+            if key is None:
+                raise Malformed("its signer may not say so")
+            content = sealed.open(kind, key, domain.layout_sealer, domain.scope)
+            if domain.log.revoked(sealed.signer):
+                return None  # nobody's damage: it was said while the key was good, or has no effect
+            return Said(sealed.name, sealed.signer, as_text(info.modified) if info.modified else "", content)
+        except ObjectMissing:
+            return None
+        except Malformed as error:
+            return DamagedObject(info.key, str(error))
+
+    for found in workers.map(read, listed(workers, domain.sink, prefix)):
+        if isinstance(found, DamagedObject):
+            if on_stranger is not None:
+                on_stranger(found)
+        elif found is not None:
+            yield found
+
+
+def put_said(domain: Domain, content: Notice | Tombstone | Deletion | Mark) -> bytes:
+    """Say it with the key at hand; returns the id of the object."""
+    name = new_id()
+    folders = {
+        Notice: domain.at.notice_key,
+        Tombstone: domain.at.tombstone_key,
+        Deletion: domain.at.deletion_key,
+        Mark: domain.at.mark_key,
+    }
+    data = encode_notice(
+        name,
+        content,
+        signer=domain.access.signing,
+        key=domain.access.key,
+        layout_sealer=domain.layout_sealer,
+        scope=domain.scope,
+    )
+    put_new(domain.sink, folders[type(content)](name), data)
+    return name
