@@ -18,7 +18,7 @@ from penstock.format.ids import chunk_ids
 from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of
 from penstock.format.keys import DecapsulationKey, DomainKeys, PassphraseCost, RootSecret, SigningKey, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
-from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone, encode_notice
+from penstock.format.notice import Action, Deletion, Mark, Marking, Notice, Things, Tombstone, encode_notice
 from penstock.format.pack import (
     MAGIC,
     TRAILER_BYTES,
@@ -137,6 +137,7 @@ HEAD = Head(
     parts=REFS,
     manifest=1,
     bases=(Base(bytes([12]) * 16, OTHER_SESSION, REFS[1:]), Base(bytes([13]) * 16, SESSION, ())),
+    tags=("before the move", "release"),
 )
 MANIFEST = Manifest(
     consistency="one transaction snapshot",
@@ -157,6 +158,7 @@ THINGS = Things((PACK, OTHER_PACK), (REFS[0].part,), (NAME,), (SESSION,))
 NOTICE = Notice(moment(2), {PACK: "a segment is damaged"}, {NAME: secret("head")})
 TOMBSTONE = Tombstone(moment(3), THINGS)
 DELETION = Deletion(moment(4), Action.DELETE, {NAME: secret("head")}, THINGS)
+MARK = Mark(moment(5), Marking.RELEASE, {NAME: secret("head")}, "the audit is over", (PACK,))
 CONTENTS: dict[str, Content] = {
     "domain": MadeDomain(DOMAIN, "shop", ChunkerParameters(), KEYS.layout_proof, KEYS.domain_proof),
     "writer": Granted(WRITER, Role.WRITER, "größe", SIGNER.public, DOMAIN, ("shop", "nightly-*")),

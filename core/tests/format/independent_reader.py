@@ -74,6 +74,7 @@ def refusing(what: str) -> Iterator[None]:
 LIMITS = {
     "grants": 16 * MIB, "slots": 16 * KIB, "sessions": 16 * KIB, "packs": 20 * MIB, "index": 16 * MIB, "parts": 8 * MIB,
     "snapshots": 64 * KIB, "leases": 4 * KIB, "notices": MIB, "tombstones": 16 * MIB, "deletions": 16 * MIB,
+    "marks": MIB,
 }  # fmt: skip
 
 
@@ -570,7 +571,7 @@ class Repository:
         need(at == len(body), "the places have another length than they say")
         return Places(found, carried)
 
-    # --- 10. Notices, tombstones, deletions
+    # --- 10. Notices, tombstones, deletions, marks
 
     def notice(
         self, domain: Domain, folder: str, name: bytes, *, revoked: bool = False
@@ -590,11 +591,16 @@ class Repository:
         if folder == "notices":
             for pack, why in header["packs"].items():
                 ident(pack), words(why)
+        elif folder == "marks":
+            words(header["text"]), [ident(one) for one in header["holds"]]
+            need(header["action"] in {"tag", "untag", "hold", "release"}, "an unknown action")
         elif folder == "tombstones" or header["action"] == "delete":
             things = {"packs", "parts", "index", "sessions"}
         for thing in things:
             [ident(one) for one in header[thing]]
-        for snapshot, head in header.get({"notices": "void", "deletions": "snapshots"}.get(folder, ""), {}).items():
+        for snapshot, head in header.get(
+            {"notices": "void", "deletions": "snapshots", "marks": "snapshots"}.get(folder, ""), {}
+        ).items():
             ident(snapshot), pin(head)
         need(folder != "deletions" or header["action"] in {"forget", "undelete", "delete"}, "an unknown action")
         return signer, header

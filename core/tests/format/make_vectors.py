@@ -31,6 +31,7 @@ from core.tests.format.examples import (
     KEYS,
     LAYOUT,
     MANIFEST,
+    MARK,
     NAME,
     NOTICE,
     OTHER_PACK,
@@ -189,7 +190,7 @@ def associated_data() -> list[dict[str, Any]]:
     names: dict[str, list[bytes]] = {
         "segment": [PACK, struct.pack("<I", 7)],
         **{what: [PACK] for what in ("places", "ids")},
-        **{what: [NAME] for what in ("index", "hooks", "part", "head", "notice", "tombstone", "deletion")},
+        **{what: [NAME] for what in ("index", "hooks", "part", "head", "notice", "tombstone", "deletion", "mark")},
     }
     for what, own in names.items():
         bound = message(what, SCOPE, *own)
@@ -366,7 +367,7 @@ def objects() -> dict[str, Any]:
         }
         notices = {
             content.what: encode_notice(NAME, content, signer=SIGNER, key=WRITER, layout_sealer=LAYOUT, scope=SCOPE)
-            for content in (NOTICE, TOMBSTONE, DELETION)
+            for content in (NOTICE, TOMBSTONE, DELETION, MARK)
         }
     return {
         "pack": {"id": PACK.hex(), "pin": pin, "bytes": pack.hex()},

@@ -77,7 +77,7 @@ def test_a_head_holds_what_the_page_says() -> None:
     assert header["parts"] == len(HEAD.parts) == 3
     assert body == encode_refs(HEAD.parts) + b"".join(encode_refs(base.parts) for base in HEAD.bases)
     names = "backup source started finished host program parent size streams stored sequence previous seen index"
-    assert header.keys() == {*names.split(), "manifest", "parts", "bases"}
+    assert header.keys() == {*names.split(), "tags", "manifest", "parts", "bases"}
 
 
 ELSEWHERE: dict[str, Callable[[bytes], None]] = {

@@ -1,4 +1,4 @@
-"""Notices, tombstones and deletion records: three kinds that never pass for one another."""
+"""Notices, tombstones, deletion records and marks: four kinds that never pass for one another."""
 
 import struct
 from typing import Any
@@ -11,6 +11,7 @@ from core.tests.format.examples import (
     DOMAIN,
     IDS,
     LAYOUT,
+    MARK,
     NAME,
     NOTICE,
     PACK,
@@ -30,7 +31,17 @@ from hypothesis import strategies as st
 from penstock.format.codec import RAW
 from penstock.format.encoding import Malformed
 from penstock.format.keys import SigningKey
-from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone, decode_notice, encode_notice
+from penstock.format.notice import (
+    Action,
+    Deletion,
+    Mark,
+    Marking,
+    Notice,
+    Things,
+    Tombstone,
+    decode_notice,
+    encode_notice,
+)
 from penstock.format.sealing import message
 
 AN_ID = st.binary(min_size=16, max_size=16)
@@ -42,8 +53,9 @@ CONTENTS = st.one_of(
     st.builds(Tombstone, TEXTS, SOME_THINGS),
     st.builds(Deletion, TEXTS, st.just(Action.DELETE), SNAPSHOTS, SOME_THINGS),
     st.builds(Deletion, TEXTS, st.sampled_from([Action.FORGET, Action.UNDELETE]), SNAPSHOTS),
+    st.builds(Mark, TEXTS, st.sampled_from(Marking), SNAPSHOTS, TEXTS, SEVERAL),
 )
-EXAMPLES = {"notice": NOTICE, "tombstone": TOMBSTONE, "deletion": DELETION}
+EXAMPLES = {"notice": NOTICE, "tombstone": TOMBSTONE, "deletion": DELETION, "mark": MARK}
 PUBLIC = SIGNER.public
 
 
@@ -107,6 +119,7 @@ FIELDS = {
     "notice": {"made", "packs", "void"},
     "tombstone": {"made", "packs", "parts", "index", "sessions"},
     "deletion": {"made", "action", "snapshots", "packs", "parts", "index", "sessions"},
+    "mark": {"made", "action", "snapshots", "text", "holds"},
 }
 
 
@@ -154,6 +167,14 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("deletion", {"snapshots": {NAME.hex(): "00"}}),
     ("deletion", {"packs": None}),
     ("deletion", {"sessions": [5]}),
+    ("mark", {"action": "forget"}),
+    ("mark", {"action": "Hold"}),
+    ("mark", {"snapshots": [NAME.hex()]}),
+    ("mark", {"text": None}),
+    ("mark", {"text": ["release"]}),
+    ("mark", {"holds": None}),
+    ("mark", {"holds": {PACK.hex(): ""}}),
+    ("mark", {"holds": ["00"]}),
 ]
 
 

@@ -1,7 +1,7 @@
 """Backup: one dump of one source becomes one snapshot, or nothing at all."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,6 +12,7 @@ from penstock.api.source import Dump, Source
 from penstock.engine.doubts import Doubts
 from penstock.engine.leaving_out import left_out_json, recorded_left_out
 from penstock.engine.reporting import Listener, Reporter, reporting
+from penstock.engine.tags import MAX_TAGS, checked_tag
 from penstock.format.encoding import encode_json
 from penstock.format.head import Head
 from penstock.format.manifest import MAX_MANIFEST
@@ -86,12 +87,14 @@ def backup(
     pack_size: int | None = None,
     memory: int,
     compression: Compression,
+    tags: Collection[str] = (),
     listener: Listener,
 ) -> BackupResult:
     """Dump `source` into `repository` under the backup name `name`.
 
     `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. `pack_size` (bytes)
-    makes packs smaller than the usual 16 MiB. The repository is brought in step before the database's view is opened.
+    makes packs smaller than the usual 16 MiB. `tags` are the snapshot's, as `checked_tag` takes them. The repository
+    is brought in step before the database's view is opened.
     Nothing is committed unless every stream ended well. What the source says it cannot dump is recorded and in the
     result: whoever asked for the backup must be told that it is not whole. A `DumpFailed` that is `retryable` begins
     the whole dump again, three times at most; what was stored by then is not stored again. Raises what the source, the
@@ -101,6 +104,9 @@ def backup(
         raise UsageError("invalid backup name: it must be non-empty Unicode text")
     if compression != "auto" and not 1 <= compression <= 19:
         raise UsageError("invalid compression: it must be auto or a zstd level from 1 to 19")
+    tags = sorted({checked_tag(tag) for tag in tags})
+    if len(tags) > MAX_TAGS:
+        raise UsageError(f"a backup has {MAX_TAGS} tags at most")
     domain = repository.domain
     if not domain.log.may_store(repository.access.key, domain.id, name):
         raise RoleForbids(
@@ -122,6 +128,7 @@ def backup(
                 pack_size=pack_size,
                 memory=memory,
                 level=None if compression == "auto" else compression,
+                tags=tags,
                 on_damage=on_damage,
                 on_trouble=reporter.warn,
             )

@@ -39,6 +39,9 @@ def register(app: typer.Typer) -> None:
         name: Annotated[
             str | None, typer.Option("--name", metavar="NAME", help="The name of the backup; for a single source.")
         ] = None,
+        tags: Annotated[
+            list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag of the snapshot. Can be given again.")
+        ] = None,
     ) -> None:
         """Dump sources into a repository.
 
@@ -58,10 +61,10 @@ def register(app: typer.Typer) -> None:
             raise UsageError("which source? give a backup's name in the settings, or a URL, or --all")
         if name is not None and len(wanted) > 1:
             raise UsageError("--name is for a single source")
-        _back_up(run, wanted, name)
+        _back_up(run, wanted, name, tags or [])
 
 
-def _back_up(run: "Run", wanted: list[str], name: str | None) -> None:
+def _back_up(run: "Run", wanted: list[str], name: str | None, tags: list[str]) -> None:
     from penstock.api import Interrupted, PenstockError
     from penstock.cli.output import views
     from penstock.cli.output.console import error_json
@@ -71,7 +74,7 @@ def _back_up(run: "Run", wanted: list[str], name: str | None) -> None:
     for text in wanted:
         run.stop.check()
         try:
-            outcome, error = _one(run, text, name)
+            outcome, error = _one(run, text, name, tags)
             if error is not None:
                 errors.append((outcome["name"], error))
         except Interrupted:
@@ -92,7 +95,7 @@ def _back_up(run: "Run", wanted: list[str], name: str | None) -> None:
         raise _failure(errors, len(wanted))
 
 
-def _one(run: "Run", text: str, name: str | None) -> "tuple[dict[str, Any], PenstockError | None]":
+def _one(run: "Run", text: str, name: str | None, tags: list[str]) -> "tuple[dict[str, Any], PenstockError | None]":
     """One backup: what was made, and what is to be said of a snapshot that is not whole."""
     from penstock.cli.output.console import error_json
     from penstock.engine import backup
@@ -115,6 +118,7 @@ def _one(run: "Run", text: str, name: str | None) -> "tuple[dict[str, Any], Pens
             pack_size=workspace.pack_size(plan.repository),
             memory=workspace.memory(plan.settings),
             compression=workspace.compression(plan.settings),
+            tags=tags,
             listener=listen,
         )
     for warning in result.warnings:

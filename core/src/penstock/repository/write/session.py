@@ -1,7 +1,7 @@
 """One writer's run: a session owns a data key, its writers store streams, and the snapshot's head is the commit."""
 
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -95,6 +95,7 @@ class Session:
         pack_size: int | None = None,
         memory: int,
         level: int | None,
+        tags: Collection[str] = (),
         on_damage: Callable[[RepositoryError], None],
         on_trouble: Callable[[str], object],
         writers: int = 1,
@@ -116,6 +117,7 @@ class Session:
         self._data_sealer = Sealer(self._data_key)
         self._recipient = repository.config.owner.recipient
         self._backup = backup
+        self._tags = tuple(tags)
         self._tag = domain.keys.tag(backup)
         self._cache_size = cache_size
         self._first_row = joins.first_row if joins else 0
@@ -307,6 +309,7 @@ class Session:
             parts=tuple(refs),
             manifest=before,
             bases=tuple(named),
+            tags=self._tags,
         )
         data = self._put_head(head)
         digest = blake3(data).digest()
