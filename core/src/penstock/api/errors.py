@@ -214,6 +214,18 @@ class CheckFailed(RepositoryError):
     exit_code = 16
 
 
+class SnapshotHeld(RepositoryError):
+    """Somebody holds a snapshot that was to be forgotten."""
+
+    exit_code = 17
+
+
+class NothingKept(RepositoryError):
+    """What was asked for would leave a backup without any snapshot that can be restored."""
+
+    exit_code = 18
+
+
 class KeyProblem(PenstockError):
     """A problem with keys, roles or passphrases."""
 

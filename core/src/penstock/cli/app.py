@@ -19,6 +19,7 @@ from penstock.cli.commands import (
     check,
     config,
     demo,
+    forget,
     init,
     inspect,
     key,
@@ -27,6 +28,7 @@ from penstock.cli.commands import (
     restore,
     show,
     snapshots,
+    tag,
     verify,
 )
 
@@ -34,7 +36,9 @@ __all__ = ["build", "run"]
 
 # A URL may hold a password before its host, or a token in its query.
 _URL = re.compile(r"(\w[\w+.-]*://)[^\s'\")]*")
-_COMMANDS = (init, backup, snapshots, show, inspect, restore, cat, check, verify, key, policy, config, plugins, demo)
+_COMMANDS = (
+    init, backup, snapshots, show, inspect, restore, cat, check, verify, tag, forget, key, policy, config, plugins, demo
+)  # fmt: skip
 # Its base, two classes up, is the base of all errors in arguments; older releases of typer keep it elsewhere.
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]
 

@@ -5,6 +5,7 @@ from penstock.engine.check import CheckReport, Finding, check
 from penstock.engine.doubts import Doubts
 from penstock.engine.find import find, latest_names
 from penstock.engine.leaving_out import left_out_json
+from penstock.engine.marking import Marked, hold, release, tag
 from penstock.engine.restore import CatResult, PlannedRestore, RestoreResult, cat, plan_restore, restore
 from penstock.engine.show import ShowResult, show
 from penstock.engine.verify import Verified, VerifyReport, verify
@@ -15,6 +16,7 @@ __all__ = [
     "CheckReport",
     "Doubts",
     "Finding",
+    "Marked",
     "PlannedRestore",
     "RestoreResult",
     "ShowResult",
@@ -24,10 +26,13 @@ __all__ = [
     "cat",
     "check",
     "find",
+    "hold",
     "latest_names",
     "left_out_json",
     "plan_restore",
+    "release",
     "restore",
     "show",
+    "tag",
     "verify",
 ]

@@ -162,11 +162,13 @@ class Marking(StrEnum):
     UNTAG = "untag"
     HOLD = "hold"
     RELEASE = "release"
+    BAD = "bad"
+    GOOD = "good"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark(_Content):
-    """Snapshots, by the digests of their heads, that get or lose a tag, are held for a reason, or are released.
+    """What is said of snapshots, by the digests of their heads: a tag, a hold, or that they cannot be restored.
 
     `text` is the tag, or the reason. A release names the holds that it lifts, by the ids of their marks: one that
     somebody else put meanwhile stays.

@@ -12,7 +12,7 @@ from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, put_said, read_said
 
-__all__ = ["Doomed", "Doubted", "Notices", "distrust", "read_doomed", "read_notices", "undelete", "vouch_for"]
+__all__ = ["Doomed", "Doubted", "Notices", "distrust", "forget", "read_doomed", "read_notices", "undelete", "vouch_for"]
 
 #: A notice of so many packs, with reasons of so many characters, is never larger than allowed.
 _PACKS_A_NOTICE = 2000
@@ -115,6 +115,11 @@ def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
     for said in read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None):
         if said.signer == doubted.key and not doubted.said(said.signer, said.content.made, said.written):
             put_said(domain, said.content)
+
+
+def forget(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
+    """Record that these snapshots are forgotten; by the digests of their heads."""
+    put_said(domain, Deletion(now(), Action.FORGET, snapshots))
 
 
 def undelete(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:

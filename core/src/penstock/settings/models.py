@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from penstock.api import SecretRef
+from penstock.settings.keeping import Keep, Zone
 from penstock.settings.sizes import SIZE_PATTERN, parse_size
 
 __all__ = ["BackupSettings", "Defaults", "Document", "PluginTable", "RepositorySettings"]
@@ -113,6 +114,8 @@ class BackupSettings(PluginTable):
     memory: Memory | None = None
     compression: Compression | None = None
     cache_size: CacheSize | None = None
+    keep: Keep | None = None
+    timezone: Zone | None = None
 
 
 class Defaults(BaseModel):
@@ -127,6 +130,8 @@ class Defaults(BaseModel):
     pack_size: PackSize | None = None
     limit_upload: UploadLimit | None = None
     limit_download: DownloadLimit | None = None
+    keep: Keep | None = None
+    timezone: Zone | None = None
 
 
 class Document(BaseModel):

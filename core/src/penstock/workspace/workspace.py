@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -12,6 +13,7 @@ from penstock.api import NEVER, KeyProblem, Secret, Sink, Source, StopToken, Usa
 from penstock.plugins import PluginHost
 from penstock.repository import Repository
 from penstock.repository.read.budget import DEFAULT_MEMORY
+from penstock.repository.upkeep.retention import Policy
 from penstock.settings import BackupSettings, RepositorySettings, Settings, find_settings
 from penstock.workspace.folders import Folders
 from penstock.workspace.names import is_url, name_of
@@ -148,6 +150,17 @@ class Workspace:
         """What may be remembered of a dump, in bytes: the backup's own, the default's, or None."""
         own = backup.cache_size if backup else None
         return own if own is not None else self.settings.defaults.cache_size
+
+    def policy(self, name: str) -> Policy | None:
+        """What is kept of the backup of that name: its own `keep`, the default's, or None where nothing is said."""
+        defaults = self.settings.defaults
+        own = self.settings.backups.get(name)
+        keep = (own.keep if own else None) or defaults.keep
+        if keep is None:
+            return None
+        zone = (own.timezone if own else None) or defaults.timezone or UTC
+        said = {field: value for field, value in keep if value is not None}
+        return Policy(**{**said, "tags": frozenset(keep.tags), "zone": zone})
 
     def pack_size(self, named: str | None = None) -> int | None:
         """How large packs of a repository get, in bytes: its own setting, the default's, or None."""

@@ -70,6 +70,11 @@ class Access:
             raise RoleForbids(f"{what} needs the owner's key or the passphrase; the key at hand is a {self.role} key")
         return self.recipient
 
+    def require_keeper(self, what: str) -> None:
+        """Raises `RoleForbids`, saying that `what` needs a maintainer or the owner, for a writer."""
+        if self.role is Role.WRITER:
+            raise RoleForbids(f"{what} needs a maintainer's or the owner's key; the key at hand is a {self.role} key")
+
     def require_writer(self) -> None:
         """Raises `RoleForbids` for a maintainer."""
         if self.role is Role.MAINTAINER:

@@ -11,7 +11,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry
 
-__all__ = ["Hold", "Marks", "hold", "read_marks", "release", "tag", "untag"]
+__all__ = ["Hold", "Marks", "hold", "judge", "read_marks", "release", "tag", "untag"]
 
 _Head = tuple[bytes, bytes]  # a snapshot's id, and the digest of its head
 
@@ -33,11 +33,17 @@ class Marks:
     said_of: dict[_Head, dict[str, bool]] = field(default_factory=dict)
     #: Holds in force, by their ids.
     held: dict[_Head, dict[bytes, Hold]] = field(default_factory=dict)
+    #: Why a restore of it would fail, as a check or a drill found.
+    bad: dict[_Head, str] = field(default_factory=dict)
 
     def tags(self, entry: SnapshotEntry) -> frozenset[str]:
         """All that the snapshot has: those of its backup, and those that were set later."""
         said = self.said_of.get((entry.id, entry.digest), {})
         return frozenset(tag for tag in {*entry.head.tags, *said} if said.get(tag, True))
+
+    def badness(self, entry: SnapshotEntry) -> str:
+        """Why it cannot be restored whole, as far as anybody found; "" if nobody found anything."""
+        return self.bad.get((entry.id, entry.digest), "")
 
     def holds(self, entry: SnapshotEntry) -> list[Hold]:
         """Those that are in force, oldest first."""
@@ -63,6 +69,10 @@ def read_marks(domain: Domain, workers: Workers, on_stranger: OnStranger | None 
         for head in mark.snapshots.items():
             if mark.action is Marking.HOLD and (head, one.name) not in lifted:
                 found.held.setdefault(head, {})[one.name] = Hold(one.name, mark.text, mark.made, one.signer)
+            elif mark.action is Marking.BAD:
+                found.bad[head] = mark.text
+            elif mark.action is Marking.GOOD:
+                found.bad.pop(head, None)
             elif mark.action in (Marking.TAG, Marking.UNTAG):
                 found.said_of.setdefault(head, {})[mark.text] = mark.action is Marking.TAG
     return found
@@ -81,6 +91,11 @@ def untag(domain: Domain, snapshots: Mapping[bytes, bytes], name: str) -> None:
 def hold(domain: Domain, snapshots: Mapping[bytes, bytes], reason: str) -> bytes:
     """Hold them, so that nothing deletes them before they are released; returns the id of the hold."""
     return put_said(domain, Mark(now(), Marking.HOLD, snapshots, reason))
+
+
+def judge(domain: Domain, snapshots: Mapping[bytes, bytes], why: str | None) -> None:
+    """Say why they cannot be restored; or, with None, that they can."""
+    put_said(domain, Mark(now(), Marking.GOOD if why is None else Marking.BAD, snapshots, why or ""))
 
 
 def release(domain: Domain, snapshots: Mapping[bytes, bytes], holds: Sequence[Hold], reason: str) -> None:

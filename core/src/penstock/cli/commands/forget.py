@@ -1,0 +1,66 @@
+"""penstock forget and undelete: let go of snapshots, and take it back."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.invocation import command
+from penstock.cli.options import REPOSITORY
+
+if TYPE_CHECKING:
+    from penstock.cli.run import Run
+
+__all__ = ["register"]
+
+_SNAPSHOTS = typer.Argument(metavar="SNAPSHOT", help="Ids or their beginnings.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @command(
+        app, "forget", acts=True, takes=REPOSITORY, interrupted="Run it again without --apply to see what is left."
+    )
+    def forget(
+        run: "Run",
+        snapshots: Annotated[list[str] | None, _SNAPSHOTS] = None,
+        backups: Annotated[
+            list[str] | None,
+            typer.Option("--backup", metavar="NAME", help="Only the snapshots of this backup; repeat it."),
+        ] = None,
+        apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, the plan is only shown.")] = False,
+    ) -> None:
+        """Let go of snapshots that the settings do not keep, or of those named.
+
+        Shows each snapshot with what keeps it. What is forgotten is not listed any more, and can be taken back with
+        penstock undelete until a prune has swept it.
+        """
+        from penstock import engine
+        from penstock.api import UsageError
+        from penstock.cli.output import keeping
+        from penstock.engine import forget as work
+        from penstock.workspace import Need
+
+        if snapshots and backups:
+            raise UsageError("--backup goes by the settings, and cannot be combined with ids")
+        workspace = run.workspace
+        repository = workspace.repository(Need.ANY)
+        with engine.Doubts(run.output.warning, "left out") as doubts:
+            if snapshots:
+                plan = work.plan_chosen([engine.find(repository, one, warn=run.output.warning) for one in snapshots])
+            else:
+                plan = work.plan_forget(repository, workspace.policy, only=backups, on_damage=doubts)
+        if apply:
+            work.forget(repository, [one.entry for one in plan.forgotten])
+        run.output.result({**plan.to_json(), "applied": apply}, keeping.forget)
+
+    @command(app, "undelete", acts=True, takes=REPOSITORY)
+    def undelete(run: "Run", snapshots: Annotated[list[str], _SNAPSHOTS]) -> None:
+        """Take back that snapshots were forgotten."""
+        from penstock.cli.output import keeping
+        from penstock.engine import forget as work
+        from penstock.workspace import Need
+
+        repository = run.workspace.repository(Need.ANY)
+        back = work.undelete(repository, snapshots)
+        run.output.result({"snapshots": [one.to_json() for one in back]}, keeping.undeleted)

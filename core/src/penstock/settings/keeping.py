@@ -1,0 +1,64 @@
+"""`keep`: what is kept of a backup."""
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+
+from penstock.settings.durations import DURATION_PATTERN, parse_duration
+
+__all__ = ["Keep", "Zone"]
+
+
+def _duration(value: object) -> timedelta:
+    if not isinstance(value, str):
+        raise ValueError("must be a length of time, such as 48h, 30d or 2w")  # noqa: TRY004 - for pydantic
+    return parse_duration(value)
+
+
+def _zone(value: object) -> ZoneInfo:
+    if isinstance(value, str):
+        with suppress(KeyError, OSError, ValueError):  # no such zone, no name of one, a folder of zones
+            return ZoneInfo(value)
+    raise ValueError("must be the name of a time zone, such as Europe/Berlin or UTC")
+
+
+Zone = Annotated[
+    ZoneInfo,
+    BeforeValidator(_zone),
+    WithJsonSchema({"type": "string", "description": "the time zone of days, weeks and months: Europe/Berlin"}),
+]
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "description": "everything this old at most: 48h"}),
+]
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,63}$")]
+
+
+_RULES = ("last", "within", "hourly", "daily", "weekly", "monthly", "yearly")
+
+
+class Keep(BaseModel):
+    """Which snapshots of a backup stay; one that no rule keeps is forgotten by `penstock forget --apply`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    last: Count | None = Field(default=None, description="so many, the newest")
+    within: Duration | None = None
+    hourly: Count | None = Field(default=None, description="the newest of so many hours that have one")
+    daily: Count | None = Field(default=None, description="the newest of so many days that have one")
+    weekly: Count | None = Field(default=None, description="the newest of so many weeks that have one")
+    monthly: Count | None = Field(default=None, description="the newest of so many months that have one")
+    yearly: Count | None = Field(default=None, description="the newest of so many years that have one")
+    tags: tuple[Tag, ...] = Field(default=(), description="those with one of these tags")
+    at_least: Count = Field(default=3, description="never fewer than so many, whatever the rest says")
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> Self:
+        if not (self.tags or any(getattr(self, name) for name in _RULES)):
+            raise ValueError("keeps nothing but what at_least says: name a rule, such as daily = 14")
+        return self
