@@ -175,7 +175,7 @@ def _tell_vanished(parts: Sequence[_Part], ledger: Ledger, findings: Findings) -
 def _remember(cache: Cache, ledger: Ledger, domain: Domain) -> None:
     """Note what is there and sound, to be missed by later checks; but not leases and tombstones, which come and go."""
     at = domain.at
-    lasting = (at.sessions, at.packs, at.index, at.parts, at.snapshots, at.notices, at.deletions)
+    lasting = (at.sessions, at.packs, at.index, at.parts, at.snapshots, at.notices, at.deletions, at.marks)
     for prefix in (layout.GRANTS, *lasting):
         for keys in ledger.unseen(prefix):
             cache.saw(keys)

@@ -33,8 +33,20 @@ class Need(Enum):
 
     ANY = "any role"
     OWNER = "the owner"
+    KEEPER = "the owner or a maintainer"
     #: The owner if possible, otherwise whichever role there is.
     OWNER_OR_ANY = "preferably the owner"
+
+    def met_by(self, role: Role) -> bool:
+        """Whether nobody needs to be asked for more than a key of this role."""
+        if self is Need.KEEPER:
+            return role is not Role.WRITER
+        return self is Need.ANY or role is Role.OWNER
+
+    @property
+    def strict(self) -> bool:
+        """Whether no other key will do."""
+        return self in (Need.OWNER, Need.KEEPER)
 
 
 class Prompts(Protocol):
@@ -76,14 +88,14 @@ class Unlocker:
         """
         if self.credentials.key_file is not None:
             access = self._access(self.credentials.key_file)
-            if need is Need.OWNER and access.role is not Role.OWNER:
+            if need.strict and not need.met_by(access.role):
                 raise RoleForbids(
-                    f"this needs the owner, and {self.credentials.key_file} is a {access.role} key",
+                    f"this needs {need.value}, and {self.credentials.key_file} is a {access.role} key",
                     hint="Leave --key out to use the passphrase.",
                 )
             return Repository.open(sink, access)
         found, missing = self._found_key(sink, settings)
-        if found is not None and (need is Need.ANY or found.role is Role.OWNER):
+        if found is not None and need.met_by(found.role):
             return Repository.open(sink, found)
         passphrase = self.given_passphrase(settings)
         if passphrase is None and self.prompts is not None:
@@ -95,8 +107,8 @@ class Unlocker:
             return Repository.open(sink, passphrase)
         if found is None:
             raise missing or KeyMissing(f"no key and no passphrase for {shown}", hint=_WAYS)
-        if need is Need.OWNER:
-            raise RoleForbids(f"this needs the owner, and the key at hand is a {found.role} key", hint=_WAYS)
+        if need.strict:
+            raise RoleForbids(f"this needs {need.value}, and the key at hand is a {found.role} key", hint=_WAYS)
         return Repository.open(sink, found)
 
     def given_passphrase(self, settings: RepositorySettings | None) -> Secret | None:

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         if snapshots and backups:
             raise UsageError("--backup goes by the settings, and cannot be combined with ids")
         workspace = run.workspace
-        repository = workspace.repository(Need.ANY)
+        repository = workspace.repository(Need.KEEPER if apply else Need.ANY)
         with engine.Doubts(run.output.warning, "left out") as doubts:
             if snapshots:
                 plan = work.plan_chosen([engine.find(repository, one, warn=run.output.warning) for one in snapshots])
@@ -61,6 +61,6 @@ def register(app: typer.Typer) -> None:
         from penstock.engine import forget as work
         from penstock.workspace import Need
 
-        repository = run.workspace.repository(Need.ANY)
+        repository = run.workspace.repository(Need.KEEPER)
         back = work.undelete(repository, snapshots)
         run.output.result({"snapshots": [one.to_json() for one in back]}, keeping.undeleted)

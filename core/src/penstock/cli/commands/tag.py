@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.output import keeping
         from penstock.workspace import Need
 
-        repository = run.workspace.repository(Need.ANY)
+        repository = run.workspace.repository(Need.KEEPER if tags or remove else Need.ANY)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
         run.output.result(engine.tag(entry, add=tags or (), remove=remove or ()).to_json(), keeping.marked)
 
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
         if not reason:
             raise UsageError("say why: --reason TEXT")
-        repository = run.workspace.repository(Need.ANY)
+        repository = run.workspace.repository(Need.KEEPER)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
         done = engine.release(entry, reason) if release else engine.hold(entry, reason)
         run.output.result(done.to_json(), keeping.marked)

@@ -22,6 +22,7 @@ from penstock.repository.notices import Notices, read_doomed, read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.sessions import proof_of_cut, read_session, read_with_digest
+from penstock.repository.upkeep.marks import read_marks
 
 __all__ = ["Small"]
 
@@ -99,7 +100,7 @@ class Small:
         known = (at.sessions, at.packs, at.index, at.parts, at.snapshots, at.leases, at.notices, at.tombstones)
         for info in self._ledger.under(at.prefix):
             try:
-                if not info.key.startswith((*known, at.deletions)):
+                if not info.key.startswith((*known, at.deletions, at.marks)):
                     raise Malformed("no object of this repository")
                 if not info.key.startswith(at.leases):
                     layout.id_of(info.key)
@@ -108,6 +109,7 @@ class Small:
                 self._findings.add(info.key, str(error))
         notices = read_notices(domain, self._workers, self._findings.error)
         read_doomed(domain, self._workers, self._findings.error)
+        read_marks(domain, self._workers, self._findings.error)
         small = ((_session, at.sessions), (_index, at.index), (_part, at.parts), (_lease, at.leases))
         for look, prefix in small:
             keys = (info.key for info in self._sound(prefix))
