@@ -26,7 +26,7 @@ from penstock.format.ids import CHUNK_ID_BYTES, chunk_ids
 from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of
 from penstock.format.keys import SigningKey, new_secret, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
-from penstock.format.notice import Deletion, Notice, Tombstone, encode_notice
+from penstock.format.notice import Deletion, Mark, Notice, Tombstone, encode_notice
 from penstock.format.pack import (
     MAGIC,
     TRAILER_BYTES,
@@ -123,11 +123,12 @@ def copied(lab: Lab, folder: Path) -> Lab:
 # small objects
 
 
-def put_notice(domain: Domain, content: Notice | Tombstone | Deletion, by: Signer | None = None) -> str:
-    """Put a notice, tombstone or deletion record that `by` signed, by default whom `domain` belongs to; its key."""
+def put_notice(domain: Domain, content: Notice | Tombstone | Deletion | Mark, by: Signer | None = None) -> str:
+    """Put what `by` says, by default whom `domain` belongs to; its key."""
     signer = by or domain.access
     name = new_id()
-    folder = {"notice": domain.at.notices, "tombstone": domain.at.tombstones, "deletion": domain.at.deletions}
+    at = domain.at
+    folder = {"notice": at.notices, "tombstone": at.tombstones, "deletion": at.deletions, "mark": at.marks}
     key = folder[content.what] + name.hex()
     data = encode_notice(
         name,

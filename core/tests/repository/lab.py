@@ -217,6 +217,7 @@ class Lab:
         source: Source | Mapping[str, bytes],
         *,
         name: str = "shop",
+        tags: Sequence[str] = (),
         by: Repository | None = None,
         cache: Path | None = None,
         memory: int = 64 * MIB,
@@ -230,6 +231,7 @@ class Lab:
             cache_dir=cache or self.cache,
             memory=memory,
             compression="auto",
+            tags=tags,
             listener=self.events.append,
         )
 
