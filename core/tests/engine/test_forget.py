@@ -160,7 +160,7 @@ def test_the_stores_time_decides_and_not_what_a_host_claims(lab: Lab, monkeypatc
         patched.setattr("penstock.repository.write.session.now", lambda: long_ago)
         (back_dated,) = nights(lab, 1)
     planned = plan(lab.open(), lambda name: Policy(last=2, at_least=1))
-    assert [line.entry.id for line in planned.snapshots][0] == back_dated.id
+    assert planned.snapshots[0].entry.id == back_dated.id
     assert {line.entry.id for line in planned.forgotten} == {one.id}
     assert two.id not in {line.entry.id for line in planned.forgotten}
 
