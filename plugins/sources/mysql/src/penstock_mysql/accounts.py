@@ -96,8 +96,14 @@ def accounts_as_sql(connection: Connection) -> bytes:
     )
 
 
+def _knows_public(connection: Connection) -> bool:
+    """Whether PUBLIC is everybody, and no account that somebody gave this name."""
+    return connection.is_mariadb and connection.version.numbers >= (10, 11)
+
+
 def _grants_to_public(connection: Connection) -> list[str]:
-    if not connection.is_mariadb or not rows(connection, "SELECT 1 FROM mysql.user WHERE User = 'PUBLIC'"):
+    query = "SELECT 1 FROM mysql.user WHERE User = 'PUBLIC' AND Host = ''"
+    if not _knows_public(connection) or not rows(connection, query):
         return []
     lines = [str(line) for (line,) in rows(connection, f"SHOW GRANTS FOR {_PUBLIC}")]
     return [line for line in lines if _grantee(line) == _PUBLIC]  # it shows those of its roles too
@@ -214,7 +220,7 @@ def _accounts(connection: Connection) -> Iterator[tuple[str, str, bool]]:
     role = "is_role = 'Y'" if connection.is_mariadb else "FALSE"
     found = rows(connection, f"SELECT User, Host, {role} FROM mysql.user")  # noqa: S608
     for user, host, is_role in sorted(found):
-        if user not in _OWN and not (connection.is_mariadb and user == _PUBLIC):
+        if user not in _OWN and not (user == _PUBLIC and not host and _knows_public(connection)):
             yield user, host, bool(is_role)
 
 
