@@ -226,6 +226,12 @@ class NothingKept(RepositoryError):
     exit_code = 18
 
 
+class SessionLost(RepositoryError):
+    """A run slept, or did not reach the store, for longer than its lease: others may have deleted what it relied on."""
+
+    exit_code = 19
+
+
 class KeyProblem(PenstockError):
     """A problem with keys, roles or passphrases."""
 
