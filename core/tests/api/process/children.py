@@ -11,9 +11,9 @@ from pathlib import Path
 from penstock.api import ChildOutput
 
 NAME = "dump of shop"
-# The child announces a process of its own group, or one that fled from it, and then goes on or ends.
 #: How a program waits that handles a signal: one that comes just before `signal.pause()` is not seen until the next.
 FOR_EVER = "while True: time.sleep(0.05)"
+# The child announces a process of its own group, or one that fled from it, and then goes on or ends.
 FORK = "import os, sys, time\npid = os.fork()\nif not pid:\n    {role}\n    time.sleep(600)\n    os._exit(0)\n"
 IN_GROUP = FORK.format(role="pass")
 FLED = FORK.format(role="os.setsid()")

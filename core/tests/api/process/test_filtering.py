@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from core.tests.api.process.children import python
+from core.tests.api.process.children import children, python
 
-from penstock.api import ClientMissing, DamagedObject, Interrupted, RestoreFailed, StopToken, filtered
+from penstock.api import ClientMissing, DamagedObject, Interrupted, RestoreFailed, StopToken, filtered, run_child
 
 MIB = 1 << 20
 UPPER = """
@@ -15,6 +15,15 @@ while block := sys.stdin.buffer.read1(65536):
     sys.stdout.buffer.write(block.upper())
     sys.stdout.buffer.flush()
 """
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """However the iteration ended: dead, and reaped."""
+    assert run_child(python("pass"), name="guardian", timeout=60) is not None  # the guardian stays
+    before = children()
+    yield
+    assert children() == before
 
 
 def blocks(count: int, size: int = MIB) -> Iterator[memoryview]:
