@@ -64,3 +64,5 @@ def test_the_mode_is_set_once_wherever_the_blocks_are_cut(cuts: list[int]) -> No
 @given(st.binary(max_size=20_000))
 def test_what_sets_no_mode_stays_as_it_is(data: bytes) -> None:
     assert b"".join(invalid_dates_kept([data[:7000], data[7000:]])) == data
+    rows = b"x" * 9000 + b"SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */" + data
+    assert b"".join(invalid_dates_kept([rows])) == rows

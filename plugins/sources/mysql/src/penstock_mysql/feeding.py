@@ -152,7 +152,8 @@ def invalid_dates_kept(blocks: Iterable[bytes]) -> Iterator[bytes]:
         held += block
         if len(held) >= _FIRST_LINES or _MODE in held:
             break
-    yield held.replace(_MODE, _LENIENT_MODE, 1)
+    # Behind its first lines, it is somebody's data.
+    yield held[:_FIRST_LINES].replace(_MODE, _LENIENT_MODE, 1) + held[_FIRST_LINES:]
     yield from rest
 
 
