@@ -29,9 +29,17 @@ def clock() -> Clock:
     return Clock()
 
 
+def lease_of(lab: Lab, clock: Clock) -> Lease:
+    """That of a session that has just put its object."""
+    session = new_id()
+    one = Lease(lab.domain, session, if_absent=True, clock=clock)
+    lab.sink.put(lab.at.session_key(session), b"")
+    return one
+
+
 @pytest.fixture
 def lease(lab: Lab, clock: Clock) -> Iterator[Lease]:
-    with Lease(lab.domain, new_id(), if_absent=True, clock=clock) as one:
+    with lease_of(lab, clock) as one:
         yield one
 
 
@@ -95,7 +103,7 @@ def test_a_store_that_does_not_answer_is_told_at_the_commit(
 
 def test_its_thread_ends_with_it(lab: Lab, clock: Clock) -> None:
     before = threading.active_count()
-    with Lease(lab.domain, new_id(), if_absent=True, clock=clock):
+    with lease_of(lab, clock):
         assert threading.active_count() == before + 1
     for thread in threading.enumerate():
         if thread.name == "penstock-lease":

@@ -14,7 +14,11 @@ PenstockError                     1
 │   ├── DamagedObject            13   an object is not what was written
 │   ├── MissingObject            14   an object that others need is gone
 │   ├── SnapshotNotFound         15   no such snapshot or stream
-│   └── CheckFailed              16   `check` found damage
+│   ├── CheckFailed              16   `check` found damage
+│   ├── SnapshotHeld             17   a hold is in the way
+│   ├── NothingKept              18   a backup would have no snapshot left
+│   ├── SessionLost              19   a run gave no sign of life for too long
+│   └── PruneRunning             60   another prune is at work
 ├── KeyProblem
 │   ├── KeyMissing               20   no key file, no passphrase slot
 │   ├── WrongKey                 21   the key belongs to another repository, or was revoked
@@ -25,7 +29,8 @@ PenstockError                     1
 │   ├── SinkDenied               32   credentials or permissions
 │   ├── SinkFull                 33   no space, or a quota
 │   ├── ObjectMissing            34   no object under that key
-│   └── ObjectExists             35   put(if_absent) found an object
+│   ├── ObjectExists             35   put(if_absent) found an object
+│   └── ObjectLocked             36   it cannot be deleted yet
 ├── SourceError                  40
 │   ├── SourceUnreachable        41   (a retry can help)
 │   ├── SourceDenied             42   wrong password, or a missing privilege
@@ -42,6 +47,8 @@ PenstockError                     1
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import ClassVar
 
 __all__ = [
@@ -57,12 +64,14 @@ __all__ = [
     "KeyProblem",
     "MissingObject",
     "ObjectExists",
+    "ObjectLocked",
     "ObjectMissing",
     "PartialFailure",
     "PenstockError",
     "PluginClash",
     "PluginError",
     "PluginNotFound",
+    "PruneRunning",
     "RepositoryError",
     "RepositoryExists",
     "RepositoryMissing",
@@ -232,6 +241,12 @@ class SessionLost(RepositoryError):
     exit_code = 19
 
 
+class PruneRunning(RepositoryError):
+    """Another prune is at work in the domain."""
+
+    exit_code = 60
+
+
 class KeyProblem(PenstockError):
     """A problem with keys, roles or passphrases."""
 
@@ -300,6 +315,17 @@ class ObjectExists(SinkError):
     """`put(if_absent=True)` found an object under that key."""
 
     exit_code = 35
+
+
+class ObjectLocked(SinkError):
+    """Objects cannot be deleted yet: the store keeps them from change."""
+
+    exit_code = 36
+
+    def __init__(self, locked: Mapping[str, datetime | None], *, hint: str | None = None) -> None:
+        super().__init__(min(locked), "locked", hint=hint)
+        #: Their keys, and until when as far as anybody knows.
+        self.locked = dict(locked)
 
 
 class SourceError(PenstockError):

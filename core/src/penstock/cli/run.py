@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from penstock.api import Event, EventKind, StopToken, UsageError
+from penstock.api import Event, EventKind, StopToken
+from penstock.cli.amounts import size
 from penstock.cli.folders import user_folders
 from penstock.cli.options import Options
 from penstock.cli.output.console import Listener, Output
 from penstock.cli.prompts import TerminalPrompts, can_ask
-from penstock.settings import parse_size
 from penstock.workspace import Credentials, Overrides, Workspace
 
 __all__ = ["Listening", "Run"]
@@ -37,9 +37,9 @@ class Run:
                 settings_file=said.config,
                 repository=said.repo,
                 cache=said.cache_dir,
-                memory=_size("--memory", said.memory),
-                limit_upload=_size("--limit-upload", said.limit_upload),
-                limit_download=_size("--limit-download", said.limit_download),
+                memory=size("--memory", said.memory),
+                limit_upload=size("--limit-upload", said.limit_upload),
+                limit_download=size("--limit-download", said.limit_download),
             ),
             stop=self.stop,
             warn=self.output.warning,
@@ -79,12 +79,3 @@ class Listening:
             self.warnings.add(event.message)
         self._show(event)
         self._notify(event)
-
-
-def _size(option: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {error}") from None

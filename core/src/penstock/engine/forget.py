@@ -1,11 +1,12 @@
 """Forget: which snapshots stay, by a policy for each backup; and letting go of the others."""
 
 from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.api.errors import DamagedObject, MissingObject, NothingKept, SnapshotHeld
+from penstock.api.errors import DamagedObject, MissingObject, NothingKept, SnapshotHeld, SnapshotNotFound
 from penstock.repository import Repository, SnapshotEntry
 from penstock.repository.domain import Domain
 from penstock.repository.notices import forget as record
@@ -15,6 +16,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.upkeep.marks import Marks, read_marks
 from penstock.repository.upkeep.retention import Candidate, Policy, decide
+from penstock.repository.upkeep.tombstones import standing
 
 __all__ = ["ForgetPlan", "Planned", "forget", "plan_chosen", "plan_forget", "undelete"]
 
@@ -159,14 +161,35 @@ def _refuse_the_last(
 def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotEntry]:
     """Take back that these were forgotten, by the beginnings of their ids; those that were not stay as they are.
 
-    Raises `RoleForbids` for a writer's key, `SnapshotNotFound` for what a sweep has deleted.
+    Raises `RoleForbids` for a writer's key, `SnapshotNotFound` for what a sweep has deleted, or is deleting.
     """
     repository.access.require_keeper("taking a snapshot back")
     found = [find_snapshot(repository, text, hidden=True) for text in snapshots]
     with Workers(repository.sink.connections, "penstock-undelete", repository.sink.stop) as workers:
         for domain in repository.domains:
-            forgotten = read_notices(domain, workers).forgotten
+            notices = read_notices(domain, workers)
             named = {(one.id, one.digest) for one in found if one.domain.id == domain.id}
-            if back := named & forgotten:
-                workers.call(take_back, domain, dict(back))
+            _refuse_swept(named & notices.swept)
+            if back := named & notices.forgotten:
+                record = workers.call(take_back, domain, dict(back))
+                _refuse_too_late(domain, workers, back, record)
     return found
+
+
+def _refuse_too_late(domain: Domain, workers: Workers, back: AbstractSet[tuple[bytes, bytes]], record: str) -> None:
+    """Whether a sweep heeds the record depends on when the store wrote it: see `revived`."""
+    written = workers.call(domain.sink.stat, record).modified
+    for stone in standing(domain, workers):
+        if written is None or written >= stone.too_late:
+            _refuse_swept(back & stone.content.snapshots.items())
+    _refuse_swept(back & read_notices(domain, workers).swept)
+
+
+def _refuse_swept(gone: AbstractSet[tuple[bytes, bytes]]) -> None:
+    if gone:
+        names = tuple(sorted(snapshot.hex() for snapshot, _ in gone))
+        raise SnapshotNotFound(
+            f"{names[0]} cannot be taken back: a prune has deleted what it needs, or is about to",
+            hint="If there is a replica, it may still be there.",
+            details=names,
+        )

@@ -17,6 +17,7 @@ from penstock.format.encoding import (
     encode_record,
     id_from_hex,
     ids_from_hex,
+    integer,
     text,
 )
 from penstock.format.keys import SigningKey, VerifyingKey
@@ -104,20 +105,28 @@ class Notice(_Content):
 
 @dataclass(frozen=True, slots=True)
 class Tombstone(_Content):
-    """What a prune is about to delete: no session that begins later uses it."""
+    """What a prune is about to delete: no session that begins later uses it.
+
+    `snapshots` are those that go with it, by the digests of their heads: all that were forgotten or void when it was
+    made. `grace` is how long it stands before anything is deleted, in seconds.
+    """
 
     what = "tombstone"
     made: str
     things: Things
+    snapshots: Mapping[bytes, bytes] = field(default_factory=dict)
+    grace: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The record's header."""
-        return {"made": self.made, **self.things.to_json()}
+        snapshots = _digests_to_json(self.snapshots)
+        return {"grace": self.grace, "made": self.made, "snapshots": snapshots, **self.things.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises `Malformed`."""
-        return cls(text(value, "made"), Things.from_json(value))
+        things, snapshots = Things.from_json(value), _digests(value.get("snapshots"))
+        return cls(text(value, "made"), things, snapshots, integer(value, "grace"))
 
 
 class Action(StrEnum):

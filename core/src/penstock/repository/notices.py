@@ -5,14 +5,26 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from penstock.format.notice import Action, Deletion, Notice, Tombstone
+from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
 from penstock.format.times import now
 from penstock.format.trust import OWNER_ID
 from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, put_said, read_said
 
-__all__ = ["Doomed", "Doubted", "Notices", "distrust", "forget", "read_doomed", "read_notices", "undelete", "vouch_for"]
+__all__ = [
+    "Doomed",
+    "Doubted",
+    "Notices",
+    "delete",
+    "distrust",
+    "forget",
+    "read_doomed",
+    "read_notices",
+    "undelete",
+    "void",
+    "vouch_for",
+]
 
 #: A notice of so many packs, with reasons of so many characters, is never larger than allowed.
 _PACKS_A_NOTICE = 2000
@@ -29,6 +41,8 @@ class Notices:
     void: dict[tuple[bytes, bytes], set[bytes]] = field(default_factory=dict)
     #: Heads that were forgotten: (snapshot, digest).
     forgotten: set[tuple[bytes, bytes]] = field(default_factory=set)
+    #: Those of them that a sweep has deleted, for good.
+    swept: set[tuple[bytes, bytes]] = field(default_factory=set)
     #: Objects that were deleted on purpose: their keys.
     deleted: set[str] = field(default_factory=set)
 
@@ -71,12 +85,14 @@ def read_notices(
             continue
         found.forgotten.update(record.snapshots.items())
         if record.action is Action.DELETE:
+            found.swept.update(record.snapshots.items())
             at, things = domain.at, record.things
             found.deleted.update(map(at.snapshot_key, record.snapshots))
             found.deleted.update(map(at.pack_key, things.packs))
             found.deleted.update(map(at.part_key, things.parts))
             found.deleted.update(map(at.index_key, things.index))
             found.deleted.update(map(at.session_key, things.sessions))
+    found.forgotten |= found.swept
     return found
 
 
@@ -85,14 +101,16 @@ class Doomed(NamedTuple):
 
     packs: set[bytes]
     parts: set[bytes]
+    sessions: set[bytes]
 
 
 def read_doomed(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> Doomed:
     """What the domain's tombstones name."""
-    doomed = Doomed(set(), set())
+    doomed = Doomed(set(), set(), set())
     for said in read_said(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
         doomed.packs.update(said.content.things.packs)
         doomed.parts.update(said.content.things.parts)
+        doomed.sessions.update(said.content.things.sessions)
     return doomed
 
 
@@ -101,6 +119,11 @@ def distrust(domain: Domain, packs: Mapping[bytes, str]) -> None:
     left = iter(packs.items())
     while some := dict(islice(left, _PACKS_A_NOTICE)):
         put_said(domain, Notice(now(), {pack: why[:_LONGEST] for pack, why in some.items()}))
+
+
+def void(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
+    """Say that these are no snapshots, by the digests of their heads: as their writer, or the owner."""
+    put_said(domain, Notice(now(), void=snapshots))
 
 
 def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
@@ -122,6 +145,11 @@ def forget(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
     put_said(domain, Deletion(now(), Action.FORGET, snapshots))
 
 
-def undelete(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
-    """Take back that these snapshots were forgotten; by the digests of their heads."""
-    put_said(domain, Deletion(now(), Action.UNDELETE, snapshots))
+def undelete(domain: Domain, snapshots: Mapping[bytes, bytes]) -> str:
+    """Take back that these snapshots were forgotten, by the digests of their heads; returns the key of the record."""
+    return domain.at.deletion_key(put_said(domain, Deletion(now(), Action.UNDELETE, snapshots)))
+
+
+def delete(domain: Domain, snapshots: Mapping[bytes, bytes], things: Things) -> None:
+    """Record that these are about to be deleted, for good."""
+    put_said(domain, Deletion(now(), Action.DELETE, snapshots, things))

@@ -1,5 +1,6 @@
 """penstock.toml: repositories, backups and defaults."""
 
+from penstock.settings.durations import parse_duration
 from penstock.settings.example import EXAMPLE
 from penstock.settings.file import FILE_NAME, Settings, find_settings, load_settings
 from penstock.settings.models import BackupSettings, Defaults, RepositorySettings
@@ -15,6 +16,7 @@ __all__ = [
     "Settings",
     "find_settings",
     "load_settings",
+    "parse_duration",
     "parse_size",
     "settings_schema",
 ]

@@ -1,6 +1,7 @@
 """Which objects there are, and the small ones: slots, sessions, index objects, leases and notices."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -22,6 +23,7 @@ from penstock.repository.notices import Notices, read_doomed, read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.sessions import proof_of_cut, read_session, read_with_digest
+from penstock.repository.upkeep.living import keeper_of
 from penstock.repository.upkeep.marks import read_marks
 
 __all__ = ["Small"]
@@ -110,7 +112,8 @@ class Small:
         notices = read_notices(domain, self._workers, self._findings.error)
         read_doomed(domain, self._workers, self._findings.error)
         read_marks(domain, self._workers, self._findings.error)
-        small = ((_session, at.sessions), (_index, at.index), (_part, at.parts), (_lease, at.leases))
+        lease = partial(_lease, notices)
+        small = ((_session, at.sessions), (_index, at.index), (_part, at.parts), (lease, at.leases))
         for look, prefix in small:
             keys = (info.key for info in self._sound(prefix))
             for key, seen in self._each(lambda key, look=look: look(domain, key), keys):  # type: ignore[misc]
@@ -166,7 +169,7 @@ def _part(domain: Domain, key: str) -> _Seen:
     return _Seen(verify_part(layout.id_of(key), data, domain.writer, domain.scope), blake3(data).digest())
 
 
-def _lease(domain: Domain, key: str) -> _Seen:
+def _lease(notices: Notices, domain: Domain, key: str) -> _Seen:
     document = decode_document(key, fetch(domain.sink, key))
     lease = LeaseDocument.from_json(document.claimed)
     if key != domain.at.lease_key(lease.session, lease.number):
@@ -174,6 +177,10 @@ def _lease(domain: Domain, key: str) -> _Seen:
     try:
         signer = read_session(domain, lease.session).writer
     except (DamagedObject, MissingObject) as error:
+        if domain.at.session_key(lease.session) in notices.deleted:
+            return _Seen(OWNER_ID)  # left over, and the next prune deletes it
+        if isinstance(error, MissingObject) and (keeper := keeper_of(domain, document)) is not None:
+            return _Seen(keeper)  # of a prune
         raise Malformed(f"its session: {error.reason}") from None
     writer = domain.writer(signer)
     assert writer is not None

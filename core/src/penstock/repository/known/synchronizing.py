@@ -74,13 +74,14 @@ def synchronize(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDam
 
     `on_damage` is told of what is not what was written, and of packs that vanished.
     """
+    # Behind the first lease, and before anything is listed: what a tombstone names is there as long as it stands.
+    doomed = read_doomed(domain, workers)
     _look_at_log(domain, cache, workers, on_damage)
     notices = read_notices(domain, workers)
     _read_new_indexes(domain, cache, workers, on_damage)
     _read_unindexed_packs(domain, cache, workers, notices, on_damage)
-    sessions = set(_good_sessions(domain, cache, workers, on_damage))
+    sessions = set(_good_sessions(domain, cache, workers, on_damage)) - doomed.sessions
     heads = _heads(domain, cache, workers, notices, on_damage)
-    doomed = read_doomed(domain, workers)
     shunned = notices.distrusted.keys() | cache.distrusted().keys() | doomed.packs
     gone = {head.snapshot for head in heads if notices.hides(head.snapshot, head.digest, head.writer) is not None}
     return InStep(sessions, cache.numbers(shunned), heads, gone, doomed.parts)

@@ -1,10 +1,14 @@
-"""Leases: how a session shows that it lives, so that no prune deletes what it relies on."""
+"""Leases: how a session shows that it lives, so that no prune deletes what it relies on.
+
+What decides is the store's time of each lease: this host's clock may be wrong, and stands still while the host is
+suspended. It only says when to put the next one.
+"""
 
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -18,8 +22,7 @@ __all__ = ["LIFE", "Lease"]
 #: How long a session lives after the store wrote its newest lease.
 LIFE = timedelta(hours=1)
 _LIFE = LIFE.total_seconds()
-#: A snapshot is committed only under a lease younger than this; the other half is for the commit, and for clocks that
-#: do not run alike.
+#: A snapshot is committed only under a lease younger than this; the other half is for the commit.
 _FRESH = _LIFE / 2
 _EVERY = _LIFE / 6
 #: After a renewal that failed (seconds).
@@ -34,10 +37,11 @@ def _clock() -> float:
 
 
 class Lease:
-    """The lease of one session, renewed by a thread of its own. Use it as a context manager.
+    """The lease of one session, renewed by a thread of its own. Use it as a context manager; entering puts the first.
 
-    Entering puts the first one. Its age counts from before its PUT began, by this host's clock: the store wrote it
-    later, so it lives longer than is counted here.
+    Make it before the session's object is put, and enter it after: the session begins with that, and has lost itself
+    already if the first lease comes an hour later. The age of a lease by this host's clock counts from before its PUT
+    began: the store wrote it later, so it lives longer than is counted here.
     """
 
     def __init__(
@@ -53,14 +57,15 @@ class Lease:
         self._if_absent = if_absent
         self._clock = clock
         self._number = 0
-        self._born = 0.0
+        self._born = clock()
+        self._written: datetime | None = None
         self._lost = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_alive, name="penstock-lease", daemon=True)
 
     def __enter__(self) -> Self:
-        self._born = self._clock()
+        self._written = self._domain.sink.stat(self._domain.at.session_key(self._session)).modified
         self.renew()
         self._thread.start()
         return self
@@ -68,23 +73,25 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A PUT may hang; the thread ends with it, or with the process.
         self._ended.set()
+        # A PUT may hang; the thread ends with it, or with the process.
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            self._thread.join()
 
     def renew(self) -> None:
         """Put the next one. Raises `SessionLost` if the one before may have run out first, and what the sink raises."""
         with self._lock:
             begun = self._clock()
-            number = self._number + 1
-            lease = LeaseDocument(self._session, number)
-            key = self._domain.at.lease_key(self._session, number)
             # A number that was tried is not used again: its PUT may have arrived.
-            self._number = number
+            self._number += 1
+            lease = LeaseDocument(self._session, self._number)
+            key = self._domain.at.lease_key(self._session, self._number)
             data = encode_document(key, lease.to_json(), self._domain.access.signing)
             self._domain.sink.put(key, data, if_absent=self._if_absent)
-            if self._clock() - self._born >= _LIFE:
-                self._lost = True
-            self._born = begun
+            written = self._domain.sink.stat(key).modified
+            self._lost = self._lost or self._clock() - self._born >= _LIFE or self._too_late(written)
+            self._born, self._written = begun, written
             self._refuse_if_lost()
 
     def require_fresh(self) -> None:
@@ -94,6 +101,17 @@ class Lease:
             fresh = self._clock() - self._born < _FRESH
         if not fresh:
             self.renew()
+
+    def require_covered(self, key: str) -> None:
+        """After a commit: raises `SessionLost` unless the store wrote the object while the session lived."""
+        written = self._domain.sink.stat(key).modified
+        with self._lock:
+            self._lost = self._lost or self._too_late(written)
+            self._refuse_if_lost()
+
+    def _too_late(self, written: datetime | None) -> bool:
+        """Whether the newest lease had run out at that time of the store's, as far as it tells times."""
+        return written is not None and self._written is not None and written - self._written >= LIFE
 
     def _refuse_if_lost(self) -> None:
         if self._lost or self._clock() - self._born >= _LIFE:

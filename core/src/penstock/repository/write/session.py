@@ -1,8 +1,8 @@
 """One writer's run: a session owns a data key, its writers store streams, and the snapshot's head is the commit."""
 
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,15 @@ from typing import Any, Self
 from blake3 import blake3
 
 from penstock import __version__
-from penstock.api.errors import Interrupted, MissingObject, RepositoryError, SinkUnreachable, say_more
+from penstock.api.errors import (
+    Interrupted,
+    MissingObject,
+    ObjectMissing,
+    RepositoryError,
+    SessionLost,
+    SinkUnreachable,
+    say_more,
+)
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
@@ -28,13 +36,14 @@ from penstock.repository import layout
 from penstock.repository.budget import Budget
 from penstock.repository.known.cache import Cache, SeenHead
 from penstock.repository.known.synchronizing import InStep, synchronize
-from penstock.repository.notices import distrust
+from penstock.repository.notices import distrust, void
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import ReadBudget
 from penstock.repository.read.listing import listed, pages, sizes_in
 from penstock.repository.repository import Repository
 from penstock.repository.sessions import require_usable
 from penstock.repository.temporary import PackSizes
+from penstock.repository.upkeep.leases import Lease
 from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
 from penstock.repository.write.indexing import merge_indexes
 from penstock.repository.write.parts import Piece, put_parts, referred
@@ -123,6 +132,7 @@ class Session:
         self._first_row = joins.first_row if joins else 0
         self._writers = self._handed_over = 0
         self._committed = False
+        self._lease: Lease | None = None
         self._in_step = InStep()
         self._stored = 0
 
@@ -136,9 +146,12 @@ class Session:
             self._cache = opening.enter_context(
                 Cache(self._cache_folder, domain.scope, domain.sink.location, on_trouble=self._on_trouble)
             )
-            self._in_step = synchronize(domain, self._cache, self._workers, self._on_damage)
             if self._joins is None:
+                # Before it looks what there is: a prune that says later what it deletes waits for this session.
+                lease = Lease(domain, self._id, if_absent=self._if_absent)
                 self._write_session()
+                self._lease = opening.enter_context(lease)
+            self._in_step = synchronize(domain, self._cache, self._workers, self._on_damage)
             self._in_step.sessions.add(self._id)
             self._recollection = self._recall()
             opening.pop_all()
@@ -149,6 +162,8 @@ class Session:
     ) -> None:
         if not self._committed and self._joins is None:
             self._recollection.forget()
+        if self._lease is not None:
+            self._lease.__exit__(kind, error, traceback)
         self._cache.close()
         self._workers.__exit__(kind, error, traceback)
 
@@ -237,9 +252,13 @@ class Session:
         `written` is what all writers' `finish` returned; the numbers of the streams are their places in `streams`. In a
         sink with object lock, everything that the snapshot needs is locked as long as the snapshot. Raises
         `MissingObject` or `DamagedObject` if something that this run relied on is gone or was changed: the run must be
-        repeated. Where the outcome of the last request is unknown, `Interrupted` or `SinkUnreachable` says that the
-        snapshot may exist.
+        repeated; `SessionLost` if a prune may have taken this session for dead. Where the outcome of the last requests
+        is unknown, `Interrupted` or `SinkUnreachable` says that the snapshot may exist.
         """
+        lease = self._lease
+        if lease is None:
+            raise ValueError("who joins a session does not commit it")
+        self._workers.call(lease.require_fresh)
         done = tuple(written)
         domain = self._domain
         packs = PackSizes()
@@ -311,8 +330,10 @@ class Session:
             bases=tuple(named),
             tags=self._tags,
         )
+        self._workers.call(lease.require_fresh)
         data = self._put_head(head)
         digest = blake3(data).digest()
+        self._look_again(lease, head.snapshot, digest)
         self._committed = True
         each = [stored for _, stored in streams]
         self._recollection.remember(head.snapshot, digest, parts, bases, records, each, done)
@@ -329,11 +350,8 @@ class Session:
             signer=domain.access.signing,
         )
         key = domain.at.snapshot_key(head.snapshot)
-        try:
+        with _unless_known(head.snapshot):
             self._put(key, data)
-        except (Interrupted, KeyboardInterrupt, SinkUnreachable) as error:
-            say_more(error, f"the snapshot {head.snapshot.hex()} may exist: run penstock snapshots to see")
-            raise
         self._cache.saw([key])
         digest, tag = blake3(data).digest(), domain.keys.tag(head.backup)
         seen = SeenHead(
@@ -341,6 +359,19 @@ class Session:
         )
         self._cache.add_heads([seen])
         return data
+
+    def _look_again(self, lease: Lease, snapshot: bytes, digest: bytes) -> None:
+        """A process that slept before it put the head may have put it when a prune no longer waited for it."""
+        key = self._domain.at.snapshot_key(snapshot)
+        try:
+            with _unless_known(snapshot):
+                self._workers.call(lease.require_covered, key)
+        except ObjectMissing:
+            raise gone(key) from None
+        except SessionLost as error:
+            say_more(error, f"the snapshot {snapshot.hex()} is void")
+            self._workers.call(void, self._domain, {snapshot: digest})
+            raise
 
     def _tell_of_damage(self, done: Sequence[Written]) -> None:
         """Other writers must not rely on what this one found damaged."""
@@ -369,10 +400,24 @@ class Session:
         domain = self._domain
         for page in pages(listed(self._workers, domain.sink, domain.at.packs)):
             packs.met(sizes_in(page))
-        for missing in packs.missing():
-            raise gone(domain.at.pack_key(missing))
+        # Listings may come late; what nobody finds by its name is gone.
+        for key in map(domain.at.pack_key, packs.missing()):
+            try:
+                self._workers.call(domain.sink.stat, key)
+            except ObjectMissing:
+                raise gone(key) from None
         digests = self._workers.map(lambda session: require_usable(domain, session), sessions)
         return dict(zip(sessions, digests, strict=True))
+
+
+@contextmanager
+def _unless_known(snapshot: bytes) -> Iterator[None]:
+    """What fails in this block leaves open whether the snapshot is there."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt, SinkUnreachable) as error:
+        say_more(error, f"the snapshot {snapshot.hex()} may exist: run penstock snapshots to see")
+        raise
 
 
 def _pieces(kind: Kind, data: bytes, unit: int = 1) -> Iterable[Piece]:

@@ -1,0 +1,81 @@
+"""Index objects that say nothing any more: their packs are gone, or another index object says the same."""
+
+from contextlib import closing
+from typing import NamedTuple
+
+from penstock.api.errors import ObjectMissing
+from penstock.api.models import ObjectInfo
+from penstock.format.encoding import Malformed
+from penstock.format.index import decode_index
+from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
+from penstock.repository.pool import Workers
+from penstock.repository.read.budget import RANGE
+from penstock.repository.read.listing import listed, pages, read_all, sizes_in
+from penstock.repository.temporary import TemporaryTables
+
+__all__ = ["dead_indexes"]
+
+_SCHEMA = """
+CREATE TABLE named (idx BLOB, pack BLOB, PRIMARY KEY (idx, pack)) WITHOUT ROWID;
+CREATE TABLE there (pack BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+#: Whether an index object (the first parameter) names a pack that is there and that another (the second) does not name.
+_SAYS_MORE = """
+SELECT 1 FROM named JOIN there USING (pack)
+WHERE idx = ? AND NOT EXISTS (SELECT 1 FROM named AS other WHERE other.idx = ? AND other.pack = named.pack) LIMIT 1
+"""
+
+
+class _Read(NamedTuple):
+    info: ObjectInfo
+    id: bytes
+    packs: tuple[bytes, ...]
+    replaces: tuple[bytes, ...]
+
+
+def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[bytes, ObjectInfo]:
+    """Those that can be deleted; `doomed` are packs that count as gone.
+
+    An index object is a hint, but a writer reads each pack that none names. One of a revoked writer replaces nothing.
+    """
+    found: dict[bytes, ObjectInfo] = {}
+    replacing: list[tuple[bytes, tuple[bytes, ...]]] = []
+    with closing(TemporaryTables(_SCHEMA)) as tables:
+        objects = listed(workers, domain.sink, domain.at.index)
+        for read in read_all(workers, lambda info: _read(domain, info), objects, most=RANGE):
+            if read is not None:
+                found[read.id] = read.info
+                tables.change_all("INSERT OR IGNORE INTO named VALUES (?, ?)", [(read.id, one) for one in read.packs])
+                if read.replaces:
+                    replacing.append((read.id, read.replaces))
+        if not found:
+            return {}
+        for page in pages(listed(workers, domain.sink, domain.at.packs)):
+            there = [(pack,) for pack, _ in sizes_in(page) if pack not in doomed]
+            tables.change_all("INSERT OR IGNORE INTO there VALUES (?)", there)
+        dead = {index for index in found if not tables.rows(_SAYS_MORE, (index, b""))}
+        for index, replaced in replacing:
+            if index not in dead:
+                dead |= {
+                    one
+                    for one in replaced
+                    if one in found and one != index and not tables.rows(_SAYS_MORE, (one, index))
+                }
+    return {index: found[index] for index in dead}
+
+
+def _read(domain: Domain, info: ObjectInfo) -> _Read | None:
+    try:
+        sealed = decode_index(layout.id_of(info.key), fetch(domain.sink, info.key))
+        writer = domain.writer(sealed.writer)
+        if writer is None:
+            raise Malformed("its signer was never granted to write here")
+        sealed.verify(writer, domain.scope)
+        packs, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
+    except (Malformed, ObjectMissing):
+        return None  # `check` tells
+    if domain.log.revoked(sealed.writer):
+        replaces = ()
+    return _Read(info, sealed.index, tuple(one.pack for one in packs), replaces)

@@ -1,0 +1,360 @@
+"""Prune: what no snapshot needs is named in a tombstone, and deleted when nobody can rely on it any more.
+
+The order of all this, and why it is safe, is in section 11 of docs/format.md.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from penstock.api.errors import ObjectLocked, ObjectMissing, PruneRunning
+from penstock.api.models import ObjectInfo
+from penstock.format.encoding import Malformed
+from penstock.format.notice import Things, Tombstone
+from penstock.format.times import now as now_here
+from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.notices import Notices, delete, read_notices
+from penstock.repository.pool import Workers
+from penstock.repository.read.listing import listed
+from penstock.repository.said import put_said
+from penstock.repository.upkeep.indexes import dead_indexes
+from penstock.repository.upkeep.living import LATE, Living, Running, read_living
+from penstock.repository.upkeep.presence import Presence
+from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, revived, standing
+from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
+
+__all__ = ["GRACE", "Limits", "Pruned", "Waiting", "prune"]
+
+#: How long people can change their minds.
+GRACE = timedelta(days=1)
+#: Objects that one tombstone names at most: some 35 bytes of it each.
+_MOST = 150_000
+#: Keys in one call of a sink.
+_BATCH = 100
+#: What cannot be deleted, and nobody knows until when, is tried again after so long.
+_LATER = timedelta(days=7)
+#: In the order in which they are deleted: a part is of no use without its head, a pack is what others cost the most.
+_KINDS = ("parts", "index", "sessions", "packs")
+
+
+class Limits:
+    """When a run ends although there is more to delete: after so many seconds from now, or so many bytes."""
+
+    def __init__(self, *, seconds: float | None = None, size: int | None = None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._left = size
+
+    def spend(self, size: int) -> None:
+        """So many bytes were deleted."""
+        if self._left is not None:
+            self._left -= size
+
+    @property
+    def reached(self) -> bool:
+        """Whether the run ends."""
+        return (self._end is not None and time.monotonic() >= self._end) or (self._left is not None and self._left <= 0)
+
+
+class Waiting(NamedTuple):
+    """A tombstone that cannot be swept yet: until when at least, and who or what is waited for."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What a prune of one domain did, or would do. Sizes in bytes.
+
+    `deleted` is gone; `doomed` will be, after the grace; `locked` cannot be yet, and `left` was not reached.
+    """
+
+    kept: int = 0
+    deleted: int = 0
+    deleted_size: int = 0
+    doomed: int = 0
+    doomed_size: int = 0
+    #: When what is doomed now can be deleted.
+    due: datetime | None = None
+    waiting: list[Waiting] = field(default_factory=list)
+    locked: int = 0
+    locked_until: datetime | None = None
+    left: int = 0
+    left_size: int = 0
+
+
+#: Told of a phase, with the bytes that it is about, and of objects and bytes done in it.
+OnPhase = Callable[[str, int | None], None]
+OnProgress = Callable[[str, int], None]
+
+
+def prune(
+    domain: Domain,
+    workers: Workers,
+    *,
+    grace: timedelta = GRACE,
+    limits: Limits,
+    dry_run: bool = False,
+    take_over: bool = False,
+    on_phase: OnPhase,
+    on_progress: OnProgress,
+) -> Pruned:
+    """Delete what earlier runs named and nobody needs, then name what is dead now, to be deleted after `grace`.
+
+    `grace` is ten minutes at least. With `dry_run`, nothing is written or deleted. Raises `PruneRunning` if another
+    gave a sign of life a few minutes ago, unless `take_over`; `DamagedObject` or `MissingObject` if nobody knows what a
+    snapshot needs; and what the sink raises. Killed at any point, or stopped by `limits`, the next run goes on.
+    """
+    with Presence(domain, workers, silent=dry_run) as presence:
+        run = _Prune(domain, workers, presence, limits, on_phase, on_progress, dry_run=dry_run)
+        if not dry_run:
+            run.begin(take_over=take_over)
+        on_phase("sweeping", None)
+        run.sweep()
+        on_phase("marking", None)
+        run.mark(max(grace, LEAST_GRACE))
+        return run.done
+
+
+class _Prune:
+    def __init__(
+        self,
+        domain: Domain,
+        workers: Workers,
+        presence: Presence,
+        limits: Limits,
+        on_phase: OnPhase,
+        on_progress: OnProgress,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._domain = domain
+        self._workers = workers
+        self._presence = presence
+        self._limits = limits
+        self._on_phase = on_phase
+        self._on_progress = on_progress
+        self._dry_run = dry_run
+        self.done = Pruned()
+
+    def begin(self, *, take_over: bool) -> None:
+        """Refuse to run beside another prune, and clean up after sessions and prunes that have ended."""
+        domain = self._domain
+        living = read_living(domain, self._workers, self._presence.now())
+        running = {one.id: one for one in living.prunes}
+        mine = running.pop(self._presence.id, None)
+        for other in () if take_over else running.values():
+            # Of two that begin at once, the first goes on.
+            if mine is None or (other.began, other.id) < (mine.began, mine.id):
+                raise PruneRunning(
+                    f"another prune of {domain.label} is running, by {domain.log.label(other.signer)}: its last sign "
+                    f"of life was at {other.newest:%H:%M} UTC",
+                    hint="Wait for its end. If it was killed: ten minutes, or give --take-over.",
+                )
+        if living.expired:
+            self._workers.call(self._try, list(living.expired))
+
+    # What is due
+
+    def sweep(self) -> None:
+        """Delete what the tombstones that are due name, one after the other."""
+        while stones := standing(self._domain, self._workers):
+            first, *others = stones
+            why = self._sweep(first)
+            if why is not None:
+                self.done.waiting = [why, *(Waiting(one.due, _GRACE) for one in others)]
+                return
+            if self._dry_run or self._limits.reached:
+                return
+
+    def _sweep(self, stone: Standing) -> Waiting | None:
+        """Sweep this one; returns what it waits for, if it does."""
+        now = self._presence.now()
+        if now < stone.due:
+            return Waiting(stone.due, _GRACE)
+        # First who lives, then the heads: whoever had ended before has left one, or none ever comes.
+        living = read_living(self._domain, self._workers, now)
+        notices = read_notices(self._domain, self._workers)
+        dead = set(stone.content.snapshots.items()) - revived(self._domain, self._workers, stone)
+        with closing(Usage()) as usage:
+            heads = survey(
+                self._domain,
+                self._workers,
+                notices,
+                usage,
+                is_dead=lambda entry: (entry.id, entry.digest) in dead,
+                named=dict(dead),
+            )
+            waited = [one for one in _at_work(living, heads) if one.began <= stone.written + LATE]
+            if waited:
+                return Waiting(max(one.newest for one in waited) + timedelta(hours=1), self._said_of(waited))
+            there = {kind: self._unused(usage, kind, getattr(stone.content.things, kind)) for kind in _KINDS}
+        if not self._stands(stone):
+            return None  # somebody else has swept it
+        self._delete(stone, heads, there, notices)
+        return None
+
+    def _said_of(self, running: Iterable[Running]) -> str:
+        each = [f"{one.id.hex()[:8]} of {self._domain.log.label(one.signer)}" for one in running]
+        return f"sessions that began before: {', '.join(sorted(each))}"
+
+    def _unused(self, usage: Usage, kind: str, named: Iterable[bytes]) -> dict[bytes, ObjectInfo]:
+        """Those of a kind that are there and that nobody needs."""
+        wanted = set(named)
+        if not wanted:
+            return {}
+        there = {one: info for one, info in self._listed(kind) if one in wanted}
+        return {one: there[one] for one in usage.unused(self._domain, self._workers, kind, there)}
+
+    def _listed(self, kind: str) -> Iterator[tuple[bytes, ObjectInfo]]:
+        for info in listed(self._workers, self._domain.sink, getattr(self._domain.at, kind)):
+            try:
+                yield layout.id_of(info.key), info
+            except Malformed:
+                continue  # `check` tells
+
+    def _stands(self, stone: Standing) -> bool:
+        try:
+            self._workers.call(self._domain.sink.stat, self._domain.at.tombstone_key(stone.id))
+        except ObjectMissing:
+            return False
+        return True
+
+    def _delete(
+        self, stone: Standing, heads: Heads, there: Mapping[str, Mapping[bytes, ObjectInfo]], notices: Notices
+    ) -> None:
+        domain, done = self._domain, self.done
+        infos = {info.key: info.size for kind in _KINDS for info in there[kind].values()}
+        size = sum(infos.values())
+        if self._dry_run:
+            done.deleted += len(infos) + len(heads.dead)
+            done.deleted_size += size
+            return
+        new = {
+            kind: tuple(one for one, info in there[kind].items() if info.key not in notices.deleted) for kind in _KINDS
+        }
+        unsaid = dict(heads.dead.items() - notices.swept)
+        if unsaid or any(new.values()):
+            self._workers.call(delete, domain, unsaid, Things(**new))
+        self._on_phase("sweeping", size)
+        locked: dict[str, datetime | None] = {}
+        steps = [[domain.at.snapshot_key(one) for one in heads.dead]]
+        steps += [[info.key for info in there[kind].values()] for kind in _KINDS]
+        for keys in steps:
+            left = iter(keys)
+            # Whatever the limits, the heads go: they are few.
+            while batch := list(islice(left, _BATCH * self._workers.count)):
+                if self._limits.reached:
+                    done.left += len(infos)
+                    done.left_size += sum(infos.values())
+                    return
+                batches = [batch[at : at + _BATCH] for at in range(0, len(batch), _BATCH)]
+                for refused in self._workers.map(self._try, batches):
+                    locked.update(refused)
+                gone = [key for key in batch if key not in locked]
+                done.deleted += len(gone)
+                freed = sum(infos.pop(key, 0) for key in gone)
+                done.deleted_size += freed
+                self._limits.spend(freed)
+                self._on_progress(domain.label, size - sum(infos.values()))
+                self._presence.go_on()
+        if locked:
+            self._wait_for_locks(stone, there, locked)
+        self._workers.call(domain.sink.delete, domain.at.tombstone_key(stone.id))
+
+    def _try(self, keys: list[str]) -> Mapping[str, datetime | None]:
+        try:
+            self._domain.sink.delete_many(keys)
+        except ObjectLocked as error:
+            return error.locked
+        return {}
+
+    def _wait_for_locks(
+        self,
+        stone: Standing,
+        there: Mapping[str, Mapping[bytes, ObjectInfo]],
+        locked: Mapping[str, datetime | None],
+    ) -> None:
+        """What is locked is named by another tombstone: nobody relies on it again meanwhile."""
+        now = self._presence.now()
+        until = max(one or now + _LATER for one in locked.values())
+        self.done.locked += len(locked)
+        self.done.locked_until = max(until, self.done.locked_until or until)
+        things = {kind: tuple(one for one, info in there[kind].items() if info.key in locked) for kind in _KINDS}
+        grace = max(until - now, LEAST_GRACE)
+        seconds = int(grace.total_seconds()) + 1
+        stone_of_locked = Tombstone(now_here(), Things(**things), stone.content.snapshots, seconds)
+        self._workers.call(put_said, self._domain, stone_of_locked)
+
+    # What is dead now
+
+    def mark(self, grace: timedelta) -> None:
+        """Put a tombstone for what no snapshot needs, and no session that lives can have written."""
+        domain, workers, done = self._domain, self._workers, self.done
+        now = self._presence.now()
+        living = read_living(domain, workers, now)
+        notices = read_notices(domain, workers)
+        stones = standing(domain, workers)
+        with closing(Usage()) as usage:
+            heads = survey(domain, workers, notices, usage, is_dead=is_hidden(domain, notices), named={})
+            horizon = min([now, *(one.began for one in _at_work(living, heads))])
+            found = self._dead(usage, horizon, now, stones)
+        done.kept = heads.kept
+        done.doomed = sum(len(found[kind]) for kind in _KINDS)
+        done.doomed_size = sum(sum(found[kind].values()) for kind in _KINDS)
+        named = {head for stone in stones for head in stone.content.snapshots.items()}
+        gone = heads.dead.items() - named
+        if done.doomed or gone:
+            done.due = now + grace
+            if not self._dry_run:
+                things = Things(**{kind: tuple(found[kind]) for kind in _KINDS})
+                workers.call(put_said, domain, Tombstone(now_here(), things, heads.dead, int(grace.total_seconds())))
+
+    def _dead(
+        self, usage: Usage, horizon: datetime, now: datetime, stones: list[Standing]
+    ) -> dict[str, dict[bytes, int]]:
+        """What is there, by kind, and neither needed, nor too young, nor named already; with sizes."""
+        found: dict[str, dict[bytes, int]] = {}
+        room = _MOST
+        for kind in ("packs", "parts", "sessions"):
+            named = {one for stone in stones for one in getattr(stone.content.things, kind)}
+            old = (
+                (one, info.size)
+                for one, info in self._listed(kind)
+                if one not in named and self._is_old(info, horizon, now)
+            )
+            found[kind] = {}
+            while page := dict(islice(old, _BATCH)):
+                for one in usage.unused(self._domain, self._workers, kind, page):
+                    found[kind][one] = page[one]
+                if len(found[kind]) >= room:
+                    break
+            room = max(0, room - len(found[kind]))
+            self._presence.go_on()
+        named = {one for stone in stones for one in stone.content.things.index}
+        doomed = found["packs"].keys() | {one for stone in stones for one in stone.content.things.packs}
+        dead = dead_indexes(self._domain, self._workers, doomed)
+        found["index"] = {
+            one: info.size for one, info in dead.items() if one not in named and self._is_old(info, horizon, now)
+        }
+        return found
+
+    def _is_old(self, info: ObjectInfo, horizon: datetime, now: datetime) -> bool:
+        """Whether no session that lives put it; and, in a sink with object lock, whether it can be unlocked at all."""
+        if info.modified is None or info.modified >= horizon:
+            return False
+        retention = self._domain.sink.retention
+        return retention is None or info.modified + retention <= now
+
+
+_GRACE = "its grace"
+
+
+def _at_work(living: Living, heads: Heads) -> list[Running]:
+    """The sessions that live and have not ended."""
+    return [one for one in living.sessions if (one.id, one.signer) not in heads.ended]

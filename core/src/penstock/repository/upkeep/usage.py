@@ -1,0 +1,197 @@
+"""What the snapshots of a domain need: what no snapshot needs is dead."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError
+from penstock.api.models import ObjectInfo
+from penstock.format.encoding import Malformed
+from penstock.format.part import Kind, decode_rows, decode_sessions
+from penstock.repository import layout
+from penstock.repository.domain import Domain
+from penstock.repository.fetching import fetch
+from penstock.repository.notices import Notices
+from penstock.repository.pool import Workers
+from penstock.repository.read.content import layout_sections, parts_of
+from penstock.repository.read.ends import PLACES_TAIL, read_end
+from penstock.repository.read.listing import listed
+from penstock.repository.snapshots import SnapshotEntry, read_snapshot
+from penstock.repository.temporary import TemporaryTables
+
+__all__ = ["Heads", "Usage", "is_hidden", "survey"]
+
+_SCHEMA = """
+CREATE TABLE used (kind TEXT, id BLOB, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+"""
+_PAGE = 1000
+_HINT = (
+    "Nothing is deleted until somebody decides: bring it back from a copy, or let go of it with penstock forget, "
+    "by its whole id."
+)
+
+IsDead = Callable[[SnapshotEntry], bool]
+
+
+@dataclass(slots=True)
+class Heads:
+    """The heads that were there: how many are kept, which are dead, by id and digest."""
+
+    kept: int = 0
+    dead: dict[bytes, bytes] = field(default_factory=dict)
+    #: Sessions that have ended with one, and by whose key it is: another writer could claim any session.
+    ended: set[tuple[bytes, bytes]] = field(default_factory=set)
+
+
+class _Found(NamedTuple):
+    snapshot: bytes
+    digest: bytes
+    ended: tuple[bytes, bytes] | None
+    dead: bool
+
+
+class Usage:
+    """The objects that kept snapshots need, by kind (as of `Things`) and id. In a temporary file, for any threads."""
+
+    def __init__(self) -> None:
+        self._tables = TemporaryTables(_SCHEMA)
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._tables.close()
+
+    def add(self, entry: SnapshotEntry) -> None:
+        """All that a snapshot needs. Raises `DamagedObject`, `MissingObject`, `Malformed`."""
+        head = entry.head
+        self._use("parts", (ref.part for ref in parts_of(entry)))
+        self._use("sessions", (entry.session, *(base.session for base in head.bases)))
+        for section in layout_sections(entry):
+            if section.kind is Kind.SESSIONS:
+                self._use("sessions", decode_sessions(section.data))
+            elif section.kind is Kind.TABLE:
+                self._use("packs", (row.pack for row in decode_rows(section.data) if row.used))
+
+    def _use(self, kind: str, ids: Iterable[bytes]) -> None:
+        each = iter(ids)
+        while page := [(kind, one) for one in islice(each, _PAGE)]:
+            self._tables.change_all("INSERT OR IGNORE INTO used VALUES (?, ?)", page)
+
+    def uses(self, kind: str, one: bytes) -> bool:
+        """Whether anything needs this object."""
+        return bool(self._tables.rows("SELECT 1 FROM used WHERE kind = ? AND id = ?", (kind, one)))
+
+    def unused(self, domain: Domain, workers: Workers, kind: str, ids: Iterable[bytes]) -> Iterator[bytes]:
+        """Those that nothing needs. A pack that has copies of what was in a pack that is needed is needed too."""
+        dead = (one for one in ids if not self.uses(kind, one))
+        if kind != "packs":
+            yield from dead
+            return
+        for pack, copies in workers.map(lambda one: (one, self._has_copies(domain, one)), dead):
+            if not copies:
+                yield pack
+
+    def _has_copies(self, domain: Domain, pack: bytes) -> bool:
+        key = domain.at.pack_key(pack)
+        try:
+            end = read_end(domain, pack, domain.sink.stat(key).size, PLACES_TAIL, with_ids=False)
+        except (DamagedObject, MissingObject, ObjectMissing):
+            return False  # what cannot be read gives nothing back
+        return any(self.uses("packs", origin) for origin in end.ends.origins)
+
+
+def is_hidden(domain: Domain, notices: Notices) -> IsDead:
+    """Whether a snapshot does not count now: void, forgotten, or of a revoked writer and not kept by the owner."""
+
+    def dead(entry: SnapshotEntry) -> bool:
+        if notices.hides(entry.id, entry.digest, entry.writer) is not None:
+            return True
+        return not domain.log.in_force(entry.writer, entry.id, entry.digest)
+
+    return dead
+
+
+def survey(
+    domain: Domain, workers: Workers, notices: Notices, usage: Usage, *, is_dead: IsDead, named: Mapping[bytes, bytes]
+) -> Heads:
+    """Look at all heads, and add to `usage` what those need that are not dead.
+
+    A head that cannot be read is dead if it was forgotten, or is one of `named`, by the digest of its bytes. Any other,
+    and one that counts but whose parts cannot be read, raises `DamagedObject` or `MissingObject`: it may be in need of
+    anything.
+    """
+    look = _Look(domain, usage, is_dead, is_hidden(domain, notices), notices.forgotten | set(named.items()))
+    heads = Heads()
+    for found in workers.map(look, listed(workers, domain.sink, domain.at.snapshots)):
+        if found is None:
+            continue
+        if found.ended is not None:
+            heads.ended.add(found.ended)
+        if found.dead:
+            heads.dead[found.snapshot] = found.digest
+        else:
+            heads.kept += 1
+    return heads
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A look at one head; None for what is no head, or gone."""
+
+    domain: Domain
+    usage: Usage
+    is_dead: IsDead
+    is_hidden: IsDead
+    lost: AbstractSet[tuple[bytes, bytes]]
+
+    def __call__(self, info: ObjectInfo) -> _Found | None:
+        try:
+            snapshot = layout.id_of(info.key)
+        except Malformed:
+            return None  # nobody reads it as a head, and `check` tells
+        try:
+            entry = read_snapshot(self.domain, info, hidden=True)
+        except MissingObject:
+            return None
+        except DamagedObject as error:
+            return self._unreadable(snapshot, error)
+        dead = self.is_dead(entry)
+        if not dead:
+            self._use(entry)
+        return _Found(entry.id, entry.digest, (entry.session, entry.writer), dead)
+
+    def _unreadable(self, snapshot: bytes, error: DamagedObject) -> _Found | None:
+        digest = _digest(self.domain, error.key)
+        if digest is None:
+            return None
+        if (snapshot, digest) not in self.lost:
+            raise _undecided(error) from None
+        return _Found(snapshot, digest, None, dead=True)
+
+    def _use(self, entry: SnapshotEntry) -> None:
+        try:
+            self.usage.add(entry)
+        except (DamagedObject, MissingObject, Malformed) as error:
+            if self.is_hidden(entry):
+                return  # it was let go of since the tombstone was put, and could not be restored before
+            if isinstance(error, Malformed):
+                error = DamagedObject(self.domain.at.snapshot_key(entry.id), str(error))
+            raise _undecided(error) from None
+
+
+def _digest(domain: Domain, key: str) -> bytes | None:
+    """That of its bytes; of what is too large to be a head, that of nothing. None if it is gone."""
+    try:
+        return blake3(fetch(domain.sink, key)).digest()
+    except ObjectMissing:
+        return None
+    except Malformed:
+        return b""
+
+
+def _undecided(error: RepositoryError) -> RepositoryError:
+    error.hint = _HINT
+    return error

@@ -1,0 +1,241 @@
+"""Prune: what is dead goes, at its time, and nothing else does."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from core.tests.engine.test_nights import session_of
+from core.tests.repository.lab import Lab
+from core.tests.repository.virtual import VirtualStore
+
+from penstock.api import EventKind, RoleForbids, SnapshotNotFound
+from penstock.api.errors import DamagedObject, PruneRunning, SessionLost
+from penstock.engine.forget import forget, undelete
+from penstock.engine.prune import Limits, prune
+from penstock.repository import Repository
+from penstock.repository.trust.keyring import add_maintainer, add_writer
+from penstock.repository.upkeep import presence
+from penstock.repository.upkeep.presence import Presence
+from penstock.repository.upkeep.pruning import Pruned
+
+pytestmark = pytest.mark.slow
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def store() -> VirtualStore:
+    return VirtualStore()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, store: VirtualStore) -> Lab:
+    return Lab(tmp_path / "cache", store)
+
+
+def pruned(lab: Lab, by: Repository | None = None, **options: object) -> Pruned:
+    report = prune(by or lab.open(), listener=lab.events.append, **options)  # type: ignore[arg-type]
+    (one,) = report.domains.values()
+    return one
+
+
+def let_go(lab: Lab, *snapshots: str) -> None:
+    forget(lab.open(), [lab.find(one) for one in snapshots])
+
+
+def night(lab: Lab, store: VirtualStore, data: bytes, name: str = "shop") -> str:
+    """A backup, and the rest of its day."""
+    made = lab.backup({"d": data}, name=name).snapshot.hex()
+    store.passes(hours=24)
+    return made
+
+
+def needed(lab: Lab) -> dict[str, int]:
+    """How many objects there are of each kind."""
+    found: dict[str, int] = {}
+    for key in lab.keys(lab.at.prefix):
+        kind = key.removeprefix(lab.at.prefix).partition("/")[0]
+        found[kind] = found.get(kind, 0) + 1
+    return found
+
+
+def test_what_nobody_needs_goes_a_day_after_it_was_named(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    alone = lab.restored(two)
+    assert pruned(lab).doomed == 0
+    let_go(lab, one)
+    found = pruned(lab)
+    assert found.kept == 1
+    assert found.doomed > 3
+    assert found.deleted == 0
+    before = lab.keys()
+    store.passes(hours=23)
+    assert pruned(lab).waiting
+    assert before <= lab.keys()
+    store.passes(hours=1)
+    assert pruned(lab).deleted == found.doomed + 1  # and its head
+    assert not lab.check().findings
+    assert lab.restored(two) == alone
+    kinds = needed(lab)
+    assert (kinds["packs"], kinds["sessions"], kinds["snapshots"], kinds["index"]) == (1, 1, 1, 1)
+    assert "tombstones" not in kinds
+    assert "leases" not in kinds
+    with pytest.raises(SnapshotNotFound):
+        lab.find(one)
+
+
+def test_a_host_that_has_seen_it_misses_nothing(lab: Lab, store: VirtualStore) -> None:
+    one = night(lab, store, b"one" * 999)
+    night(lab, store, b"two" * 999)
+    assert not lab.check(cache=lab.cache).findings
+    let_go(lab, one)
+    pruned(lab)
+    store.passes(days=1)
+    assert pruned(lab).deleted
+    assert not lab.check(cache=lab.cache).findings
+    lab.events.clear()
+    three = night(lab, store, b"three" * 999)
+    assert not [event for event in lab.events if event.kind is EventKind.WARNING]
+    assert lab.restored(three) == {"d": b"three" * 999}
+    assert not lab.check(cache=lab.cache).findings
+
+
+def test_it_is_taken_back_until_shortly_before_the_sweep(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    night(lab, store, b"three" * 999)
+    let_go(lab, one, two)
+    pruned(lab)
+    store.passes(hours=23, minutes=54)
+    undelete(lab.open(), [one])
+    store.passes(minutes=2)
+    with pytest.raises(SnapshotNotFound, match="cannot be taken back"):
+        undelete(lab.open(), [two])
+    store.passes(minutes=4)
+    assert pruned(lab).deleted
+    assert lab.restored(one) == {"d": b"one" * 999}
+    with pytest.raises(SnapshotNotFound):
+        lab.find(two)
+    assert not lab.check().findings
+    with pytest.raises(SnapshotNotFound):
+        undelete(lab.open(), [two])
+
+
+def test_what_was_forgotten_after_the_tombstone_was_put_waits_for_the_next(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    night(lab, store, b"three" * 999)
+    let_go(lab, one)
+    pruned(lab)
+    let_go(lab, two)
+    store.passes(days=1)
+    pruned(lab)
+    assert needed(lab)["snapshots"] == 2
+    store.passes(days=1)
+    pruned(lab)
+    assert needed(lab)["snapshots"] == 1
+
+
+@contextmanager
+def running(lab: Lab, cache: Path) -> Iterator[object]:
+    with session_of(lab.open(), cache) as session:
+        yield session
+
+
+def test_a_session_that_began_before_is_waited_for_and_what_it_needs_stays(
+    lab: Lab, store: VirtualStore, tmp_path: Path
+) -> None:
+    data = b"one" * 99999
+    one = night(lab, store, data)
+    night(lab, store, b"two" * 999)
+    let_go(lab, one)
+    with session_of(lab.open(), tmp_path / "other") as session:
+        with session.writer() as writer:
+            pruned(lab)
+            store.passes(days=1)
+            # It has been silent for a day by the store's clock, but for this:
+            assert session._lease is not None
+            store.now -= timedelta(days=1)
+            for _ in range(48):
+                store.passes(minutes=30)
+                session._lease.renew()
+            found = pruned(lab)
+            assert found.deleted == 0
+            assert "sessions that began before" in found.waiting[0].reason
+            del writer
+    # It has ended without a commit: nobody knows before its lease runs out.
+    assert pruned(lab).deleted == 0
+    store.passes(minutes=66)
+    assert pruned(lab).deleted
+
+
+def test_a_session_that_was_silent_for_an_hour_commits_nothing(lab: Lab, store: VirtualStore, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        session = stack.enter_context(session_of(lab.open(), tmp_path / "other"))
+        assert session._lease is not None
+        store.passes(minutes=59)
+        session._lease.renew()
+        store.passes(minutes=60)
+        with pytest.raises(SessionLost):
+            session._lease.renew()
+
+
+def test_two_at_once_are_refused(lab: Lab, store: VirtualStore) -> None:
+    from penstock.repository.pool import Workers
+
+    with Workers(1, "penstock-test", lab.sink.stop) as workers, Presence(lab.domain, workers):
+        store.passes(minutes=1)
+        with pytest.raises(PruneRunning, match="another prune of main is running, by owner"):
+            pruned(lab)
+        pruned(lab, dry_run=True)
+        pruned(lab, take_over=True)
+        store.passes(minutes=9)
+        pruned(lab)
+
+
+def test_who_may(lab: Lab, store: VirtualStore) -> None:
+    maintainer = add_maintainer(lab.open(), "carol")
+    writer = add_writer(lab.open(), "host", domain="main")
+    one = night(lab, store, b"one" * 999)
+    two = night(lab, store, b"two" * 999)
+    let_go(lab, one)
+    with pytest.raises(RoleForbids):
+        pruned(lab, lab.open(writer))
+    assert pruned(lab, lab.open(writer), dry_run=True).doomed
+    pruned(lab, lab.open(maintainer))
+    store.passes(days=1)
+    assert pruned(lab, lab.open(maintainer)).deleted
+    assert lab.restored(two) == {"d": b"two" * 999}
+    assert not lab.check().findings
+
+
+def test_a_head_that_cannot_be_read_ends_it_until_it_is_let_go_of(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    let_go(lab, one)
+    key = lab.at.snapshot_key(bytes.fromhex(two))
+    lab.flip(key, 100)
+    before = lab.keys(lab.at.packs)
+    with pytest.raises(DamagedObject, match=two):
+        pruned(lab)
+    store.passes(days=1)
+    with pytest.raises(DamagedObject):
+        pruned(lab)
+    assert lab.keys(lab.at.packs) == before
+
+
+def test_limits_end_it_and_the_next_run_goes_on(lab: Lab, store: VirtualStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_now", lambda: store.now)
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    let_go(lab, one)
+    assert pruned(lab, dry_run=True).doomed == pruned(lab, dry_run=True).doomed > 0
+    pruned(lab)
+    store.passes(days=1)
+    plan = pruned(lab, dry_run=True)
+    assert plan.deleted
+    found = pruned(lab, limits=Limits(seconds=0))
+    assert found.left == plan.deleted - 1
+    assert found.left_size == plan.deleted_size
+    assert pruned(lab).deleted == plan.deleted
+    assert pruned(lab, dry_run=True).deleted == 0
+    assert lab.restored(two) == {"d": b"two" * 999}
+    assert not lab.check().findings
