@@ -290,7 +290,7 @@ def _enter(self: Lease) -> Lease:
     """As `Lease.__enter__`, but nobody renews it who is not told to."""
     self._clock = lambda: _clock_of_process().timestamp()
     self._born = self._clock()
-    self._written = self._domain.sink.stat(self._domain.at.session_key(self._session)).modified
+    self._written = self._time_of(self._domain.at.session_key(self._session))
     self.renew()
     _local.process.lease = self
     return self

@@ -57,6 +57,8 @@ class World:
         self.slept: set[str] = set()
         self.faulty: set[str] = set()
         self.store.on_deletion = self._require_unneeded
+        #: How often it is the turn of each.
+        self.speed = dict.fromkeys(names, 1)
         self.deleted = 0
         self.committed = 0
 
@@ -178,9 +180,8 @@ class World:
         def ended(process: Process) -> None:
             if isinstance(process.error, NothingKept):
                 self.kept[chosen] = self.forgotten.pop(chosen)
-            elif process.error is not None and not isinstance(process.error, SnapshotNotFound):
-                if not isinstance(process.error, Exception) or "forgotten" not in str(process.error):
-                    self._require_faulty(name, process)
+            elif process.error is not None and not isinstance(process.error, (SnapshotNotFound, MissingObject)):
+                self._require_faulty(name, process)
 
         self._begin(name, run, ended)
 
@@ -198,7 +199,7 @@ class World:
             if process.error is None:
                 if chosen in self.forgotten and not self._being_forgotten(chosen):
                     self.kept[chosen] = self.forgotten.pop(chosen)
-            elif not isinstance(process.error, SnapshotNotFound):
+            elif not isinstance(process.error, (SnapshotNotFound, MissingObject)):
                 self._require_faulty(name, process)
 
         self._begin(name, run, ended)
@@ -302,28 +303,36 @@ class World:
 
 def random_walk(world: World, steps: int) -> None:
     """So many things happen."""
-    choice = world.random.choice
+    choice, chance = world.random.choice, world.random.random
     for number in range(steps):
         idle = [name for name, process in world.processes.items() if not process.busy]
         busy = [name for name in world.processes if name not in idle]
-        if idle and world.random.random() < 0.04:
-            name = choice(idle)
-            world.processes[name].wake()
-            if name in WRITERS:
-                world.back_up(name)
-            else:
-                choice((world.prune, world.prune, world.forget, world.undelete))(name)
-        elif busy and world.random.random() < 0.01:
+        if idle and chance() < 0.06:
+            _begin(world, choice(idle))
+        elif busy and chance() < 0.01:
             name = choice(busy)
             process = world.processes[name]
             process.wake() if process.sleeps else process.fall_asleep()
             world.slept.add(name)
-        elif world.random.random() < 0.01:
-            world.passes(choice((1, 5, 20, 70, 24 * 60)) * MINUTE)
+        elif chance() < 0.02:
+            world.passes(choice((1, 5, 11, 11, 20, 70, 24 * 60)) * MINUTE)
         elif busy:
-            world.step(choice(busy), choice(FAULTS) if world.random.random() < 0.05 else Fault.NONE)
+            (name,) = world.random.choices(busy, [world.speed[one] for one in busy])
+            world.step(name, choice(FAULTS) if chance() < 0.02 else Fault.NONE)
         if number % 1000 == 0:
             world.require_all()
+
+
+def _begin(world: World, name: str) -> None:
+    """One run of somebody, who is quick or slow."""
+    world.processes[name].wake()
+    world.speed[name] = world.random.choice((1, 10, 100))
+    if name in WRITERS:
+        world.back_up(name)
+    elif len(world.kept) > 3 and world.random.random() < 0.6:
+        world.forget(name)
+    else:
+        world.random.choice((world.prune, world.prune, world.prune, world.undelete))(name)
 
 
 @pytest.mark.parametrize("seed", range(12))

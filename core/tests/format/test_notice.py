@@ -50,7 +50,7 @@ SEVERAL = st.lists(AN_ID, max_size=3).map(tuple)
 SOME_THINGS = st.builds(Things, SEVERAL, SEVERAL, SEVERAL, SEVERAL)
 CONTENTS = st.one_of(
     st.builds(Notice, TEXTS, st.dictionaries(AN_ID, TEXTS, max_size=3), SNAPSHOTS),
-    st.builds(Tombstone, TEXTS, SOME_THINGS),
+    st.builds(Tombstone, TEXTS, SOME_THINGS, SNAPSHOTS, st.integers(0, 1 << 40)),
     st.builds(Deletion, TEXTS, st.just(Action.DELETE), SNAPSHOTS, SOME_THINGS),
     st.builds(Deletion, TEXTS, st.sampled_from([Action.FORGET, Action.UNDELETE]), SNAPSHOTS),
     st.builds(Mark, TEXTS, st.sampled_from(Marking), SNAPSHOTS, TEXTS, SEVERAL),
@@ -117,7 +117,7 @@ def opened(what: str, header: dict[str, Any], body: bytes = b"") -> Any:
 
 FIELDS = {
     "notice": {"made", "packs", "void"},
-    "tombstone": {"made", "packs", "parts", "index", "sessions"},
+    "tombstone": {"made", "grace", "snapshots", "packs", "parts", "index", "sessions"},
     "deletion": {"made", "action", "snapshots", "packs", "parts", "index", "sessions"},
     "mark": {"made", "action", "snapshots", "text", "holds"},
 }

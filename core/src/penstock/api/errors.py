@@ -322,8 +322,10 @@ class ObjectLocked(SinkError):
 
     exit_code = 36
 
-    def __init__(self, locked: Mapping[str, datetime | None], *, hint: str | None = None) -> None:
-        super().__init__(min(locked), "locked", hint=hint)
+    def __init__(
+        self, locked: Mapping[str, datetime | None], *, hint: str | None = None, details: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(min(locked), "locked", hint=hint, details=details)
         #: Their keys, and until when as far as anybody knows.
         self.locked = dict(locked)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from penstock.api.errors import PenstockError, SessionLost
+from penstock.api.errors import ObjectMissing, PenstockError, SessionLost
 from penstock.format.documents import encode_document
 from penstock.format.session import LeaseDocument
 from penstock.repository.domain import Domain
@@ -65,7 +65,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep_alive, name="penstock-lease", daemon=True)
 
     def __enter__(self) -> Self:
-        self._written = self._domain.sink.stat(self._domain.at.session_key(self._session)).modified
+        self._written = self._time_of(self._domain.at.session_key(self._session))
         self.renew()
         self._thread.start()
         return self
@@ -89,7 +89,7 @@ class Lease:
             key = self._domain.at.lease_key(self._session, self._number)
             data = encode_document(key, lease.to_json(), self._domain.access.signing)
             self._domain.sink.put(key, data, if_absent=self._if_absent)
-            written = self._domain.sink.stat(key).modified
+            written = self._time_of(key)
             self._lost = self._lost or self._clock() - self._born >= _LIFE or self._too_late(written)
             self._born, self._written = begun, written
             self._refuse_if_lost()
@@ -108,6 +108,14 @@ class Lease:
         with self._lock:
             self._lost = self._lost or self._too_late(written)
             self._refuse_if_lost()
+
+    def _time_of(self, key: str) -> datetime | None:
+        """When the store wrote what was just put; if that is gone already, a prune has taken this session for dead."""
+        try:
+            return self._domain.sink.stat(key).modified
+        except ObjectMissing:
+            self._lost = True
+            return None
 
     def _too_late(self, written: datetime | None) -> bool:
         """Whether the newest lease had run out at that time of the store's, as far as it tells times."""

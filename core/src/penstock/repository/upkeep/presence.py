@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from penstock.api.errors import Interrupted, PenstockError, SinkError
+from penstock.api.errors import Interrupted, ObjectMissing, PenstockError, SinkError
 from penstock.format.documents import encode_document
 from penstock.format.encoding import new_id
 from penstock.format.session import LeaseDocument
@@ -75,4 +75,8 @@ class Presence:
         self._keys.append(key)
         put_new(domain.sink, key, encode_document(key, LeaseDocument(self.id, number).to_json(), domain.access.signing))
         self._put_at = time.monotonic()
-        self._now = domain.sink.stat(key).modified or _now()
+        try:
+            self._now = domain.sink.stat(key).modified or _now()
+        except ObjectMissing:
+            # It slept for so long that another prune has cleaned up behind it.
+            self._put()
