@@ -244,7 +244,7 @@ def test_a_forgotten_snapshot_is_not_listed_until_it_is_taken_back(staff: Staff)
     lab = staff.lab
     assert staff.listed() == [first.id]
     assert lab.restored() == {"d": b"first"}
-    with pytest.raises(DamagedObject, match="forgotten"):
+    with pytest.raises(SnapshotNotFound, match="was forgotten"):
         lab.find(second.id.hex())
     assert lab.check().findings == ()
     forget(staff, second, made=TIMES[1], action=Action.UNDELETE)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.api.errors import UsageError
 from penstock.engine.tags import checked_tag
 from penstock.repository import SnapshotEntry
 from penstock.repository.pool import Workers
@@ -29,8 +30,10 @@ class Marked:
 
 
 def tag(entry: SnapshotEntry, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Marked:
-    """Add and take away tags. Raises `RoleForbids` for a writer's key, `UsageError` for what is no tag."""
+    """Add and take away tags. Raises `RoleForbids` for a writer's key, `UsageError` for what is no tag or both."""
     adds, removes = [checked_tag(one) for one in add], [checked_tag(one) for one in remove]
+    if both := sorted({*adds} & {*removes}):
+        raise UsageError(f"the tag {both[0]} cannot be added and taken away at once")
     if adds or removes:
         entry.domain.access.require_keeper("tagging a snapshot")
     before = _marked(entry)

@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.output import keeping
         from penstock.workspace import Need
 
-        if not reason:
+        if reason is None or not reason.strip():
             raise UsageError("say why: --reason TEXT")
         repository = run.workspace.repository(Need.KEEPER)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
