@@ -104,7 +104,8 @@ def test_the_latest_is_never_one_that_was_forgotten(shop: Penstock) -> None:
     _, second, third = ids(shop)
     assert shop.json("forget", third, "--apply", *OPS)["forgotten"] == 1
     assert shop.json("show", "latest")["id"] == second
-    shop("restore", "latest:shop", "--to", "sqlite:latest.db", *OWNER)
+    restored = shop("restore", "latest:shop", "--to", "sqlite:latest.db", "--quiet", *OWNER)
+    assert restored.stderr == "", "this host has seen it, and it is not there: nobody is alarmed"
     assert len(rows_of(shop.folder / "latest.db")) == 12
     shop("backup", "shop")
     assert len(ids(shop)) == 3
@@ -146,6 +147,8 @@ def test_a_hold_needs_a_reason_which_is_shown_harmlessly(shop: Penstock) -> None
     assert "--reason TEXT" in shop("hold", "latest", "--release", "--reason", "  ", *OPS, code=2).stderr
     shown = shop("hold", "latest", "--reason", "a\x1b[31mred\nline", *OPS).stdout
     assert "a?[31mred line" in shown
+    assert shop.json("hold", "latest", "--reason", "x" * 1001, *OPS, code=2)["error"]["type"] == "UsageError"
+    assert "not UTF-8" in shop("hold", "latest", "--reason", "\udcff", *OPS, code=2).stderr
     assert "\x1b" not in shown + shop("tag", "latest").stdout + shop("forget").stdout
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.api.errors import UsageError
-from penstock.engine.tags import checked_tag
+from penstock.engine.tags import checked_reason, checked_tag
 from penstock.repository import SnapshotEntry
 from penstock.repository.pool import Workers
 from penstock.repository.upkeep import marks
@@ -48,14 +48,16 @@ def tag(entry: SnapshotEntry, *, add: Iterable[str] = (), remove: Iterable[str] 
 
 
 def hold(entry: SnapshotEntry, reason: str) -> Marked:
-    """Hold it, so that nothing forgets it. Raises `RoleForbids` for a writer's key."""
+    """Hold it, so that nothing forgets it. Raises `RoleForbids` for a writer's key, `UsageError` without a reason."""
+    reason = checked_reason(reason)
     entry.domain.access.require_keeper("holding a snapshot")
     marks.hold(entry.domain, {entry.id: entry.digest}, reason)
     return _marked(entry)
 
 
 def release(entry: SnapshotEntry, reason: str) -> Marked:
-    """Lift the holds that are there now. Raises `RoleForbids` for a writer's key."""
+    """Lift the holds that are there now. Raises `RoleForbids` for a writer's key, `UsageError` without a reason."""
+    reason = checked_reason(reason)
     entry.domain.access.require_keeper("releasing a snapshot")
     if held := _marked(entry).holds:
         marks.release(entry.domain, {entry.id: entry.digest}, held, reason)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.commands.show import SNAPSHOT
 from penstock.cli.invocation import command
 from penstock.cli.options import REPOSITORY
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_SNAPSHOT = typer.Argument(metavar="SNAPSHOT", help="An id or its beginning, latest, or latest:BACKUP.")
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -21,7 +20,7 @@ def register(app: typer.Typer) -> None:
     @command(app, "tag", acts=True, takes=REPOSITORY)
     def tag(
         run: "Run",
-        snapshot: Annotated[str, _SNAPSHOT],
+        snapshot: Annotated[str, SNAPSHOT],
         tags: Annotated[list[str] | None, typer.Argument(metavar="TAG", help="Tags to add.")] = None,
         remove: Annotated[
             list[str] | None, typer.Option("--remove", metavar="TAG", help="A tag to take away; repeat it.")
@@ -42,7 +41,7 @@ def register(app: typer.Typer) -> None:
     @command(app, "hold", acts=True, takes=REPOSITORY)
     def hold(
         run: "Run",
-        snapshot: Annotated[str, _SNAPSHOT],
+        snapshot: Annotated[str, SNAPSHOT],
         reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for people.")] = None,
         release: Annotated[bool, typer.Option("--release", help="Lift all holds on it.")] = False,
     ) -> None:
@@ -52,7 +51,7 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.output import keeping
         from penstock.workspace import Need
 
-        if reason is None or not reason.strip():
+        if reason is None:
             raise UsageError("say why: --reason TEXT")
         repository = run.workspace.repository(Need.KEEPER)
         entry = engine.find(repository, snapshot, warn=run.output.warning)
