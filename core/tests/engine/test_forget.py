@@ -91,16 +91,26 @@ def test_what_a_prune_deleted_cannot_be_taken_back(lab: Lab) -> None:
     assert left(lab) == {two.id}
 
 
-def test_an_undelete_that_has_no_effect_is_no_success(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records apply in the order of their times: a host whose clock is late takes nothing back."""
-    one, _ = nights(lab, 2)
-    forget(lab.open(), [one])
+def test_what_has_no_effect_is_no_success(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said applies in the order of its times: with a late clock nobody takes anything back."""
+    one, two, _ = nights(lab, 3)
+    forget(lab.open(), [one, two])
+    undelete(lab.open(), [two.id.hex()])
+    tag(two, add=["release"])
     with monkeypatch.context() as patched:
         yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        patched.setattr("penstock.repository.notices.now", lambda: yesterday)
-        with pytest.raises(RepositoryError, match="still forgotten"):
-            undelete(lab.open(), [one.id.hex()])
+        for module in ("notices", "upkeep.marks"):
+            patched.setattr(f"penstock.repository.{module}.now", lambda: yesterday)
+        for work, said in (
+            (lambda: undelete(lab.open(), [one.id.hex()]), "still forgotten"),
+            (lambda: forget(lab.open(), [two]), "not forgotten"),
+            (lambda: tag(two, remove=["release"]), "the tag release is as it was"),
+        ):
+            with pytest.raises(RepositoryError, match=said) as raised:
+                work()
+            assert "clock" in str(raised.value.hint)
     assert ids(undelete(lab.open(), [one.id.hex()])) == {one.id}
+    assert tag(two, remove=["release"]).tags == ()
 
 
 def test_what_its_writer_voided_is_not_said_to_be_back(lab: Lab) -> None:

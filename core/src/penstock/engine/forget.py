@@ -10,11 +10,11 @@ from penstock.api.errors import (
     MissingObject,
     NoPolicy,
     NothingKept,
-    RepositoryError,
     SnapshotHeld,
     SnapshotNotFound,
     UsageError,
 )
+from penstock.engine.tags import outdated
 from penstock.repository import Repository, SnapshotEntry
 from penstock.repository.notices import forget as record
 from penstock.repository.notices import read_notices
@@ -155,7 +155,8 @@ def forget(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
     """Record that they are forgotten: nothing lists them, and until a sweep `undelete` takes it back.
 
     Raises `RoleForbids` for a writer's key, `SnapshotHeld`, and `NothingKept` where a backup would be left without a
-    snapshot that can be restored; then none is forgotten, in whatever domain.
+    snapshot that can be restored; then none is forgotten, in whatever domain. Raises `RepositoryError` if it has no
+    effect, as `outdated` says.
     """
     repository.access.require_keeper("forgetting a snapshot")
     if not snapshots:
@@ -165,6 +166,8 @@ def forget(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
         for domain in repository.domains:
             if named := {entry.id: entry.digest for entry in snapshots if entry.domain.id == domain.id}:
                 workers.call(record, domain, named)
+                if listed_still := named.items() - read_notices(domain, workers).forgotten:
+                    raise outdated(f"the snapshot {min(listed_still)[0].hex()} is not forgotten")
 
 
 def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks]) -> None:
@@ -198,7 +201,8 @@ def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotE
     """Take back that these were forgotten, by the beginnings of their ids; those that were not stay as they are.
 
     Raises `RoleForbids` for a writer's key, `UsageError` for what is no id, `SnapshotNotFound` for what a sweep has
-    deleted, and `DamagedObject` for what is not listed for another reason.
+    deleted, `DamagedObject` for what is not listed for another reason, and `RepositoryError` if it has no effect, as
+    `outdated` says.
     """
     repository.access.require_keeper("taking a snapshot back")
     for text in snapshots:
@@ -222,11 +226,7 @@ def _listed_again(repository: Repository, name: str) -> SnapshotEntry:
     try:
         return find_snapshot(repository, name)
     except SnapshotNotFound:
-        # What is said applies in the order of its times, of which stores tell the seconds, and hosts what they believe.
-        raise RepositoryError(
-            f"the snapshot {name} is still forgotten: that was said in the same second, or this host's clock is late",
-            hint="Run it again; if that does not help, set this host's clock.",
-        ) from None
+        raise outdated(f"the snapshot {name} is still forgotten") from None
 
 
 def list_forgotten(

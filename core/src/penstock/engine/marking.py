@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.api.errors import UsageError
-from penstock.engine.tags import checked_reason, checked_tag
+from penstock.engine.tags import checked_reason, checked_tag, outdated
 from penstock.repository import SnapshotEntry
 from penstock.repository.pool import Workers
 from penstock.repository.upkeep import marks
@@ -30,7 +30,10 @@ class Marked:
 
 
 def tag(entry: SnapshotEntry, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Marked:
-    """Add and take away tags. Raises `RoleForbids` for a writer's key, `UsageError` for what is no tag or both."""
+    """Add and take away tags. Raises `RoleForbids` for a writer's key, `UsageError` for what is no tag or both.
+
+    Raises `RepositoryError` if it has no effect, as `outdated` says.
+    """
     adds, removes = [checked_tag(one) for one in add], [checked_tag(one) for one in remove]
     if both := sorted({*adds} & {*removes}):
         raise UsageError(f"the tag {both[0]} cannot be added and taken away at once")
@@ -44,7 +47,10 @@ def tag(entry: SnapshotEntry, *, add: Iterable[str] = (), remove: Iterable[str] 
     for one in removes:
         if one in before.tags:
             marks.untag(entry.domain, named, one)
-    return _marked(entry)
+    after = _marked(entry)
+    if wrong := sorted({*adds} - {*after.tags} | {*removes} & {*after.tags}):
+        raise outdated(f"the tag {wrong[0]} is as it was")
+    return after
 
 
 def hold(entry: SnapshotEntry, reason: str) -> Marked:

@@ -1,10 +1,10 @@
-"""Tags: what people call snapshots by, so that they are found and kept; and the reasons of holds."""
+"""Tags: what people call snapshots by, so that they are found and kept; and what else is said of them."""
 
 import re
 
-from penstock.api.errors import UsageError
+from penstock.api.errors import RepositoryError, UsageError
 
-__all__ = ["MAX_TAGS", "checked_reason", "checked_tag"]
+__all__ = ["MAX_TAGS", "checked_reason", "checked_tag", "outdated"]
 
 #: Of one backup: a head must stay small.
 MAX_TAGS = 20
@@ -34,3 +34,15 @@ def checked_reason(reason: str) -> str:
     except UnicodeEncodeError:  # arguments that are not text come with surrogates
         raise UsageError("the reason is not UTF-8") from None
     return reason
+
+
+def outdated(what: str) -> RepositoryError:
+    """The error where something was said of a snapshot, and something else still applies.
+
+    What is said applies in the order of its times: of some stores these are whole seconds, and a host that says it has
+    a clock of its own.
+    """
+    return RepositoryError(
+        f"{what}: the opposite was said in the same second, or this host's clock is late",
+        hint="Run it again; if that does not help, set this host's clock.",
+    )

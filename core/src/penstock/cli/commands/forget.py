@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @command(
-        app, "forget", acts=True, takes=REPOSITORY, interrupted="Run it again without --apply to see what is left."
+        app,
+        "forget",
+        acts=True,
+        takes=REPOSITORY,
+        interrupted="Run it without --apply to see what is left to do.",
     )
     def forget(
         run: "Run",
@@ -58,7 +62,9 @@ def register(app: typer.Typer) -> None:
             work.forget(repository, [one.entry for one in plan.forgotten])
         run.output.result({**plan.to_json(), "applied": apply}, keeping.forget)
 
-    @command(app, "undelete", acts=True, takes=REPOSITORY)
+    @command(
+        app, "undelete", acts=True, takes=REPOSITORY, interrupted="Run it again: what is listed again stays listed."
+    )
     def undelete(run: "Run", snapshots: Annotated[list[str], _SNAPSHOTS]) -> None:
         """Take back that snapshots were forgotten; penstock snapshots --forgotten lists them."""
         from penstock.cli.output import keeping

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_INTERRUPTED = "Run penstock tag SNAPSHOT to see the tags and holds that it has now."
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @command(app, "tag", acts=True, takes=REPOSITORY)
+    @command(app, "tag", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def tag(
         run: "Run",
         snapshot: Annotated[str, SNAPSHOT],
@@ -38,7 +40,7 @@ def register(app: typer.Typer) -> None:
         entry = engine.find(repository, snapshot, warn=run.output.warning)
         run.output.result(engine.tag(entry, add=tags or (), remove=remove or ()).to_json(), keeping.marked)
 
-    @command(app, "hold", acts=True, takes=REPOSITORY)
+    @command(app, "hold", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def hold(
         run: "Run",
         snapshot: Annotated[str, SNAPSHOT],
