@@ -33,6 +33,13 @@ def test_the_clean_environment_has_no_conflicting_dependencies(clean: Path) -> N
 
 
 @pytest.mark.slow
+def test_time_zones_need_no_files_of_the_system(clean: Path, tmp_path: Path) -> None:
+    """Slim images of containers have none."""
+    of_their_own = "import zoneinfo; zoneinfo.reset_tzpath([]); print(zoneinfo.ZoneInfo('Europe/Berlin').key)"
+    assert "Europe/Berlin" in run(clean / "python", "-c", of_their_own, cwd=tmp_path)
+
+
+@pytest.mark.slow
 def test_the_installed_command_tells_its_version(clean: Path, tmp_path: Path) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert version in run(clean / "penstock", "--version", cwd=tmp_path)

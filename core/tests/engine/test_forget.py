@@ -7,11 +7,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from core.tests.repository.lab import Lab
 
-from penstock.api import RoleForbids, SnapshotNotFound, UsageError
-from penstock.api.errors import NothingKept, SnapshotHeld
+from penstock.api import (
+    DamagedObject,
+    NoPolicy,
+    NothingKept,
+    RepositoryError,
+    RoleForbids,
+    SnapshotHeld,
+    SnapshotNotFound,
+    UsageError,
+)
 from penstock.engine import hold, release, tag
-from penstock.engine.forget import ForgetPlan, forget, plan_chosen, plan_forget, undelete
+from penstock.engine.forget import ForgetPlan, forget, list_forgotten, plan_chosen, plan_forget, undelete
+from penstock.format.notice import Action, Deletion, Notice
+from penstock.format.times import now
 from penstock.repository import Repository, SnapshotEntry
+from penstock.repository.said import put_said
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.repository.upkeep import marks
@@ -49,10 +60,13 @@ def test_what_is_forgotten_is_not_listed_and_comes_back(lab: Lab) -> None:
     assert left(lab) == {three.id}
     assert lab.restored() == {"d": b"shop 2"}
     assert not lab.check().findings
-    with pytest.raises(Exception, match="forgotten"):
+    with pytest.raises(SnapshotNotFound, match="was forgotten") as raised:
         lab.find(one.id.hex())
+    assert "penstock undelete" in str(raised.value.hint)
+    assert ids(list_forgotten(lab.open(), lambda error: None)) == ids([one, two])
     undelete(lab.open(), [one.id.hex()[:9]])
     assert left(lab) == {one.id, three.id}
+    assert ids(list_forgotten(lab.open(), lambda error: None)) == {two.id}
     assert lab.restored(one.id.hex()) == {"d": b"shop 0"}
     assert not lab.check().findings
 
@@ -64,6 +78,92 @@ def test_undelete_of_what_is_there_changes_nothing(lab: Lab) -> None:
     assert {info.key for info in lab.sink.list()} == before
     with pytest.raises(SnapshotNotFound):
         undelete(lab.open(), ["00" * 16])
+    with pytest.raises(UsageError, match="latest:shop is never one that was forgotten"):
+        undelete(lab.open(), ["latest:shop"])
+
+
+def test_what_a_prune_deleted_cannot_be_taken_back(lab: Lab) -> None:
+    one, two = nights(lab, 2)
+    put_said(lab.domain, Deletion(now(), Action.DELETE, {one.id: one.digest}))
+    assert list_forgotten(lab.open(), lambda error: None) == []
+    with pytest.raises(SnapshotNotFound, match="was deleted"):
+        undelete(lab.open(), [one.id.hex()])
+    assert left(lab) == {two.id}
+
+
+def test_what_has_no_effect_is_no_success(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags apply in the order of their times: with a late clock nobody takes one away. Forgetting has no order."""
+    one, two, _ = nights(lab, 3)
+    tag(two, add=["release"])
+    with monkeypatch.context() as patched:
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        for module in ("notices", "upkeep.marks"):
+            patched.setattr(f"penstock.repository.{module}.now", lambda: yesterday)
+        for work, said in ((lambda: tag(two, remove=["release"]), "the tag release is as it was"),):
+            with pytest.raises(RepositoryError, match=said) as raised:
+                work()
+            assert "clock" in str(raised.value.hint)
+        forget(lab.open(), [one])
+        assert ids(undelete(lab.open(), [one.id.hex()])) == {one.id}
+        forget(lab.open(), [one])
+        assert one.id not in left(lab)
+    assert tag(two, remove=["release"]).tags == ()
+
+
+def test_what_its_writer_voided_is_not_said_to_be_back(lab: Lab) -> None:
+    one, _ = nights(lab, 2)
+    forget(lab.open(), [one])
+    put_said(lab.domain, Notice(now(), void={one.id: one.digest}))
+    assert list_forgotten(lab.open(), lambda error: None) == []
+    with pytest.raises(DamagedObject, match="voided"):
+        undelete(lab.open(), [one.id.hex()])
+
+
+def test_nothing_is_forgotten_anywhere_if_something_is_held_somewhere(lab: Lab) -> None:
+    other = lab.open(add_writer(lab.repository, "web", domain=None))
+    mine, theirs = nights(lab, 2), nights(lab, 2, by=other)
+    for held, free in ((mine[0], theirs[0]), (theirs[0], mine[0])):
+        hold(held, "the court")
+        with pytest.raises(SnapshotHeld):
+            forget(lab.open(), [free, held])
+        release(held, "over")
+    assert left(lab) == ids([*mine, *theirs])
+
+
+def test_without_any_policy_there_is_nothing_to_go_by(lab: Lab) -> None:
+    assert plan(lab.open(), lambda name: None).snapshots == ()
+    nights(lab, 2)
+    with pytest.raises(NoPolicy, match="nothing says what is kept of shop"):
+        plan(lab.open(), lambda name: None)
+
+
+def test_one_snapshot_named_twice_is_one(lab: Lab) -> None:
+    one, two = nights(lab, 2)
+    tag(one, add=["release"])
+    planned = plan_chosen(lab.open(), [one, lab.find(one.id.hex())])
+    assert [(line.entry.id, line.tags) for line in planned.forgotten] == [(one.id, ("release",))]
+    with pytest.raises(NothingKept):
+        plan_chosen(lab.open(), [one, two])
+
+
+def test_a_backup_of_which_nothing_is_good_keeps_others_from_nothing(lab: Lab) -> None:
+    """Its policy would let all of it go, which is refused: then nothing of any backup would ever be forgotten."""
+    shop, crm = nights(lab, 2), nights(lab, 3, "crm")
+    for one in shop:
+        marks.judge(lab.domain, {one.id: one.digest}, "a pack is gone")
+    releases = Policy(tags=frozenset({"release"}), at_least=1)
+    planned = plan(lab.open(), lambda name: releases)
+    lines = {line.entry.id: line for line in planned.snapshots}
+    assert {lines[one.id].reasons for one in shop} == {("at least 1, not counted",)}
+    assert lines[shop[0].id].to_json()["not_counted"] == "a pack is gone"
+    forget(lab.open(), [line.entry for line in planned.forgotten])
+    assert left(lab) == ids([*shop, crm[2]])
+
+
+def test_a_tag_is_not_added_and_taken_away_at_once(lab: Lab) -> None:
+    (one,) = nights(lab, 1)
+    with pytest.raises(UsageError, match="at once"):
+        tag(one, add=["release"], remove=["release"])
 
 
 def test_each_backup_has_its_own_policy_and_none_forgets_nothing(lab: Lab) -> None:
@@ -101,9 +201,10 @@ def test_a_hold_is_in_the_way_also_of_one_that_was_chosen(lab: Lab) -> None:
     one, two = nights(lab, 2)
     planned = plan(lab.open())
     hold(one, "the court")  # between the plan and the deed
-    for chosen in (planned, plan_chosen([one])):
-        with pytest.raises(SnapshotHeld, match="the court"):
-            forget(lab.open(), [line.entry for line in chosen.forgotten])
+    with pytest.raises(SnapshotHeld, match="the court"):
+        forget(lab.open(), [line.entry for line in planned.forgotten])
+    with pytest.raises(SnapshotHeld, match="the court"):
+        plan_chosen(lab.open(), [one])
     assert left(lab) == ids([one, two])
     release(one, "over")
     forget(lab.open(), [one])

@@ -149,20 +149,19 @@ def test_a_session_that_began_before_is_waited_for_and_what_it_needs_stays(
     one = night(lab, store, data)
     night(lab, store, b"two" * 999)
     let_go(lab, one)
-    with session_of(lab.open(), tmp_path / "other") as session:
-        with session.writer() as writer:
-            pruned(lab)
-            store.passes(days=1)
-            # It has been silent for a day by the store's clock, but for this:
-            assert session._lease is not None
-            store.now -= timedelta(days=1)
-            for _ in range(48):
-                store.passes(minutes=30)
-                session._lease.renew()
-            found = pruned(lab)
-            assert found.deleted == 0
-            assert "sessions that began before" in found.waiting[0].reason
-            del writer
+    with session_of(lab.open(), tmp_path / "other") as session, session.writer() as writer:
+        pruned(lab)
+        store.passes(days=1)
+        # It has been silent for a day by the store's clock, but for this:
+        assert session._lease is not None
+        store.now -= timedelta(days=1)
+        for _ in range(48):
+            store.passes(minutes=30)
+            session._lease.renew()
+        found = pruned(lab)
+        assert found.deleted == 0
+        assert "sessions that began before" in found.waiting[0].reason
+        del writer
     # It has ended without a commit: nobody knows before its lease runs out.
     assert pruned(lab).deleted == 0
     store.passes(minutes=66)

@@ -4,22 +4,18 @@ A state machine of Hypothesis chooses what begins, whose request is next, what b
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from core.tests.engine.simulation import Fault, Process, SimulatedStore, as_processes
 from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource, chosen_secrets
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from penstock.api import RestoreTarget, SinkError
-from penstock.api.errors import MissingObject, NothingKept, PruneRunning, SessionLost, SnapshotHeld, SnapshotNotFound
+from penstock.api.errors import MissingObject, NothingKept, PruneRunning, SessionLost, SnapshotNotFound
 from penstock.engine import backup, check, restore
 from penstock.engine.forget import forget, undelete
 from penstock.engine.prune import prune

@@ -17,6 +17,7 @@ from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
 from penstock.format.notice import Action, Deletion, Things
 from penstock.format.part import Kind, Row, encode_rows
 from penstock.format.recipe import Extent, encode_block
+from penstock.repository.layout import id_of
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.testing import FaultySink
@@ -65,12 +66,11 @@ def test_what_is_said_of_one_head_is_not_said_of_another_with_its_id(lab: Lab) -
     maintainer = add_maintainer(lab.repository, "operations")
     lab.backup(CONTENT)
     entry = lab.find("latest")
-    put_notice(lab.domain, Deletion(NOW, Action.FORGET, {entry.id: entry.digest}), maintainer)
-    assert list_snapshots(lab.open()) == []
+    record = id_of(put_notice(lab.domain, Deletion(NOW, Action.FORGET, {entry.id: entry.digest}), maintainer))
     for action in (Action.UNDELETE, Action.FORGET):
-        put_notice(lab.domain, Deletion(LATER, action, {entry.id: bytes(32)}), maintainer)
+        put_notice(lab.domain, Deletion(LATER, action, {entry.id: bytes(32)}, lifts=(record,)), maintainer)
         assert list_snapshots(lab.open()) == []
-    put_notice(lab.domain, Deletion(LATER, Action.UNDELETE, {entry.id: entry.digest}), maintainer)
+    put_notice(lab.domain, Deletion(LATER, Action.UNDELETE, {entry.id: entry.digest}, lifts=(record,)), maintainer)
     assert len(list_snapshots(lab.open())) == 1
 
 

@@ -596,10 +596,17 @@ class Repository:
             need(header["action"] in {"tag", "untag", "hold", "release", "bad", "good"}, "an unknown action")
         elif folder == "tombstones" or header["action"] == "delete":
             things = {"packs", "parts", "index", "sessions"}
+        if folder == "tombstones":
+            need(isinstance(header["grace"], int), "no grace")
+        elif header.get("action") == "undelete":
+            things = {"lifts"}
         for thing in things:
             [ident(one) for one in header[thing]]
         for snapshot, head in header.get(
-            {"notices": "void", "deletions": "snapshots", "marks": "snapshots"}.get(folder, ""), {}
+            {"notices": "void", "deletions": "snapshots", "marks": "snapshots", "tombstones": "snapshots"}.get(
+                folder, ""
+            ),
+            {},
         ).items():
             ident(snapshot), pin(head)
         need(folder != "deletions" or header["action"] in {"forget", "undelete", "delete"}, "an unknown action")
@@ -610,14 +617,29 @@ class Repository:
             with suppress(*BROKEN):
                 yield self.notice(domain, folder, name)
 
+    def named_notices(self, domain: Domain, folder: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """The same by their ids."""
+        for name in self.objects.ids(f"{domain.prefix}{folder}/"):
+            with suppress(*BROKEN):
+                yield name, self.notice(domain, folder, name)[1]
+
     def forgotten(self, domain: Domain) -> set[tuple[str, str]]:
         """Snapshots and digests of their heads."""
-        found: set[tuple[str, str]] = set()
-        records = [header for _, header in self.notices(domain, "deletions")]
-        for header in sorted(records, key=lambda one: str(one["made"])):
-            named = set(header["snapshots"].items())
-            found = found - named if header["action"] == "undelete" else found | named
-        return found
+        records = {name.hex(): header for name, header in self.named_notices(domain, "deletions")}
+        lifted = {
+            (name, *head)
+            for header in records.values()
+            if header["action"] == "undelete"
+            for name in header["lifts"]
+            for head in header["snapshots"].items()
+        }
+        return {
+            head
+            for name, header in records.items()
+            if header["action"] != "undelete"
+            for head in header["snapshots"].items()
+            if header["action"] == "delete" or (name, *head) not in lifted
+        }
 
     # --- 8. Snapshots
 

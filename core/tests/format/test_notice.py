@@ -52,7 +52,8 @@ CONTENTS = st.one_of(
     st.builds(Notice, TEXTS, st.dictionaries(AN_ID, TEXTS, max_size=3), SNAPSHOTS),
     st.builds(Tombstone, TEXTS, SOME_THINGS, SNAPSHOTS, st.integers(0, 1 << 40)),
     st.builds(Deletion, TEXTS, st.just(Action.DELETE), SNAPSHOTS, SOME_THINGS),
-    st.builds(Deletion, TEXTS, st.sampled_from([Action.FORGET, Action.UNDELETE]), SNAPSHOTS),
+    st.builds(Deletion, TEXTS, st.just(Action.FORGET), SNAPSHOTS),
+    st.builds(Deletion, TEXTS, st.just(Action.UNDELETE), SNAPSHOTS, lifts=SEVERAL),
     st.builds(Mark, TEXTS, st.sampled_from(Marking), SNAPSHOTS, TEXTS, SEVERAL),
 )
 EXAMPLES = {"notice": NOTICE, "tombstone": TOMBSTONE, "deletion": DELETION, "mark": MARK}

@@ -5,8 +5,11 @@ from core.tests.repository.forging import put_notice
 from core.tests.repository.test_notices import EVERYBODY, TIMES, Staff, staff
 
 from penstock.format.notice import Mark, Marking
+from penstock.format.times import now
 from penstock.repository import SnapshotEntry
+from penstock.repository.layout import id_of
 from penstock.repository.pool import Workers
+from penstock.repository.trust.keyring import revoke
 from penstock.repository.upkeep import marks
 from penstock.repository.upkeep.marks import Hold, Marks, read_marks
 
@@ -96,3 +99,39 @@ def test_a_mark_is_of_a_head_and_not_of_what_takes_its_place(staff: Staff) -> No
     entry = staff.backup()
     marks.hold(staff.lab.domain, {entry.id: bytes(32)}, "audit")
     assert said(staff, entry)[1] == []
+
+
+@pytest.mark.parametrize("since", [False, True])
+def test_what_a_maintainer_marked_stays_marked_when_its_key_is_revoked(staff: Staff, *, since: bool) -> None:
+    """Whoever leaves takes no hold along; whoever stole the key leaves none behind."""
+    entry, other = staff.backup(), staff.backup(b"other")
+    both, named = {one.id: one.digest for one in (entry, other)}, {entry.id: entry.digest}
+    lab, by = staff.lab, staff.by_name("a maintainer")
+    mine = marks.hold(lab.domain, named, "mine")
+
+    def put(action: Marking, text: str, heads: dict[bytes, bytes], *holds: bytes) -> bytes:
+        return id_of(put_notice(lab.domain, Mark(now(), action, heads, text, holds), by))
+
+    audit = put(Marking.HOLD, "audit", both)
+    put(Marking.RELEASE, "over", named, audit, mine)
+    put(Marking.HOLD, "court", named)
+    put(Marking.TAG, "release", named)
+    put(Marking.TAG, "golden", named)
+    marks.untag(lab.domain, named, "golden")
+    put(Marking.BAD, "a pack is gone", named)
+    put(Marking.BAD, "a part is gone", {other.id: other.digest})
+    put(Marking.GOOD, "", {other.id: other.digest})
+    then = now()
+    put(Marking.HOLD, "the thief's", both)
+    put(Marking.UNTAG, "release", named)
+    put(Marking.GOOD, "", named)
+    before = said(staff, entry)[0]
+    revoke(lab.open(), staff.maintainer.key, since=then if since else None)
+    tags, holds, bad = said(staff, entry)
+    late = [] if since else ["the thief's"]
+    assert [hold.reason for hold in holds] == ["court", *late]
+    assert (tags, bad) == (({"release"}, "a pack is gone") if since else (frozenset(), ""))
+    assert before == frozenset()
+    _, holds, bad = said(staff, other)
+    assert ([hold.reason for hold in holds], bad) == (["audit", *late], "")
+    assert not lab.check().findings

@@ -18,6 +18,7 @@ from penstock.format.session import LeaseDocument
 from penstock.format.times import now
 from penstock.repository import Access, SnapshotEntry, layout
 from penstock.repository.known.cache import Cache
+from penstock.repository.layout import id_of
 from penstock.repository.notices import Notices, distrust, read_doomed, read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import each_row, parts_of, sessions_of
@@ -233,42 +234,59 @@ def test_what_was_void_is_not_kept_when_its_writer_is_revoked(staff: Staff) -> N
 # forgotten
 
 
-def forget(staff: Staff, *entries: SnapshotEntry, made: str = TIMES[0], action: Action = Action.FORGET) -> str:
-    record = Deletion(made, action, {entry.id: entry.digest for entry in entries})
-    return put_notice(staff.lab.domain, record, Hand.of(staff.maintainer))
+def forget(staff: Staff, *entries: SnapshotEntry, made: str = TIMES[0]) -> bytes:
+    """Returns the id of the record."""
+    record = Deletion(made, Action.FORGET, {entry.id: entry.digest for entry in entries})
+    return id_of(put_notice(staff.lab.domain, record, Hand.of(staff.maintainer)))
+
+
+def take_back(staff: Staff, entry: SnapshotEntry, *lifts: bytes, made: str = TIMES[1]) -> None:
+    record = Deletion(made, Action.UNDELETE, {entry.id: entry.digest}, lifts=lifts)
+    put_notice(staff.lab.domain, record, Hand.of(staff.maintainer))
 
 
 def test_a_forgotten_snapshot_is_not_listed_until_it_is_taken_back(staff: Staff) -> None:
     first, second = staff.backup(b"first"), staff.backup(b"second")
-    forget(staff, second)
+    record = forget(staff, second)
     lab = staff.lab
     assert staff.listed() == [first.id]
     assert lab.restored() == {"d": b"first"}
-    with pytest.raises(DamagedObject, match="forgotten"):
+    with pytest.raises(SnapshotNotFound, match="was forgotten"):
         lab.find(second.id.hex())
     assert lab.check().findings == ()
-    forget(staff, second, made=TIMES[1], action=Action.UNDELETE)
+    take_back(staff, second, record)
     assert staff.listed() == [first.id, second.id]
     assert lab.restored() == {"d": b"second"}
     forget(staff, second, made=TIMES[2])
     assert staff.listed() == [first.id]
 
 
-@pytest.mark.parametrize("first", [Action.FORGET, Action.UNDELETE])
-def test_of_two_records_the_one_that_was_made_later_counts(staff: Staff, first: Action) -> None:
+@pytest.mark.parametrize("made", [TIMES[0], "9999-12-31T23:59:59.999999Z"])
+def test_what_is_taken_back_is_back_whatever_the_clocks_say(staff: Staff, made: str) -> None:
     entry = staff.backup()
-    second = Action.UNDELETE if first is Action.FORGET else Action.FORGET
-    forget(staff, entry, made=TIMES[5], action=second)
-    forget(staff, entry, made=TIMES[4], action=first)
-    assert staff.listed() == ([entry.id] if second is Action.UNDELETE else [])
-
-
-def test_a_record_that_claims_to_be_of_the_future_can_be_taken_back(staff: Staff) -> None:
-    entry = staff.backup()
-    forget(staff, entry, made="9999-12-31T23:59:59.999999Z")
+    record = forget(staff, entry, made=made)
     assert staff.listed() == []
-    forget(staff, entry, made=now(), action=Action.UNDELETE)
+    take_back(staff, entry, record, made=TIMES[0])
     assert staff.listed() == [entry.id]
+
+
+def test_who_takes_back_lifts_no_record_that_it_did_not_see(staff: Staff) -> None:
+    entry, other = staff.backup(), staff.backup(b"other")
+    seen, unseen = forget(staff, entry), forget(staff, entry)
+    take_back(staff, entry, seen)
+    take_back(staff, other, unseen)  # a record of another snapshot
+    assert staff.listed() == [other.id]
+    take_back(staff, entry, unseen)
+    assert staff.listed() == [entry.id, other.id]
+
+
+def test_what_was_deleted_is_never_taken_back(staff: Staff) -> None:
+    entry = staff.backup()
+    deleted = put_notice(
+        staff.lab.domain, Deletion(TIMES[0], Action.DELETE, {entry.id: entry.digest}), Hand.of(staff.maintainer)
+    )
+    take_back(staff, entry, id_of(deleted))
+    assert staff.listed() == []
 
 
 @pytest.mark.parametrize("since", [None, "then"])

@@ -85,7 +85,10 @@ def modelled(policy: Policy, them: Sequence[Candidate]) -> set[bytes]:
     found = {one.id for one in them if stays(one)}
     counting = [one for one in them if not one.discounted]
     while len(found & {one.id for one in counting}) < min(policy.at_least, len(counting)):
-        found.add(max((one.time, one.id) for one in counting if one.id not in found)[1])
+        least = max((one.time, one.id) for one in counting if one.id not in found)
+        found |= {one.id for one in them if (one.time, one.id) >= least}
+    if len(counting) < policy.at_least:
+        found |= {one.id for one in them}
     return found
 
 
@@ -153,3 +156,11 @@ def test_each_verdict_says_why(policy: Policy, reasons: list[tuple[str, ...]]) -
     ]
     verdicts: list[Verdict] = decide(policy, them)
     assert [one.reasons for one in verdicts] == reasons
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [(timedelta(days=14), "14d"), (timedelta(hours=36), "1d12h"), (timedelta(minutes=90), "1h30m")]
+)
+def test_a_length_of_time_is_said_as_it_is_written(length: timedelta, said: str) -> None:
+    (verdict,) = decide(Policy(within=length), [at("2026-01-04T04:00+00:00")])
+    assert verdict.reasons == (f"within {said}",)

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from penstock.api import SettingsError
+from penstock.api import PolicyKeepsNothing, SettingsError
 from penstock.settings import load_settings
 from penstock.settings.durations import parse_duration
 
@@ -39,11 +39,11 @@ def test_all_rules(tmp_path: Path) -> None:
         ("keep = {}", "keeps nothing but what at_least says"),
         ("keep = { at_least = 5 }", "keeps nothing but what at_least says"),
         ("keep = { tags = [] }", "keeps nothing but what at_least says"),
-        ("keep = { daily = 0 }", "keep.daily"),
+        ("keep = { last = 0, daily = 0 }", "keeps nothing but what at_least says"),
         ("keep = { daily = -1 }", "keep.daily"),
         ("keep = { daily = true }", "keep.daily"),
         ('keep = { daily = "7" }', "keep.daily"),
-        ("keep = { dayly = 7 }", "keep.dayly"),
+        ("keep = { dayly = 7 }", "keep.dayly: unknown key; did you mean daily? (allowed: last, within, hourly, daily,"),
         ("keep = { at_least = 0, daily = 1 }", "keep.at_least"),
         ("keep = { within = 48 }", "keep.within"),
         ('keep = { within = "48" }', "keep.within"),
@@ -63,6 +63,29 @@ def test_mistakes_are_named_with_their_place(tmp_path: Path, wrong: str, said: s
     message = "\n".join((raised.value.message, *raised.value.details))
     assert "backups.shop" in message
     assert said in message
+
+
+def test_a_rule_of_zero_is_none(tmp_path: Path) -> None:
+    shop = load_settings(written(tmp_path, "keep = { hourly = 0, daily = 7 }")).backups["shop"]
+    assert shop.keep is not None
+    assert (shop.keep.hourly, shop.keep.daily) == (0, 7)
+
+
+def test_policies_that_keep_nothing_are_an_error_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(PolicyKeepsNothing, match=r"backups\.shop\.keep: keeps nothing but"):
+        load_settings(written(tmp_path, "keep = {}"))
+    with pytest.raises(PolicyKeepsNothing) as both:
+        load_settings(written(tmp_path, "keep = {}\n[defaults]\nkeep = { daily = 0 }"))
+    assert [line.partition(":")[0] for line in both.value.details] == ["backups.shop.keep", "defaults.keep"]
+    with pytest.raises(SettingsError) as mixed:
+        load_settings(written(tmp_path, "keep = {}\n[defaults]\ntimezone = 1"))
+    assert type(mixed.value) is SettingsError
+    assert len(mixed.value.details) == 2
+
+
+def test_a_misspelt_rule_of_the_defaults_is_compared_with_rules(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"defaults\.keep\.weakly: unknown key; did you mean weekly\?"):
+        load_settings(written(tmp_path, "[defaults]\nkeep = { weakly = 7 }"))
 
 
 @pytest.mark.parametrize(

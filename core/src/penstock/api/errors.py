@@ -3,6 +3,8 @@
 PenstockError                     1
 ├── UsageError                    2   the command line or a call is invalid
 ├── SettingsError                 3   penstock.toml, or a plugin's settings
+│   ├── PolicyKeepsNothing        7   `keep` has no rule that keeps anything
+│   └── NoPolicy                  8   `forget` without any `keep` to go by
 ├── SecretUnavailable             4   a reference to a secret cannot be resolved
 ├── PluginError
 │   ├── PluginNotFound            5   no plugin with that name or URL scheme
@@ -15,9 +17,9 @@ PenstockError                     1
 │   ├── MissingObject            14   an object that others need is gone
 │   ├── SnapshotNotFound         15   no such snapshot or stream
 │   ├── CheckFailed              16   `check` found damage
-│   ├── SnapshotHeld             17   a hold is in the way
-│   ├── NothingKept              18   a backup would have no snapshot left
-│   ├── SessionLost              19   a run gave no sign of life for too long
+│   ├── SnapshotHeld             17   somebody holds what was to be forgotten
+│   ├── NothingKept              18   a backup would be left without a snapshot
+│   ├── SessionLost              19   a run fell silent for longer than its lease
 │   └── PruneRunning             60   another prune is at work
 ├── KeyProblem
 │   ├── KeyMissing               20   no key file, no passphrase slot
@@ -63,6 +65,8 @@ __all__ = [
     "KeyMissing",
     "KeyProblem",
     "MissingObject",
+    "NoPolicy",
+    "NothingKept",
     "ObjectExists",
     "ObjectLocked",
     "ObjectMissing",
@@ -71,6 +75,7 @@ __all__ = [
     "PluginClash",
     "PluginError",
     "PluginNotFound",
+    "PolicyKeepsNothing",
     "PruneRunning",
     "RepositoryError",
     "RepositoryExists",
@@ -79,11 +84,13 @@ __all__ = [
     "RestoredInPart",
     "RoleForbids",
     "SecretUnavailable",
+    "SessionLost",
     "SettingsError",
     "SinkDenied",
     "SinkError",
     "SinkFull",
     "SinkUnreachable",
+    "SnapshotHeld",
     "SnapshotNotFound",
     "SourceDenied",
     "SourceError",
@@ -146,6 +153,18 @@ class SettingsError(PenstockError):
     """A settings file or a plugin's settings are invalid; names the file, the key and what is allowed."""
 
     exit_code = 3
+
+
+class PolicyKeepsNothing(SettingsError):
+    """A `keep` of the settings has no rule that keeps anything, so that `forget` would let go of nearly everything."""
+
+    exit_code = 7
+
+
+class NoPolicy(SettingsError):
+    """`forget` was to go by the settings, and no backup that it is about has a `keep` there."""
+
+    exit_code = 8
 
 
 class SecretUnavailable(PenstockError):

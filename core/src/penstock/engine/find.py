@@ -9,6 +9,8 @@ from penstock.engine.doubts import Doubts
 from penstock.format.encoding import Malformed
 from penstock.repository import Repository, SnapshotEntry, layout
 from penstock.repository.checkpoint import SET_BACK, checked, is_known
+from penstock.repository.domain import Domain
+from penstock.repository.notices import read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.seen import snapshots_seen
 from penstock.repository.sessions import proof_of_cut, read_session
@@ -28,7 +30,8 @@ def find(
     """The snapshot that `text` names: `latest`, `latest:<backup>`, or the beginning of an id.
 
     Of `latest`, `warn` hears of each snapshot that is passed over because it is damaged or not signed, and, with
-    `cache_dir`, of each that this host has seen before, that is gone, and that may have been a later one. It hears too
+    `cache_dir`, of each that this host has seen before, that is gone, though nobody forgot it, and that may have been a
+    later one. It hears too
     if a session proves that the end of the owner's log is missing: who was revoked there counts as a writer here.
     Raises `SnapshotNotFound`, also if nothing in the repository knows the snapshot of the `checkpoint`; for an id,
     `DamagedObject` and `MissingObject`.
@@ -54,7 +57,8 @@ def find(
         if cache_dir is None or text.partition(":")[0] != "latest":
             return
         for domain in repository.domains:
-            for one in sorted(snapshots_seen(cache_dir, domain) - met):
+            missing = snapshots_seen(cache_dir, domain) - met
+            for one in sorted(missing - _explained(domain) if missing else ()):
                 gone(MissingObject(domain.at.snapshot_key(one), "this host has seen it, and it may be a later one"))
 
     with Doubts(warn, "passed over") as doubts, Doubts(warn, "gone") as gone:
@@ -66,6 +70,12 @@ def find(
             tell_gone()
             for cut in _cuts(repository, newest.values()):
                 warn(str(cut))
+
+
+def _explained(domain: Domain) -> set[bytes]:
+    """The snapshots that are not there, or not listed, because somebody who may forget and delete them did."""
+    with Workers(domain.sink.connections, "penstock-find", domain.sink.stop) as workers:
+        return {snapshot for snapshot, _ in read_notices(domain, workers).forgotten}
 
 
 def _cuts(repository: Repository, entries: Iterable[SnapshotEntry]) -> Iterator[DamagedObject]:

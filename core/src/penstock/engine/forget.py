@@ -1,24 +1,36 @@
 """Forget: which snapshots stay, by a policy for each backup; and letting go of the others."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.api.errors import DamagedObject, MissingObject, NothingKept, SnapshotHeld, SnapshotNotFound
+from penstock.api.errors import (
+    DamagedObject,
+    MissingObject,
+    NoPolicy,
+    NothingKept,
+    SnapshotHeld,
+    SnapshotNotFound,
+    UsageError,
+)
 from penstock.repository import Repository, SnapshotEntry
 from penstock.repository.domain import Domain
 from penstock.repository.notices import forget as record
 from penstock.repository.notices import read_notices
 from penstock.repository.notices import undelete as take_back
 from penstock.repository.pool import Workers
-from penstock.repository.snapshots import find_snapshot, list_snapshots
+from penstock.repository.read.listing import listed
+from penstock.repository.snapshots import each_snapshot, find_snapshot, list_snapshots
 from penstock.repository.upkeep.marks import Marks, read_marks
 from penstock.repository.upkeep.retention import Candidate, Policy, decide
 from penstock.repository.upkeep.tombstones import standing
 
-__all__ = ["ForgetPlan", "Planned", "forget", "plan_chosen", "plan_forget", "undelete"]
+__all__ = ["ForgetPlan", "Planned", "forget", "list_forgotten", "plan_chosen", "plan_forget", "undelete"]
+
+_SHORT_ID = 8
+_LIST_FORGOTTEN = "penstock snapshots --forgotten lists what can be taken back."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Planned:
     entry: SnapshotEntry
     tags: tuple[str, ...]
     reasons: tuple[str, ...]
+    #: Why it takes nobody's place; "" if it counts.
+    discounted: str = ""
 
     @property
     def kept(self) -> bool:
@@ -35,8 +49,14 @@ class Planned:
         return bool(self.reasons)
 
     def to_json(self) -> dict[str, Any]:
-        """As of `penstock snapshots`, with its tags, and whether and why it is kept."""
-        return {**self.entry.to_json(), "tags": list(self.tags), "kept": self.kept, "reasons": list(self.reasons)}
+        """As of `penstock snapshots`, with its tags, whether and why it is kept, and why it does not count."""
+        return {
+            **self.entry.to_json(),
+            "tags": list(self.tags),
+            "kept": self.kept,
+            "reasons": list(self.reasons),
+            "not_counted": self.discounted or None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,11 @@ class ForgetPlan:
     def forgotten(self) -> tuple[Planned, ...]:
         """Those that nothing keeps."""
         return tuple(one for one in self.snapshots if not one.kept)
+
+    @property
+    def backups(self) -> frozenset[str]:
+        """The names that the plan is about."""
+        return frozenset(one.entry.head.backup for one in self.snapshots)
 
     def to_json(self) -> dict[str, Any]:
         """The document of `penstock forget`."""
@@ -69,24 +94,38 @@ def plan_forget(
     """What each backup's policy says of its snapshots; `policies` gives that of a name, None where nothing is said.
 
     `only` names the backups that are meant. Backups of one name in two domains are two. `on_damage` hears of what is
-    no snapshot, which nobody counts on.
+    no snapshot, which nobody counts on. Raises `NoPolicy` if there are snapshots, and nothing is said of any.
     """
     groups: dict[tuple[bytes, str], list[SnapshotEntry]] = {}
     for entry in list_snapshots(repository, on_damage):
         if only and entry.head.backup not in only:
             continue
         groups.setdefault((entry.domain.id, entry.head.backup), []).append(entry)
-    with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
-        marks = {domain.id: read_marks(domain, workers) for domain in repository.domains}
+    found = {name: policies(name) for _, name in groups}
+    if found and not any(found.values()):
+        raise NoPolicy(
+            f"nothing says what is kept of {', '.join(sorted(found))}",
+            hint="Set keep for the backup or in [defaults] of penstock.toml, or name snapshots by their ids.",
+        )
+    marks = _marks(repository)
     planned: list[Planned] = []
     for (domain, name), entries in sorted(groups.items(), key=lambda one: (one[0][1], one[0][0])):
-        planned += _decide(policies(name), entries, marks[domain])
+        planned += _decide(found[name], entries, marks[domain])
     return ForgetPlan(tuple(planned))
 
 
-def plan_chosen(entries: Sequence[SnapshotEntry]) -> ForgetPlan:
-    """Forget these, whatever keeps them but a hold."""
-    return ForgetPlan(tuple(Planned(entry, entry.head.tags, ()) for entry in entries))
+def plan_chosen(repository: Repository, entries: Sequence[SnapshotEntry]) -> ForgetPlan:
+    """Forget these, each once, whatever keeps them but a hold. Raises `SnapshotHeld` and `NothingKept` as `forget`."""
+    chosen = list({(entry.id, entry.digest): entry for entry in entries}.values())
+    marks = _marks(repository)
+    _refuse(repository, chosen, marks)
+    return ForgetPlan(tuple(Planned(one, tuple(sorted(marks[one.domain.id].tags(one))), ()) for one in chosen))
+
+
+def _marks(repository: Repository) -> dict[bytes, Marks]:
+    """What is said in each domain, by its id."""
+    with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
+        return {domain.id: read_marks(domain, workers) for domain in repository.domains}
 
 
 def _decide(policy: Policy | None, entries: Sequence[SnapshotEntry], marks: Marks) -> list[Planned]:
@@ -95,7 +134,8 @@ def _decide(policy: Policy | None, entries: Sequence[SnapshotEntry], marks: Mark
     for verdict in decide(policy or Policy(), (_candidate(entry, marks) for entry in entries)):
         entry = by_id[verdict.candidate.id]
         reasons = verdict.reasons if policy else ("no policy: nothing of this backup is forgotten",)
-        found.append(Planned(entry, tuple(sorted(verdict.candidate.tags)), reasons))
+        tags = tuple(sorted(verdict.candidate.tags))
+        found.append(Planned(entry, tags, reasons, verdict.candidate.discounted))
     return found
 
 
@@ -117,53 +157,55 @@ def forget(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
     """Record that they are forgotten: nothing lists them, and until a sweep `undelete` takes it back.
 
     Raises `RoleForbids` for a writer's key, `SnapshotHeld`, and `NothingKept` where a backup would be left without a
-    snapshot that can be restored.
+    snapshot that can be restored; then none is forgotten, in whatever domain.
     """
     repository.access.require_keeper("forgetting a snapshot")
-    wanted = {(entry.id, entry.digest) for entry in snapshots}
-    by_domain: dict[bytes, dict[bytes, bytes]] = {}
-    for entry in snapshots:
-        by_domain.setdefault(entry.domain.id, {})[entry.id] = entry.digest
+    if not snapshots:
+        return
+    _refuse(repository, snapshots, _marks(repository))
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
         for domain in repository.domains:
-            if not (named := by_domain.get(domain.id)):
-                continue
-            marks = read_marks(domain, workers)
-            _refuse_held([entry for entry in snapshots if entry.domain.id == domain.id], marks)
-            _refuse_the_last(list_snapshots(repository, lambda _: None), domain, wanted, marks)
-            workers.call(record, domain, named)
+            if named := {entry.id: entry.digest for entry in snapshots if entry.domain.id == domain.id}:
+                workers.call(record, domain, named)
 
 
-def _refuse_held(entries: Sequence[SnapshotEntry], marks: Marks) -> None:
-    held = [(entry, hold) for entry in entries for hold in marks.holds(entry)]
-    if held:
-        raise SnapshotHeld(
-            f"{held[0][0].id.hex()} is held: {held[0][1].reason}",
-            hint="Release it first, if whoever holds it agrees: penstock hold SNAPSHOT --release.",
-            details=tuple(f"{entry.id.hex()}: {hold.reason}" for entry, hold in held),
-        )
-
-
-def _refuse_the_last(
-    entries: Sequence[SnapshotEntry], domain: Domain, wanted: Collection[tuple[bytes, bytes]], marks: Marks
-) -> None:
-    mine = [entry for entry in entries if entry.domain.id == domain.id]
-    going = [entry for entry in mine if (entry.id, entry.digest) in wanted]
-    left = {entry.head.backup for entry in mine if (entry.id, entry.digest) not in wanted and not marks.badness(entry)}
-    for entry in going:
-        if entry.head.backup not in left:
+def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks]) -> None:
+    _refuse_held(snapshots, marks)
+    wanted = {(entry.id, entry.digest) for entry in snapshots}
+    left = {
+        (entry.domain.id, entry.head.backup)
+        for entry in list_snapshots(repository, lambda _: None)
+        if (entry.id, entry.digest) not in wanted and not marks[entry.domain.id].badness(entry)
+    }
+    for entry in snapshots:
+        if (entry.domain.id, entry.head.backup) not in left:
             raise NothingKept(
                 f"the backup {entry.head.backup} would have no snapshot left that can be restored",
                 hint="Make a backup first, or keep one of these.",
             )
 
 
+def _refuse_held(entries: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks]) -> None:
+    held = [(entry.id.hex(), hold) for entry in entries for hold in marks[entry.domain.id].holds(entry)]
+    if held:
+        name, first = held[0]
+        raise SnapshotHeld(
+            f"{name} is held: {first.reason}",
+            hint=f"If whoever holds it agrees, release it: penstock hold {name[:_SHORT_ID]} --release --reason TEXT.",
+            details=tuple(f"{one}: {hold.reason}" for one, hold in held),
+        )
+
+
 def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotEntry]:
     """Take back that these were forgotten, by the beginnings of their ids; those that were not stay as they are.
 
-    Raises `RoleForbids` for a writer's key, `SnapshotNotFound` for what a sweep has deleted, or is deleting.
+    Raises `RoleForbids` for a writer's key, `UsageError` for what is no id, `SnapshotNotFound` for what a sweep has
+    deleted, or is about to, and `DamagedObject` for what is not listed for another reason.
     """
     repository.access.require_keeper("taking a snapshot back")
+    for text in snapshots:
+        if text.partition(":")[0] == "latest":
+            raise UsageError(f"{text} is never one that was forgotten", hint=f"Give an id. {_LIST_FORGOTTEN}")
     found = [find_snapshot(repository, text, hidden=True) for text in snapshots]
     with Workers(repository.sink.connections, "penstock-undelete", repository.sink.stop) as workers:
         for domain in repository.domains:
@@ -171,9 +213,10 @@ def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotE
             named = {(one.id, one.digest) for one in found if one.domain.id == domain.id}
             _refuse_swept(named & notices.swept)
             if back := named & notices.forgotten:
-                record = workers.call(take_back, domain, dict(back))
+                lifted = {one for head in back for one in notices.forgets[head]}
+                record = workers.call(take_back, domain, dict(back), lifted)
                 _refuse_too_late(domain, workers, back, record)
-    return found
+    return [_listed_again(repository, one.id.hex()) for one in found]
 
 
 def _refuse_too_late(domain: Domain, workers: Workers, back: AbstractSet[tuple[bytes, bytes]], record: str) -> None:
@@ -193,3 +236,24 @@ def _refuse_swept(gone: AbstractSet[tuple[bytes, bytes]]) -> None:
             hint="If there is a replica, it may still be there.",
             details=names,
         )
+
+
+def _listed_again(repository: Repository, name: str) -> SnapshotEntry:
+    # What a revoked writer signed, or its own writer voided, is not listed, whatever is taken back.
+    return find_snapshot(repository, name)
+
+
+def list_forgotten(
+    repository: Repository, on_damage: Callable[[DamagedObject | MissingObject], None]
+) -> list[SnapshotEntry]:
+    """What was forgotten and not taken back, and is still there, oldest first; `on_damage` hears of what is damaged."""
+    found: list[SnapshotEntry] = []
+    with Workers(repository.sink.connections, "penstock-forgotten", repository.sink.stop) as workers:
+        for domain in repository.domains:
+            notices = read_notices(domain, workers)
+            names = {domain.at.snapshot_key(one) for one, _ in notices.forgotten} - notices.deleted
+            infos = (info for info in listed(workers, domain.sink, domain.at.snapshots) if info.key in names)
+            others = replace(notices, forgotten=set())
+            entries = each_snapshot(domain, workers, infos, others, on_damage)
+            found += [entry for entry in entries if (entry.id, entry.digest) in notices.forgotten]
+    return sorted(found, key=lambda entry: (entry.time, entry.id))

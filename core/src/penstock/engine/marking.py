@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.engine.tags import checked_tag
+from penstock.api.errors import UsageError
+from penstock.engine.tags import checked_reason, checked_tag, outdated
 from penstock.repository import SnapshotEntry
 from penstock.repository.pool import Workers
 from penstock.repository.upkeep import marks
@@ -29,8 +30,13 @@ class Marked:
 
 
 def tag(entry: SnapshotEntry, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Marked:
-    """Add and take away tags. Raises `RoleForbids` for a writer's key, `UsageError` for what is no tag."""
+    """Add and take away tags. Raises `RoleForbids` for a writer's key, `UsageError` for what is no tag or both.
+
+    Raises `RepositoryError` if it has no effect, as `outdated` says.
+    """
     adds, removes = [checked_tag(one) for one in add], [checked_tag(one) for one in remove]
+    if both := sorted({*adds} & {*removes}):
+        raise UsageError(f"the tag {both[0]} cannot be added and taken away at once")
     if adds or removes:
         entry.domain.access.require_keeper("tagging a snapshot")
     before = _marked(entry)
@@ -41,18 +47,23 @@ def tag(entry: SnapshotEntry, *, add: Iterable[str] = (), remove: Iterable[str] 
     for one in removes:
         if one in before.tags:
             marks.untag(entry.domain, named, one)
-    return _marked(entry)
+    after = _marked(entry)
+    if wrong := sorted({*adds} - {*after.tags} | {*removes} & {*after.tags}):
+        raise outdated(f"the tag {wrong[0]} is as it was")
+    return after
 
 
 def hold(entry: SnapshotEntry, reason: str) -> Marked:
-    """Hold it, so that nothing forgets it. Raises `RoleForbids` for a writer's key."""
+    """Hold it, so that nothing forgets it. Raises `RoleForbids` for a writer's key, `UsageError` without a reason."""
+    reason = checked_reason(reason)
     entry.domain.access.require_keeper("holding a snapshot")
     marks.hold(entry.domain, {entry.id: entry.digest}, reason)
     return _marked(entry)
 
 
 def release(entry: SnapshotEntry, reason: str) -> Marked:
-    """Lift the holds that are there now. Raises `RoleForbids` for a writer's key."""
+    """Lift the holds that are there now. Raises `RoleForbids` for a writer's key, `UsageError` without a reason."""
+    reason = checked_reason(reason)
     entry.domain.access.require_keeper("releasing a snapshot")
     if held := _marked(entry).holds:
         marks.release(entry.domain, {entry.id: entry.digest}, held, reason)

@@ -139,19 +139,27 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deletion(_Content):
-    """Snapshots, by the digests of their heads, that were forgotten, taken back, or deleted with what they needed."""
+    """Snapshots, by the digests of their heads, that were forgotten, taken back, or deleted with what they needed.
+
+    Who takes back says which records are lifted, by their ids: one that somebody else puts meanwhile stays.
+    """
 
     what = "deletion"
     made: str
     action: Action
     snapshots: Mapping[bytes, bytes]
     things: Things = Things()
+    lifts: tuple[bytes, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record's header."""
         snapshots = _digests_to_json(self.snapshots)
-        things = self.things.to_json() if self.action is Action.DELETE else {}
-        return {"action": self.action.value, "made": self.made, "snapshots": snapshots, **things}
+        more: dict[str, Any] = {}
+        if self.action is Action.DELETE:
+            more = self.things.to_json()
+        elif self.action is Action.UNDELETE:
+            more = {"lifts": [name.hex() for name in self.lifts]}
+        return {"action": self.action.value, "made": self.made, "snapshots": snapshots, **more}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -161,7 +169,8 @@ class Deletion(_Content):
             raise Malformed("unknown action in a deletion record")
         snapshots = _digests(value.get("snapshots"))
         things = Things.from_json(value) if action == Action.DELETE else Things()
-        return cls(text(value, "made"), Action(action), snapshots, things)
+        lifts = ids_from_hex(value.get("lifts")) if action == Action.UNDELETE else ()
+        return cls(text(value, "made"), Action(action), snapshots, things, lifts)
 
 
 class Marking(StrEnum):

@@ -1,7 +1,7 @@
 """Notices, tombstones and deletion records: what is not relied on, listed or used any more, by whoever may say so."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -10,21 +10,26 @@ from penstock.format.times import now
 from penstock.format.trust import OWNER_ID
 from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
-from penstock.repository.said import OnStranger, put_said, read_said
+from penstock.repository.said import OnStranger, Said, put_said, read_said
 
 __all__ = [
     "Doomed",
     "Doubted",
+    "Head",
     "Notices",
     "delete",
     "distrust",
     "forget",
+    "in_force",
     "read_doomed",
     "read_notices",
     "undelete",
     "void",
     "vouch_for",
 ]
+
+Head = tuple[bytes, bytes]
+"""A snapshot's id, and the digest of its head."""
 
 #: A notice of so many packs, with reasons of so many characters, is never larger than allowed.
 _PACKS_A_NOTICE = 2000
@@ -38,11 +43,13 @@ class Notices:
     #: Packs that no writer may deduplicate against, and why.
     distrusted: dict[bytes, str] = field(default_factory=dict)
     #: Who said of which heads, (snapshot, digest), that they are void: its own writer's and the owner's word counts.
-    void: dict[tuple[bytes, bytes], set[bytes]] = field(default_factory=dict)
+    void: dict[Head, set[bytes]] = field(default_factory=dict)
     #: Heads that were forgotten: (snapshot, digest).
-    forgotten: set[tuple[bytes, bytes]] = field(default_factory=set)
+    forgotten: set[Head] = field(default_factory=set)
+    #: For each that is in `forgotten` and was not deleted, the records that say so.
+    forgets: dict[Head, set[bytes]] = field(default_factory=dict)
     #: Those of them that a sweep has deleted, for good.
-    swept: set[tuple[bytes, bytes]] = field(default_factory=set)
+    swept: set[Head] = field(default_factory=set)
     #: Objects that were deleted on purpose: their keys.
     deleted: set[str] = field(default_factory=set)
 
@@ -78,21 +85,39 @@ def read_notices(
         found.distrusted.update(notice.packs)
         for head in notice.void.items():
             found.void.setdefault(head, set()).add(signer)
-    records = read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, on_stranger)
-    for record in (said.content for said in sorted(records, key=lambda said: said.order)):
-        if record.action is Action.UNDELETE:
-            found.forgotten.difference_update(record.snapshots.items())
-            continue
-        found.forgotten.update(record.snapshots.items())
+    records = list(read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, on_stranger))
+    found.forgets = in_force(records)
+    at = domain.at
+    for record in (said.content for said in records):
         if record.action is Action.DELETE:
+            things = record.things
             found.swept.update(record.snapshots.items())
-            at, things = domain.at, record.things
             found.deleted.update(map(at.snapshot_key, record.snapshots))
             found.deleted.update(map(at.pack_key, things.packs))
             found.deleted.update(map(at.part_key, things.parts))
             found.deleted.update(map(at.index_key, things.index))
             found.deleted.update(map(at.session_key, things.sessions))
-    found.forgotten |= found.swept
+    found.forgotten = found.forgets.keys() | found.swept
+    return found
+
+
+def in_force(records: Collection[Said[Deletion]]) -> dict[Head, set[bytes]]:
+    """The heads that are forgotten, each with the records that say so and were not lifted.
+
+    Who lifts names what is lifted, so that their order does not matter: clocks may be wrong.
+    """
+    lifted = {
+        (head, name)
+        for said in records
+        if said.content.action is Action.UNDELETE
+        for head in said.content.snapshots.items()
+        for name in said.content.lifts
+    }
+    found: dict[Head, set[bytes]] = {}
+    for said in records:
+        for head in said.content.snapshots.items() if said.content.action is Action.FORGET else ():
+            if (head, said.name) not in lifted:
+                found.setdefault(head, set()).add(said.name)
     return found
 
 
@@ -129,15 +154,26 @@ def void(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
 def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
     """Say as the owner what a key has said, and is not doubted, so that it stays in force when that key is revoked.
 
-    That is, of notices, what packs are damaged; of deletion records, all.
+    That is, of notices, what packs are damaged; of deletion records, all that are in force.
     """
     for one in read_said(domain, workers, domain.at.notices, Notice, domain.signer, None):
         notice = one.content
         if one.signer == doubted.key and notice.packs and not doubted.said(one.signer, notice.made, one.written):
             put_said(domain, Notice(notice.made, notice.packs))
-    for said in read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None):
-        if said.signer == doubted.key and not doubted.said(said.signer, said.content.made, said.written):
-            put_said(domain, said.content)
+    records = [
+        said
+        for said in read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None)
+        if not doubted.said(said.signer, said.content.made, said.written)
+    ]
+    forgets = in_force(records)
+    for said in records:
+        record = said.content
+        if record.action is Action.FORGET:
+            # One that was lifted is not said again: its new id would be one that nobody lifted.
+            still = {head for head in record.snapshots.items() if said.name in forgets.get(head, ())}
+            record = replace(record, snapshots=dict(still))
+        if said.signer == doubted.key and record.snapshots:
+            put_said(domain, record)
 
 
 def forget(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
@@ -145,9 +181,10 @@ def forget(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
     put_said(domain, Deletion(now(), Action.FORGET, snapshots))
 
 
-def undelete(domain: Domain, snapshots: Mapping[bytes, bytes]) -> str:
-    """Take back that these snapshots were forgotten, by the digests of their heads; returns the key of the record."""
-    return domain.at.deletion_key(put_said(domain, Deletion(now(), Action.UNDELETE, snapshots)))
+def undelete(domain: Domain, snapshots: Mapping[bytes, bytes], lifts: Collection[bytes]) -> str:
+    """Lift these records from these snapshots, by the digests of their heads; returns the key of the new record."""
+    content = Deletion(now(), Action.UNDELETE, snapshots, lifts=tuple(sorted(lifts)))
+    return domain.at.deletion_key(put_said(domain, content))
 
 
 def delete(domain: Domain, snapshots: Mapping[bytes, bytes], things: Things) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, SnapshotNotFound
+from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError, SnapshotNotFound
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import ID_BYTES, Malformed
 from penstock.format.head import Head, decode_head
@@ -109,10 +109,11 @@ def _parsed(time: str) -> datetime | None:
 def read_snapshot(
     domain: Domain, info: ObjectInfo, notices: Notices | None = None, *, hidden: bool = False
 ) -> SnapshotEntry:
-    """Read and verify one head; raises `DamagedObject`, also for one that `notices` hide, and `MissingObject`.
+    """Read and verify one head. Raises `DamagedObject` and `MissingObject`.
 
-    With `hidden`, one that was forgotten or voided, or that a revoked writer signed and the owner does not keep, is
-    read like any other.
+    Of what `notices` hide it raises `SnapshotNotFound` for one that was forgotten, else `DamagedObject`. With
+    `hidden`, one that was forgotten or voided, or that a revoked writer signed and the owner does not keep, is read
+    like any other.
     """
     try:
         data = fetch(domain.sink, info.key)
@@ -126,6 +127,11 @@ def read_snapshot(
         head = sealed.open(domain.layout_sealer, domain.scope)
         if not domain.log.may_store(sealed.writer, domain.id, head.backup):
             raise Malformed("its writer was not granted this name")
+        if notices and not hidden and (sealed.snapshot, sealed.digest) in notices.forgotten:
+            raise SnapshotNotFound(
+                f"the snapshot {sealed.snapshot.hex()} was forgotten",
+                hint=f"Take it back, until a prune sweeps it: penstock undelete {sealed.snapshot.hex()[:8]}.",
+            )
         why = notices.hides(sealed.snapshot, sealed.digest, sealed.writer) if notices and not hidden else None
         if why is not None:
             raise Malformed(why)
@@ -307,7 +313,7 @@ def _by_id(repository: Repository, workers: Workers, text: str, *, hidden: bool)
         hint = "Give an id, its beginning, latest, latest:BACKUP or latest:DOMAIN/BACKUP."
         raise SnapshotNotFound(f"not the name of a snapshot: {text!r}", hint=hint)
     found: list[SnapshotEntry] = []
-    damaged: list[DamagedObject | MissingObject] = []
+    lost: list[RepositoryError] = []
     for domain in repository.domains:
         length = len(domain.at.snapshot_key(bytes(ID_BYTES)))
         infos = listed(workers, domain.sink, domain.at.snapshots + text)
@@ -318,14 +324,14 @@ def _by_id(repository: Repository, workers: Workers, text: str, *, hidden: bool)
             # What a stranger put under such a name makes nothing ambiguous.
             try:
                 found.append(workers.call(read_snapshot, domain, info, notices, hidden=hidden))
-            except (DamagedObject, MissingObject) as error:
-                damaged.append(error)
+            except (DamagedObject, MissingObject, SnapshotNotFound) as error:
+                lost.append(error)
     if len(found) > 1:
         raise SnapshotNotFound(f"{len(found)} snapshots' ids begin with {text}", hint="Give more digits.")
     if found:
         return found[0]
-    if damaged:
-        raise damaged[0]
+    if lost:
+        raise lost[0]
     raise SnapshotNotFound(f"no snapshot's id begins with {text}", hint=_LIST)
 
 

@@ -23,4 +23,6 @@ url = "sqlite:///srv/shop/shop.db"      # or: type = "sqlite" and the plugin's o
 # compression = "auto"                  # or a zstd level from 1 to 19
 # cache_size = "2GiB"                   # for what is remembered of a dump; else a tenth of it
 # cache = "/var/cache/penstock"
+# keep = { last = 7, daily = 14, weekly = 8, monthly = 12 }   # what penstock forget keeps; else everything
+# timezone = "Europe/Berlin"            # whose days, weeks and months; else UTC
 """

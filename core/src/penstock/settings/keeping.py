@@ -6,10 +6,14 @@ from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from penstock.settings.durations import DURATION_PATTERN, parse_duration
 
-__all__ = ["Keep", "Zone"]
+__all__ = ["KEEPS_NOTHING", "Keep", "Zone"]
+
+#: The type of the validation error of a policy without any rule.
+KEEPS_NOTHING = "keeps_nothing"
 
 
 def _duration(value: object) -> timedelta:
@@ -30,7 +34,9 @@ Zone = Annotated[
     BeforeValidator(_zone),
     WithJsonSchema({"type": "string", "description": "the time zone of days, weeks and months: Europe/Berlin"}),
 ]
-Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+_MOST = 1_000_000
+#: 0 says no more than leaving the rule out.
+Count = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
@@ -55,10 +61,13 @@ class Keep(BaseModel):
     monthly: Count | None = Field(default=None, description="the newest of so many months that have one")
     yearly: Count | None = Field(default=None, description="the newest of so many years that have one")
     tags: tuple[Tag, ...] = Field(default=(), description="those with one of these tags")
-    at_least: Count = Field(default=3, description="never fewer than so many, whatever the rest says")
+    at_least: int = Field(
+        default=3, strict=True, ge=1, le=_MOST, description="never fewer than so many, whatever the rest says"
+    )
 
     @model_validator(mode="after")
     def _keeps_something(self) -> Self:
         if not (self.tags or any(getattr(self, name) for name in _RULES)):
-            raise ValueError("keeps nothing but what at_least says: name a rule, such as daily = 14")
+            what = "keeps nothing but what at_least says: name a rule, such as daily = 14, or leave keep out"
+            raise PydanticCustomError(KEEPS_NOTHING, what)
         return self

@@ -1,17 +1,18 @@
 """Problems of a settings file, each with its key path and what is allowed; values are never repeated."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from penstock.api import SettingsError
-from penstock.settings.models import BackupSettings, Defaults, Document, PluginTable, RepositorySettings
+from penstock.api import PolicyKeepsNothing, SettingsError
+from penstock.settings.keeping import KEEPS_NOTHING
+from penstock.settings.models import BackupSettings, Document, PluginTable, RepositorySettings
 
 __all__ = ["Problem", "did_you_mean", "key_path", "raise_for", "shape_problems"]
 
@@ -25,10 +26,14 @@ _REFERENCE = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: where, as a TOML key path ("" for the whole file), and what, without the value."""
+    """One problem: where, as a TOML key path ("" for the whole file), and what, without the value.
+
+    `kind` is the error that it is by itself.
+    """
 
     where: str
     what: str
+    kind: type[SettingsError] = SettingsError
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
@@ -49,11 +54,13 @@ def did_you_mean(word: str, words: Sequence[str]) -> str:
 
 
 def raise_for(path: Path, problems: Sequence[Problem]) -> None:
-    """Raise one `SettingsError` that lists all `problems`, if there are any."""
+    """Raise one `SettingsError` that lists all `problems`, if there are any; of their kind, if they have one."""
+    kinds = {problem.kind for problem in problems}
+    kind = kinds.pop() if len(kinds) == 1 else SettingsError
     if len(problems) == 1:
-        raise SettingsError(f"{path}: {problems[0]}")
+        raise kind(f"{path}: {problems[0]}")
     if problems:
-        raise SettingsError(f"{path}: {len(problems)} settings are not valid", details=tuple(map(str, problems)))
+        raise kind(f"{path}: {len(problems)} settings are not valid", details=tuple(map(str, problems)))
 
 
 def shape_problems(error: ValidationError) -> list[Problem]:
@@ -70,10 +77,12 @@ def _problem(error: ErrorDetails) -> Problem:
     where = key_path(location)
     match error["type"]:
         case "extra_forbidden":
-            allowed = list(_allowed(location))
+            allowed = list(_table_of(location).model_fields)
             what = "unknown key" + did_you_mean(str(location[-1]), allowed) + f" (allowed: {', '.join(allowed)})"
         case "model_type" | "dict_type" | "model_attributes_type":
             what = f"must be a table: [{where}]"
+        case _ if error["type"] == KEEPS_NOTHING:
+            return Problem(where, error["msg"], PolicyKeepsNothing)
         case "value_error":
             what = str(error["ctx"]["error"])
             if what.startswith("needs either url or type") and isinstance(error["input"], Mapping):
@@ -87,8 +96,17 @@ def _problem(error: ErrorDetails) -> Problem:
     return Problem(where, what)
 
 
-def _allowed(location: tuple[int | str, ...]) -> Iterator[str]:
-    yield from Document.model_fields if len(location) == 1 else Defaults.model_fields
+def _table_of(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model of the table that the key at `location` is in, however deep."""
+    table: Any = Document
+    for part in location[:-1]:
+        # Of a mapping, such as that of all backups, every key has the same model.
+        inner = get_args(table)[1] if get_origin(table) is dict else table.model_fields[part].annotation
+        table = next(
+            one for one in (inner, *get_args(inner)) if get_origin(one) is dict or hasattr(one, "model_fields")
+        )
+    found: type[BaseModel] = table
+    return found
 
 
 def _meant(location: tuple[int | str, ...], given: Mapping[str, Any]) -> str:

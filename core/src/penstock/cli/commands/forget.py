@@ -8,6 +8,8 @@ from penstock.cli.invocation import command
 from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from penstock.cli.run import Run
 
 __all__ = ["register"]
@@ -19,7 +21,11 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @command(
-        app, "forget", acts=True, takes=REPOSITORY, interrupted="Run it again without --apply to see what is left."
+        app,
+        "forget",
+        acts=True,
+        takes=REPOSITORY,
+        interrupted="Run it without --apply to see what is left to do.",
     )
     def forget(
         run: "Run",
@@ -32,8 +38,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Let go of snapshots that the settings do not keep, or of those named.
 
-        Shows each snapshot with what keeps it. What is forgotten is not listed any more, and can be taken back with
-        penstock undelete until a prune has swept it.
+        Shows each snapshot with what keeps it, and does nothing without --apply. What is forgotten is no longer listed;
+        until a prune sweeps it, penstock undelete takes it back.
         """
         from penstock import engine
         from penstock.api import UsageError
@@ -47,16 +53,20 @@ def register(app: typer.Typer) -> None:
         repository = workspace.repository(Need.KEEPER if apply else Need.ANY)
         with engine.Doubts(run.output.warning, "left out") as doubts:
             if snapshots:
-                plan = work.plan_chosen([engine.find(repository, one, warn=run.output.warning) for one in snapshots])
+                chosen = [engine.find(repository, one, warn=run.output.warning) for one in snapshots]
+                plan = work.plan_chosen(repository, chosen)
             else:
                 plan = work.plan_forget(repository, workspace.policy, only=backups, on_damage=doubts)
+                _refuse_unknown(backups or (), {*plan.backups, *workspace.settings.backups})
         if apply:
             work.forget(repository, [one.entry for one in plan.forgotten])
         run.output.result({**plan.to_json(), "applied": apply}, keeping.forget)
 
-    @command(app, "undelete", acts=True, takes=REPOSITORY)
+    @command(
+        app, "undelete", acts=True, takes=REPOSITORY, interrupted="Run it again: what is listed again stays listed."
+    )
     def undelete(run: "Run", snapshots: Annotated[list[str], _SNAPSHOTS]) -> None:
-        """Take back that snapshots were forgotten."""
+        """Take back that snapshots were forgotten; penstock snapshots --forgotten lists them."""
         from penstock.cli.output import keeping
         from penstock.engine import forget as work
         from penstock.workspace import Need
@@ -64,3 +74,14 @@ def register(app: typer.Typer) -> None:
         repository = run.workspace.repository(Need.KEEPER)
         back = work.undelete(repository, snapshots)
         run.output.result({"snapshots": [one.to_json() for one in back]}, keeping.undeleted)
+
+
+def _refuse_unknown(names: "Iterable[str]", known: "Collection[str]") -> None:
+    from penstock.api import SnapshotNotFound
+
+    for name in names:
+        if name not in known:
+            raise SnapshotNotFound(
+                f"there is no backup {name}, neither in the repository nor in the settings",
+                hint="Run penstock snapshots to list them.",
+            )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.commands.show import SNAPSHOT
 from penstock.cli.invocation import command
 from penstock.cli.options import REPOSITORY
 
@@ -12,16 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_SNAPSHOT = typer.Argument(metavar="SNAPSHOT", help="An id or its beginning, latest, or latest:BACKUP.")
+_INTERRUPTED = "Run penstock tag SNAPSHOT to see the tags and holds that it has now."
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @command(app, "tag", acts=True, takes=REPOSITORY)
+    @command(app, "tag", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def tag(
         run: "Run",
-        snapshot: Annotated[str, _SNAPSHOT],
+        snapshot: Annotated[str, SNAPSHOT],
         tags: Annotated[list[str] | None, typer.Argument(metavar="TAG", help="Tags to add.")] = None,
         remove: Annotated[
             list[str] | None, typer.Option("--remove", metavar="TAG", help="A tag to take away; repeat it.")
@@ -39,10 +40,10 @@ def register(app: typer.Typer) -> None:
         entry = engine.find(repository, snapshot, warn=run.output.warning)
         run.output.result(engine.tag(entry, add=tags or (), remove=remove or ()).to_json(), keeping.marked)
 
-    @command(app, "hold", acts=True, takes=REPOSITORY)
+    @command(app, "hold", acts=True, takes=REPOSITORY, interrupted=_INTERRUPTED)
     def hold(
         run: "Run",
-        snapshot: Annotated[str, _SNAPSHOT],
+        snapshot: Annotated[str, SNAPSHOT],
         reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for people.")] = None,
         release: Annotated[bool, typer.Option("--release", help="Lift all holds on it.")] = False,
     ) -> None:
@@ -52,7 +53,7 @@ def register(app: typer.Typer) -> None:
         from penstock.cli.output import keeping
         from penstock.workspace import Need
 
-        if not reason:
+        if reason is None:
             raise UsageError("say why: --reason TEXT")
         repository = run.workspace.repository(Need.KEEPER)
         entry = engine.find(repository, snapshot, warn=run.output.warning)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.cli.output.units import age, count, table
+from penstock.cli.output.units import age, amount, count, moment, printable, table
 
-__all__ = ["forget", "marked", "undeleted"]
+__all__ = ["forget", "forgotten", "marked", "undeleted"]
 
 _SHORT_ID = 8
 
@@ -22,32 +22,57 @@ def forget(document: Document) -> Iterator[str]:
             one["id"][:_SHORT_ID],
             one["backup"],
             one["domain"],
-            one["finished"][:16].replace("T", " "),
+            moment(one["finished"]),
             "keep" if one["kept"] else "forget",
-            ", ".join(one["reasons"]),
+            _why(one),
         )
         for one in document["snapshots"]
     ]
     yield from table(("ID", "BACKUP", "DOMAIN", "FINISHED (UTC)", "", "REASONS"), rows)
     becomes = "forgotten" if document["applied"] else "to forget"
-    yield f"{count(document['kept'], 'snapshot')} kept; {count(document['forgotten'], 'snapshot')} {becomes}."
+    kept = f"{count(document['kept'], 'snapshot')} kept; " if document["kept"] else ""
+    yield f"{kept}{count(document['forgotten'], 'snapshot')} {becomes}."
     if document["forgotten"]:
+        it = "it" if document["forgotten"] == 1 else "them"
         yield (
-            "penstock undelete takes it back, until a prune has swept them."
+            f"Until a prune sweeps {it}, penstock undelete takes {it} back."
             if document["applied"]
             else "Nothing is forgotten yet: run it again with --apply."
         )
 
 
+def _why(one: Document) -> str:
+    counts = [f"does not count: {one['not_counted']}"] if one["not_counted"] else []
+    return ", ".join([*one["reasons"], *counts])
+
+
 def marked(document: Document) -> Iterator[str]:
-    """`tag`, `hold` and `undelete`: what a snapshot has now."""
-    yield f"Snapshot {document['id'][:_SHORT_ID]} of {document['backup']}, {age(document['finished'])} old"
-    yield f"  tags: {', '.join(document['tags']) or 'none'}"
+    """`tag` and `hold`: what a snapshot has now."""
+    yield f"Snapshot {document['id'][:_SHORT_ID]} of {printable(document['backup'])}, {age(document['finished'])} old"
+    yield f"  tags: {printable(', '.join(document['tags'])) or 'none'}"
+    if not document["holds"]:
+        yield "  holds: none"
     for hold in document["holds"]:
-        yield f"  held since {hold['made'][:10]} by {hold['by']}: {hold['reason']}"
+        yield printable(f"  held since {hold['made'][:10]} by {hold['by']}: {hold['reason']}")
 
 
 def undeleted(document: Document) -> Iterator[str]:
     """`undelete`: what is listed again."""
     for one in document["snapshots"]:
-        yield f"Snapshot {one['id'][:_SHORT_ID]} of {one['backup']} is there"
+        yield f"Snapshot {one['id'][:_SHORT_ID]} of {printable(one['backup'])} is listed again."
+
+
+def forgotten(document: Document) -> Iterator[str]:
+    """`snapshots --forgotten`: what can be taken back."""
+    if not document["snapshots"]:
+        yield "No forgotten snapshots."
+        return
+    yield from table(
+        ("ID", "BACKUP", "DOMAIN", "FINISHED (UTC)", "SIZE"),
+        [
+            (one["id"][:_SHORT_ID], one["backup"], one["domain"], moment(one["finished"]), amount(one["size"]))
+            for one in document["snapshots"]
+        ],
+        right=(4,),
+    )
+    yield "Until a prune sweeps them, penstock undelete takes them back."

@@ -19,6 +19,7 @@ from penstock.repository.repository import Repository
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.trust.access import Access
 from penstock.repository.trust.log import Grantee
+from penstock.repository.upkeep.marks import vouch_for_marks
 
 __all__ = [
     "KeyEntry",
@@ -117,9 +118,9 @@ def revoke(
 
     Of what a writer signed, everything that is there and whole stays valid, pinned by its digest, but what began at
     `since` or later, unless it is in `keep`, and what is in `without`; any other with its signature is refused from now
-    on, whatever its date. Which packs it found damaged, and what a maintainer forgot or deleted before `since`, the
-    owner says anew. A passphrase's slot is deleted. Revocation cannot take back what the holder of a key has already
-    copied.
+    on, whatever its date. Which packs it found damaged, and what a maintainer forgot, deleted, tagged or held before
+    `since`, the owner says anew. A passphrase's slot is deleted. Revocation cannot take back what the holder of a key
+    has already copied.
     """
     repository.access.require_owner("revoking a key")
     grantee = repository.log.find(key)
@@ -144,6 +145,7 @@ def revoke(
                 ]
                 # First: what is deleted needs somebody whose word counts, also if this run breaks off here.
                 vouch_for(domain, doubted, workers)
+                vouch_for_marks(domain, doubted, workers)
     kept.sort(key=lambda entry: (entry.time, entry.head.sequence))
     repository.append(Revoked(key, {entry.id: entry.digest for entry in kept}, since))
     if role is Role.SLOT:
@@ -177,7 +179,7 @@ def keep(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
         notices = {domain.id: read_notices(domain, workers) for domain in domains.values()}
     for entry in snapshots:
         log, said = repository.log, notices[entry.domain.id]
-        was_forgotten = (entry.id, entry.digest) in said.forgotten
+        was_forgotten = (entry.id, entry.digest) in said.forgets
         if was_forgotten:
             forgotten.setdefault(entry.domain.id, {})[entry.id] = entry.digest
         elif (why := said.hides(entry.id, entry.digest, entry.writer)) is not None:
@@ -187,7 +189,8 @@ def keep(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
         elif not was_forgotten:
             raise UsageError(f"{entry.id.hex()} is valid already", hint="Leave it out.")
     for domain, some in forgotten.items():
-        undelete(domains[domain], some)
+        lifts = {record for head in some.items() for record in notices[domain].forgets[head]}
+        undelete(domains[domain], some, lifts)
     for key, kept in by_writer.items():
         repository.append(Kept(key, kept))
 

@@ -1,17 +1,18 @@
 """Marks: the tags of snapshots, and the holds on them, by whoever may set them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from penstock.format.notice import Mark, Marking
 from penstock.format.times import now
 from penstock.repository.domain import Domain
+from penstock.repository.notices import Doubted
 from penstock.repository.pool import Workers
-from penstock.repository.said import OnStranger, put_said, read_said
+from penstock.repository.said import OnStranger, Said, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry
 
-__all__ = ["Hold", "Marks", "hold", "judge", "read_marks", "release", "tag", "untag"]
+__all__ = ["Hold", "Marks", "hold", "judge", "read_marks", "release", "tag", "untag", "vouch_for_marks"]
 
 _Head = tuple[bytes, bytes]  # a snapshot's id, and the digest of its head
 
@@ -56,14 +57,7 @@ def read_marks(domain: Domain, workers: Workers, on_stranger: OnStranger | None 
     said = sorted(
         read_said(domain, workers, domain.at.marks, Mark, domain.keeper, on_stranger), key=lambda one: one.order
     )
-    # A release names what it lifts, so that the order of the two does not matter: clocks may be wrong.
-    lifted = {
-        (head, name)
-        for one in said
-        if one.content.action is Marking.RELEASE
-        for head in one.content.snapshots.items()
-        for name in one.content.holds
-    }
+    lifted = _lifted(said)
     for one in said:
         mark = one.content
         for head in mark.snapshots.items():
@@ -76,6 +70,17 @@ def read_marks(domain: Domain, workers: Workers, on_stranger: OnStranger | None 
             elif mark.action in (Marking.TAG, Marking.UNTAG):
                 found.said_of.setdefault(head, {})[mark.text] = mark.action is Marking.TAG
     return found
+
+
+def _lifted(said: Iterable[Said[Mark]]) -> set[tuple[_Head, bytes]]:
+    # A release names what it lifts, so that the order of the two does not matter: clocks may be wrong.
+    return {
+        (head, name)
+        for one in said
+        if one.content.action is Marking.RELEASE
+        for head in one.content.snapshots.items()
+        for name in one.content.holds
+    }
 
 
 def tag(domain: Domain, snapshots: Mapping[bytes, bytes], name: str) -> None:
@@ -101,3 +106,23 @@ def judge(domain: Domain, snapshots: Mapping[bytes, bytes], why: str | None) -> 
 def release(domain: Domain, snapshots: Mapping[bytes, bytes], holds: Sequence[Hold], reason: str) -> None:
     """Lift these holds from them, and no other that somebody puts meanwhile."""
     put_said(domain, Mark(now(), Marking.RELEASE, snapshots, reason, tuple(one.id for one in holds)))
+
+
+def vouch_for_marks(domain: Domain, doubted: Doubted, workers: Workers) -> None:
+    """Say as the owner what a key has said, and is not doubted, so that it stays in force when that key is revoked.
+
+    A hold that was released is not said again: its new id would be one that no release names.
+    """
+    said = [
+        one
+        for one in read_said(domain, workers, domain.at.marks, Mark, domain.keeper, None)
+        if not doubted.said(one.signer, one.content.made, one.written)
+    ]
+    lifted = _lifted(said)
+    for one in said:
+        mark = one.content
+        if mark.action is Marking.HOLD:
+            held = dict(head for head in mark.snapshots.items() if (head, one.name) not in lifted)
+            mark = replace(mark, snapshots=held)
+        if one.signer == doubted.key and mark.snapshots:
+            put_said(domain, mark)

@@ -130,15 +130,27 @@ def _keep_within(policy: Policy, newest_first: Sequence[Candidate], reasons: dic
         return
     for one in newest_first:
         if one.time >= newest - policy.within:
-            reasons[one.id].append(f"within {policy.within}")
+            reasons[one.id].append(f"within {_length(policy.within)}")
+
+
+def _length(length: timedelta) -> str:
+    """As the settings have it: `2d`, `1d12h`."""
+    minutes = int(length / timedelta(minutes=1))
+    days, hours = divmod(minutes // 60, 24)
+    parts = {"d": days, "h": hours, "m": minutes % 60}
+    return "".join(f"{number}{unit}" for unit, number in parts.items() if number)
 
 
 def _keep_at_least(policy: Policy, newest_first: Sequence[Candidate], reasons: dict[bytes, list[str]]) -> None:
-    """Keep the newest, until enough of those that count are kept."""
+    """Keep the newest, until enough of those that count are kept; of a backup without a good one, all."""
     missing = policy.at_least - sum(1 for one in newest_first if reasons[one.id] and not one.discounted)
     for one in newest_first:
         if missing <= 0:
             return
-        if not reasons[one.id] and not one.discounted:
+        if reasons[one.id]:
+            continue
+        if one.discounted:
+            reasons[one.id].append(f"at least {policy.at_least}, not counted")
+        else:
             reasons[one.id].append(f"at least {policy.at_least}")
             missing -= 1

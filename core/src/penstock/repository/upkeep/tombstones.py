@@ -1,11 +1,12 @@
 """Tombstones that stand, and which of the snapshots that they name were taken back in time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from penstock.format.notice import Action, Deletion, Tombstone
 from penstock.repository.domain import Domain
+from penstock.repository.notices import Head, in_force
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, Said, read_said
 from penstock.repository.upkeep.living import LATE
@@ -52,28 +53,23 @@ def _time(said: Said[Tombstone] | Said[Deletion]) -> datetime | None:
         return None
 
 
-def revived(domain: Domain, workers: Workers, tombstone: Standing) -> set[tuple[bytes, bytes]]:
+def revived(domain: Domain, workers: Workers, tombstone: Standing) -> set[Head]:
     """The heads that it names and that were forgotten, but taken back in time.
 
-    Everybody who asks after the grace finds the same, whatever is said later.
+    Everybody who asks after the grace finds the same: what is said later does not count.
     """
+    records = list(read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None))
+    before = [said for said in records if _said_before(said, tombstone)]
     named = set(tombstone.content.snapshots.items())
-    records = sorted(
-        read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None), key=lambda one: one.order
-    )
-    back: set[tuple[bytes, bytes]] = set()
-    for said, when in _timed(records):
-        concerned = named & said.content.snapshots.items()
-        if said.content.action is Action.UNDELETE:
-            if when < tombstone.too_late:
-                back |= concerned
-        elif said.content.action is Action.DELETE or when <= tombstone.written:
-            back -= concerned
-    return back
+    return (named & _heads(before, Action.FORGET)) - in_force(before).keys() - _heads(records, Action.DELETE)
 
 
-def _timed(records: Iterable[Said[Deletion]]) -> Iterator[tuple[Said[Deletion], datetime]]:
-    for said in records:
-        when = _time(said)
-        if when is not None:
-            yield said, when
+def _heads(records: Iterable[Said[Deletion]], action: Action) -> set[Head]:
+    return {head for said in records if said.content.action is action for head in said.content.snapshots.items()}
+
+
+def _said_before(said: Said[Deletion], tombstone: Standing) -> bool:
+    when = _time(said)
+    if when is None:
+        return False
+    return when < tombstone.too_late if said.content.action is Action.UNDELETE else when <= tombstone.written
