@@ -86,7 +86,7 @@ def test_what_a_prune_deleted_cannot_be_taken_back(lab: Lab) -> None:
     one, two = nights(lab, 2)
     put_said(lab.domain, Deletion(now(), Action.DELETE, {one.id: one.digest}))
     assert list_forgotten(lab.open(), lambda error: None) == []
-    with pytest.raises(SnapshotNotFound, match="was deleted"):
+    with pytest.raises(SnapshotNotFound, match="cannot be taken back"):
         undelete(lab.open(), [one.id.hex()])
     assert left(lab) == {two.id}
 

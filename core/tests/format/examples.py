@@ -648,10 +648,18 @@ class Domain:
         void = {made.id: made.digest for made in snapshots}
         return self.notice("notices", label, Notice(self.repository.now(), {}, void), signer)
 
-    def delete(self, label: str, signer: Signer, action: Action, *snapshots: Made, things: Things = NO_THINGS) -> str:
+    def delete(
+        self,
+        label: str,
+        signer: Signer,
+        action: Action,
+        *snapshots: Made,
+        things: Things = NO_THINGS,
+        lifts: tuple[bytes, ...] = (),
+    ) -> str:
         """Forget snapshots, take them back, or say that they were deleted."""
         named = {made.id: made.digest for made in snapshots}
-        return self.notice("deletions", label, Deletion(self.repository.now(), action, named, things), signer)
+        return self.notice("deletions", label, Deletion(self.repository.now(), action, named, things, lifts), signer)
 
 
 def rows_of_text(first: int, last: int) -> list[bytes]:

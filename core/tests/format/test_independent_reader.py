@@ -449,10 +449,10 @@ def test_what_is_void_or_forgotten_is_a_head_and_not_an_id(own: Small) -> None:
 @pytest.mark.parametrize("owner", [True, False])
 def test_what_was_forgotten_is_not_listed_until_it_is_taken_back(own: Small, owner: bool) -> None:
     signer = own.repository.as_owner if owner else own.maintainer
-    own.domain.delete("forget", signer, Action.FORGET, own.first, own.second)
+    forgotten = bytes.fromhex(own.domain.delete("forget", signer, Action.FORGET, own.first, own.second)[-32:])
     assert listed(own.repository) == set()
 
-    own.domain.delete("undelete", own.maintainer, Action.UNDELETE, own.first)
+    own.domain.delete("undelete", own.maintainer, Action.UNDELETE, own.first, lifts=(forgotten,))
     assert listed(own.repository) == {own.first.id}
     restored(own.repository, own.first)
 

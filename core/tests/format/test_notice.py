@@ -137,8 +137,14 @@ def test_they_hold_what_the_page_says(what: str) -> None:
 
 @pytest.mark.parametrize("action", [Action.FORGET, Action.UNDELETE])
 def test_what_was_forgotten_or_taken_back_needs_no_list_of_objects(action: Action) -> None:
-    # The page: packs, parts, index and sessions are there for `delete` alone.
-    header = {"made": moment(1), "action": action.value, "snapshots": {NAME.hex(): secret("head").hex()}}
+    # The page: packs, parts, index and sessions are there for `delete` alone, and `lifts` for `undelete`.
+    header: dict[str, Any] = {
+        "made": moment(1),
+        "action": action.value,
+        "snapshots": {NAME.hex(): secret("head").hex()},
+    }
+    if action is Action.UNDELETE:
+        header["lifts"] = []
 
     assert opened("deletion", header) == Deletion(moment(1), action, {NAME: secret("head")})
     assert header_of("deletion", encoded(Deletion(moment(1), action, {NAME: secret("head")}))) == header

@@ -1,7 +1,6 @@
 """Which objects there are, and the small ones: slots, sessions, index objects, leases and notices."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -112,13 +111,29 @@ class Small:
         notices = read_notices(domain, self._workers, self._findings.error)
         read_doomed(domain, self._workers, self._findings.error)
         read_marks(domain, self._workers, self._findings.error)
-        lease = partial(_lease, notices)
-        small = ((_session, at.sessions), (_index, at.index), (_part, at.parts), (lease, at.leases))
-        for look, prefix in small:
+        for look, prefix in ((_session, at.sessions), (_index, at.index), (_part, at.parts)):
             keys = (info.key for info in self._sound(prefix))
             for key, seen in self._each(lambda key, look=look: look(domain, key), keys):  # type: ignore[misc]
                 self._ledger.judge(key, *seen)
+        self._leases(domain, notices)
         return notices
+
+    def _leases(self, domain: Domain, notices: Notices) -> None:
+        """Whose a lease must be, the ledger knows: it is asked by this thread alone."""
+        at = domain.at
+        expected: dict[str, bytes | None] = {}
+
+        def keys() -> Iterator[str]:
+            for info in self._sound(at.leases):
+                session = at.sessions + info.key.removeprefix(at.leases).partition("-")[0]
+                if session in notices.deleted:
+                    self._ledger.judge(info.key, OWNER_ID)  # left over: the next prune deletes it
+                    continue
+                expected[info.key] = self._ledger.signer(session)
+                yield info.key
+
+        for key, seen in self._each(lambda key: _lease(domain, key, expected.pop(key)), keys()):
+            self._ledger.judge(key, *seen)
 
     def _sound(self, prefix: str) -> Iterable[ObjectInfo]:
         """Those under a prefix whose names and sizes are possible."""
@@ -169,19 +184,21 @@ def _part(domain: Domain, key: str) -> _Seen:
     return _Seen(verify_part(layout.id_of(key), data, domain.writer, domain.scope), blake3(data).digest())
 
 
-def _lease(notices: Notices, domain: Domain, key: str) -> _Seen:
+def _lease(domain: Domain, key: str, signer: bytes | None) -> _Seen:
+    """`signer` is the session's, if there is a sound one."""
     document = decode_document(key, fetch(domain.sink, key))
     lease = LeaseDocument.from_json(document.claimed)
     if key != domain.at.lease_key(lease.session, lease.number):
         raise Malformed("it belongs to another session")
-    try:
-        signer = read_session(domain, lease.session).writer
-    except (DamagedObject, MissingObject) as error:
-        if domain.at.session_key(lease.session) in notices.deleted:
-            return _Seen(OWNER_ID)  # left over, and the next prune deletes it
-        if isinstance(error, MissingObject) and (keeper := keeper_of(domain, document)) is not None:
-            return _Seen(keeper)  # of a prune
-        raise Malformed(f"its session: {error.reason}") from None
+    if signer is None:
+        try:
+            signer = read_session(domain, lease.session).writer  # it may have been put after the listing
+        except MissingObject as error:
+            if (keeper := keeper_of(domain, document)) is not None:
+                return _Seen(keeper)  # of a prune
+            raise Malformed(f"its session: {error.reason}") from None
+        except DamagedObject as error:
+            raise Malformed(f"its session: {error.reason}") from None
     writer = domain.writer(signer)
     assert writer is not None
     document.verified(writer)
