@@ -221,6 +221,21 @@ def test_no_backup_is_left_without_a_good_snapshot(lab: Lab) -> None:
     assert left(lab) == ids([one, two])
 
 
+def test_one_dated_in_the_future_is_not_the_last_good_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = nights(lab, 1)
+    with monkeypatch.context() as patched:
+        some_day = (datetime.now(UTC) + timedelta(days=9)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        patched.setattr("penstock.repository.write.session.now", lambda: some_day)
+        (ahead,) = nights(lab, 1)
+    lines = {line.entry.id: line for line in plan(lab.open()).snapshots}
+    assert lines[one.id].reasons == ("last 1 of 1",)
+    assert lines[ahead.id].discounted == "dated in the future"
+    with pytest.raises(NothingKept):
+        forget(lab.open(), [one])
+    forget(lab.open(), [ahead])
+    assert left(lab) == {one.id}
+
+
 def test_a_bad_snapshot_keeps_no_good_one_out(lab: Lab) -> None:
     one, two, three = nights(lab, 3)
     marks.judge(lab.domain, {three.id: three.digest}, "a drill failed")
