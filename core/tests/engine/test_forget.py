@@ -86,7 +86,7 @@ def test_what_a_prune_deleted_cannot_be_taken_back(lab: Lab) -> None:
     one, two = nights(lab, 2)
     put_said(lab.domain, Deletion(now(), Action.DELETE, {one.id: one.digest}))
     assert list_forgotten(lab.open(), lambda error: None) == []
-    with pytest.raises(SnapshotNotFound, match="was deleted"):
+    with pytest.raises(SnapshotNotFound, match="cannot be taken back: a prune has deleted"):
         undelete(lab.open(), [one.id.hex()])
     assert left(lab) == {two.id}
 
@@ -99,10 +99,9 @@ def test_what_has_no_effect_is_no_success(lab: Lab, monkeypatch: pytest.MonkeyPa
         yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         for module in ("notices", "upkeep.marks"):
             patched.setattr(f"penstock.repository.{module}.now", lambda: yesterday)
-        for work, said in ((lambda: tag(two, remove=["release"]), "the tag release is as it was"),):
-            with pytest.raises(RepositoryError, match=said) as raised:
-                work()
-            assert "clock" in str(raised.value.hint)
+        with pytest.raises(RepositoryError, match="the tag release is as it was") as raised:
+            tag(two, remove=["release"])
+        assert "clock" in str(raised.value.hint)
         forget(lab.open(), [one])
         assert ids(undelete(lab.open(), [one.id.hex()])) == {one.id}
         forget(lab.open(), [one])
