@@ -6,6 +6,7 @@ import pickle
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ def _public_parent(kind: type[PenstockError]) -> str | None:
 
 
 def _make(kind: type[PenstockError]) -> PenstockError:
-    positional = [name for name in inspect.signature(kind).parameters if name not in ("hint", "details")]
+    parameters = [one for one in inspect.signature(kind).parameters.values() if one.name not in ("hint", "details")]
+    positional: list[Any] = [{one.name: None} if "Mapping" in str(one.annotation) else one.name for one in parameters]
     return kind(*positional, hint="do this", details=("line 1", "line 2"))
 
 

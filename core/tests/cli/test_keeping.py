@@ -205,7 +205,7 @@ def test_a_backup_with_what_is_no_tag_is_not_begun(shop: Penstock) -> None:
 
 def test_undelete_takes_ids(shop: Penstock) -> None:
     assert "penstock snapshots --forgotten" in shop("undelete", "latest", *OPS, code=2).stderr
-    shop("undelete", "00ff", *OPS, code=15)
+    assert "--forgotten" in shop("undelete", "00ff", *OPS, code=15).stderr
     first, *_ = ids(shop)
     assert shop.json("undelete", first, *OPS)["snapshots"][0]["id"] == first
 

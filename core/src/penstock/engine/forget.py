@@ -142,15 +142,19 @@ def _decide(policy: Policy | None, entries: Sequence[SnapshotEntry], marks: Mark
 def _candidate(entry: SnapshotEntry, marks: Marks) -> Candidate:
     """By the store's time: what a snapshot says of itself, whoever stole its writer's key could choose."""
     holds = marks.holds(entry)
-    discounted = marks.badness(entry) or ("dated in the future" if entry.from_the_future else "")
     time = entry.modified or datetime.fromisoformat(entry.head.finished)
     return Candidate(
         entry.id,
         time.astimezone(UTC),
         marks.tags(entry),
         "; ".join(hold.reason for hold in holds) if holds else None,
-        discounted,
+        _discounted(entry, marks),
     )
+
+
+def _discounted(entry: SnapshotEntry, marks: Marks) -> str:
+    """Why it is nobody's latest, and takes nobody's place; "" if it counts."""
+    return marks.badness(entry) or ("dated in the future" if entry.from_the_future else "")
 
 
 def forget(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
@@ -175,7 +179,7 @@ def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: M
     left = {
         (entry.domain.id, entry.head.backup)
         for entry in list_snapshots(repository, lambda _: None)
-        if (entry.id, entry.digest) not in wanted and not marks[entry.domain.id].badness(entry)
+        if (entry.id, entry.digest) not in wanted and not _discounted(entry, marks[entry.domain.id])
     }
     for entry in snapshots:
         if (entry.domain.id, entry.head.backup) not in left:

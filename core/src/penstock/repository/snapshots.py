@@ -27,6 +27,7 @@ _AT_ONCE = MIB
 #: A host's clock may be so far ahead of the store's.
 _AHEAD = timedelta(days=1)
 _LIST = "Run penstock snapshots to list them."
+_LIST_HIDDEN = "Run penstock snapshots to list them, with --forgotten those that can be taken back."
 
 T = TypeVar("T")
 OnDamage = Callable[[DamagedObject | MissingObject], None]
@@ -332,7 +333,7 @@ def _by_id(repository: Repository, workers: Workers, text: str, *, hidden: bool)
         return found[0]
     if lost:
         raise lost[0]
-    raise SnapshotNotFound(f"no snapshot's id begins with {text}", hint=_LIST)
+    raise SnapshotNotFound(f"no snapshot's id begins with {text}", hint=_LIST_HIDDEN if hidden else _LIST)
 
 
 def _workers(repository: Repository) -> Workers:

@@ -1,6 +1,6 @@
 """Which objects there are, and the small ones: slots, sessions, index objects, leases and notices."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from blake3 import blake3
