@@ -14,7 +14,12 @@ PenstockError                     1
 │   ├── DamagedObject            13   an object is not what was written
 │   ├── MissingObject            14   an object that others need is gone
 │   ├── SnapshotNotFound         15   no such snapshot or stream
-│   └── CheckFailed              16   `check` found damage
+│   ├── CheckFailed              16   `check` found damage
+│   ├── SnapshotHeld             17   forgetting what somebody holds
+│   ├── NothingKept              18   forgetting all that can be restored
+│   ├── SessionLost              19   a run slept for longer than its lease
+│   ├── OtherRepository          61   the target holds another repository
+│   └── OtherHistory             62   the target went on without its original
 ├── KeyProblem
 │   ├── KeyMissing               20   no key file, no passphrase slot
 │   ├── WrongKey                 21   the key belongs to another repository, or was revoked
@@ -38,7 +43,8 @@ PenstockError                     1
 │   └── RestoreFailed            49   the engine rejected the restored data
 ├── PartialFailure               50   only some parts succeeded, which is a failure
 │   ├── RestoredInPart           51   a restore is in place, without what it names
-│   └── BackedUpInPart           52   a backup is committed, without what it names
+│   ├── BackedUpInPart           52   a backup is committed, without what it names
+│   └── ReplicatedInPart         53   a replica lacks what it names
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
@@ -56,13 +62,17 @@ __all__ = [
     "KeyMissing",
     "KeyProblem",
     "MissingObject",
+    "NothingKept",
     "ObjectExists",
     "ObjectMissing",
+    "OtherHistory",
+    "OtherRepository",
     "PartialFailure",
     "PenstockError",
     "PluginClash",
     "PluginError",
     "PluginNotFound",
+    "ReplicatedInPart",
     "RepositoryError",
     "RepositoryExists",
     "RepositoryMissing",
@@ -70,11 +80,13 @@ __all__ = [
     "RestoredInPart",
     "RoleForbids",
     "SecretUnavailable",
+    "SessionLost",
     "SettingsError",
     "SinkDenied",
     "SinkError",
     "SinkFull",
     "SinkUnreachable",
+    "SnapshotHeld",
     "SnapshotNotFound",
     "SourceDenied",
     "SourceError",
@@ -232,6 +244,18 @@ class SessionLost(RepositoryError):
     exit_code = 19
 
 
+class OtherRepository(RepositoryError):
+    """The target of a replication holds another repository."""
+
+    exit_code = 61
+
+
+class OtherHistory(RepositoryError):
+    """The target of a replication holds what its original does not know: somebody writes there, or it lost that."""
+
+    exit_code = 62
+
+
 class KeyProblem(PenstockError):
     """A problem with keys, roles or passphrases."""
 
@@ -379,6 +403,12 @@ class BackedUpInPart(PartialFailure):
     """A backup is committed, without the objects that `details` names: the source could not dump them."""
 
     exit_code = 52
+
+
+class ReplicatedInPart(PartialFailure):
+    """A replica is up to date, without the snapshots and objects that `details` names: they cannot be copied."""
+
+    exit_code = 53
 
 
 class Interrupted(PenstockError):
