@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from core.tests.repository.forging import compacted, end_of, put_index
+from core.tests.repository.hanging_sink import HangingSink, stop_when_it_hangs
 from core.tests.repository.lab import KIB, MIB, PASSPHRASE, Lab, noise
 
 from penstock.api import (
+    NEVER,
     DamagedObject,
+    Interrupted,
     OtherHistory,
     OtherRepository,
     RepositoryExists,
@@ -22,6 +26,7 @@ from penstock.api import (
 from penstock.engine import ReplicaReport, hold, release, replicate, tag
 from penstock.engine.forget import forget, plan_forget, undelete
 from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
+from penstock.format.pack import SegmentId
 from penstock.format.times import now
 from penstock.repository import Access, SnapshotEntry, layout
 from penstock.repository.pool import Workers
@@ -38,6 +43,12 @@ pytestmark = pytest.mark.slow
 
 class Elsewhere(MemorySink):
     """Another place than the original's."""
+
+    location = "elsewhere"
+
+
+class HangingElsewhere(HangingSink):
+    """Another place, which does not answer."""
 
     location = "elsewhere"
 
@@ -467,3 +478,129 @@ def test_what_is_pruned_meanwhile_is_not_missed(lab: Lab) -> None:
     assert other.restored() == {"d": noise(50 * KIB, 2)}
     assert copy(lab, target).whole
     assert not other.check().findings
+
+
+def compact(lab: Lab, pack: str, *, index: bool, without: tuple[SegmentId, ...] = ()) -> str:
+    """Put a pack with copies of another's segments, as compaction does; its key."""
+    made = compacted(lab.domain, [pack], lab.owner, without=without)
+    lab.sink.put(lab.at.pack_key(made.pack), made.data)
+    if index:
+        put_index(lab.domain, [made.summary], lab.owner)
+    return lab.at.pack_key(made.pack)
+
+
+@pytest.mark.parametrize("index", [True, False], ids=["with an index", "without an index"])
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_where_a_pack_is_gone_those_with_copies_are_copied(lab: Lab, index: bool, how: str) -> None:
+    content = noise(5 * MIB, 1)
+    lab.backup({"d": content})
+    (pack,) = lab.keys(lab.at.packs)
+    one, *others = [place.id for place in end_of(lab.domain, pack).places.places]
+    halves = {
+        compact(lab, pack, index=index, without=(one,)),
+        compact(lab, pack, index=index, without=tuple(others)),
+    }
+    if how == "gone":
+        put_said(lab.domain, Deletion(now(), Action.DELETE, {}, Things(packs=(layout.id_of(pack),))))
+        lab.sink.delete(pack)
+    else:
+        lab.flip(pack, 5000)
+    target = Elsewhere()
+    report = copy(lab, target)
+    other = replica(lab, target)
+    assert len(report.copied) == 1
+    assert other.keys(other.at.packs) == halves
+    assert other.restored() == {"d": content}
+    if how == "gone":
+        assert report.whole
+        assert not other.check().findings
+    else:
+        assert [finding.key for finding in report.damaged] == [pack]
+    assert copy(lab, target).objects == 0
+
+
+def test_where_copies_do_not_hold_all_that_is_needed_a_snapshot_is_left_out(lab: Lab) -> None:
+    lab.backup({"d": noise(5 * MIB, 1)})
+    (pack,) = lab.keys(lab.at.packs)
+    one, *_ = [place.id for place in end_of(lab.domain, pack).places.places]
+    half = compact(lab, pack, index=True, without=(one,))
+    lab.sink.delete(pack)
+    target = Elsewhere()
+    report = copy(lab, target)
+    assert (len(report.copied), len(report.left_out)) == (0, 1)
+    assert pack in report.left_out[0].reason
+    lab.sink.delete(half)
+    assert len(copy(lab, target).left_out) == 1
+
+
+def test_a_damaged_pack_with_copies_is_not_copied(lab: Lab) -> None:
+    lab.backup({"d": noise(5 * MIB, 1)})
+    (pack,) = lab.keys(lab.at.packs)
+    half = compact(lab, pack, index=True)
+    lab.sink.delete(pack)
+    lab.flip(half, 5000)
+    target = Elsewhere()
+    report = copy(lab, target)
+    assert (len(report.copied), len(report.left_out)) == (0, 1)
+    assert not replica(lab, target).keys(lab.at.packs)
+
+
+def test_two_runs_at_once_copy_into_one_place(lab: Lab) -> None:
+    """The second begins when the first has listed everything, and ends before the first copies its first pack."""
+    content = {"d": noise(50 * KIB, 1)}
+    lab.backup(content)
+    target = Elsewhere()
+
+    class Overtaken(FaultySink):
+        def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+            if key.startswith(lab.at.packs):
+                copy(lab, target)
+            super().put(key, data, if_absent=if_absent)
+
+    assert copy(lab, Overtaken(target)).whole
+    assert replica(lab, target).restored() == content
+    assert copy(lab, target).objects == 0
+
+
+def test_a_sink_that_cannot_put_conditionally_will_do(lab: Lab) -> None:
+    class Simple(Elsewhere):
+        possible_capabilities = frozenset()
+
+    lab.backup({"d": b"one"})
+    target = Simple()
+    assert copy(lab, target).whole
+    assert replica(lab, target).restored() == {"d": b"one"}
+
+
+def test_nothing_is_read_twice(lab: Lab) -> None:
+    lab.backup({"d": noise(50 * KIB, 1)})
+    target = Elsewhere()
+    copy(lab, target)
+    lab.backup({"d": noise(50 * KIB, 1) + b"more"})
+    seen = FaultySink(lab.sink)
+    old = {key for key in target.contents() if not key.startswith((layout.GRANTS, layout.CONFIG, lab.at.marks))}
+    assert copy(lab, target, sink=seen).whole
+    assert not old & {key for method, key in seen.calls if method == "get"} - lab.keys(lab.at.parts)
+
+
+@pytest.mark.parametrize(
+    "call", ["list", "put grants/", "put packs/", "put snapshots/", "get tombstones/", "get marks/"]
+)
+def test_a_stop_ends_every_wait(lab: Lab, call: str) -> None:
+    lab.backup({"d": b"one"})
+    target = HangingElsewhere()
+    if call.startswith("get"):
+        copy(lab, target)
+        put_said(replica(lab, target).domain, Tombstone(now(), Things(packs=(bytes(16),))))
+        lab.backup({"d": b"two"})
+    target.call = call
+    stop_when_it_hangs(target)
+    repository = lab.open()
+    repository.sink.stop = target.stop
+    try:
+        with pytest.raises(Interrupted):
+            replicate(repository, target, memory=64 * MIB, listener=lab.events.append)
+    finally:
+        target.let_go.set()
+        repository.sink.stop = NEVER
+    assert not lab.remaining_threads(interrupted=True)

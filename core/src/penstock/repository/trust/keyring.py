@@ -19,7 +19,6 @@ from penstock.repository.repository import Repository
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.trust.access import Access
 from penstock.repository.trust.log import Grantee
-from penstock.repository.upkeep.marks import read_marks
 
 __all__ = [
     "KeyEntry",
@@ -135,11 +134,10 @@ def revoke(
         with _workers(repository) as workers:
             for domain in repository.domains:
                 notices = read_notices(domain, workers, doubted=doubted)
-                marks = read_marks(domain, workers)
                 objects = listed(workers, domain.sink, domain.at.snapshots)
                 kept += [
                     entry
-                    for entry in map(marks.dated, each_snapshot(domain, workers, objects, notices, _pass_over))
+                    for entry in each_snapshot(domain, workers, objects, notices, _pass_over)
                     if entry.writer == key
                     and entry.id not in without
                     and (entry.id in keep or not (entry.from_the_future or (since and entry.latest_time >= since)))
