@@ -1,5 +1,6 @@
 """Replicas: copied in an order that can be restored at every moment, verified, and never further than they may go."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from penstock.api import (
     NEVER,
     DamagedObject,
     Interrupted,
+    ObjectInfo,
     OtherHistory,
     OtherRepository,
     RepositoryExists,
@@ -604,3 +606,26 @@ def test_a_stop_ends_every_wait(lab: Lab, call: str) -> None:
         target.let_go.set()
         repository.sink.stop = NEVER
     assert not lab.remaining_threads(interrupted=True)
+
+
+def test_who_is_granted_a_key_during_a_run_is_known(lab: Lab) -> None:
+    lab.backup({"d": b"one"})
+
+    class Granting(FaultySink):
+        granted = False
+
+        def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+            if prefix == lab.at.snapshots and not self.granted:
+                self.granted = True
+                writer = add_writer(lab.open(), "host", domain="main")
+                lab.backup({"d": b"two"}, by=lab.open(writer), cache=lab.cache.parent / "theirs")
+                add_writer(lab.open(), "a domain of its own")
+            return super().list(prefix)
+
+    target = Elsewhere()
+    report = copy(lab, target, sink=Granting(lab.sink))
+    assert report.whole
+    assert len(report.copied) == 2
+    other = replica(lab, target)
+    assert other.restored() == {"d": b"two"}
+    assert not other.check().findings

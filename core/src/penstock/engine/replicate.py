@@ -14,6 +14,7 @@ from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
 from penstock.repository.upkeep.copying import Copier
 from penstock.repository.upkeep.founding import found, look_at
 from penstock.repository.upkeep.replicating import DomainReplica, Uncopied
+from penstock.repository.upkeep.stock import Stock
 
 __all__ = ["ReplicaReport", "replicate"]
 
@@ -105,16 +106,21 @@ def replicate(
         damage = _Damage(reporter)
         copier = Copier(source, target, reporter.progress)
         reporter.phase("listing")
-        foundations = look_at(repository, target, workers)
-        parts = []
-        missing = 0
+        stocks = {}
         for domain in repository.domains:
-            part = DomainReplica(domain, target, copier, workers, packers, damage)
-            closing.callback(part.close)
-            missing += part.survey()
-            parts.append(part)
+            stocks[domain.id] = stock = Stock.of(domain, target, workers)
+            closing.callback(stock.close)
+        # Once more, behind the listings: whoever signed what they name was granted before.
+        fresh = workers.call(Repository.open, source, repository.access)
+        foundations = look_at(fresh, target, workers)
+        parts = [
+            DomainReplica(domain, target, stocks[domain.id], copier, workers, packers, damage)
+            for domain in fresh.domains
+            if domain.id in stocks  # or it was made a moment ago
+        ]
+        missing = sum(part.survey() for part in parts)
         reporter.phase("copying", missing)
-        found(repository, target, foundations, copier, workers, on_damage=damage, warn=reporter.warn)
+        found(fresh, target, foundations, copier, workers, on_damage=damage, warn=reporter.warn)
         for part in parts:
             part.copy_said()
         # Side by side, so that no domain waits for all of another.

@@ -22,7 +22,6 @@ from penstock.repository.domain import Domain
 from penstock.repository.notices import Notices, read_notices, undelete
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import SegmentTable, add_sessions, layout_sections, parts_of
-from penstock.repository.read.listing import listed
 from penstock.repository.said import Said, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.upkeep import marks
@@ -63,12 +62,20 @@ class Uncopied(NamedTuple):
 class DomainReplica:
     """The copy of the domain `source` in another sink. Used by one thread, which is none of the pools'.
 
-    `workers` copy small objects, `packers` packs, each of which is in memory as a whole. `on_damage` is told of what is
-    not what was written, which is never copied.
+    `stock` is what was listed of both places before the original's log was read: of any head in it, the log says whose
+    it is. `workers` copy small objects, `packers` packs, each of which is in memory as a whole. `on_damage` is told of
+    what is not what was written, which is never copied.
     """
 
     def __init__(
-        self, source: Domain, sink: Sink, copier: Copier, workers: Workers, packers: Workers, on_damage: OnDamage
+        self,
+        source: Domain,
+        sink: Sink,
+        stock: Stock,
+        copier: Copier,
+        workers: Workers,
+        packers: Workers,
+        on_damage: OnDamage,
     ) -> None:
         self._source = source
         # With the keys and the log of the original: its own may lag behind.
@@ -76,7 +83,7 @@ class DomainReplica:
         self._copier = copier
         self._workers = workers
         self._on_damage = on_damage
-        self._stock = Stock()
+        self._stock = stock
         self._packs = PackCopies(source, copier, self._stock, workers, packers, on_damage)
         self._notices = Notices()
         self._own = Notices()
@@ -88,18 +95,12 @@ class DomainReplica:
         self.there = 0
         self.forgotten = 0
 
-    def close(self) -> None:
-        """Nothing is copied any more."""
-        self._stock.close()
-
     def survey(self) -> int:
-        """Look at both places; returns about how many bytes are missing. Raises `OtherHistory`; changes nothing."""
+        """Read what is said in both places; returns about how many bytes are missing.
+
+        Raises `OtherHistory`; changes nothing.
+        """
         at = self._source.at
-        # The replica first: what another run copies there meanwhile is in the listing of the original then.
-        self._stock.add_target(listed(self._workers, self._target.sink, at.prefix))
-        # Heads before what they need.
-        for prefix in (at.snapshots, at.sessions, at.packs, at.index):
-            self._stock.add_source(listed(self._workers, self._source.sink, prefix))
         # After the heads: that one is gone is on record before it is.
         self._notices = read_notices(self._source, self._workers)
         self._own = read_notices(self._target, self._workers)

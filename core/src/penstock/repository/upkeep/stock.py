@@ -4,8 +4,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from penstock.api.models import ObjectInfo
+from penstock.api.sink import Sink
 from penstock.format.times import as_text
-from penstock.repository.read.listing import pages
+from penstock.repository.domain import Domain
+from penstock.repository.pool import Workers
+from penstock.repository.read.listing import listed, pages
 from penstock.repository.temporary import TemporaryTables
 
 __all__ = ["Stock"]
@@ -26,6 +29,17 @@ class Stock:
     def close(self) -> None:
         """Nothing is asked any more."""
         self._tables.close()
+
+    @classmethod
+    def of(cls, domain: Domain, target: Sink, workers: Workers) -> "Stock":
+        """What a domain and its copy in another sink have. To be closed."""
+        stock, at = cls(), domain.at
+        # The replica first: what another run copies there meanwhile is in the listing of the original then.
+        stock.add_target(listed(workers, target, at.prefix))
+        # Heads before what they need.
+        for prefix in (at.snapshots, at.sessions, at.packs, at.index):
+            stock.add_source(listed(workers, domain.sink, prefix))
+        return stock
 
     def add_source(self, infos: Iterable[ObjectInfo]) -> None:
         """These are in the original."""
