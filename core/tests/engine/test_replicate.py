@@ -1,6 +1,7 @@
 """Replicas: copied in an order that can be restored at every moment, verified, and never further than they may go."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,14 @@ from penstock.format.pack import SegmentId
 from penstock.format.times import now
 from penstock.repository import Access, SnapshotEntry, layout
 from penstock.repository.pool import Workers
-from penstock.repository.read.content import each_row
+from penstock.repository.read.content import each_row, parts_of
 from penstock.repository.said import put_said
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_slot, add_writer, revoke
 from penstock.repository.upkeep.marks import Marks, read_marks
 from penstock.repository.upkeep.retention import Policy
 from penstock.testing import Die, Died, Fail, FaultySink, MemorySink
+from penstock.testing.memory import MemorySettings
 
 pytestmark = pytest.mark.slow
 
@@ -55,8 +57,10 @@ class HangingElsewhere(HangingSink):
     location = "elsewhere"
 
 
-def copy(lab: Lab, target: Sink, by: Access | None = None, sink: Sink | None = None) -> ReplicaReport:
-    return replicate(lab.open(by, sink), target, memory=64 * MIB, listener=lab.events.append)
+def copy(
+    lab: Lab, target: Sink, by: Access | None = None, sink: Sink | None = None, cache: Path | None = None
+) -> ReplicaReport:
+    return replicate(lab.open(by, sink), target, cache_dir=cache, memory=64 * MIB, listener=lab.events.append)
 
 
 def replica(lab: Lab, target: Sink, folder: Path | None = None) -> Lab:
@@ -629,3 +633,59 @@ def test_who_is_granted_a_key_during_a_run_is_known(lab: Lab) -> None:
     other = replica(lab, target)
     assert other.restored() == {"d": b"two"}
     assert not other.check().findings
+
+
+class Locking(Elsewhere):
+    """Locks what is put for ten days."""
+
+    def __init__(self) -> None:
+        super().__init__(MemorySettings(object_lock_days=10))
+        self.lengthened: list[str] = []
+
+    def retain(self, key: str, until: datetime) -> None:
+        self.lengthened.append(key)
+        super().retain(key, until)
+
+    def age(self) -> None:
+        """All locks end now."""
+        self._locks = dict.fromkeys(self._locks, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_locks_last_as_long_as_the_newest_snapshot_that_needs_what_is_locked(lab: Lab, remembers: bool) -> None:
+    cache = lab.cache if remembers else None
+    lab.backup({"d": noise(50 * KIB, 1)})
+    target = Locking()
+    copy(lab, target, cache=cache)
+    first = {key for key in target.contents() if key.startswith((lab.at.packs, lab.at.parts, lab.at.sessions))}
+    assert not first & set(target.lengthened)
+    target.age()
+    lab.backup({"d": noise(50 * KIB, 1) + b"more"})
+    copy(lab, target, cache=cache)
+    needed = {ref.part for entry in [lab.find("latest")] for ref in parts_of(entry)}
+    packs = {row.pack for row in each_row(lab.find("latest"))}
+    keys = {*map(lab.at.part_key, needed), *map(lab.at.pack_key, packs)}
+    assert packs
+    assert all(target.locks()[key] > datetime.now(UTC) + timedelta(days=9) for key in keys)
+    target.lengthened.clear()
+    lab.backup({"d": noise(50 * KIB, 1) + b"more and more"})
+    copy(lab, target, cache=cache)
+    assert (layout.CONFIG in target.lengthened) is not remembers
+
+
+def test_what_the_replica_lost_since_it_was_listed_is_noticed_where_it_locks(lab: Lab) -> None:
+    lab.backup({"d": noise(50 * KIB, 1)})
+    target = Locking()
+    copy(lab, target)
+    target.age()
+    made = lab.backup({"d": noise(50 * KIB, 1) + b"more"})
+    (old,) = (key for key in target.contents() if key.startswith(lab.at.packs))
+
+    class Losing(FaultySink):
+        def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+            self.inner.delete(old)
+            super().put(key, data, if_absent=if_absent)
+
+    assert [one.snapshot for one in copy(lab, Losing(target)).left_out] == [made.snapshot]
+    assert copy(lab, target).copied == (made.snapshot,)
+    assert replica(lab, target).restored() == {"d": noise(50 * KIB, 1) + b"more"}

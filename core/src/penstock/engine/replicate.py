@@ -2,6 +2,8 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from penstock.api.errors import DamagedObject, MissingObject, UsageError
@@ -9,6 +11,7 @@ from penstock.api.sink import Sink
 from penstock.engine.checking.findings import MAX_FINDINGS, Finding
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.repository import Repository
+from penstock.repository.known.cache import Cache
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
 from penstock.repository.upkeep.copying import Copier
@@ -82,15 +85,21 @@ class _Damage:
 
 
 def replicate(
-    repository: Repository, target: Sink, *, memory: int = DEFAULT_MEMORY, listener: Listener
+    repository: Repository,
+    target: Sink,
+    *,
+    cache_dir: Path | None = None,
+    memory: int = DEFAULT_MEMORY,
+    listener: Listener,
 ) -> ReplicaReport:
     """Copy into `target` what it lacks of the repository; it is empty, or a replica of it already.
 
     Every object is verified first, and a snapshot's head comes after all that it needs: whenever this breaks off, what
     is listed at the target can be restored, and the next run goes on. What the replica forgot stays forgotten, and
     what the original forgets stays in the replica. Damage is a warning, and leaves out the snapshots that need what is
-    damaged. Buffers take `memory` bytes at most. Raises `RoleForbids` for a writer's key, `OtherRepository`,
-    `OtherHistory`, `RepositoryExists`, and what the sinks raise.
+    damaged. Where the target locks objects, those that a new snapshot needs are locked as long as itself; `cache_dir`
+    has what is remembered of locks. Buffers take `memory` bytes at most. Raises `RoleForbids` for a writer's key,
+    `OtherRepository`, `OtherHistory`, `RepositoryExists`, and what the sinks raise.
     """
     source = repository.sink
     repository.access.require_keeper("replicating a repository")
@@ -106,15 +115,18 @@ def replicate(
         damage = _Damage(reporter)
         copier = Copier(source, target, reporter.progress)
         reporter.phase("listing")
-        stocks = {}
+        folder = cache_dir or Path(closing.enter_context(TemporaryDirectory()))
+        stocks, caches = {}, {}
         for domain in repository.domains:
             stocks[domain.id] = stock = Stock.of(domain, target, workers)
             closing.callback(stock.close)
+            cache = Cache(folder, domain.scope, target.location, on_trouble=reporter.warn)
+            caches[domain.id] = closing.enter_context(cache)
         # Once more, behind the listings: whoever signed what they name was granted before.
         fresh = workers.call(Repository.open, source, repository.access)
         foundations = look_at(fresh, target, workers)
         parts = [
-            DomainReplica(domain, target, stocks[domain.id], copier, workers, packers, damage)
+            DomainReplica(domain, target, stocks[domain.id], caches[domain.id], copier, workers, packers, damage)
             for domain in fresh.domains
             if domain.id in stocks  # or it was made a moment ago
         ]

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         app,
         "replicate",
         acts=True,
-        takes=DATA,
+        takes=("cache_dir", *DATA),
         interrupted="Run it again: it goes on where it was, and what the replica lists can be restored already.",
     )
     def replicate(
@@ -74,7 +74,13 @@ def _one(
     try:
         target = workspace.place(named)
         with run.listening() as listen:
-            report = replicate(repository, target.sink, memory=workspace.memory(), listener=listen)
+            report = replicate(
+                repository,
+                target.sink,
+                cache_dir=workspace.cache_dir,
+                memory=workspace.memory(),
+                listener=listen,
+            )
     except Interrupted:
         raise
     except PenstockError as error:

@@ -113,9 +113,9 @@ def judge(domain: Domain, snapshots: Mapping[bytes, bytes], why: str | None) -> 
     put_said(domain, Mark(now(), Marking.GOOD if why is None else Marking.BAD, snapshots, why or ""))
 
 
-def written(domain: Domain, snapshots: Mapping[bytes, bytes], time: str) -> None:
-    """Say when the store of the original wrote their heads."""
-    put_said(domain, Mark(now(), Marking.WRITTEN, snapshots, time))
+def written(domain: Domain, snapshots: Mapping[bytes, bytes], time: str) -> bytes:
+    """Say when the store of the original wrote their heads; returns the id of the mark."""
+    return put_said(domain, Mark(now(), Marking.WRITTEN, snapshots, time))
 
 
 def release(domain: Domain, snapshots: Mapping[bytes, bytes], holds: Sequence[Hold], reason: str) -> None:

@@ -6,8 +6,8 @@ the target's own prune says a day ahead what it is about to delete, and no head 
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import datetime
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 from penstock.api.errors import DamagedObject, MissingObject, OtherHistory
@@ -19,6 +19,7 @@ from penstock.format.part import Kind, PartRef, Row, decode_rows
 from penstock.format.times import as_text, now
 from penstock.repository import layout
 from penstock.repository.domain import Domain
+from penstock.repository.known.cache import Cache
 from penstock.repository.notices import Notices, read_notices, undelete
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import SegmentTable, add_sessions, layout_sections, parts_of
@@ -26,6 +27,7 @@ from penstock.repository.said import Said, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.upkeep import marks
 from penstock.repository.upkeep.copying import Copier
+from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
 from penstock.repository.upkeep.marks import read_marks
 from penstock.repository.upkeep.replicating_packs import OnDamage, PackCopies
 from penstock.repository.upkeep.stock import Stock
@@ -63,8 +65,8 @@ class DomainReplica:
     """The copy of the domain `source` in another sink. Used by one thread, which is none of the pools'.
 
     `stock` is what was listed of both places before the original's log was read: of any head in it, the log says whose
-    it is. `workers` copy small objects, `packers` packs, each of which is in memory as a whole. `on_damage` is told of
-    what is not what was written, which is never copied.
+    it is. The `cache` is the replica's, and remembers locks. `workers` copy small objects, `packers` packs, each of
+    which is in memory as a whole. `on_damage` is told of what is not what was written, which is never copied.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class DomainReplica:
         source: Domain,
         sink: Sink,
         stock: Stock,
+        cache: Cache,
         copier: Copier,
         workers: Workers,
         packers: Workers,
@@ -84,6 +87,7 @@ class DomainReplica:
         self._workers = workers
         self._on_damage = on_damage
         self._stock = stock
+        self._cache = cache
         self._packs = PackCopies(source, copier, self._stock, workers, packers, on_damage)
         self._notices = Notices()
         self._own = Notices()
@@ -212,18 +216,34 @@ class DomainReplica:
         with closing(table):
             for _ in self._workers.map(self._session, sessions.items()):
                 pass
-            gone = self._packs.copy(table, self._notices.deleted)
-            for index in entry.head.index:
-                gone += self._index(index)
+            packs = self._packs.copy(table, self._notices.deleted)
+            gone = packs.gone + [key for index in entry.head.index for key in self._index(index)]
             if why := self._about_to_go(entry, table, sessions):
                 return why
-        self._explain_gone(gone)
-        self._say_written((entry.id, entry.digest), entry.modified)
+            self._explain_gone(gone)
+            just_put = self._say_written((entry.id, entry.digest), entry.modified)
+            if lost := self._prolong_locks(entry, sessions, packs.held, just_put):
+                return f"the replica has lost what it needs, {lost}: another run copies it again"
         self._workers.call(
             self._copier.head, self._source, entry.id, entry.digest, replace=self._stock.target_size(key) is not None
         )
         self._stock.put(key, entry.object_size)
         return None
+
+    def _prolong_locks(
+        self, entry: SnapshotEntry, sessions: dict[bytes, bytes], packs: Iterator[str], just_put: str | None
+    ) -> str | None:
+        """Lock what it needs and was there before as long as if it were put now; says what is not there any more."""
+        target, at = self._target, self._target.at
+        if target.sink.retention is None:
+            return None
+        needed = chain(
+            (at.part_key(ref.part) for ref in self._pages(parts_of(entry))), map(at.session_key, sessions), packs
+        )
+        old = (key for key in needed if not self._stock.is_new(key))
+        time = store_time(target.sink, just_put, self._workers) if just_put else datetime.now(UTC)
+        keys = chain(foundations(target.log), old)
+        return next(iter(prolong_locks(target.sink, self._cache, keys, self._workers, now=time)), None)
 
     def _pages(self, each: Iterator[T]) -> Iterator[T]:
         """The same, made in a thread: it asks a sink."""
@@ -308,12 +328,17 @@ class DomainReplica:
         except (DamagedObject, MissingObject) as error:
             self._on_damage(error)
 
-    def _say_written(self, head: tuple[bytes, bytes], modified: datetime | None) -> None:
-        """Say when the original's store wrote it, unless that was said: the replica's own time is of the copying."""
+    def _say_written(self, head: tuple[bytes, bytes], modified: datetime | None) -> str | None:
+        """Say when the original's store wrote it, unless that was said: the replica's own time is of the copying.
+
+        The key of the mark, if it was put.
+        """
         if modified is not None and head not in self._marks.written:
             time = as_text(modified)
-            self._workers.call(marks.written, self._target, dict([head]), time)
+            name = self._workers.call(marks.written, self._target, dict([head]), time)
             self._marks.written[head] = time
+            return self._target.at.mark_key(name)
+        return None
 
     def _explain_forgotten(self) -> None:
         """Record what the original forgot before it was copied: other heads name it, and nobody is to miss it."""

@@ -1,7 +1,9 @@
 """The packs of a replica: those that a snapshot needs, or, where one is gone or damaged, those with copies of it."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing
+from itertools import chain
+from typing import NamedTuple
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
 from penstock.repository import layout
@@ -14,10 +16,17 @@ from penstock.repository.temporary import PackSegments
 from penstock.repository.upkeep.copying import Copier
 from penstock.repository.upkeep.stock import Stock
 
-__all__ = ["OnDamage", "PackCopies"]
+__all__ = ["Copied", "OnDamage", "PackCopies"]
 
 Wrong = DamagedObject | MissingObject
 OnDamage = Callable[[Wrong], object]
+
+
+class Copied(NamedTuple):
+    """Keys of packs: those of a table that were deleted, and those that hold what it needs."""
+
+    gone: list[str]
+    held: Iterator[str]
 
 
 class PackCopies:
@@ -36,12 +45,13 @@ class PackCopies:
         self._packers = packers
         self._on_damage = on_damage
 
-    def copy(self, table: SegmentTable, deleted: Container[str]) -> list[str]:
-        """Copy what the replica lacks for a segment table; returns the keys of packs that were `deleted`.
+    def copy(self, table: SegmentTable, deleted: Container[str]) -> Copied:
+        """Copy what the replica lacks for a segment table; of the packs that are gone, some were `deleted`.
 
         Raises the error of the first pack that is gone or damaged, if other packs do not hold all that is needed of it.
         """
         failed: dict[bytes, Wrong] = {}
+        carriers: set[str] = set()
         with closing(PackSegments()) as lost:
 
             def copy(one: tuple[bytes, int]) -> tuple[bytes, int, Wrong | None]:
@@ -56,12 +66,14 @@ class PackCopies:
                     failed[pack] = error
                     lost.add([(pack, needed)])
             if failed:
-                self._carriers(table, lost, failed)
+                carriers = self._carriers(table, lost, failed)
         # Not before: a snapshot whose packs are gone may have been let go of.
         for error in failed.values():
             if error.key not in deleted:
                 self._on_damage(error)
-        return [error.key for error in failed.values() if error.key in deleted]
+        at = self._source.at
+        held = (at.pack_key(pack) for pack, _ in table.used() if pack not in failed)
+        return Copied([error.key for error in failed.values() if error.key in deleted], chain(carriers, held))
 
     def _pack(self, pack: bytes, pin: tuple[bytes, int]) -> None:
         key = self._source.at.pack_key(pack)
@@ -80,18 +92,24 @@ class PackCopies:
         except ObjectMissing:
             raise MissingObject(key, "the pack is gone") from None
 
-    def _carriers(self, table: SegmentTable, lost: PackSegments, failed: dict[bytes, Wrong]) -> None:
-        """Copy packs with copies of what is needed of these; raises what is wrong with the first that has none."""
+    def _carriers(self, table: SegmentTable, lost: PackSegments, failed: dict[bytes, Wrong]) -> set[str]:
+        """Copy packs with copies of what is needed of these, and return their keys.
+
+        Raises what is wrong with the first that has none.
+        """
+        keys = set()
         with closing(Copies(self._source, self._workers, table.pin)) as copies:
             for pack in copies.lost(lost, 1):
                 raise failed[pack]
             for pack, needed in lost:
                 left = needed
                 for placed in self._workers.call(lambda pack=pack: list(copies.of(pack))):  # type: ignore[misc]
-                    if left:
-                        left &= ~self._carrier(placed, left)
+                    if left and (has := self._carrier(placed, left)):
+                        left &= ~has
+                        keys.add(placed.key)
                 if left:
                     raise failed[pack]
+        return keys
 
     def _carrier(self, placed: PlacedPack, needed: int) -> int:
         """Copy a pack that has some of these segments of another; a bit for each that it has, none if it is damaged."""

@@ -16,6 +16,7 @@ __all__ = ["Stock"]
 _SCHEMA = """
 CREATE TABLE source (key TEXT PRIMARY KEY, size INTEGER NOT NULL, modified TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE target (key TEXT PRIMARY KEY, size INTEGER NOT NULL, modified TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE new (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _PAGE = 500
 
@@ -52,6 +53,11 @@ class Stock:
     def put(self, key: str, size: int) -> None:
         """This is in the replica from now on."""
         self._tables.change("INSERT OR REPLACE INTO target VALUES (?, ?, '')", (key, size))
+        self._tables.change("INSERT OR IGNORE INTO new VALUES (?)", (key,))
+
+    def is_new(self, key: str) -> bool:
+        """Whether it was put since the listings."""
+        return bool(self._tables.rows("SELECT 1 FROM new WHERE key = ?", (key,)))
 
     def source_size(self, key: str) -> int | None:
         """How large it is in the original, in bytes; None if it was not listed."""
