@@ -21,6 +21,9 @@ from penstock.api import (
     RoleForbids,
     Secret,
     Sink,
+    SinkDenied,
+    SinkError,
+    SinkFull,
     SinkUnreachable,
     UsageError,
     WrongKey,
@@ -689,3 +692,28 @@ def test_what_the_replica_lost_since_it_was_listed_is_noticed_where_it_locks(lab
     assert [one.snapshot for one in copy(lab, Losing(target)).left_out] == [made.snapshot]
     assert copy(lab, target).copied == (made.snapshot,)
     assert replica(lab, target).restored() == {"d": noise(50 * KIB, 1) + b"more"}
+
+
+@pytest.mark.parametrize("folder", ["packs", "parts", "sessions"])
+def test_one_object_that_the_store_refuses_keeps_no_other_back(lab: Lab, folder: str) -> None:
+    lab.backup({"d": noise(50 * KIB, 1)}, name="a")
+    key = min(lab.keys(f"{lab.at.prefix}{folder}/"))
+    second = lab.backup({"d": noise(50 * KIB, 2)}, name="b")
+    refusing = FaultySink(lab.sink, Fail("get", times=None, prefix=key, error=SinkDenied))
+    report = copy(lab, Elsewhere(), sink=refusing)
+    assert report.copied == (second.snapshot,)
+    assert [one.key for one in report.damaged] == [key]
+    assert "cannot be read" in report.damaged[0].problem
+
+
+@pytest.mark.parametrize("error", [SinkDenied, SinkFull, SinkUnreachable])
+def test_a_replica_that_takes_nothing_ends_the_run(lab: Lab, error: type[SinkError]) -> None:
+    lab.backup({"d": noise(50 * KIB, 1)})
+    with pytest.raises(error):
+        copy(lab, FaultySink(Elsewhere(), Fail("put", times=None, prefix=lab.at.packs, error=error)))
+
+
+def test_an_original_that_does_not_answer_ends_the_run(lab: Lab) -> None:
+    lab.backup({"d": noise(50 * KIB, 1)})
+    with pytest.raises(SinkUnreachable):
+        copy(lab, Elsewhere(), sink=FaultySink(lab.sink, Fail("get", times=None, prefix=lab.at.packs)))

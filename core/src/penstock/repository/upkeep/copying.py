@@ -1,11 +1,12 @@
 """Copies of objects, byte for byte: each is verified before it is put, so that no damage spreads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 from blake3 import blake3
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectExists, ObjectMissing
+from penstock.api.errors import DamagedObject, MissingObject, ObjectExists, ObjectMissing, SinkError
 from penstock.api.plugin import Capability
 from penstock.api.sink import Sink
 from penstock.format.documents import decode_document
@@ -101,7 +102,8 @@ class Copier:
     def pack(self, domain: Domain, pack: bytes, size: int, pinned: tuple[bytes, int], *, replace: bool = False) -> None:
         """A pack of `size` bytes, if it is the one with this pin and so many segments: every byte is verified."""
         key = domain.at.pack_key(pack)
-        end = verify_pack(domain, pack, size, lambda _: None)
+        with _reading(key):
+            end = verify_pack(domain, pack, size, lambda _: None)
         if (end.pin, len(end.places.places)) != pinned:
             raise DamagedObject(key, "not the pack that the snapshot pins")
         self._put(key, end.tail, replace=replace)
@@ -109,20 +111,17 @@ class Copier:
     def carrier(self, domain: Domain, pack: bytes, size: int, needed: list[Place]) -> None:
         """A pack that carries copies of segments of another: those `needed` are what that pack's places say."""
         key = domain.at.pack_key(pack)
-        end = verify_pack(domain, pack, size, lambda _: None)
+        with _reading(key):
+            end = verify_pack(domain, pack, size, lambda _: None)
         for place in needed:
             if blake3(end.tail[place.offset : place.offset + place.sealed_length]).digest() != place.digest:
                 raise DamagedObject(key, f"segment {place.id.ordinal}: not the bytes that the snapshot pins")
         self._put(key, end.tail, replace=False)
 
     def _small(self, key: str, verify: Callable[[bytes], None], *, replace: bool) -> None:
-        try:
+        with _reading(key):
             data = fetch(self._source, key)
             verify(data)
-        except ObjectMissing:
-            raise MissingObject(key, "gone") from None
-        except Malformed as error:
-            raise DamagedObject(key, str(error)) from None
         self._put(key, data, replace=replace)
 
     def _put(self, key: str, data: bytes | memoryview, *, replace: bool) -> None:
@@ -134,6 +133,21 @@ class Copier:
             self.objects += 1
             self.bytes += len(data)
             self._on_copied(key, self.bytes)
+
+
+@contextmanager
+def _reading(key: str) -> Iterator[None]:
+    """What goes wrong with one object is its own fault, unless to try again could help: nothing else waits for it."""
+    try:
+        yield
+    except ObjectMissing:
+        raise MissingObject(key, "gone") from None
+    except Malformed as error:
+        raise DamagedObject(key, str(error)) from None
+    except SinkError as error:
+        if error.retryable:
+            raise
+        raise DamagedObject(key, f"it cannot be read: {error.reason}") from error
 
 
 def _known(key: VerifyingKey | None) -> VerifyingKey:
