@@ -1,5 +1,6 @@
 """Replicas: copied in an order that can be restored at every moment, verified, and never further than they may go."""
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ from penstock.engine import ReplicaReport, hold, release, replicate, tag
 from penstock.engine.forget import forget, plan_forget, undelete
 from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
 from penstock.format.pack import SegmentId
+from penstock.format.part import Key
 from penstock.format.times import now
 from penstock.repository import Access, SnapshotEntry, layout
 from penstock.repository.pool import Workers
@@ -717,3 +719,36 @@ def test_an_original_that_does_not_answer_ends_the_run(lab: Lab) -> None:
     lab.backup({"d": noise(50 * KIB, 1)})
     with pytest.raises(SinkUnreachable):
         copy(lab, Elsewhere(), sink=FaultySink(lab.sink, Fail("get", times=None, prefix=lab.at.packs)))
+
+
+@pytest.mark.parametrize("doomed", [False, True])
+def test_a_snapshot_of_many_parts_is_copied(lab: Lab, monkeypatch: pytest.MonkeyPatch, doomed: bool) -> None:
+    monkeypatch.setattr("penstock.repository.write.stream.ENOUGH", 0)
+    for module in ("parts", "session"):
+        monkeypatch.setattr(f"penstock.repository.write.{module}.MAX_PLAIN", 300)
+    monkeypatch.setattr("penstock.repository.write.recipes.EXTENTS_A_BLOCK", 1)
+    chance = random.Random(5)
+    before = noise(6 * MIB, 3)
+    after = bytearray(before)
+    for _ in range(200):
+        at = chance.randrange(len(before) - 8)
+        after[at : at + 8] = chance.randbytes(8)
+    lab.backup({"d": before})
+    lab.backup({"d": bytes(after)})
+    entry = lab.find("latest")
+    assert any(ref.key is Key.REFS for ref in entry.head.parts)
+    assert entry.head.bases
+    target = Elsewhere()
+    if doomed:  # of parts behind references, too
+        copy(lab, target)
+        *_, last = parts_of(entry)
+        other = replica(lab, target)
+        target.delete(lab.at.snapshot_key(entry.id))
+        put_said(other.domain, Tombstone(now(), Things(parts=(last.part,))))
+        assert [one.snapshot for one in copy(lab, target).left_out] == [entry.id]
+        return
+    assert copy(lab, target).whole
+    other = replica(lab, target)
+    assert other.restored() == {"d": bytes(after)}
+    assert not other.check().findings
+    assert copy(lab, target).objects == 0
