@@ -85,3 +85,10 @@ def test_a_target_has_to_be_named(shop: Penstock) -> None:
     shop("replicate", code=2, PENSTOCK_PASSPHRASE=PASSPHRASE)
     shop("replicate", "--to", "main", code=2, PENSTOCK_PASSPHRASE=PASSPHRASE)
     shop("replicate", "--to", "nowhere", code=3, PENSTOCK_PASSPHRASE=PASSPHRASE)
+
+
+def test_a_password_in_a_url_is_shown_to_nobody(shop: Penstock) -> None:
+    wrong = "file://me:hunter2@host/x?nonsense=1"
+    told = shop("replicate", "--to", wrong, "--to", "cloud", code=50, PENSTOCK_PASSPHRASE=PASSPHRASE)
+    assert "hunter2" not in told.stdout + told.stderr
+    assert "copied 1 snapshot" in told.stdout

@@ -51,13 +51,12 @@ def register(app: typer.Typer) -> None:
         errors: list[tuple[str, PenstockError]] = []
         for named in wanted:
             run.stop.check()
-            report, error = _one(run, repository, named, alone=len(wanted) == 1)
+            shown, report, error = _one(run, repository, named, alone=len(wanted) == 1)
             document: dict[str, Any] = {} if report is None else report.to_json()
-            run.output.item(
-                "targets", {"name": named, **document, "error": error and error_json(error)}, replicas.replicated
-            )
+            outcome = {"name": shown, **document, "error": error and error_json(error)}
+            run.output.item("targets", outcome, replicas.replicated)
             if error is not None:
-                errors.append((named, error))
+                errors.append((shown, error))
         run.output.result({"sink": run.sink_figures()}, lambda _: ())
         if errors:
             raise errors[0][1] if len(wanted) == 1 else _failure(errors, len(wanted))
@@ -65,14 +64,18 @@ def register(app: typer.Typer) -> None:
 
 def _one(
     run: "Run", repository: "Repository", named: str, *, alone: bool
-) -> "tuple[ReplicaReport | None, PenstockError | None]":
-    """One replica: what was copied, and what is to be said of it. Others are not kept back by its failure."""
+) -> "tuple[str, ReplicaReport | None, PenstockError | None]":
+    """One replica: its name, what was copied, and what is to be said of it. Its failure keeps no other back."""
     from penstock.api import Interrupted, PenstockError
     from penstock.engine import replicate
+    from penstock.workspace.names import is_url
 
     workspace = run.workspace
+    # Not the URL itself: a password in it may be what is wrong.
+    shown = f"{named.partition(':')[0]}:…" if is_url(named) else named
     try:
         target = workspace.place(named)
+        shown = target.shown
         with run.listening() as listen:
             report = replicate(
                 repository,
@@ -86,8 +89,8 @@ def _one(
     except PenstockError as error:
         if alone:
             raise
-        return None, error
-    return report, _not_whole(report)
+        return shown, None, error
+    return shown, report, _not_whole(report)
 
 
 def _not_whole(report: "ReplicaReport") -> "PenstockError | None":
@@ -113,5 +116,10 @@ def _failure(errors: "list[tuple[str, PenstockError]]", wanted: int) -> "Penstoc
     partial = all(isinstance(error, ReplicatedInPart) for _, error in errors)
     kind = ReplicatedInPart if partial else PartialFailure
     what = "are not whole" if partial else "failed or are not whole"
-    details = tuple(line for named, error in errors for line in (f"{named}: {error.message}", *error.details))
+    details = tuple(line for shown, error in errors for line in _lines(shown, error))
     return kind(f"{len(errors)} of {wanted} replicas {what}", details=details)
+
+
+def _lines(shown: str, error: "PenstockError") -> list[str]:
+    lines = [f"{shown}: {error.message}", *(f"  {line}" for line in error.details)]
+    return [*lines, f"  hint: {error.hint}"] if error.hint else lines
