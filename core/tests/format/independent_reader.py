@@ -593,7 +593,8 @@ class Repository:
                 ident(pack), words(why)
         elif folder == "marks":
             words(header["text"]), [ident(one) for one in header["holds"]]
-            need(header["action"] in {"tag", "untag", "hold", "release", "bad", "good"}, "an unknown action")
+            known = {"tag", "untag", "hold", "release", "bad", "good", "written"}
+            need(header["action"] in known, "an unknown action")
         elif folder == "tombstones" or header["action"] == "delete":
             things = {"packs", "parts", "index", "sessions"}
         if folder == "tombstones":

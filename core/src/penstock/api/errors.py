@@ -20,7 +20,9 @@ PenstockError                     1
 │   ├── SnapshotHeld             17   somebody holds what was to be forgotten
 │   ├── NothingKept              18   a backup would be left without a snapshot
 │   ├── SessionLost              19   a run fell silent for longer than its lease
-│   └── PruneRunning             60   another prune is at work
+│   ├── PruneRunning             60   another prune is at work
+│   ├── OtherRepository          61   the target holds another repository
+│   └── OtherHistory             62   the target went on without its original
 ├── KeyProblem
 │   ├── KeyMissing               20   no key file, no passphrase slot
 │   ├── WrongKey                 21   the key belongs to another repository, or was revoked
@@ -45,7 +47,8 @@ PenstockError                     1
 │   └── RestoreFailed            49   the engine rejected the restored data
 ├── PartialFailure               50   only some parts succeeded, which is a failure
 │   ├── RestoredInPart           51   a restore is in place, without what it names
-│   └── BackedUpInPart           52   a backup is committed, without what it names
+│   ├── BackedUpInPart           52   a backup is committed, without what it names
+│   └── ReplicatedInPart         53   a replica lacks what it names
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
@@ -70,6 +73,8 @@ __all__ = [
     "ObjectExists",
     "ObjectLocked",
     "ObjectMissing",
+    "OtherHistory",
+    "OtherRepository",
     "PartialFailure",
     "PenstockError",
     "PluginClash",
@@ -77,6 +82,7 @@ __all__ = [
     "PluginNotFound",
     "PolicyKeepsNothing",
     "PruneRunning",
+    "ReplicatedInPart",
     "RepositoryError",
     "RepositoryExists",
     "RepositoryMissing",
@@ -266,6 +272,18 @@ class PruneRunning(RepositoryError):
     exit_code = 60
 
 
+class OtherRepository(RepositoryError):
+    """The target of a replication holds another repository."""
+
+    exit_code = 61
+
+
+class OtherHistory(RepositoryError):
+    """The target of a replication holds what its original does not know: somebody writes there, or it lost that."""
+
+    exit_code = 62
+
+
 class KeyProblem(PenstockError):
     """A problem with keys, roles or passphrases."""
 
@@ -426,6 +444,12 @@ class BackedUpInPart(PartialFailure):
     """A backup is committed, without the objects that `details` names: the source could not dump them."""
 
     exit_code = 52
+
+
+class ReplicatedInPart(PartialFailure):
+    """A replica is up to date, without the snapshots and objects that `details` names: they cannot be copied."""
+
+    exit_code = 53
 
 
 class Interrupted(PenstockError):

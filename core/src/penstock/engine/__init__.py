@@ -6,6 +6,7 @@ from penstock.engine.doubts import Doubts
 from penstock.engine.find import find, latest_names
 from penstock.engine.leaving_out import left_out_json
 from penstock.engine.marking import Marked, hold, release, tag
+from penstock.engine.replicate import ReplicaReport, replicate
 from penstock.engine.restore import CatResult, PlannedRestore, RestoreResult, cat, plan_restore, restore
 from penstock.engine.show import ShowResult, show
 from penstock.engine.verify import Verified, VerifyReport, verify
@@ -18,6 +19,7 @@ __all__ = [
     "Finding",
     "Marked",
     "PlannedRestore",
+    "ReplicaReport",
     "RestoreResult",
     "ShowResult",
     "Verified",
@@ -31,6 +33,7 @@ __all__ = [
     "left_out_json",
     "plan_restore",
     "release",
+    "replicate",
     "restore",
     "show",
     "tag",

@@ -141,6 +141,7 @@ def _decide(policy: Policy | None, entries: Sequence[SnapshotEntry], marks: Mark
 
 def _candidate(entry: SnapshotEntry, marks: Marks) -> Candidate:
     """By the store's time: what a snapshot says of itself, whoever stole its writer's key could choose."""
+    entry = marks.dated(entry)
     holds = marks.holds(entry)
     time = entry.modified or datetime.fromisoformat(entry.head.finished)
     return Candidate(

@@ -182,14 +182,15 @@ class Marking(StrEnum):
     RELEASE = "release"
     BAD = "bad"
     GOOD = "good"
+    WRITTEN = "written"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark(_Content):
     """What is said of snapshots, by the digests of their heads: a tag, a hold, or that they cannot be restored.
 
-    `text` is the tag, or the reason. A release names the holds that it lifts, by the ids of their marks: one that
-    somebody else put meanwhile stays.
+    `text` is the tag, or the reason; or, in a replica, when the original's store wrote the heads. A release names the
+    holds that it lifts, by the ids of their marks: one that somebody else put meanwhile stays.
     """
 
     what = "mark"

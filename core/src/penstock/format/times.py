@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-__all__ = ["as_text", "now"]
+__all__ = ["as_text", "is_time", "now"]
 
 
 def as_text(moment: datetime) -> str:
@@ -13,3 +13,11 @@ def as_text(moment: datetime) -> str:
 def now() -> str:
     """The time of this host."""
     return as_text(datetime.now(UTC))
+
+
+def is_time(text: str) -> bool:
+    """Whether it is a time, spelled as objects hold them."""
+    try:
+        return as_text(datetime.fromisoformat(text)) == text
+    except (ValueError, OverflowError):
+        return False

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import NamedTuple
 
 from penstock.format.notice import Mark, Marking
-from penstock.format.times import now
+from penstock.format.times import as_text, is_time, now
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Doubted
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, Said, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry
 
-__all__ = ["Hold", "Marks", "hold", "judge", "read_marks", "release", "tag", "untag", "vouch_for_marks"]
+__all__ = ["Hold", "Marks", "hold", "judge", "read_marks", "release", "tag", "untag", "vouch_for_marks", "written"]
 
 _Head = tuple[bytes, bytes]  # a snapshot's id, and the digest of its head
 
@@ -36,11 +37,23 @@ class Marks:
     held: dict[_Head, dict[bytes, Hold]] = field(default_factory=dict)
     #: Why a restore of it would fail, as a check or a drill found.
     bad: dict[_Head, str] = field(default_factory=dict)
+    #: In a replica, when the original's store wrote its head, as ISO text.
+    written: dict[_Head, str] = field(default_factory=dict)
 
     def tags(self, entry: SnapshotEntry) -> frozenset[str]:
         """All that the snapshot has: those of its backup, and those that were set later."""
         said = self.said_of.get((entry.id, entry.digest), {})
         return frozenset(tag for tag in {*entry.head.tags, *said} if said.get(tag, True))
+
+    def dated(self, entry: SnapshotEntry) -> SnapshotEntry:
+        """The entry with the time of the original's store in the place of this one's; as it is where nobody said so.
+
+        Never a later time: that of the copying is certain.
+        """
+        said = self.written.get((entry.id, entry.digest))
+        if said is None or (entry.modified is not None and said >= as_text(entry.modified)):
+            return entry
+        return replace(entry, modified=datetime.fromisoformat(said))
 
     def badness(self, entry: SnapshotEntry) -> str:
         """Why it cannot be restored whole, as far as anybody found; "" if nobody found anything."""
@@ -67,6 +80,8 @@ def read_marks(domain: Domain, workers: Workers, on_stranger: OnStranger | None 
                 found.bad[head] = mark.text
             elif mark.action is Marking.GOOD:
                 found.bad.pop(head, None)
+            elif mark.action is Marking.WRITTEN and is_time(mark.text):
+                found.written[head] = mark.text
             elif mark.action in (Marking.TAG, Marking.UNTAG):
                 found.said_of.setdefault(head, {})[mark.text] = mark.action is Marking.TAG
     return found
@@ -101,6 +116,11 @@ def hold(domain: Domain, snapshots: Mapping[bytes, bytes], reason: str) -> bytes
 def judge(domain: Domain, snapshots: Mapping[bytes, bytes], why: str | None) -> None:
     """Say why they cannot be restored; or, with None, that they can."""
     put_said(domain, Mark(now(), Marking.GOOD if why is None else Marking.BAD, snapshots, why or ""))
+
+
+def written(domain: Domain, snapshots: Mapping[bytes, bytes], time: str) -> bytes:
+    """Say when the store of the original wrote their heads; returns the id of the mark."""
+    return put_said(domain, Mark(now(), Marking.WRITTEN, snapshots, time))
 
 
 def release(domain: Domain, snapshots: Mapping[bytes, bytes], holds: Sequence[Hold], reason: str) -> None:
