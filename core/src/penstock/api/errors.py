@@ -14,7 +14,10 @@ PenstockError                     1
 │   ├── DamagedObject            13   an object is not what was written
 │   ├── MissingObject            14   an object that others need is gone
 │   ├── SnapshotNotFound         15   no such snapshot or stream
-│   └── CheckFailed              16   `check` found damage
+│   ├── CheckFailed              16   `check` found damage
+│   ├── SnapshotHeld             17   somebody holds the snapshot
+│   ├── NothingKept              18   no snapshot would be left
+│   └── SessionLost              19   a run outlived its lease
 ├── KeyProblem
 │   ├── KeyMissing               20   no key file, no passphrase slot
 │   ├── WrongKey                 21   the key belongs to another repository, or was revoked
@@ -56,6 +59,7 @@ __all__ = [
     "KeyMissing",
     "KeyProblem",
     "MissingObject",
+    "NothingKept",
     "ObjectExists",
     "ObjectMissing",
     "PartialFailure",
@@ -70,11 +74,13 @@ __all__ = [
     "RestoredInPart",
     "RoleForbids",
     "SecretUnavailable",
+    "SessionLost",
     "SettingsError",
     "SinkDenied",
     "SinkError",
     "SinkFull",
     "SinkUnreachable",
+    "SnapshotHeld",
     "SnapshotNotFound",
     "SourceDenied",
     "SourceError",
