@@ -119,8 +119,8 @@ class Sink(Plugin):
             except ObjectLocked as error:
                 locked |= error.locked
                 last = error
-        if locked:
-            raise ObjectLocked.of(locked) from last
+        if last is not None:
+            raise last if last.locked == locked else ObjectLocked.of(locked) from last
 
     @property
     def retention(self) -> timedelta | None:

@@ -120,8 +120,8 @@ class RetryingStore(Generic[Store]):
             except ObjectLocked as error:
                 locked |= error.locked
                 last = error
-        if locked:
-            raise ObjectLocked.of(locked) from last
+        if last is not None:
+            raise last if last.locked == locked else ObjectLocked.of(locked) from last
 
     def retain(self, key: str, until: datetime) -> None:
         """As `Sink.retain`."""
