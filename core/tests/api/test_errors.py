@@ -6,12 +6,12 @@ import pickle
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from penstock.api import errors
-from penstock.api.errors import PenstockError, SinkError
+from penstock.api.errors import ObjectLocked, PenstockError, SinkError
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def _public_parent(kind: type[PenstockError]) -> str | None:
 
 
 def _make(kind: type[PenstockError]) -> PenstockError:
-    parameters = [one for one in inspect.signature(kind).parameters.values() if one.name not in ("hint", "details")]
-    positional: list[Any] = [{one.name: None} if "Mapping" in str(one.annotation) else one.name for one in parameters]
+    positional = [name for name in inspect.signature(kind).parameters if name not in ("hint", "details")]
     return kind(*positional, hint="do this", details=("line 1", "line 2"))
 
 
@@ -124,3 +123,26 @@ def test_every_error_survives_the_way_between_processes(kind: type[PenstockError
 def test_a_sink_error_names_the_key_where_there_is_one() -> None:
     assert str(SinkError("packs/ab/cd", "refused")) == "packs/ab/cd: refused"
     assert str(SinkError("", "refused")) == "refused"
+
+
+def test_of_locked_objects_the_one_that_stays_the_longest_is_told_first() -> None:
+    day = datetime(2026, 12, 1, 9, 30, 1, tzinfo=UTC)
+    error = ObjectLocked.of({"a": day, "c": day + timedelta(days=2), "b": day + timedelta(days=1)})
+    assert str(error) == "c: locked until 2026-12-03 09:30:01 UTC"
+    assert error.details == ("b: locked until 2026-12-02 09:30:01 UTC", "a: locked until 2026-12-01 09:30:01 UTC")
+    assert (error.key, error.until, len(error.locked)) == ("c", day + timedelta(days=2), 3)
+    assert error.hint is None
+
+
+def test_what_nobody_knows_the_end_of_stays_the_longest() -> None:
+    error = ObjectLocked.of({"a": datetime.max.replace(tzinfo=UTC), "b": None})
+    assert str(error) == "b: locked, and nobody knows until when"
+    assert error.until is None
+    assert "legal hold" in str(error.hint)
+
+
+def test_many_locked_objects_are_not_all_told_in_lines() -> None:
+    error = ObjectLocked.of({f"packs/{number}": None for number in range(100)})
+    assert len(error.locked) == 100
+    assert len(error.details) == 21
+    assert error.details[-1] == "and 79 more"

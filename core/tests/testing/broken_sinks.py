@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +15,17 @@ from penstock.api import (
     Capability,
     ObjectExists,
     ObjectInfo,
+    ObjectLocked,
     ObjectMissing,
     PluginSettings,
     SecretRef,
+    SinkDenied,
     SinkError,
     SinkUnreachable,
     UsageError,
 )
 from penstock.testing import MemorySink
+from penstock.testing.memory import MemorySettings
 
 Buffer = bytes | bytearray | memoryview
 
@@ -290,6 +294,86 @@ class RefusesAShorterLock(_SaysItLocks):
         if until < self.latest:
             raise SinkError(key, "409 the lock would be shortened")
         self.latest = until
+
+
+class _Locking(MemorySink):
+    """Locks for a day, by a clock that is put on."""
+
+    def __init__(self) -> None:
+        self.late = timedelta()
+        super().__init__(MemorySettings(object_lock_days=1), clock=lambda: datetime.now(UTC) + self.late)
+
+    def end_locks(self, keys: Iterable[str]) -> None:
+        self.late += timedelta(days=2)
+
+
+class HidesWhatIsLocked(_Locking):
+    """As a plain DELETE does in a bucket with versions: it leaves a marker, and the bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: set[str] = set()
+
+    def delete(self, key: str) -> None:
+        try:
+            super().delete(key)
+        except ObjectLocked:
+            self.hidden.add(key)
+            raise
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield from (info for info in super().list(prefix) if info.key not in self.hidden)
+
+
+class HidesWhatIsLockedAndSaysNothing(HidesWhatIsLocked):
+    def delete(self, key: str) -> None:
+        with suppress(ObjectLocked):
+            super().delete(key)
+
+
+class SaysNothingOfLocks(_Locking):
+    def delete(self, key: str) -> None:
+        with suppress(ObjectLocked):
+            super().delete(key)
+
+
+class StopsAtTheFirstLock(_Locking):
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
+
+class NamesTheLastLockAlone(_Locking):
+    def delete_many(self, keys: Iterable[str]) -> None:
+        failed = None
+        for key in keys:
+            try:
+                self.delete(key)
+            except ObjectLocked as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+
+class DoesNotSayUntilWhen(_Locking):
+    def delete(self, key: str) -> None:
+        try:
+            super().delete(key)
+        except ObjectLocked:
+            raise ObjectLocked(key, "409 BlobImmutableDueToPolicy") from None
+
+
+class TakesALockForADenial(_Locking):
+    def delete(self, key: str) -> None:
+        try:
+            super().delete(key)
+        except ObjectLocked:
+            raise SinkDenied(key, "403 AccessDenied") from None
+
+
+class LocksForGood(_Locking):
+    def end_locks(self, keys: Iterable[str]) -> None:
+        pass
 
 
 class DeletesAllBelowThem(MemorySink):

@@ -8,11 +8,13 @@ from core.tests.testing import broken_sinks as broken
 
 from penstock.api import Sink
 from penstock.testing import FaultySink, FlipBit, MemorySink, Truncate
-from penstock.testing.sink_conformance import SinkConformance, deviates
+from penstock.testing.sink_conformance import NotApplicable, SinkConformance, deviates
 
 _GUARD = "test_no_test_is_replaced_silently"
 
 _LOCKS = {"test_locks_are_lengthened_where_they_are_declared_and_nowhere_else"}
+_STAYS = "test_what_is_locked_stays_as_it_was_and_says_until_when"
+_OTHERS = "test_what_is_locked_keeps_nothing_else_from_being_deleted"
 
 _BROKEN: list[tuple[Callable[[], Sink], set[str]]] = [
     (broken.KeepsTheBuffer, {"test_the_buffer_is_the_callers_again_after_a_put"}),
@@ -54,6 +56,14 @@ _BROKEN: list[tuple[Callable[[], Sink], set[str]]] = [
     (broken.DeclaresLocksThatItHasNot, _LOCKS),
     (broken.LocksWhatIsNotThere, _LOCKS),
     (broken.RefusesAShorterLock, _LOCKS),
+    (broken.HidesWhatIsLocked, {_STAYS, _OTHERS}),
+    (broken.HidesWhatIsLockedAndSaysNothing, {_STAYS, _OTHERS}),
+    (broken.SaysNothingOfLocks, {_STAYS, _OTHERS}),
+    (broken.StopsAtTheFirstLock, {_OTHERS}),
+    (broken.NamesTheLastLockAlone, {_OTHERS}),
+    (broken.DoesNotSayUntilWhen, {_STAYS, _OTHERS}),
+    (broken.TakesALockForADenial, {_STAYS, _OTHERS}),
+    (broken.LocksForGood, {"test_a_lock_that_has_ended_keeps_nothing"}),
     (broken.ListsFiveThousand, {"test_a_listing_of_thousands_of_objects_gives_each_once"}),
     (broken.CreatesAtTheTarget, {"test_an_object_that_is_put_if_absent_is_seen_whole_or_not_at_all"}),
     (broken.ListsUnfinishedUploads, {"test_a_listing_shows_no_unfinished_upload"}),
@@ -88,12 +98,18 @@ def _tests() -> dict[str, Callable[..., None]]:
     return {name: getattr(SinkConformance, name) for name in names}
 
 
+def _given(sink: Sink) -> dict[str, object]:
+    """The fixtures of the kit."""
+    roles: dict[str, object] = dict.fromkeys(("sink", "sibling", "silent", "refusing", "locking"), sink)
+    return {**roles, "end_locks": getattr(sink, "end_locks", NotApplicable("it locks nothing"))}
+
+
 def _failure(test: Callable[..., None], make: Callable[[], Sink]) -> str | None:
     """What the test says when it fails, with any of its parameters."""
     marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
     for fixed in [{mark.args[0]: value} for mark in marks for value in mark.args[1]] or [{}]:
         sink = make()
-        given = {**dict.fromkeys(("sink", "sibling", "silent", "refusing"), sink), **fixed}
+        given = {**_given(sink), **fixed}
         wanted = {name: given[name] for name in inspect.signature(test).parameters if name != "self"}
         try:
             test(_Impatient(), **wanted)
@@ -138,14 +154,18 @@ def test_a_broken_sink_is_found_out_and_told_what_is_wrong(number: int) -> None:
         (broken.TakesPasswordsInUrls, "a_url_with", "memory://user:…@host/place is accepted"),
         (broken.KeepsASecretAsText, "secrets_are_settings", "kept as text: access_token. A secret is a field of type"),
         (broken.HasNoConnections, "how_many", "connections is 0"),
+        (broken.HidesWhatIsLocked, _STAYS, "after delete of a locked object lacks packs/00/a, where there are 1"),
+        (broken.SaysNothingOfLocks, _STAYS, "delete of a locked object must raise ObjectLocked, and raised nothing"),
+        (broken.DoesNotSayUntilWhen, _STAYS, "delete does not say until when packs/00/a is locked"),
+        (broken.NamesTheLastLockAlone, _OTHERS, "names packs/00/6, and not packs/00/2, packs/00/6"),
         (broken.CanDoMoreThanItsClass, "among_what", r"capabilities\(\) gives conditional-put, which possible_capab"),
     ],
 )
 def test_the_kit_says_what_is_wrong(make: Callable[[], Sink], name: str, says: str) -> None:
     (test,) = [one for full, one in _tests().items() if name in full]
-    given = dict.fromkeys(("sink", "sibling", "silent", "refusing"), make())
+    given = _given(make())
     wanted = {parameter: given[parameter] for parameter in inspect.signature(test).parameters if parameter != "self"}
-    with pytest.raises(AssertionError, match=says) as caught:
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=says) as caught:
         test(_Impatient(), **wanted)
     assert broken.PASSWORD not in str(caught.value)
 

@@ -34,7 +34,7 @@ PenstockError                     1
 │   ├── SinkFull                 33   no space, or a quota
 │   ├── ObjectMissing            34   no object under that key
 │   ├── ObjectExists             35   put(if_absent) found an object
-│   └── ObjectLocked             36   it cannot be deleted yet
+│   └── ObjectLocked             36   a lock or a hold keeps the object
 ├── SourceError                  40
 │   ├── SourceUnreachable        41   (a retry can help)
 │   ├── SourceDenied             42   wrong password, or a missing privilege
@@ -53,8 +53,9 @@ PenstockError                     1
 """
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import ClassVar
+from datetime import UTC, datetime
+from itertools import islice
+from typing import ClassVar, Self
 
 __all__ = [
     "BackedUpInPart",
@@ -108,6 +109,10 @@ __all__ = [
     "WrongKey",
     "WrongPassphrase",
 ]
+
+
+#: How many locked objects the lines of an error name.
+_NAMED = 20
 
 
 class PenstockError(Exception):
@@ -355,16 +360,43 @@ class ObjectExists(SinkError):
 
 
 class ObjectLocked(SinkError):
-    """Objects cannot be deleted yet: the store keeps them from change."""
+    """A lock, a retention policy or a hold keeps the object from being deleted or replaced.
+
+    `locked` has every object that the call left for that reason, and when its lock ends: None where nobody knows, as of
+    a legal hold. `key` is the one that stays the longest.
+    """
 
     exit_code = 36
 
-    def __init__(
-        self, locked: Mapping[str, datetime | None], *, hint: str | None = None, details: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(min(locked), "locked", hint=hint, details=details)
-        #: Their keys, and until when as far as anybody knows.
-        self.locked = dict(locked)
+    def __init__(self, key: str, reason: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> None:
+        super().__init__(key, reason, hint=hint, details=details)
+        self.locked: Mapping[str, datetime | None] = {key: None}
+
+    @classmethod
+    def of(cls, locked: Mapping[str, datetime | None]) -> Self:
+        """The error about these objects, one or more; times have a time zone."""
+        unknown = datetime.max.replace(tzinfo=UTC)
+        key, *others = sorted(locked, key=lambda key: (locked[key] is None, locked[key] or unknown, key), reverse=True)
+        named = [f"{other}: {_locked_until(locked[other])}" for other in islice(others, _NAMED)]
+        if len(others) > _NAMED:
+            named.append(f"and {len(others) - _NAMED} more")
+        hint = "Find out in the service what holds it: a legal hold, or a policy." if locked[key] is None else None
+        error = cls(key, _locked_until(locked[key]), hint=hint, details=tuple(named))
+        error.locked = dict(locked)
+        return error
+
+    @property
+    def until(self) -> datetime | None:
+        """When the lock of `key` ends; None where nobody knows."""
+        return self.locked[self.key]
+
+
+def _locked_until(until: datetime | None) -> str:
+    return (
+        "locked, and nobody knows until when"
+        if until is None
+        else f"locked until {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    )
 
 
 class SourceError(PenstockError):

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from penstock.api.errors import SinkError, UsageError
+from penstock.api.errors import ObjectLocked, SinkError, UsageError
 from penstock.api.models import ObjectInfo
 from penstock.api.plugin import Plugin
 from penstock.api.rights import PolicyText, Rights
@@ -73,7 +73,7 @@ class Sink(Plugin):
         On return `data` belongs to the caller again: do not keep it. An existing object is replaced or, with
         `if_absent`, left unchanged and `ObjectExists` raised. Of several concurrent calls with `if_absent`, one
         succeeds (between hosts too, if the sink declares `CONDITIONAL_PUT`). After any other error the key holds what
-        it held before, or all of `data`.
+        it held before, or all of `data`. What is locked may refuse to be replaced, with `ObjectLocked`.
         """
 
     @abstractmethod
@@ -98,15 +98,29 @@ class Sink(Plugin):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove the object; no error if it is missing."""
+        """Free the object: all its versions, and whatever hides them, are gone; no error if it is missing.
+
+        An object that a lock, a retention policy or a hold protects stays as it was, readable and listed, and
+        `ObjectLocked` says until when. Where the credential may not delete versions, `SinkDenied` says so: an object is
+        never merely hidden. What a service keeps of deleted objects for some days (soft delete) frees itself.
+        """
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Remove these objects; no error if one is missing. Override it if the service takes batches.
+        """Free these objects, as `delete` does; no error if one is missing. Override it if the service takes batches.
 
-        After an error, some of them may be gone and some not.
+        What is locked keeps no other object from being deleted: once all were tried, one `ObjectLocked` has all of
+        them in `locked`. After another error, some of the objects may be gone and some not.
         """
+        locked: dict[str, datetime | None] = {}
+        last = None
         for key in keys:
-            self.delete(key)
+            try:
+                self.delete(key)
+            except ObjectLocked as error:
+                locked |= error.locked
+                last = error
+        if last is not None:
+            raise last if last.locked == locked else ObjectLocked.of(locked) from last
 
     @property
     def retention(self) -> timedelta | None:

@@ -32,6 +32,7 @@ if "pytest" in sys.modules:  # so that a failing assertion of a kit shows its va
         "penstock.testing.sink_conduct",
         "penstock.testing.sink_conformance",
         "penstock.testing.sink_listings",
+        "penstock.testing.sink_locks",
         "penstock.testing.sink_objects",
         "penstock.testing.sink_processes",
         "penstock.testing.sink_races",

@@ -163,8 +163,7 @@ class FaultySink(ForwardingSink):
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Delete one by one, unless struck."""
-        for key in keys:
-            self.delete(key)
+        Sink.delete_many(self, keys)
 
     def retain(self, key: str, until: datetime) -> None:
         """Lengthen the lock, unless struck."""

@@ -2,7 +2,7 @@
 
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -12,10 +12,10 @@ from penstock.api import (
     Capability,
     ObjectExists,
     ObjectInfo,
+    ObjectLocked,
     ObjectMissing,
     PluginSettings,
     Sink,
-    SinkDenied,
     SinkError,
     validate_key,
     validate_prefix,
@@ -36,18 +36,20 @@ class MemorySink(Sink):
     """Keeps every promise of the contract, in the memory of this process.
 
     It lists in an order that nobody can come to rely on. `close` forgets nothing: the next user of the same instance
-    finds what was put.
+    finds what was put. Its time, by which locks go, is what `clock` gives.
     """
 
     name = "memory"
     Settings: ClassVar[type[PluginSettings]] = MemorySettings
     possible_capabilities = frozenset({Capability.CONDITIONAL_PUT, Capability.OBJECT_LOCK})
 
-    def __init__(self, settings: PluginSettings | None = None) -> None:
+    def __init__(self, settings: PluginSettings | None = None, *, clock: Callable[[], datetime] | None = None) -> None:
         super().__init__(settings or MemorySettings())
+        self._clock = clock or _now
         self._lock = threading.Lock()
         self._objects: dict[str, tuple[bytes, datetime]] = {}
         self._locks: dict[str, datetime] = {}
+        self._held: set[str] = set()
         self._retention: timedelta | None = None
         if isinstance(self.settings, MemorySettings) and self.settings.object_lock_days is not None:
             self._retention = timedelta(days=self.settings.object_lock_days)
@@ -64,14 +66,15 @@ class MemorySink(Sink):
     def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
         """Store a copy of `data`."""
         validate_key(key)
-        kept = (bytes(data), datetime.now(UTC))
+        now = self._clock()
+        kept = (bytes(data), now)
         with self._lock:
             if if_absent and key in self._objects:
                 raise ObjectExists(key, "the object exists already")
-            self._refuse_locked(key)
+            self._refuse_locked(key, now)
             self._objects[key] = kept
             if self._retention is not None:
-                self._locks[key] = datetime.now(UTC) + self._retention
+                self._locks[key] = now + self._retention
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         """The bytes, or a range of them."""
@@ -97,11 +100,13 @@ class MemorySink(Sink):
         )
 
     def delete(self, key: str) -> None:
-        """Forget the object."""
+        """Forget the object, unless it is locked or held."""
         validate_key(key)
+        now = self._clock()
         with self._lock:
-            self._refuse_locked(key)
+            self._refuse_locked(key, now)
             self._objects.pop(key, None)
+            self._locks.pop(key, None)
 
     def retain(self, key: str, until: datetime) -> None:
         """Lengthen the lock."""
@@ -117,6 +122,17 @@ class MemorySink(Sink):
         with self._lock:
             return dict(self._locks)
 
+    def hold(self, key: str) -> None:
+        """Keep the object until `release`, as a legal hold does."""
+        self._kept(key)
+        with self._lock:
+            self._held.add(key)
+
+    def release(self, key: str) -> None:
+        """End the hold."""
+        with self._lock:
+            self._held.discard(key)
+
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
@@ -125,9 +141,11 @@ class MemorySink(Sink):
         with self._lock:
             return {key: data for key, (data, _) in self._objects.items()}
 
-    def _refuse_locked(self, key: str) -> None:
-        if key in self._locks and self._locks[key] > datetime.now(UTC):
-            raise SinkDenied(key, f"locked until {self._locks[key]:%Y-%m-%d}")
+    def _refuse_locked(self, key: str, now: datetime) -> None:
+        if key in self._held:
+            raise ObjectLocked.of({key: None})
+        if key in self._objects and (until := self._locks.get(key, now)) > now:
+            raise ObjectLocked.of({key: until})
 
     def _kept(self, key: str) -> tuple[bytes, datetime]:
         with self._lock:
@@ -135,3 +153,7 @@ class MemorySink(Sink):
                 return self._objects[key]
             except KeyError:
                 raise ObjectMissing(key, "no such object") from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

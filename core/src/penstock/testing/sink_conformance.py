@@ -1,6 +1,6 @@
 """What every sink must do, as tests.
 
-The author of a sink writes one fixture, and two more for a sink over a network:
+The author of a sink writes one fixture, and two more for a sink over a network, or for one that locks objects:
 
     class TestMySink(SinkConformance):
         @pytest.fixture
@@ -17,6 +17,14 @@ The author of a sink writes one fixture, and two more for a sink over a network:
         def refusing(self, closed_port: int) -> Sink:
             return MySink(f"http://127.0.0.1:{closed_port}", deadline=300)
 
+        @pytest.fixture
+        def locking(self) -> Sink:
+            return MySink(..., object_lock_days=1)
+
+        @pytest.fixture
+        def end_locks(self, ...) -> EndLocks:
+            return ...              # ends the locks of the keys that it is given, as an administrator does
+
 The tests are adversarial: they look for what storage is known to get wrong. A subclass may add tests, but not replace
 one, unless it says why with `deviates`; its documentation should then say so too. What does not apply to a sink, or
 costs it too much, it says with `NotApplicable`; that is a skip by name.
@@ -26,18 +34,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock.api import Sink
+from penstock.api import Capability, Sink
 from penstock.testing import sink_trials as trials
 from penstock.testing.kit import ConformanceKit, NotApplicable, deviates
 from penstock.testing.sink_conduct import ConductTests
 from penstock.testing.sink_listings import ListingTests
+from penstock.testing.sink_locks import EndLocks, LockTests
 from penstock.testing.sink_objects import ObjectTests
 from penstock.testing.sink_races import RaceTests
 
-__all__ = ["NotApplicable", "SinkConformance", "deviates"]
+__all__ = ["EndLocks", "NotApplicable", "SinkConformance", "deviates"]
 
 
-class SinkConformance(ObjectTests, RaceTests, ListingTests, ConductTests, ConformanceKit):
+class SinkConformance(ObjectTests, LockTests, RaceTests, ListingTests, ConductTests, ConformanceKit):
     """All tests of a sink; see the module. `sibling` may be overridden with another instance on the same storage."""
 
     @pytest.fixture
@@ -70,3 +79,17 @@ class SinkConformance(ObjectTests, RaceTests, ListingTests, ConductTests, Confor
     def refusing(self) -> Sink | NotApplicable:
         """A sink at `closed_port`, with a deadline of minutes. To be overridden where there is a network."""
         return NotApplicable("no fixture `refusing`: the sink has no network in between")
+
+    @pytest.fixture
+    def locking(self, sink: Sink) -> Sink | NotApplicable:
+        """An empty sink that locks what is put. `sink`, if that does; to be overridden where the class can."""
+        if Capability.OBJECT_LOCK in sink.capabilities():
+            return sink
+        if Capability.OBJECT_LOCK in sink.possible_capabilities:
+            return NotApplicable("no fixture `locking`, although the class may declare OBJECT_LOCK")
+        return NotApplicable("the sink locks no objects")
+
+    @pytest.fixture
+    def end_locks(self) -> EndLocks | NotApplicable:
+        """A function that ends the locks of the keys that it is given. To be overridden together with `locking`."""
+        return NotApplicable("no fixture `end_locks`: nobody can end the locks before their time")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
-from penstock.api import Capability, Deadline, ObjectExists, ObjectInfo, ObjectMissing, SinkError
+from penstock.api import Capability, Deadline, ObjectExists, ObjectInfo, ObjectLocked, ObjectMissing, SinkError
 from penstock.api.object_store import ByteRange, ConnectionSettings, ObjectStoreSink, Page
 
 Buffer = bytes | bytearray | memoryview
@@ -30,6 +30,8 @@ class ScriptedStore:
     #: What fails the next looks at an object that may be our own.
     own_script: list[Exception] = field(default_factory=list)
     attempts: list[tuple[str, str]] = field(default_factory=list)
+    #: What is locked, and until when.
+    locks: dict[str, datetime | None] = field(default_factory=dict)
     closed: int = 0
     #: The token of every page, in place of the true ones.
     token: str | None = None
@@ -71,9 +73,13 @@ class ScriptedStore:
 
     def delete(self, keys: Sequence[str], deadline: Deadline) -> None:
         failing = self._begin("delete", " ".join(keys))
+        locked = {key: self.locks[key] for key in keys if key in self.locks}
         for key in keys:
-            self.objects.pop(key, None)
+            if key not in locked:
+                self.objects.pop(key, None)
         self._end(failing)
+        if locked:
+            raise ObjectLocked.of(locked)
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         self._begin("retain", key)

@@ -1,7 +1,7 @@
 """What a store of single attempts becomes: tried again, with lost answers decided, and stopped when it is told to."""
 
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from core.tests.api.object_store.scripted import Failing, ScriptedSink, ScriptedStore, refused
@@ -11,6 +11,7 @@ from penstock.api import (
     DamagedObject,
     Interrupted,
     ObjectExists,
+    ObjectLocked,
     ObjectMissing,
     SinkDenied,
     SinkError,
@@ -218,6 +219,21 @@ def test_deletes_go_in_the_batches_that_the_service_takes(store: ScriptedStore, 
     with pytest.raises(SinkError, match="not a valid key"):
         sink.delete_many(["a", "../b"])
     assert not store.attempts
+
+
+def test_what_is_locked_in_one_batch_keeps_no_other_batch_from_being_deleted(
+    store: ScriptedStore, sink: ScriptedSink
+) -> None:
+    store.batch = 3
+    day = datetime(2030, 1, 1, tzinfo=UTC)
+    store.objects = {f"packs/{number}": (b"x", "") for number in range(7)}
+    store.locks = {"packs/0": day, "packs/4": day + timedelta(days=1), "packs/5": day}
+    with pytest.raises(ObjectLocked) as caught:
+        sink.delete_many(f"packs/{number}" for number in range(7))
+    assert caught.value.key == "packs/4"
+    assert caught.value.locked == store.locks
+    assert store.objects.keys() == store.locks.keys()
+    assert store.asked("delete") == 3, "a lock is not waited for"
 
 
 def test_the_store_is_made_once_and_on_first_use() -> None:

@@ -19,6 +19,7 @@ from tests.servers.tampering import Act, TamperingProxy, flip
 from penstock.api import (
     DamagedObject,
     ObjectExists,
+    ObjectLocked,
     ObjectMissing,
     Sink,
     SinkDenied,
@@ -120,7 +121,7 @@ def test_a_service_that_stays_busy_is_unreachable_by_the_deadline(
         (403, "AuthenticationFailed", SinkDenied, "credentials were refused"),
         (401, "NoAuthenticationInformation", SinkDenied, "other credentials"),
         (403, "KeyBasedAuthenticationNotPermitted", SinkDenied, "takes no keys"),
-        (409, "BlobImmutableDueToPolicy", SinkError, "may not be changed"),
+        (409, "BlobImmutableDueToPolicy", ObjectLocked, "nobody knows until when"),
         (404, "ContainerNotFound", SinkError, "no such container: shop-backups"),
         (507, "InsufficientStorage", SinkFull, "as the script says"),
         (418, "Teapot", SinkError, "Teapot"),

@@ -5,7 +5,7 @@ import pytest
 from tests.servers.azure import AzureServer
 
 from penstock.api import Sink
-from penstock.testing.sink_conformance import SinkConformance
+from penstock.testing.sink_conformance import NotApplicable, SinkConformance
 from penstock_azure import AzureSettings, AzureSink
 
 
@@ -30,6 +30,10 @@ class TestAzurite(SinkConformance):
         sibling = AzureSink(AzureSettings.model_validate(sink.settings.model_dump()))
         yield sibling
         sibling.close()
+
+    @pytest.fixture
+    def locking(self) -> NotApplicable:
+        return NotApplicable("Azurite keeps no immutability policies: see test_deletions")
 
     @pytest.fixture
     def silent(self, azure: AzureServer, silent_port: int) -> Iterator[Sink]:

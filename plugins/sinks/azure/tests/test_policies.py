@@ -93,10 +93,11 @@ def test_who_has_a_whole_container_needs_no_condition() -> None:
         f"{BLOBS}/read",
         f"{BLOBS}/add/action",
         f"{BLOBS}/delete",
+        f"{BLOBS}/deleteBlobVersion/action",
         LOCK,
     ]
     assert len(texts(EVERYTHING, prefix="")) == 3
-    assert "--permissions rcdl " in texts(EVERYTHING, prefix="")[1]
+    assert "--permissions rcdxl " in texts(EVERYTHING, prefix="")[1]
 
 
 def test_a_condition_fits_into_an_assignment() -> None:

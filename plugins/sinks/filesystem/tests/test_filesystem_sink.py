@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 import stat
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ import pytest
 
 from penstock.api import (
     ObjectExists,
+    ObjectLocked,
     ObjectMissing,
     SinkDenied,
     SinkError,
@@ -504,3 +507,51 @@ def test_a_disk_that_takes_no_backup_fails_the_preflight(
 def test_the_number_of_files_at_once_is_a_setting(tmp_path: Path) -> None:
     assert _sink(tmp_path).connections == 4
     assert FilesystemSink(FilesystemSettings(path=tmp_path, connections=2)).connections == 2
+
+
+@pytest.fixture
+def with_attributes(tmp_path: Path) -> Iterator[Callable[[str, Path], None]]:
+    """Sets an attribute of a file or a folder, as root on a file system that has them; all are taken off in the end."""
+    changed: list[tuple[str, Path]] = []
+
+    def change(attribute: str, place: Path) -> None:
+        if shutil.which("chattr") is None:
+            pytest.skip("there is no chattr")
+        done = subprocess.run(["chattr", f"+{attribute}", str(place)], check=False, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no attributes here: {done.stderr.strip()}")
+        changed.append((attribute, place))
+
+    yield change
+    for attribute, place in changed:
+        subprocess.run(["chattr", f"-{attribute}", str(place)], check=True)
+
+
+def test_an_immutable_file_stays_and_keeps_no_other(
+    tmp_path: Path, with_attributes: Callable[[str, Path], None]
+) -> None:
+    sink = FilesystemSink(FilesystemSettings(path=tmp_path))
+    for key in ("packs/a", "packs/b", "packs/c"):
+        sink.put(key, b"x")
+    with_attributes("i", tmp_path / "packs/b")
+    with pytest.raises(ObjectLocked, match="immutable") as caught:
+        sink.delete_many(["packs/a", "packs/b", "packs/c"])
+    assert caught.value.locked == {"packs/b": None}
+    assert "chattr" in str(caught.value.hint)
+    assert [info.key for info in sink.list()] == ["packs/b"]
+    with pytest.raises(ObjectLocked):
+        sink.delete("packs/b")
+    assert sink.get("packs/b") == b"x"
+
+
+def test_the_files_of_a_folder_that_only_grows_stay(
+    tmp_path: Path, with_attributes: Callable[[str, Path], None]
+) -> None:
+    sink = FilesystemSink(FilesystemSettings(path=tmp_path))
+    for key in ("packs/a", "packs/b", "index/c"):
+        sink.put(key, b"x")
+    with_attributes("a", tmp_path / "packs")
+    with pytest.raises(ObjectLocked, match="nobody knows") as caught:
+        sink.delete_many(["packs/a", "packs/b", "index/c"])
+    assert caught.value.locked == {"packs/a": None, "packs/b": None}
+    assert sorted(info.key for info in sink.list()) == ["packs/a", "packs/b"]

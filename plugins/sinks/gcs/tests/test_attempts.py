@@ -18,6 +18,7 @@ from tests.servers.tampering import Act, TamperingProxy, flip
 from penstock.api import (
     DamagedObject,
     ObjectExists,
+    ObjectLocked,
     ObjectMissing,
     Sink,
     SinkDenied,
@@ -103,7 +104,7 @@ def test_a_service_that_stays_busy_is_unreachable_by_the_deadline(
         (403, refusal("forbidden", "x does not have storage.objects.create access"), SinkDenied, "access denied"),
         (401, refusal("authError", "Invalid Credentials"), SinkDenied, "credentials"),
         (403, refusal("quotaExceeded", "The quota is used up"), SinkFull, "quota"),
-        (403, refusal("retentionPolicyNotMet", "Object is under active retention"), SinkError, "may not be changed"),
+        (403, refusal("retentionPolicyNotMet", "Object is under active retention"), ObjectLocked, "active retention"),
         (400, refusal("required", "Bucket is requester pays, but no user project provided"), SinkError, "project"),
         (404, refusal("notFound", "The specified bucket does not exist."), SinkError, "no such bucket: shop-backups"),
         (418, b"I am a teapot", SinkError, "teapot"),

@@ -1,11 +1,12 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from tests.servers.gcs import GcsServer
 
 from penstock.api import Sink
-from penstock.testing.sink_conformance import SinkConformance
+from penstock.testing.sink_conformance import EndLocks, SinkConformance
 from penstock_gcs import GcsSettings, GcsSink
 
 
@@ -29,6 +30,25 @@ class TestFakeGcsServer(SinkConformance):
         sibling = GcsSink(GcsSettings.model_validate(sink.settings.model_dump()))
         yield sibling
         sibling.close()
+
+    @pytest.fixture
+    def locking(self, gcs: GcsServer) -> Iterator[Sink]:
+        lock = {"object_lock": "unlocked", "object_lock_days": 1}  # the emulator lengthens no others
+        sink = GcsSink(GcsSettings.model_validate(gcs.settings(gcs.new_bucket(), prefix="shop", deadline=60, **lock)))
+        yield sink
+        sink.close()
+
+    @pytest.fixture
+    def end_locks(self, gcs: GcsServer, locking: Sink) -> EndLocks:
+        """The emulator keeps and tells locks, and heeds none: the objects are put again without."""
+        values = {**locking.settings.model_dump(), "object_lock": "none", "object_lock_days": None}
+
+        def end(keys: Iterable[str]) -> None:
+            with closing(GcsSink(GcsSettings.model_validate(values))) as without:
+                for key in keys:
+                    without.put(key, locking.get(key))
+
+        return end
 
     @pytest.fixture
     def silent(self, silent_port: int) -> Iterator[Sink]:

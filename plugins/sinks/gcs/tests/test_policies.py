@@ -70,6 +70,13 @@ def test_who_has_a_whole_bucket_needs_no_conditions() -> None:
     assert set(found.values()) == {"None"}
 
 
+def test_who_deletes_lists_to_find_versions() -> None:
+    assert roles([Rights("d/", frozenset({Right.DELETE}))]) == {
+        "List": ["storage.objects.list"],
+        "Delete": ["storage.objects.delete"],
+    }
+
+
 def test_a_prefix_with_a_quote_stays_one_word() -> None:
     assert conditions(WRITER, prefix="o'brien")["Create"].endswith(f"objects/o'brien/{OWN}packs/\")")
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+_NO_VERSIONS = b"<?xml version='1.0'?><VersioningConfiguration/>"
+
 
 @dataclass
 class Answer:
@@ -93,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         service, key = self.service, self.path
         status, body, headers = 200, b"", {"ETag": '"e"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
         with service.lock:
+            if key.endswith("?versioning"):
+                service.objects.setdefault(key, (_NO_VERSIONS, {}))
             there = service.objects.get(key)
             if self.command == "PUT":
                 if service.conditions and there and self.headers.get("If-None-Match") == "*":

@@ -49,13 +49,6 @@ def test_objects_are_locked_until_the_day(s3: S3Server) -> None:
         until = client.head_object(Bucket=bucket, Key="packs/a")["ObjectLockRetainUntilDate"]
         assert abs(until - later) < timedelta(seconds=2)
 
-        # Deleted, it is gone for a sink, and yet still there.
-        versions = client.head_object(Bucket=bucket, Key="packs/a")["VersionId"]
-        sink.delete("packs/a")
-        with pytest.raises(ObjectMissing):
-            sink.get("packs/a")
-        assert client.get_object(Bucket=bucket, Key="packs/a", VersionId=versions)["Body"].read() == b"precious"
-
 
 def test_a_lock_goes_by_the_time_of_the_service(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_host_time", lambda: datetime.now(UTC) - timedelta(days=90))

@@ -13,7 +13,7 @@ from core.tests.repository.lab import KIB, Lab, noise
 from plugins.sinks.s3.tests.real import make
 from tests.servers.s3 import S3Server
 
-from penstock.api import ObjectMissing, PolicyText, Right, Rights, SinkDenied
+from penstock.api import ObjectLocked, ObjectMissing, PolicyText, Right, Rights, SinkDenied
 from penstock.engine.policy import rights_of
 from penstock.format.trust import Role
 from penstock.repository import Repository, layout
@@ -86,8 +86,26 @@ def test_locks_need_more_and_are_bounded() -> None:
 def test_who_has_a_whole_bucket_needs_no_conditions() -> None:
     found = statements(EVERYTHING, prefix="")
     assert "Condition" not in found["List"]
-    assert found["Delete"] == {"Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": [f"{BUCKET}/*"]}
-    assert "s3:DeleteObjectVersion" not in json.dumps(found)
+    assert "Condition" not in found["ListVersions"]
+    assert found["Delete"]["Resource"] == [f"{BUCKET}/*"]
+
+
+def test_who_deletes_may_free_versions_and_ask_for_locks_and_lift_none() -> None:
+    found = statements([*WRITER, Rights("d/", frozenset({Right.DELETE}))])
+    assert found["Delete"] == {
+        "Effect": "Allow",
+        "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold"],
+        "Resource": [f"{BUCKET}/shop/d/*"],
+    }
+    assert found["ListVersions"] == {
+        "Effect": "Allow",
+        "Action": ["s3:ListBucketVersions"],
+        "Resource": [BUCKET],
+        "Condition": {"StringLike": {"s3:prefix": ["shop/d/*"]}},
+    }
+    assert found["AskForVersions"]["Action"] == ["s3:GetBucketVersioning"]
+    assert "Bypass" not in json.dumps(found)
+    assert "Version" not in json.dumps(statements(WRITER)), "a writer deletes nothing"
 
 
 def test_the_bucket_policy_denies_replacing_and_nothing_else() -> None:
@@ -145,6 +163,14 @@ def for_principal(policy: PolicyText, user: str) -> list[dict[str, Any]]:
     return [one | principal for one in json.loads(policy.text)["Statement"]]
 
 
+def iam(server: S3Server) -> Any:
+    """A client that gives policies to users."""
+    return boto3.session.Session().client(
+        "iam", endpoint_url=server.endpoint, region_name="us-east-1",
+        aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key,
+    )  # fmt: skip
+
+
 class Scene:
     """A repository at a real service, and a user who has what is printed for a writer of its second domain."""
 
@@ -175,19 +201,13 @@ class Scene:
         owners = self.sink.policy(rights_of(Role.OWNER, locks=self.sink.retention is not None))[0]
         statements = [*json.loads(self.of_bucket.text)["Statement"], *for_principal(owners, "penstock")]
         if how == "to the user":
-            with closing(self.iam()) as client:
+            with closing(iam(self.server)) as client:
                 client.put_user_policy(UserName=self.user, PolicyName="penstock", PolicyDocument=self.credential.text)
         else:
             statements += for_principal(self.credential, self.user)
         of_bucket = {"Version": "2012-10-17", "Statement": statements}
         with closing(self.server.client()) as admin:
             admin.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps(of_bucket))
-
-    def iam(self) -> Any:
-        return boto3.session.Session().client(
-            "iam", endpoint_url=self.server.endpoint, region_name="us-east-1",
-            aws_access_key_id=self.server.access_key, aws_secret_access_key=self.server.secret_key,
-        )  # fmt: skip
 
     def open(self) -> Repository:
         return Repository.open(self.confined, self.writer)
@@ -276,3 +296,38 @@ def test_an_unconditional_put_is_denied_where_the_condition_is_known(s3: S3Serve
         except SinkDenied:
             return
         pytest.skip(f"{s3.version} does not know the condition key s3:if-none-match, and lets the PUT pass")
+
+
+@pytest.mark.server
+def test_what_is_printed_for_a_maintainer_frees_versions_and_hides_nothing_elsewhere(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    if s3.add_user is None:
+        pytest.skip("this service from outside makes no users for the tests")
+    bucket = s3.new_bucket(lock=True)
+    user = f"maintainer-{bucket}"
+    s3.add_user(user, user, "its/secret")
+    (tmp_path / "secret").write_text("its/secret")
+    secret = {"file": str(tmp_path / "secret")}
+    own, other = f"{OWN}packs/a", "grants/a"
+    with (
+        closing(make(s3, bucket, prefix="shop")) as owner,
+        closing(make(s3, bucket, prefix="shop", access_key_id=user, secret_access_key=secret)) as confined,
+        closing(s3.client()) as client,
+        closing(iam(s3)) as users,
+    ):
+        printed = confined.policy(rights_of(Role.MAINTAINER))[0].text
+        users.put_user_policy(UserName=user, PolicyName="penstock", PolicyDocument=printed)
+        for key in (own, own, other, f"{own}b", f"{own}c"):
+            owner.put(key, b"x")
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+        retention: Any = {"Mode": "GOVERNANCE", "RetainUntilDate": until}
+        client.put_object_retention(Bucket=bucket, Key=f"shop/{own}c", Retention=retention)
+        with pytest.raises(ObjectLocked) as caught:
+            confined.delete_many([own, f"{own}b", f"{own}c"])
+        assert caught.value.locked == {f"{own}c": until}
+        with pytest.raises(SinkDenied):
+            confined.delete(other)
+        left = client.list_object_versions(Bucket=bucket)
+        assert sorted(one["Key"] for one in left["Versions"]) == [f"shop/{own}c", f"shop/{other}"]
+        assert "DeleteMarkers" not in left

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 
-from penstock.api.errors import DamagedObject, PenstockError, SinkDenied, SinkError, SinkUnreachable
+from penstock.api.errors import DamagedObject, ObjectLocked, PenstockError, SinkDenied, SinkError, SinkUnreachable
 from penstock.api.events import Report
 from penstock.api.models import ObjectInfo
 from penstock.api.object_store.ranges import ByteRange
@@ -110,10 +110,18 @@ class RetryingStore(Generic[Store]):
             token = page.following
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove any number of objects, in the batches that the service takes."""
+        """Free any number of objects, in the batches that the service takes; raises one `ObjectLocked` for all."""
+        locked: dict[str, datetime | None] = {}
+        last = None
         for first in range(0, len(keys), self.store.batch):
             batch = keys[first : first + self.store.batch]
-            self.call(partial(self.store.delete, batch))
+            try:
+                self.call(partial(self.store.delete, batch))
+            except ObjectLocked as error:
+                locked |= error.locked
+                last = error
+        if last is not None:
+            raise last if last.locked == locked else ObjectLocked.of(locked) from last
 
     def retain(self, key: str, until: datetime) -> None:
         """As `Sink.retain`."""

@@ -90,11 +90,11 @@ class ObjectStoreSink(Sink, Generic[Store]):
         return (info for info in self.store.list(prefix) if _is_valid(info.key))
 
     def delete(self, key: str) -> None:
-        """Remove the object. A service with versions keeps it as a former one; a lock goes on holding it."""
+        """Free the object, with its versions; a lock goes on holding it, which `ObjectLocked` says."""
         self.delete_many([key])
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Remove all of these objects, in the batches that the service takes."""
+        """Free all of these objects but the locked ones, in the batches that the service takes."""
         keys = list(keys)
         for key in keys:
             validate_key(key)

@@ -60,7 +60,10 @@ class ObjectStore(Protocol):
         """The page that `token` asks for, or the first one. It may hold names that are not valid keys."""
 
     def delete(self, keys: Sequence[str], deadline: Deadline) -> None:
-        """Remove 1 to `batch` objects; a missing one is fine."""
+        """Free 1 to `batch` objects, as `Sink.delete` says; a missing one is fine.
+
+        Raises one `ObjectLocked` for all that are locked, when the others are gone.
+        """
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         """As `Sink.retain`; only called for a sink that locks."""

@@ -13,6 +13,7 @@ LOOK = ".preflight~"
 _CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 _BLOBS = f"{_CONTAINERS}/blobs"
 _READ, _ADD, _DELETE = f"{_BLOBS}/read", f"{_BLOBS}/add/action", f"{_BLOBS}/delete"
+_DELETE_VERSION = f"{_BLOBS}/deleteBlobVersion/action"
 _LOCK = f"{_BLOBS}/immutableStorage/runAsSuperUser/action"
 _PATH, _PREFIX = f"@Resource[{_BLOBS}:path]", f"@Request[{_BLOBS}:prefix]"
 
@@ -28,7 +29,7 @@ def policy_of(settings: AzureSettings, rights: Sequence[Rights]) -> tuple[Policy
     locked = prefixes_with(Right.LOCK, _all_of(Right.LOCK, locked))
     # The end of a lock is asked for first, which takes the permission to read.
     read = prefixes_with(Right.READ, _all_of(Right.READ, (*read, *locked)))
-    actions = {_READ: read, _ADD: created, _DELETE: deleted, _LOCK: locked}
+    actions = {_READ: read, _ADD: created, _DELETE: deleted, _DELETE_VERSION: deleted, _LOCK: locked}
     parts = [
         _clause(f"ActionMatches{{'{_READ}'}} AND SubOperationMatches{{'Blob.List'}}", _listed(settings, rights)),
         *(_clause(_matches(action), _places(settings, prefixes)) for action, prefixes in actions.items() if prefixes),
@@ -110,7 +111,7 @@ def _quoted(text: str) -> str:
 
 
 def _signature(settings: AzureSettings, *, locks: bool, deletes: bool) -> str:
-    permissions = "rc" + "d" * deletes + "l" + "i" * locks
+    permissions = "rc" + "dx" * deletes + "l" + "i" * locks
     container = f"--account-name {settings.account} --container-name {settings.container}"
     return "\n".join(
         [
@@ -155,6 +156,8 @@ def _advice(settings: AzureSettings, *, deletes: bool) -> str:
     if deletes:
         lines += [
             "",
-            "This role deletes; what is locked or soft-deleted stays, and is billed, until its time has come.",
+            "This role deletes, with all versions and snapshots of a blob. What is locked stays, and is billed, until",
+            "its time has come, and what is under a legal hold until somebody clears it. What is soft-deleted stays",
+            "for --delete-retention-days, and is billed, too: Penstock does not free it.",
         ]
     return "\n".join(lines)

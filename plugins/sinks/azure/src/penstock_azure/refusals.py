@@ -2,7 +2,7 @@
 
 import re
 
-from penstock.api import SinkDenied, SinkError
+from penstock.api import ObjectLocked, SinkDenied, SinkError
 from penstock.api.object_store import Refusal, Refused, Service
 from penstock.api.object_store.http import Answer, refused_by
 from penstock.api.object_store.refusals import DAMAGED, EXISTS, FULL, MISSING, Table
@@ -18,8 +18,8 @@ _REFUSED_KEY = Refusal(
     "Check account, and account_key, sas_token or connection_string, and this host's clock.",
 )
 _HELD = Refusal(
-    SinkError,
-    "the object may not be changed: {said}",
+    ObjectLocked,
+    "locked, and nobody knows until when: {said}",
     "Wait until its immutability policy ends, or clear its legal hold.",
 )
 _DENIED = Refusal(
@@ -28,7 +28,14 @@ _DENIED = Refusal(
     "Grant a role with the data actions blobs/read and blobs/write (or blobs/add/action) on the container {container}, "
     "and blobs/delete to prune; a signature needs the permissions r, c, w and l, and d.",
 )
+_VERSIONS_DENIED = Refusal(
+    SinkDenied,
+    "access denied: {said}",
+    "Grant a role with the data action blobs/deleteBlobVersion/action on the container {container}; a signature needs "
+    "the permission x. The account keeps versions, and a deletion that leaves them would free nothing.",
+)
 _TABLE: Table = {
+    ("delete version", 403): _VERSIONS_DENIED,
     "BlobNotFound": MISSING,
     "ContainerNotFound": Refusal(
         SinkError,

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from azure.storage.blob import BlobProperties, ContainerClient, ContentSettings,
 from penstock.api import (
     Deadline,
     ObjectInfo,
+    ObjectLocked,
     ObjectMissing,
     Secret,
     SinkDenied,
@@ -37,6 +38,10 @@ _PAGE = 1000
 #: The most that one Put Blob takes: each object is sent, and fetched, in one request.
 _ONE_REQUEST = 5000 * 1024 * 1024
 _RANGE_NOT_SATISFIABLE = 416
+#: How a listing of versions is refused by what knows none.
+_UNKNOWN = {400, 409, 501}
+#: The refusal to delete the current version by its id.
+_IS_CURRENT = "OperationNotAllowedOnRootBlob"
 
 
 class AzureStore:
@@ -117,13 +122,32 @@ class AzureStore:
         return self._list(prefix, token, _PAGE, deadline)
 
     def delete(self, keys: Sequence[str], deadline: Deadline) -> None:
-        """One Delete Blob."""
+        """A listing of the blob's versions and snapshots, with what locks them, and a request or more to delete them.
+
+        Deleting a blob of an account with versions makes the current version a former one, locked or not: hidden, and
+        paid for. So what is locked is found out before, and whether this credential may delete versions.
+        """
         (key,) = keys
         try:
-            with self._calling("delete", key, deadline) as (container, _):
-                container.delete_blob(self._root + key)
-        except ObjectMissing:
-            pass
+            found = self._kept_of(key, deadline)
+        except SinkError as error:
+            if not isinstance(error.__cause__, Refused) or error.__cause__.status not in _UNKNOWN:
+                raise
+            self._delete(key, deadline)  # a service, or a kind of account, without versions
+            return
+        self._refuse_locked(key, found)
+        versions = [one for one in found if one.version_id and not one.snapshot]
+        for former in (one for one in versions if not one.is_current_version):
+            self._delete_version(key, former, deadline)
+        current = [one for one in versions if one.is_current_version]
+        for one in current:
+            # Refused, since it is the current one; before that the service looks whether versions may be deleted.
+            with self._refused_as_current():
+                self._delete_version(key, one, deadline)
+        if current or any(not one.version_id for one in found):
+            self._delete(key, deadline)
+        for one in current:
+            self._delete_version(key, one, deadline)
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         """Lengthen the immutability policy, unless it is long enough."""
@@ -166,6 +190,52 @@ class AzureStore:
             _info(one.name.removeprefix(self._root), one) for one in found if _FOLDER not in (one.metadata or {})
         ]
         return Page(objects, pages.continuation_token or None)
+
+    def _kept_of(self, key: str, deadline: Deadline) -> list[BlobProperties]:
+        """What the service keeps of the blob: itself, its versions and its snapshots."""
+        name, found, token = self._root + key, [], None
+        include = ["versions", "snapshots", "immutabilitypolicy", "legalhold"]
+        while True:
+            with self._calling("list", key, deadline) as (container, _):
+                pages: Any = container.list_blobs(name_starts_with=name, include=include).by_page(token)
+                try:
+                    page: list[BlobProperties] = list(next(pages, ()))
+                except (AttributeError, TypeError) as error:  # XML, but not that of a listing
+                    raise self._service.unreadable(key, API) from error
+            found += [one for one in page if one.name == name]
+            token = pages.continuation_token or None
+            # Longer names with that beginning come after it.
+            if token is None or (page and page[-1].name != name):
+                return found
+
+    def _refuse_locked(self, key: str, found: Sequence[BlobProperties]) -> None:
+        ends: list[datetime] = []
+        for one in found:
+            if one.has_legal_hold:
+                raise ObjectLocked.of({key: None})
+            until: datetime | None = one.immutability_policy.expiry_time
+            if until is not None and until > self._clock.now():
+                ends.append(until)
+        if ends:
+            raise ObjectLocked.of({key: max(ends)})
+
+    def _delete(self, key: str, deadline: Deadline) -> None:
+        with suppress(ObjectMissing), self._calling("delete", key, deadline) as (container, _):
+            container.delete_blob(self._root + key, delete_snapshots="include")
+
+    def _delete_version(self, key: str, version: BlobProperties, deadline: Deadline) -> None:
+        with suppress(ObjectMissing), self._calling("delete version", key, deadline) as (container, _):
+            container.delete_blob(self._root + key, version_id=version.version_id)
+
+    @contextmanager
+    def _refused_as_current(self) -> Iterator[None]:
+        """Let pass that the service refuses a version for what it is; not that it is locked, or may not be deleted."""
+        try:
+            yield
+        except SinkError as error:
+            is_denied = isinstance(error, (SinkDenied, ObjectLocked)) or error.retryable
+            if is_denied and (not isinstance(error.__cause__, Refused) or error.__cause__.code != _IS_CURRENT):
+                raise
 
     def _properties(self, key: str, deadline: Deadline) -> BlobProperties:
         with self._calling("stat", key, deadline) as (container, _):

@@ -34,7 +34,7 @@ def _limits(rights: Sequence[Rights]) -> str:
             "- Keep a second repository in an object store with object lock, and back up to both.",
             "- Let another account or host keep copies that this account cannot reach: snapshots of the file system",
             "  (ZFS, Btrfs, LVM or the file server's own), or a host that fetches the folder and lets this one not in.",
-            "- chattr +a on a folder and +i on files (ext4, XFS, Btrfs) need root to lift, and so does every prune:",
-            "  Penstock does not set them.",
+            "- chattr +a on a folder and +i on files (ext4, XFS, Btrfs) need root to lift. Penstock does not set them;",
+            "  a prune leaves such files, and says so.",
         ]
     )

@@ -16,6 +16,7 @@ from penstock.api import (
     Capability,
     ObjectExists,
     ObjectInfo,
+    ObjectLocked,
     ObjectMissing,
     PluginSettings,
     PolicyText,
@@ -27,6 +28,7 @@ from penstock.api import (
     validate_key,
     validate_prefix,
 )
+from penstock_filesystem.attributes import keeps
 from penstock_filesystem.durable import DurableFolders, Unfinished
 from penstock_filesystem.placing import place_new
 from penstock_filesystem.policy import policy_of
@@ -183,26 +185,33 @@ class FilesystemSink(Sink):
     def delete(self, key: str) -> None:
         """Remove the file; folders stay, since another writer may be about to use them."""
         validate_key(key)
-        with translated(key), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            place = self._root / key
-            place.unlink()
-            self._folders.sync(place.parent)
+        if (folder := self._unlinked(key)) is None:
+            self._root_exists(key)
             return
-        self._root_exists(key)
+        with translated(key), suppress(FileNotFoundError):
+            self._folders.sync(folder)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Remove the files; each folder is synced once."""
         touched: dict[Path, str] = {}
+        locked: dict[str, datetime | None] = {}
+        last = None
         for key in keys:
             validate_key(key)
-            with translated(key), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                place = self._root / key
-                place.unlink()
-                touched[place.parent] = key
+            try:
+                folder = self._unlinked(key)
+            except ObjectLocked as error:
+                locked |= error.locked
+                last = error
+                continue
+            if folder is not None:
+                touched[folder] = key
         self._root_exists("")
         for folder, key in touched.items():
             with translated(key), suppress(FileNotFoundError):
                 self._folders.sync(folder)
+        if last is not None:
+            raise last if last.locked == locked else ObjectLocked.of(locked) from last
 
     def policy(self, rights: Sequence[Rights]) -> tuple[PolicyText, ...]:
         """An account of its own, and what that is worth."""
@@ -211,6 +220,21 @@ class FilesystemSink(Sink):
     def close(self) -> None:
         """Remove what puts that an interrupted run left behind have written so far: they fail, and store nothing."""
         self._unfinished.close()
+
+    def _unlinked(self, key: str) -> Path | None:
+        """The folder that the file was removed from; None where there was none."""
+        place = self._root / key
+        with translated(key):
+            try:
+                place.unlink()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except PermissionError as error:
+                if error.errno == errno.EPERM and keeps(place):
+                    reason = "locked by an attribute of the file or of its folder (immutable or append-only)"
+                    raise ObjectLocked(key, reason, hint="Let root remove it with chattr, if it is to go.") from error
+                raise
+        return place.parent
 
     def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
         with translated(prefix):

@@ -24,7 +24,7 @@ _Grant = tuple[str, tuple[str, ...], tuple[str, ...] | None]
 
 def _grants(settings: GcsSettings, rights: Sequence[Rights]) -> Iterator[_Grant]:
     locks = settings.retention is not None
-    if prefixes_with(Right.LIST, rights):
+    if prefixes_with(Right.LIST, rights) or prefixes_with(Right.DELETE, rights):  # versions are found by listing
         yield "List", ("storage.objects.list",), None
     if read := prefixes_with(Right.READ, rights):
         yield "Read", ("storage.objects.get",), read
@@ -106,6 +106,8 @@ def _advice(settings: GcsSettings, rights: Sequence[Rights]) -> str:
     if prefixes_with(Right.DELETE, rights):
         lines += [
             "",
-            "This role deletes; what is locked or soft-deleted stays, and is billed, until its time has come.",
+            "This role deletes, with all versions of an object: storage.objects.delete covers them. What is locked",
+            "stays, and is billed, until its time has come, and what is held until somebody releases it. What is",
+            "soft-deleted stays for --soft-delete-duration, and is billed, too: no request frees it.",
         ]
     return "\n".join(lines)

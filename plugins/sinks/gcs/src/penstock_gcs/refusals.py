@@ -2,7 +2,7 @@
 
 import json
 
-from penstock.api.errors import SinkDenied, SinkError
+from penstock.api.errors import ObjectLocked, SinkDenied, SinkError
 from penstock.api.object_store import Refusal, Refused, Service
 from penstock.api.object_store.http import Answer, refused_by
 from penstock.api.object_store.refusals import BUSY, DAMAGED, FULL, Table
@@ -67,8 +67,8 @@ def service_of(settings: GcsSettings) -> Service:
         **dict.fromkeys(
             ("retentionPolicyNotMet", "objectUnderActiveHold"),
             Refusal(
-                SinkError,
-                "the object may not be changed: {said}",
+                ObjectLocked,
+                "locked, and nobody knows until when: {said}",
                 "Wait until its retention ends, or release its hold.",
             ),
         ),

@@ -9,25 +9,34 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import google_crc32c
 
-from penstock.api import Deadline, ObjectInfo, SinkError
+from penstock.api import Deadline, ObjectInfo, ObjectLocked, SinkError
 from penstock.api.object_store import ByteRange, DamagedTransfer, Page
 from penstock.api.object_store.http import Answer, Buffer, Http
 from penstock_gcs.credentials import Authority
 from penstock_gcs.refusals import NO_BUCKET, refused, service_of
 from penstock_gcs.settings import GcsSettings
 
-__all__ = ["GcsStore", "crc32c"]
+__all__ = ["GcsStore", "Lock", "crc32c", "lock_of"]
 
 _HOST = "https://storage.googleapis.com"
 #: The object's own metadata that names the call which made it.
 _MARK = "penstock-put"
 _SUMMED_AT_ONCE = 1024 * 1024
+_OF_VERSIONS = "name,generation,timeDeleted,temporaryHold,eventBasedHold,retentionExpirationTime,retention"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps a version of an object; `until` is None for a hold, which ends when somebody releases it."""
+
+    until: datetime | None
 
 
 class GcsStore:
@@ -118,9 +127,21 @@ class GcsStore:
         return Page(objects, found.get("nextPageToken") or None)
 
     def delete(self, keys: Sequence[str], deadline: Deadline) -> None:
-        """One request."""
+        """A listing of the object's versions, with what locks them, and a request for each.
+
+        A request that names no generation would make a live object a noncurrent one where the bucket keeps versions,
+        locked or not: hidden, and paid for. The live one goes last, so that none of the others comes to light.
+        """
         (key,) = keys
-        self._send("delete", key, "DELETE", self._path(key), deadline, missing_is_fine=True)
+        versions = self._versions(key, deadline)
+        now = self._http.clock.now()
+        locks = [lock for one in versions if (lock := lock_of(one, now)) is not None]
+        if locks:
+            ends = [lock.until for lock in locks if lock.until is not None]
+            raise ObjectLocked.of({key: max(ends) if len(ends) == len(locks) else None})
+        for one in sorted(versions, key=lambda one: "timeDeleted" not in one):
+            query = {"generation": str(one["generation"])}
+            self._send("delete", key, "DELETE", self._path(key), deadline, query=query, missing_is_fine=True)
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         """Lengthen the retention, unless it is long enough."""
@@ -180,6 +201,19 @@ class GcsStore:
         except ValueError as error:
             raise self._service.unreadable(key, "the JSON API of Cloud Storage") from error
 
+    def _versions(self, key: str, deadline: Deadline) -> list[dict[str, Any]]:
+        """What the service keeps of the object, live and noncurrent, with the fields that `lock_of` reads."""
+        name, found = self._settings.root + key, []
+        query = {"prefix": name, "versions": "true", "fields": f"items({_OF_VERSIONS}),nextPageToken"}
+        while True:
+            page = self._parsed(key, self._send("list", key, "GET", self._bucket, deadline, query=query))
+            items = page.get("items", ())
+            found += [one for one in items if one.get("name") == name]
+            # Longer names with that beginning come after it.
+            if not page.get("nextPageToken") or not items or items[-1].get("name") != name:
+                return found
+            query["pageToken"] = str(page["nextPageToken"])
+
     def _look_at(self, key: str, fields: str, deadline: Deadline) -> dict[str, Any]:
         return self._parsed(key, self._send("stat", key, "GET", self._path(key), deadline, query={"fields": fields}))
 
@@ -205,6 +239,15 @@ class GcsStore:
     def _retention(self, until: datetime) -> dict[str, str]:
         mode = "Locked" if self._settings.object_lock == "locked" else "Unlocked"
         return {"mode": mode, "retainUntilTime": until.astimezone(UTC).isoformat().replace("+00:00", "Z")}
+
+
+def lock_of(version: Mapping[str, Any], now: datetime) -> Lock | None:
+    """What keeps a version from being deleted: a hold, its own retention, or the bucket's retention policy."""
+    if version.get("temporaryHold") or version.get("eventBasedHold"):
+        return Lock(None)
+    told = (version.get("retentionExpirationTime"), version.get("retention", {}).get("retainUntilTime"))
+    ends = [_moment(one) for one in told if one]
+    return Lock(max(ends)) if ends and max(ends) > now else None
 
 
 def crc32c(data: Buffer) -> str:

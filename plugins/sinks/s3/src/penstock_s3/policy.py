@@ -65,7 +65,16 @@ def _allowed(settings: S3Settings, rights: Sequence[Rights]) -> Iterator[Stateme
                 "Condition": {"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": str(longest)}},
             }
     if deleted := prefixes_with(Right.DELETE, rights):
-        yield _allow("Delete", ["s3:DeleteObject"], _objects(settings, deleted))
+        # Without the last two the sink cannot tell a lock from a denial, nor until when it holds.
+        actions = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+        yield _allow("Delete", actions, _objects(settings, deleted))
+        # To find the versions, the sink lists by whole names.
+        statement = _allow("ListVersions", ["s3:ListBucketVersions"], [_bucket(settings)])
+        below = [f"{_literal(settings.root + prefix)}*" for prefix in deleted]
+        if below != ["*"]:
+            statement["Condition"] = {"StringLike": {"s3:prefix": below}}
+        yield statement
+        yield _allow("AskForVersions", ["s3:GetBucketVersioning"], [_bucket(settings)])
     if settings.kms_key is not None:
         yield _allow("Encrypt", ["kms:Decrypt", "kms:GenerateDataKey"], [_kms_key(settings, settings.kms_key)])
 
@@ -90,9 +99,8 @@ def _advice(settings: S3Settings, rights: Sequence[Rights]) -> str:
         f"  aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled",
         "",
         "Why: who may put may replace, unless the bucket policy above is in force, and without versioning a replaced",
-        "object is gone. With it, what is replaced or deleted stays as a former version, which no credential of",
-        "Penstock can delete: s3:DeleteObjectVersion is in no policy. A life-cycle rule should remove former versions",
-        "after as many days as you need to notice a theft; otherwise the bucket only ever grows.",
+        "object is gone. With it, what a writer replaces stays as a former version. Who prunes deletes versions, too,",
+        "since nothing else frees what they cost: against a stolen credential of that kind, only object lock helps.",
         "",
     ]
     if settings.object_lock == "none":
@@ -111,7 +119,11 @@ def _advice(settings: S3Settings, rights: Sequence[Rights]) -> str:
         "credentials, and not against somebody who takes over an administrator. Try it out with a few days.",
     ]
     if prefixes_with(Right.DELETE, rights):
-        lines += ["", "This role deletes. In a bucket with versions that hides an object and frees nothing by itself."]
+        lines += [
+            "",
+            "This role deletes, with all versions of an object. What is locked stays, and is billed, until its time",
+            "has come; a legal hold has no time. A bucket with MFA delete lets no program delete versions.",
+        ]
     if settings.conditional_put == "no":
         lines += [
             "",

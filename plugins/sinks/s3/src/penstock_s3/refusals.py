@@ -14,7 +14,10 @@ from penstock.api.object_store import DamagedTransfer, Refusal, Refused, Service
 from penstock.api.object_store.refusals import BUSY, DAMAGED, EXISTS, FULL, MISSING, Table, one_line
 from penstock_s3.settings import S3Settings
 
-__all__ = ["Failures"]
+__all__ = ["DELETE_VERSION", "Failures"]
+
+#: What is asked for where a deletion names the version.
+DELETE_VERSION = "delete version"
 
 _ACTIONS = {
     "PutObject": ("put", "s3:PutObject"),
@@ -23,6 +26,9 @@ _ACTIONS = {
     "ListObjectsV2": ("list", "s3:ListBucket"),
     "DeleteObjects": ("delete", "s3:DeleteObject"),
     "DeleteObject": ("delete", "s3:DeleteObject"),
+    "DeleteObjectVersion": (DELETE_VERSION, "s3:DeleteObjectVersion"),  # no operation: see `Versions`
+    "ListObjectVersions": ("list versions", "s3:ListBucketVersions"),
+    "GetBucketVersioning": ("ask for versioning", "s3:GetBucketVersioning"),
     "GetObjectRetention": ("retain", "s3:GetObjectRetention"),
     "PutObjectRetention": ("retain", "s3:PutObjectRetention"),
 }
@@ -42,6 +48,8 @@ _TABLE: Table = {
     ("put", 404): Refusal(SinkError, "{said}"),
     ("delete", 404): Refusal(SinkError, "{said}"),
     ("list", 404): Refusal(SinkError, "{said}"),
+    ("list versions", 404): Refusal(SinkError, "{said}"),
+    (DELETE_VERSION, 404): Refusal(SinkError, "{said}"),
     "NoSuchBucket": Refusal(
         SinkError,
         "no such bucket: {bucket}",
@@ -127,8 +135,17 @@ class Failures:
     def _denied(self, refused: Refused) -> Refusal:
         settings = self._settings
         action = next((allowed for name, allowed in _ACTIONS.values() if name == refused.action), refused.action)
-        below = "" if action == "s3:ListBucket" else "/" + "/".join(filter(None, (settings.prefix, "*")))
+        below = (
+            ""
+            if action in {"s3:ListBucket", "s3:ListBucketVersions"}
+            else "/" + "/".join(filter(None, (settings.prefix, "*")))
+        )
         hint = f"Allow {action} on arn:aws:s3:::{settings.bucket}{below} in the policy of these credentials."
+        if refused.action == DELETE_VERSION:
+            hint += (
+                " The bucket keeps versions, and a deletion that leaves them would free nothing. Whether a lock is the "
+                "reason shows with s3:GetObjectRetention and s3:GetObjectLegalHold."
+            )
         if action == "s3:PutObject" and settings.object_lock != "none":
             hint += " With object_lock, allow s3:PutObjectRetention as well."
         if action in {"s3:PutObject", "s3:GetObject"} and settings.sse == "aws:kms":

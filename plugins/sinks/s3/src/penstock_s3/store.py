@@ -30,6 +30,7 @@ from penstock_s3.policy import PROBE
 from penstock_s3.refusals import refused_by
 from penstock_s3.settings import S3Settings
 from penstock_s3.upload import Upload
+from penstock_s3.versions import NO_LOCK, Versions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -48,8 +49,6 @@ _MARK = "penstock-put"
 #: headers"); no object of ours ends so.
 _FRAMED = re.compile(rb"0\r\nx-amz-checksum-[a-z0-9]+:[A-Za-z0-9+/=]+\r\n\r\n\Z")
 _LONGEST_TRAILER = 200
-#: What a service says of an object without a lock.
-_NO_LOCK = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"}
 
 
 class _Place(TypedDict):
@@ -60,11 +59,13 @@ class _Place(TypedDict):
 class S3Store:
     """Single attempts: one request, and another where only that tells a missing object from a missing bucket."""
 
-    batch = 1000
+    #: Not the 1,000 that one request takes: versions are listed key by key, all within the deadline of the call.
+    batch = 250
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._client = ClientOfAll(settings)
+        self._versions = Versions(settings, self._client)
 
     @property
     def generation(self) -> int:
@@ -142,21 +143,8 @@ class S3Store:
         return Page(objects, found.get("NextContinuationToken", "") if found.get("IsTruncated") else None)
 
     def delete(self, keys: Sequence[str], deadline: Deadline) -> None:
-        """One DELETE, or one DeleteObjects. In a versioned bucket, current versions become former ones."""
-        with self._client.within(keys[0], deadline) as client:
-            if len(keys) == 1:
-                self._delete(client, keys[0])
-                return
-            names = [{"Key": self._settings.root + key} for key in keys]
-            answer = client.delete_objects(
-                Bucket=self._settings.bucket,
-                Delete={"Objects": names, "Quiet": True},  # type: ignore[typeddict-item]  # its Key is optional there
-            )
-        for error in answer.get("Errors", ()):
-            if error.get("Code") != "NoSuchKey":
-                key = str(error.get("Key", "")).removeprefix(self._settings.root)
-                refused = Refused("delete", 0, code=error.get("Code", ""), said=error.get("Message", ""))
-                raise self._client.failures.service.refused(key, refused) from refused
+        """One request for all; in a bucket that has kept versions, every version of each."""
+        self._versions.delete(keys, deadline)
 
     def retain(self, key: str, until: datetime, deadline: Deadline) -> None:
         """Lengthen the object's lock, unless it is long enough."""
@@ -199,19 +187,12 @@ class S3Store:
         """Close the idle connections."""
         self._client.close()
 
-    def _delete(self, client: "S3Client", key: str) -> None:
-        try:
-            client.delete_object(**self._place(key))
-        except ClientError as error:
-            if refused_by(error).code not in {"NoSuchKey", "404"}:
-                raise
-
     def _locked_until(self, client: "S3Client", key: str) -> datetime | None:
         """Not from a HEAD: whoever may lengthen locks need not be able to read."""
         try:
             return client.get_object_retention(**self._place(key))["Retention"].get("RetainUntilDate")
         except ClientError as error:
-            if refused_by(error).code not in _NO_LOCK:
+            if refused_by(error).code not in NO_LOCK:
                 raise
             return None
 
