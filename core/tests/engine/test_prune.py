@@ -1,7 +1,6 @@
 """Prune: what is dead goes, at its time, and nothing else does."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,14 +14,15 @@ from penstock.api.errors import DamagedObject, PruneRunning, SessionLost
 from penstock.engine.forget import forget, undelete
 from penstock.engine.prune import Limits, prune
 from penstock.repository import Repository
+from penstock.repository.pool import Workers
+from penstock.repository.read.content import each_row
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.repository.upkeep import presence
 from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.pruning import Pruned
+from penstock.testing.memory import MemorySettings
 
 pytestmark = pytest.mark.slow
-
-HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -136,12 +136,6 @@ def test_what_was_forgotten_after_the_tombstone_was_put_waits_for_the_next(lab: 
     assert needed(lab)["snapshots"] == 1
 
 
-@contextmanager
-def running(lab: Lab, cache: Path) -> Iterator[object]:
-    with session_of(lab.open(), cache) as session:
-        yield session
-
-
 def test_a_session_that_began_before_is_waited_for_and_what_it_needs_stays(
     lab: Lab, store: VirtualStore, tmp_path: Path
 ) -> None:
@@ -180,8 +174,6 @@ def test_a_session_that_was_silent_for_an_hour_commits_nothing(lab: Lab, store: 
 
 
 def test_two_at_once_are_refused(lab: Lab, store: VirtualStore) -> None:
-    from penstock.repository.pool import Workers
-
     with Workers(1, "penstock-test", lab.sink.stop) as workers, Presence(lab.domain, workers):
         store.passes(minutes=1)
         with pytest.raises(PruneRunning, match="another prune of main is running, by owner"):
@@ -238,3 +230,52 @@ def test_limits_end_it_and_the_next_run_goes_on(lab: Lab, store: VirtualStore, m
     assert pruned(lab, dry_run=True).deleted == 0
     assert lab.restored(two) == {"d": b"two" * 999}
     assert not lab.check().findings
+
+
+def test_what_is_locked_waits_for_the_end_of_its_lock(tmp_path: Path) -> None:
+    store = VirtualStore(MemorySettings(object_lock_days=30))
+    lab = Lab(tmp_path / "cache", store)
+    one = night(lab, store, b"one" * 999)
+    store.passes(days=20)
+    two = night(lab, store, b"two" * 999)
+    let_go(lab, one)
+    head = lab.at.snapshot_key(bytes.fromhex(one))
+    store.hold(head)
+    assert pruned(lab).doomed == 0  # all of it is locked for twelve days, as far as its age tells
+    store.passes(days=13)
+    found = pruned(lab)
+    assert (found.deleted, found.locked) == (0, 1)  # of the head, nobody knows until when
+    assert found.doomed
+    # Somebody lengthened the lock of the pack.
+    (pack,) = [key for key in lab.keys(lab.at.packs) if key not in needs(lab, two)]
+    store.retain(pack, store.now + timedelta(days=10))
+    store.passes(days=1)
+    swept = pruned(lab)
+    assert swept.locked == 2  # the pack, and the head again
+    assert swept.locked_until is not None
+    assert swept.locked_until >= store.now + timedelta(days=9)
+    assert swept.deleted == found.doomed - 1
+    assert {pack, head} <= lab.keys()
+    assert not lab.check().findings
+    store.passes(days=8)
+    store.release(head)
+    assert pruned(lab).deleted == 1
+    there = lab.keys()
+    assert head not in there
+    store.passes(days=3)
+    assert pruned(lab).deleted == 1
+    there = lab.keys()
+    assert pack not in there
+    assert not lab.check().findings
+    assert lab.restored(two) == {"d": b"two" * 999}
+    # Tombstones are locked as well, and go when they can.
+    assert lab.keys(lab.at.tombstones)
+    store.passes(days=40)
+    pruned(lab)
+    assert not lab.keys(lab.at.tombstones)
+    assert not lab.check().findings
+
+
+def needs(lab: Lab, snapshot: str) -> set[str]:
+    """The packs of a snapshot."""
+    return {lab.at.pack_key(row.pack) for row in each_row(lab.find(snapshot)) if row.used}

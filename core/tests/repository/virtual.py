@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from penstock.testing import MemorySink
+from penstock.testing.memory import MemorySettings
 
 __all__ = ["BEGINNING", "VirtualStore"]
 
@@ -11,16 +12,11 @@ BEGINNING = datetime(2100, 3, 1, 2, 0, tzinfo=UTC)
 
 
 class VirtualStore(MemorySink):
-    """A `MemorySink` whose objects are of the time that `now` says."""
+    """A `MemorySink` whose time is what `now` says."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, settings: MemorySettings | None = None) -> None:
+        super().__init__(settings, clock=lambda: self.now)
         self.now = BEGINNING
-
-    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
-        super().put(key, data, if_absent=if_absent)
-        with self._lock:
-            self._objects[key] = (self._objects[key][0], self.now)
 
     def passes(self, **time: float) -> None:
         """Let so much time pass: `hours=2`."""

@@ -107,15 +107,11 @@ def check(
         small = Small(repository, workers, ledger, findings)
         small.list_all()
         small.examine_owners()
-        parts = [
-            _Part(
-                domain,
-                small.examine(domain),
-                Packs(domain, workers, ledger, findings, reporter),
-                opened[domain.id],
-            )
-            for domain in repository.domains
-        ]
+        parts = []
+        for domain in repository.domains:
+            notices = small.examine(domain)
+            packs = Packs(domain, notices, workers, ledger, findings, reporter)
+            parts.append(_Part(domain, notices, packs, opened[domain.id]))
         if read_data:
             reporter.phase("reading", sum(ledger.count(domain.at.packs)[1] for domain in repository.domains))
             with Workers(budget.packs, "penstock-check-packs", stop) as readers:

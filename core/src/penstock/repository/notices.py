@@ -1,16 +1,18 @@
 """Notices, tombstones and deletion records: what is not relied on, listed or used any more, by whoever may say so."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
+from penstock.api.errors import ObjectExists
 from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
 from penstock.format.times import now
 from penstock.format.trust import OWNER_ID
 from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
-from penstock.repository.said import OnStranger, Said, put_said, read_said
+from penstock.repository.said import OnStranger, Said, is_said, put_said, read_said
 
 __all__ = [
     "Doomed",
@@ -21,8 +23,11 @@ __all__ = [
     "distrust",
     "forget",
     "in_force",
+    "is_settled",
     "read_doomed",
     "read_notices",
+    "read_tombstones",
+    "settle",
     "undelete",
     "void",
     "vouch_for",
@@ -129,10 +134,30 @@ class Doomed(NamedTuple):
     sessions: set[bytes]
 
 
+def read_tombstones(
+    domain: Domain, workers: Workers, on_stranger: OnStranger | None = None
+) -> Iterator[Said[Tombstone]]:
+    """Those that stand: a locked one can stay when all that it names is settled, and a record with its id says so."""
+    for said in read_said(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
+        if not workers.call(is_settled, domain, said.name):
+            yield said
+
+
+def is_settled(domain: Domain, tombstone: bytes) -> bool:
+    """Whether a record says that what a tombstone names was deleted, or is not to be."""
+    return is_said(domain, domain.at.deletion_key(tombstone), Deletion, domain.keeper)
+
+
+def settle(domain: Domain, tombstone: bytes) -> None:
+    """Say that a tombstone that cannot be deleted stands no more."""
+    with suppress(ObjectExists):
+        put_said(domain, Deletion(now(), Action.DELETE, {}), tombstone)
+
+
 def read_doomed(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> Doomed:
     """What the domain's tombstones name."""
     doomed = Doomed(set(), set(), set())
-    for said in read_said(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
+    for said in read_tombstones(domain, workers, on_stranger):
         doomed.packs.update(said.content.things.packs)
         doomed.parts.update(said.content.things.parts)
         doomed.sessions.update(said.content.things.sessions)

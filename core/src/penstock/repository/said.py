@@ -17,7 +17,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.repository import put_new
 
-__all__ = ["OnStranger", "Said", "put_said", "read_said"]
+__all__ = ["OnStranger", "Said", "is_said", "put_said", "read_said"]
 
 OnStranger = Callable[[DamagedObject], object]
 T = TypeVar("T", Notice, Tombstone, Deletion, Mark)
@@ -55,19 +55,7 @@ def read_said(
     """
 
     def read(info: ObjectInfo) -> Said[T] | DamagedObject | None:
-        try:
-            sealed = decode_notice(layout.id_of(info.key), fetch(domain.sink, info.key))
-            key = signer(sealed.signer)
-            if key is None:
-                raise Malformed("its signer may not say so")
-            content = sealed.open(kind, key, domain.layout_sealer, domain.scope)
-            if domain.log.revoked(sealed.signer):
-                return None  # nobody's damage: it was said while the key was good, or has no effect
-            return Said(sealed.name, sealed.signer, as_text(info.modified) if info.modified else "", content)
-        except ObjectMissing:
-            return None
-        except Malformed as error:
-            return DamagedObject(info.key, str(error))
+        return _read(domain, info, kind, signer)
 
     for found in workers.map(read, listed(workers, domain.sink, prefix)):
         if isinstance(found, DamagedObject):
@@ -77,9 +65,32 @@ def read_said(
             yield found
 
 
-def put_said(domain: Domain, content: Notice | Tombstone | Deletion | Mark) -> bytes:
-    """Say it with the key at hand; returns the id of the object."""
-    name = new_id()
+def is_said(domain: Domain, key: str, kind: type[T], signer: Callable[[bytes], VerifyingKey | None]) -> bool:
+    """Whether the object is there, of this kind, and by somebody whose key `signer` gives."""
+    return isinstance(_read(domain, ObjectInfo(key, 0), kind, signer), Said)
+
+
+def _read(
+    domain: Domain, info: ObjectInfo, kind: type[T], signer: Callable[[bytes], VerifyingKey | None]
+) -> Said[T] | DamagedObject | None:
+    try:
+        sealed = decode_notice(layout.id_of(info.key), fetch(domain.sink, info.key))
+        key = signer(sealed.signer)
+        if key is None:
+            raise Malformed("its signer may not say so")
+        content = sealed.open(kind, key, domain.layout_sealer, domain.scope)
+        if domain.log.revoked(sealed.signer):
+            return None  # nobody's damage: it was said while the key was good, or has no effect
+        return Said(sealed.name, sealed.signer, as_text(info.modified) if info.modified else "", content)
+    except ObjectMissing:
+        return None
+    except Malformed as error:
+        return DamagedObject(info.key, str(error))
+
+
+def put_said(domain: Domain, content: Notice | Tombstone | Deletion | Mark, name: bytes | None = None) -> bytes:
+    """Say it with the key at hand; returns the id of the object, which is a new one unless it is given."""
+    name = name or new_id()
     folders = {
         Notice: domain.at.notice_key,
         Tombstone: domain.at.tombstone_key,

@@ -15,6 +15,7 @@ from penstock.format.sealing import Sealer
 from penstock.format.trust import Role
 from penstock.repository import layout
 from penstock.repository.domain import Domain
+from penstock.repository.notices import Notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.copies import carried
 from penstock.repository.read.ends import TAIL, PackEnd, read_end
@@ -66,9 +67,16 @@ class Packs:
     """The packs of a domain."""
 
     def __init__(
-        self, domain: Domain, workers: Workers, ledger: Ledger, findings: Findings, reporter: Reporter
+        self,
+        domain: Domain,
+        notices: Notices,
+        workers: Workers,
+        ledger: Ledger,
+        findings: Findings,
+        reporter: Reporter,
     ) -> None:
         self._domain = domain
+        self._deleted = notices.deleted
         self._workers = workers
         self._ledger = ledger
         self._findings = findings
@@ -133,7 +141,8 @@ class Packs:
         self.segments += found.segments
         for session in found.sessions:
             key = self._domain.at.session_key(session)
-            if self._ledger.judged(key) is None:
+            # A prune deletes packs last: what it has not come to yet, or is locked, is nobody's loss.
+            if key not in self._deleted and self._ledger.judged(key) is None:
                 # It may have begun after the sessions were listed.
                 try:
                     self._ledger.judge(key, self._workers.call(read_session, self._domain, session).writer)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from penstock.api.errors import DamagedObject, KeyMissing, MissingObject, UsageError
+from penstock.api.errors import DamagedObject, KeyMissing, MissingObject, ObjectLocked, UsageError, say_more
 from penstock.api.secrets import Secret
 from penstock.format.encoding import new_id
 from penstock.format.grants import Granted, Kept, Revoked
@@ -149,7 +149,11 @@ def revoke(
     kept.sort(key=lambda entry: (entry.time, entry.head.sequence))
     repository.append(Revoked(key, {entry.id: entry.digest for entry in kept}, since))
     if role is Role.SLOT:
-        repository.sink.delete(layout.slot_key(key))
+        try:
+            repository.sink.delete(layout.slot_key(key))
+        except ObjectLocked as error:
+            say_more(error, "the passphrase is revoked, and opens nothing; only its object stays as long")
+            raise
     return kept
 
 

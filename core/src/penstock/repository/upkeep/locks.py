@@ -1,7 +1,7 @@
 """Object lock: the objects that a new snapshot needs stay locked as long as the snapshot, however old they are."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from penstock.api.errors import ObjectMissing
@@ -12,7 +12,7 @@ from penstock.repository.known.cache import Cache
 from penstock.repository.pool import Workers
 from penstock.repository.trust.log import OwnerLog
 
-__all__ = ["foundations", "prolong_locks", "store_time"]
+__all__ = ["foundations", "longest", "prolong_locks", "store_time"]
 
 #: Locks are extended by this fraction more than needed, so that not every night has to extend them again.
 _AHEAD = 8
@@ -26,6 +26,11 @@ def foundations(log: OwnerLog) -> list[str]:
     """The keys of the objects that every restore needs."""
     slots = [layout.slot_key(grantee.grant.key) for grantee in log.active(Role.SLOT)]
     return [layout.CONFIG, *log.keys, *slots]
+
+
+def longest(retention: timedelta) -> timedelta:
+    """How long an object is locked that nobody needs any more, counted from the last time that somebody did."""
+    return retention + retention / _AHEAD
 
 
 def store_time(sink: Sink, just_put: str, workers: Workers) -> datetime:
@@ -54,7 +59,7 @@ def prolong_locks(sink: Sink, cache: Cache, keys: Iterable[str], workers: Worker
     retention = sink.retention
     if retention is None:
         return []
-    until = now + retention + retention / _AHEAD
+    until = now + longest(retention)
 
     def prolong(key: str) -> bool:
         try:

@@ -64,6 +64,11 @@ class Presence:
             self._workers.call(self._put)
         return self._now
 
+    @property
+    def at(self) -> datetime:
+        """The store's time at the last sign of life."""
+        return self._now
+
     def go_on(self) -> None:
         """Give the next sign of life if it is time to."""
         if not self._silent and time.monotonic() - self._put_at >= _EVERY:

@@ -18,12 +18,13 @@ from penstock.format.notice import Things, Tombstone
 from penstock.format.times import now as now_here
 from penstock.repository import layout
 from penstock.repository.domain import Domain
-from penstock.repository.notices import Notices, delete, read_notices
+from penstock.repository.notices import Notices, delete, is_settled, read_notices, settle
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.said import put_said
 from penstock.repository.upkeep.indexes import dead_indexes
 from penstock.repository.upkeep.living import LATE, Living, Running, read_living
+from penstock.repository.upkeep.locks import longest
 from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, revived, standing
 from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
@@ -156,8 +157,14 @@ class _Prune:
                     f"of life was at {other.newest:%H:%M} UTC",
                     hint="Wait for its end. If it was killed: ten minutes, or give --take-over.",
                 )
-        if living.expired:
-            self._workers.call(self._try, list(living.expired))
+        settled = [
+            info.key
+            for _, info in self._listed("tombstones")
+            if self._is_old(info, self._presence.at, self._presence.at)
+            and self._workers.call(is_settled, domain, layout.id_of(info.key))
+        ]
+        if over := [*living.expired, *settled]:
+            self._try_all(over)
 
     # What is due
 
@@ -223,7 +230,7 @@ class _Prune:
             self._workers.call(self._domain.sink.stat, self._domain.at.tombstone_key(stone.id))
         except ObjectMissing:
             return False
-        return True
+        return not self._workers.call(is_settled, self._domain, stone.id)
 
     def _delete(
         self, stone: Standing, heads: Heads, there: Mapping[str, Mapping[bytes, ObjectInfo]], notices: Notices
@@ -265,7 +272,11 @@ class _Prune:
                 self._presence.go_on()
         if locked:
             self._wait_for_locks(stone, there, locked)
-        self._workers.call(domain.sink.delete, domain.at.tombstone_key(stone.id))
+        if self._try_all([domain.at.tombstone_key(stone.id)]):
+            self._workers.call(settle, domain, stone.id)
+
+    def _try_all(self, keys: list[str]) -> Mapping[str, datetime | None]:
+        return self._workers.call(self._try, keys)
 
     def _try(self, keys: list[str]) -> Mapping[str, datetime | None]:
         try:
@@ -280,16 +291,22 @@ class _Prune:
         there: Mapping[str, Mapping[bytes, ObjectInfo]],
         locked: Mapping[str, datetime | None],
     ) -> None:
-        """What is locked is named by another tombstone: nobody relies on it again meanwhile."""
+        """What is locked is named by other tombstones, one for each day: nobody relies on it again meanwhile."""
         now = self._presence.now()
-        until = max(one or now + _LATER for one in locked.values())
+        until = {key: one or now + _LATER for key, one in locked.items()}
         self.done.locked += len(locked)
-        self.done.locked_until = max(until, self.done.locked_until or until)
-        things = {kind: tuple(one for one, info in there[kind].items() if info.key in locked) for kind in _KINDS}
-        grace = max(until - now, LEAST_GRACE)
-        seconds = int(grace.total_seconds()) + 1
-        stone_of_locked = Tombstone(now_here(), Things(**things), stone.content.snapshots, seconds)
-        self._workers.call(put_said, self._domain, stone_of_locked)
+        self.done.locked_until = max((*until.values(), self.done.locked_until or now))
+        others = [one for one in standing(self._domain, self._workers) if one.id != stone.id]
+        named = {self._domain.at.snapshot_key(snapshot) for one in others for snapshot in one.content.snapshots}
+        for day in sorted({one.date() for one in until.values()}):
+            keys = {key for key, one in until.items() if one.date() == day}
+            if keys <= named:
+                continue  # heads that another tombstone names: it looks after them
+            things = {kind: tuple(one for one, info in there[kind].items() if info.key in keys) for kind in _KINDS}
+            grace = max(max(until[key] for key in keys) - now, LEAST_GRACE)
+            seconds = int(grace.total_seconds()) + 1
+            another = Tombstone(now_here(), Things(**things), stone.content.snapshots, seconds)
+            self._workers.call(put_said, self._domain, another)
 
     # What is dead now
 
@@ -349,7 +366,7 @@ class _Prune:
         if info.modified is None or info.modified >= horizon:
             return False
         retention = self._domain.sink.retention
-        return retention is None or info.modified + retention <= now
+        return retention is None or info.modified + longest(retention) <= now
 
 
 _GRACE = "its grace"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from penstock.format.notice import Action, Deletion, Tombstone
 from penstock.repository.domain import Domain
-from penstock.repository.notices import Head, in_force
+from penstock.repository.notices import Head, in_force, read_tombstones
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, Said, read_said
 from penstock.repository.upkeep.living import LATE
@@ -34,7 +34,7 @@ class Standing(NamedTuple):
 def standing(domain: Domain, workers: Workers, on_stranger: OnStranger | None = None) -> list[Standing]:
     """All that stand, the one that is due first before the others: only that one may be swept."""
     found = []
-    for said in read_said(domain, workers, domain.at.tombstones, Tombstone, domain.keeper, on_stranger):
+    for said in read_tombstones(domain, workers, on_stranger):
         written = _time(said)
         if written is not None:
             grace = max(timedelta(seconds=min(said.content.grace, _LONGEST)), LEAST_GRACE)

@@ -1,0 +1,95 @@
+"""penstock prune, as a maintainer runs it."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from core.tests.cli.running import PASSPHRASE, Penstock, database
+
+pytestmark = pytest.mark.slow
+
+OWNER = ("--passphrase-file", "passphrase")
+OPS = ("--key", "ops.key")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Penstock:
+    """Two nights, and a maintainer's key."""
+    database(tmp_path / "shop.db", rows=10)
+    (tmp_path / "passphrase").touch(0o600)
+    (tmp_path / "passphrase").write_text(PASSPHRASE + "\n", encoding="utf-8")
+    (tmp_path / "penstock.toml").write_text(
+        '[repositories.main]\ntype = "filesystem"\npath = "repository"\n[backups.shop]\nurl = "sqlite:shop.db"\n'
+        "keep = { last = 1, at_least = 1 }\n"
+    )
+    penstock = Penstock(tmp_path)
+    penstock("init", *OWNER)
+    penstock("key", "add", "--role", "maintainer", "--label", "operations", "--out", "ops.key", *OWNER)
+    penstock("backup", "shop")
+    (tmp_path / "shop.db").unlink()
+    database(tmp_path / "shop.db", rows=500)
+    penstock("backup", "shop")
+    return penstock
+
+
+def passes(shop: Penstock, time_that: timedelta) -> None:
+    """Let everything in the repository be so much older, but for heads, which would seem to be of the future."""
+    for folder, _, names in os.walk(shop.folder / "repository"):
+        for name in names if not folder.endswith("snapshots") else ():
+            path = Path(folder) / name
+            then = path.stat().st_mtime - time_that.total_seconds()
+            os.utime(path, (then, then))
+
+
+def test_a_day_of_maintenance(shop: Penstock) -> None:
+    passes(shop, timedelta(days=1))
+    shop("forget", "--apply", *OPS)
+    plan = shop("prune", "--dry-run", *OPS).stdout
+    assert "Would delete 0 objects, 0 B; 1 snapshot kept." in plan
+    assert "would be deleted by a run after" in plan
+    named = shop.json("prune", *OPS)["domains"]["main"]
+    assert named["doomed_size"] > 0
+    assert named["deleted"] == 0
+    assert "its grace" in shop("prune", *OPS).stdout
+    passes(shop, timedelta(days=1))
+    done = shop.json("prune", *OPS)
+    assert done["domains"]["main"]["deleted"] == named["doomed"] + 1
+    assert done["deleted_size"] == named["doomed_size"]
+    shop("check", "--read-data", *OPS)
+    assert "1 snapshot kept" in shop("prune", *OPS).stdout
+    shop("restore", "latest", "--to", "sqlite:back.db", *OWNER)
+
+
+def test_what_is_refused(shop: Penstock) -> None:
+    assert shop("prune", code=23).stderr
+    assert shop.json("prune", "--grace", "soon", *OPS, code=2)["error"]["message"].startswith("--grace must be")
+    assert shop.json("prune", "--max-bytes", "lots", *OPS, code=2)["error"]["type"] == "UsageError"
+    killed_while_running(shop)
+    assert shop.json("prune", *OPS, code=60)["error"]["type"] == "PruneRunning"
+    shop("prune", "--take-over", *OPS)
+    passes(shop, timedelta(minutes=11))
+    shop("prune", *OPS)
+
+
+def killed_while_running(shop: Penstock) -> None:
+    """A prune that is killed leaves its lease: it seems to run."""
+    (domain,) = (shop.folder / "repository" / "d").iterdir()
+    leases = domain / "leases"
+    before = set(leases.iterdir())
+    while True:
+        with subprocess.Popen(
+            [sys.executable, "-m", "penstock", "prune", *OPS],
+            cwd=shop.folder,
+            env=shop.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as running:
+            while running.poll() is None and not set(leases.iterdir()) - before:
+                time.sleep(0.001)
+            running.kill()
+        if set(leases.iterdir()) - before:
+            return
