@@ -23,7 +23,7 @@ from penstock.repository.upkeep import leases
 from penstock.repository.upkeep.leases import Lease
 from penstock.testing import MemorySink
 
-__all__ = ["BEGINNING", "Fault", "Killed", "Process", "SimulatedStore", "as_processes"]
+__all__ = ["BEGINNING", "Fault", "Killed", "Process", "SimulatedStore", "as_processes", "clock_of_process"]
 
 #: Later than any host's clock.
 BEGINNING = datetime(2100, 3, 1, 2, 0, tzinfo=UTC)
@@ -266,7 +266,8 @@ class Process:
             _local.process, self._driven = before, False
 
 
-def _clock_of_process() -> datetime:
+def clock_of_process() -> datetime:
+    """What time it is for the process whose turn it is."""
     process = getattr(_local, "process", None)
     return process.clock() if process is not None else BEGINNING
 
@@ -276,7 +277,7 @@ class _Datetime:
 
     @staticmethod
     def now(_: object = None) -> datetime:
-        return _clock_of_process()
+        return clock_of_process()
 
 
 def _inline(self: Workers, call: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
@@ -291,7 +292,7 @@ def _inline(self: Workers, call: Callable[..., Any], *args: Any, **kwargs: Any) 
 
 def _enter(self: Lease) -> Lease:
     """As `Lease.__enter__`, but nobody renews it who is not told to."""
-    self._clock = lambda: _clock_of_process().timestamp()
+    self._clock = lambda: clock_of_process().timestamp()
     self._born = self._clock()
     self._written = self._time_of(self._domain.at.session_key(self._session))
     self.renew()

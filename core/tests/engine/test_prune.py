@@ -16,7 +16,7 @@ from penstock.engine.prune import Limits, prune
 from penstock.repository import Repository
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import each_row
-from penstock.repository.trust.keyring import add_maintainer, add_writer
+from penstock.repository.trust.keyring import add_maintainer, add_writer, keep, revoke
 from penstock.repository.upkeep import presence
 from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.pruning import Pruned
@@ -110,6 +110,12 @@ def test_it_is_taken_back_until_shortly_before_the_sweep(lab: Lab, store: Virtua
     store.passes(hours=23, minutes=54)
     undelete(lab.open(), [one])
     store.passes(minutes=2)
+    with pytest.raises(SnapshotNotFound, match="cannot be taken back"):
+        undelete(lab.open(), [two])
+    # Nobody lists it, or takes what the first one wrote for a success.
+    assert lab.find("latest").id.hex() not in (one, two)
+    with pytest.raises(SnapshotNotFound, match="was forgotten"):
+        lab.find(two)
     with pytest.raises(SnapshotNotFound, match="cannot be taken back"):
         undelete(lab.open(), [two])
     store.passes(minutes=4)
@@ -279,3 +285,19 @@ def test_what_is_locked_waits_for_the_end_of_its_lock(tmp_path: Path) -> None:
 def needs(lab: Lab, snapshot: str) -> set[str]:
     """The packs of a snapshot."""
     return {lab.at.pack_key(row.pack) for row in each_row(lab.find(snapshot)) if row.used}
+
+
+def test_what_the_owner_keeps_of_a_revoked_writer_is_not_swept(lab: Lab, store: VirtualStore) -> None:
+    writer = add_writer(lab.open(), "host", domain="main")
+    made = lab.backup({"d": b"one" * 999}, by=lab.open(writer)).snapshot
+    store.passes(hours=24)
+    two = night(lab, store, b"two" * 999)
+    entry = lab.find(made.hex())
+    revoke(lab.open(), writer.key, without=[made])
+    assert pruned(lab).doomed
+    keep(lab.open(), [entry])
+    store.passes(days=1)
+    pruned(lab)
+    assert lab.restored(made.hex()) == {"d": b"one" * 999}
+    assert lab.restored(two) == {"d": b"two" * 999}
+    assert not lab.check().findings

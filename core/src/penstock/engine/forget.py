@@ -17,15 +17,15 @@ from penstock.api.errors import (
 )
 from penstock.repository import Repository, SnapshotEntry
 from penstock.repository.domain import Domain
+from penstock.repository.notices import Head, read_notices
 from penstock.repository.notices import forget as record
-from penstock.repository.notices import read_notices
 from penstock.repository.notices import undelete as take_back
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.snapshots import each_snapshot, find_snapshot, list_snapshots
 from penstock.repository.upkeep.marks import Marks, read_marks
 from penstock.repository.upkeep.retention import Candidate, Policy, decide
-from penstock.repository.upkeep.tombstones import standing
+from penstock.repository.upkeep.tombstones import condemned, standing
 
 __all__ = ["ForgetPlan", "Planned", "forget", "list_forgotten", "plan_chosen", "plan_forget", "undelete"]
 
@@ -219,21 +219,21 @@ def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotE
             _refuse_swept(named & notices.swept)
             if back := named & notices.forgotten:
                 lifted = {one for head in back for one in notices.forgets[head]}
-                record = workers.call(take_back, domain, dict(back), lifted)
-                _refuse_too_late(domain, workers, back, record)
+                workers.call(take_back, domain, dict(back), lifted)
+            _refuse_too_late(domain, workers, named)
     return [_listed_again(repository, one.id.hex()) for one in found]
 
 
-def _refuse_too_late(domain: Domain, workers: Workers, back: AbstractSet[tuple[bytes, bytes]], record: str) -> None:
-    """Whether a sweep heeds the record depends on when the store wrote it: see `revived`."""
-    written = workers.call(domain.sink.stat, record).modified
-    for stone in standing(domain, workers):
-        if written is None or written >= stone.too_late:
-            _refuse_swept(back & stone.content.snapshots.items())
-    _refuse_swept(back & read_notices(domain, workers).swept)
+def _refuse_too_late(domain: Domain, workers: Workers, named: AbstractSet[Head]) -> None:
+    """Refuse what a sweep deletes although it was taken back, for that was too late; and let nobody list it."""
+    late = {head for stone in standing(domain, workers) for head in condemned(domain, workers, stone).forgotten} & named
+    notices = read_notices(domain, workers)
+    if listed_still := late - notices.forgotten:
+        workers.call(record, domain, dict(listed_still))
+    _refuse_swept(late | (named & notices.swept))
 
 
-def _refuse_swept(gone: AbstractSet[tuple[bytes, bytes]]) -> None:
+def _refuse_swept(gone: AbstractSet[Head]) -> None:
     if gone:
         names = tuple(sorted(snapshot.hex() for snapshot, _ in gone))
         raise SnapshotNotFound(

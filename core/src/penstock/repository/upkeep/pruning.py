@@ -22,11 +22,12 @@ from penstock.repository.notices import Notices, delete, is_settled, read_notice
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.said import put_said
+from penstock.repository.snapshots import SnapshotEntry
 from penstock.repository.upkeep.indexes import dead_indexes
 from penstock.repository.upkeep.living import LATE, Living, Running, read_living
 from penstock.repository.upkeep.locks import longest
 from penstock.repository.upkeep.presence import Presence
-from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, revived, standing
+from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, condemned, standing
 from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
 
 __all__ = ["GRACE", "Limits", "Pruned", "Waiting", "prune"]
@@ -187,15 +188,21 @@ class _Prune:
         # First who lives, then the heads: whoever had ended before has left one, or none ever comes.
         living = read_living(self._domain, self._workers, now)
         notices = read_notices(self._domain, self._workers)
-        dead = set(stone.content.snapshots.items()) - revived(self._domain, self._workers, stone)
+        forgotten, others = condemned(self._domain, self._workers, stone)
+        hidden = is_hidden(self._domain, notices)
+
+        def is_dead(entry: SnapshotEntry) -> bool:
+            head = (entry.id, entry.digest)
+            return head in forgotten or (head in others and hidden(entry))
+
         with closing(Usage()) as usage:
             heads = survey(
                 self._domain,
                 self._workers,
                 notices,
                 usage,
-                is_dead=lambda entry: (entry.id, entry.digest) in dead,
-                named=dict(dead),
+                is_dead=is_dead,
+                named=dict(forgotten | others),
             )
             waited = [one for one in _at_work(living, heads) if one.began <= stone.written + LATE]
             if waited:

@@ -1,4 +1,4 @@
-"""Tombstones that stand, and which of the snapshots that they name were taken back in time."""
+"""Tombstones that stand, and which of the snapshots that they name were not taken back in time."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, Said, read_said
 from penstock.repository.upkeep.living import LATE
 
-__all__ = ["LEAST_GRACE", "Standing", "revived", "standing"]
+__all__ = ["LEAST_GRACE", "Condemned", "Standing", "condemned", "standing"]
 
 #: Listings may be late twice: that in which a writer looks for the tombstone, and that in which a prune looks for it.
 LEAST_GRACE = 2 * LATE
@@ -53,15 +53,23 @@ def _time(said: Said[Tombstone] | Said[Deletion]) -> datetime | None:
         return None
 
 
-def revived(domain: Domain, workers: Workers, tombstone: Standing) -> set[Head]:
-    """The heads that it names and that were forgotten, but taken back in time.
+class Condemned(NamedTuple):
+    """The heads that a tombstone names and that do not count in its sweep."""
 
-    Everybody who asks after the grace finds the same: what is said later does not count.
-    """
+    #: Forgotten, and not taken back in time.
+    forgotten: set[Head]
+    #: Never forgotten: they do not count as long as they are void, or of a revoked writer and not kept by the owner.
+    others: set[Head]
+
+
+def condemned(domain: Domain, workers: Workers, tombstone: Standing) -> Condemned:
+    """Everybody who asks after the grace finds the same: what is said too late does not count."""
     records = list(read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None))
     before = [said for said in records if _said_before(said, tombstone)]
     named = set(tombstone.content.snapshots.items())
-    return (named & _heads(before, Action.FORGET)) - in_force(before).keys() - _heads(records, Action.DELETE)
+    swept = named & _heads(records, Action.DELETE)
+    ever = named & _heads(before, Action.FORGET)
+    return Condemned((ever & in_force(before).keys()) | swept, named - ever - swept)
 
 
 def _heads(records: Iterable[Said[Deletion]], action: Action) -> set[Head]:
