@@ -96,7 +96,7 @@ def test_every_object_is_read_once(lab: Lab) -> None:
     # Once as an object, and once for the segment table, unless it is one that only the owner can open.
     assert sorted(read[key] for key in parts) == [1] * 10 + [2] * 5
     assert [key for method, key in sink.calls if method == "list"] == [
-        lab.at.snapshots, "", lab.at.notices, lab.at.deletions, lab.at.tombstones
+        lab.at.snapshots, "", lab.at.notices, lab.at.deletions, lab.at.tombstones, lab.at.marks
     ]  # fmt: skip
 
 

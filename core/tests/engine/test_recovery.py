@@ -142,7 +142,7 @@ def test_the_next_backup_does_not_mind_what_it_does_not_need(
         document = encode_document(lease, LeaseDocument(session, number).to_json(), lab.owner.signing)
         lab.sink.put(lease, document)
     prefix = layout.SLOTS if kind == "slots" else f"{lab.at.prefix}{kind}/"
-    one, other = sorted(lab.keys(prefix))
+    one, other, *_ = sorted(lab.keys(prefix))
     if how == "swapped":
         lab.sink.put(one, lab.sink.get(other))
     else:

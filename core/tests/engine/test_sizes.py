@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 #: Four dumps that somebody knows: of one size, with rows of their own.
 KNOWN = [noise(2 * MIB - 40 * KIB, seed) for seed in range(4)]
-KINDS = {"packs", "parts", "index", "snapshots", "sessions"}
+KINDS = {"packs", "parts", "index", "snapshots", "sessions", "leases"}
 
 
 def seen(lab: Lab, before: set[str] | None = None) -> Counter[tuple[object, ...]]:

@@ -145,10 +145,10 @@ def test_errors_show_no_secret(lab: Lab, tmp_path: Path) -> None:
     end_of_log = lab.repository.log.keys[-1]
     for key, data in lab.sink.contents().items():
         lab.sink.put(key, data[: len(data) // 2])
-        # A restore needs neither index objects nor, when it is opened by a key, slots, nor the newest entry of the log.
-        if not key.startswith((lab.at.index, "slots/", end_of_log)):
+        # A restore needs no index objects and no leases, nor, if opened by a key, slots, nor the end of the log.
+        if not key.startswith((lab.at.index, lab.at.leases, "slots/", end_of_log)):
             fails(lab.restore, into=BytesSource({}))
-        if not key.startswith((lab.at.index, end_of_log)):
+        if not key.startswith((lab.at.index, lab.at.leases, end_of_log)):
             fails(lambda: lab.restore(by=lab.open(PASSPHRASE)))
         raised += [finding.problem for finding in findings(lab)]
         lab.sink.put(key, data)

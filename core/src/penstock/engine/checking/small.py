@@ -129,6 +129,8 @@ class Small:
                 if session in notices.deleted:
                     self._ledger.judge(info.key, OWNER_ID)  # left over: the next prune deletes it
                     continue
+                if self._ledger.judged(session) is False:
+                    continue  # what is wrong with the session was said
                 expected[info.key] = self._ledger.signer(session)
                 yield info.key
 

@@ -137,8 +137,6 @@ class Snapshots:
             raise Malformed("it needs a session that it does not pin")
         for session, pinned in sessions.items():
             key = self._domain.at.session_key(session)
-            if key in self._notices.deleted:
-                continue
             if not self._exists(key):
                 self._findings.add(key, f"gone: snapshot {_short(entry)} needs its data key", gone=True)
             elif self._ledger.digest(key) not in (None, pinned):
