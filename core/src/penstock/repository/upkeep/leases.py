@@ -60,6 +60,8 @@ class Lease:
         self._born = clock()
         self._written: datetime | None = None
         self._lost = False
+        #: Bytes of all that were put.
+        self.stored = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_alive, name="penstock-lease", daemon=True)
@@ -89,6 +91,7 @@ class Lease:
             key = self._domain.at.lease_key(self._session, self._number)
             data = encode_document(key, lease.to_json(), self._domain.access.signing)
             self._domain.sink.put(key, data, if_absent=self._if_absent)
+            self.stored += len(data)
             written = self._time_of(key)
             self._lost = self._lost or self._clock() - self._born >= _LIFE or self._too_late(written)
             self._born, self._written = begun, written

@@ -308,7 +308,7 @@ class Session:
         newest = self._in_step.newest()
         mine = newest.pop(domain.access.key, None)
         latest = sorted(newest.values(), key=lambda head: head.time)[-MAX_SEEN:]
-        stored = self._stored + sum(one.stored for one in done)
+        stored = self._stored + lease.stored + sum(one.stored for one in done)
         head = Head(
             snapshot=new_id(),
             backup=self._backup,
