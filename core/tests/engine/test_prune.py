@@ -9,9 +9,9 @@ from core.tests.engine.test_nights import session_of
 from core.tests.repository.lab import Lab
 from core.tests.repository.virtual import VirtualStore
 
-from penstock.api import EventKind, RoleForbids, SnapshotNotFound
+from penstock.api import EventKind, RoleForbids, SnapshotNotFound, UsageError
 from penstock.api.errors import DamagedObject, PruneRunning, SessionLost
-from penstock.engine.forget import forget, undelete
+from penstock.engine.forget import find_unreadable, forget, forget_unreadable, undelete
 from penstock.engine.prune import Limits, prune
 from penstock.repository import Repository
 from penstock.repository.pool import Workers
@@ -218,6 +218,25 @@ def test_a_head_that_cannot_be_read_ends_it_until_it_is_let_go_of(lab: Lab, stor
     with pytest.raises(DamagedObject):
         pruned(lab)
     assert lab.keys(lab.at.packs) == before
+    with pytest.raises(UsageError, match="can be read"):
+        find_unreadable(lab.open(), one)
+    with pytest.raises(SnapshotNotFound):
+        find_unreadable(lab.open(), "00" * 16)
+    with pytest.raises(UsageError, match="whole id"):
+        find_unreadable(lab.open(), two[:8])
+    night(lab, store, b"three" * 999)
+    forget_unreadable(lab.open(), [find_unreadable(lab.open(), two)])
+    # The next head names the one that was lost: that stays said.
+    assert [one.problem for one in lab.check().findings] == [
+        "it follows snapshot 2 of its writer, which is gone and was not forgotten"
+    ]
+    assert pruned(lab).doomed
+    store.passes(days=1)
+    assert pruned(lab).deleted
+    there = lab.keys()
+    assert key not in there
+    assert lab.check().finding_count == 1
+    assert lab.restored() == {"d": b"three" * 999}
 
 
 def test_limits_end_it_and_the_next_run_goes_on(lab: Lab, store: VirtualStore, monkeypatch: pytest.MonkeyPatch) -> None:

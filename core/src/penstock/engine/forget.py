@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,8 @@ from penstock.api.errors import (
     SnapshotNotFound,
     UsageError,
 )
+from penstock.api.models import ObjectInfo
+from penstock.format.encoding import Malformed, id_from_hex
 from penstock.repository import Repository, SnapshotEntry
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Head, read_notices
@@ -22,14 +24,32 @@ from penstock.repository.notices import forget as record
 from penstock.repository.notices import undelete as take_back
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
-from penstock.repository.snapshots import each_snapshot, find_snapshot, list_snapshots
+from penstock.repository.snapshots import (
+    digest_of_head,
+    each_snapshot,
+    find_snapshot,
+    list_snapshots,
+    read_snapshot,
+)
 from penstock.repository.upkeep.marks import Marks, read_marks
 from penstock.repository.upkeep.retention import Candidate, Policy, decide
 from penstock.repository.upkeep.tombstones import condemned, standing
 
-__all__ = ["ForgetPlan", "Planned", "forget", "list_forgotten", "plan_chosen", "plan_forget", "undelete"]
+__all__ = [
+    "ForgetPlan",
+    "Planned",
+    "Unreadable",
+    "find_unreadable",
+    "forget",
+    "forget_unreadable",
+    "list_forgotten",
+    "plan_chosen",
+    "plan_forget",
+    "undelete",
+]
 
 _SHORT_ID = 8
+_ALL_DIGITS = "penstock check names them, after snapshots/."
 _LIST_FORGOTTEN = "penstock snapshots --forgotten lists what can be taken back."
 
 
@@ -199,6 +219,50 @@ def _refuse_held(entries: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks])
             hint=f"If whoever holds it agrees, release it: penstock hold {name[:_SHORT_ID]} --release --reason TEXT.",
             details=tuple(f"{one}: {hold.reason}" for one, hold in held),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A head that nobody can read, with the digest of its bytes as they are, and what is wrong with it."""
+
+    domain: Domain = field(repr=False)
+    id: bytes
+    digest: bytes
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What there is to say of it."""
+        return {"id": self.id.hex(), "domain": self.domain.label, "problem": self.problem}
+
+
+def find_unreadable(repository: Repository, name: str) -> Unreadable:
+    """The head with this id, whole, if it cannot be read. Raises `SnapshotNotFound`, `UsageError` for one that can."""
+    with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
+        for domain in repository.domains:
+            try:
+                key = domain.at.snapshot_key(id_from_hex(name))
+            except Malformed:
+                raise UsageError(f"{name} is not the whole id of a snapshot: 32 digits", hint=_ALL_DIGITS) from None
+            digest = workers.call(digest_of_head, domain, key)
+            if digest is None:
+                continue
+            try:
+                workers.call(read_snapshot, domain, ObjectInfo(key, 0), hidden=True)
+            except DamagedObject as error:
+                return Unreadable(domain, id_from_hex(name), digest, error.reason)
+            raise UsageError(f"the snapshot {name} can be read", hint="Forget it without --unreadable.")
+    raise SnapshotNotFound(f"there is no head with the id {name}", hint=_ALL_DIGITS)
+
+
+def forget_unreadable(repository: Repository, heads: Sequence[Unreadable]) -> None:
+    """Record that nobody wants these any more, so that a prune need not know what they need: for good, after its grace.
+
+    Raises `RoleForbids` for a writer's key.
+    """
+    repository.access.require_keeper("forgetting a snapshot")
+    with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
+        for head in heads:
+            workers.call(record, head.domain, {head.id: head.digest})
 
 
 def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotEntry]:

@@ -1,9 +1,12 @@
 """Snapshots: listing and finding them by their heads. Nothing unsigned is ever shown."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
+
+from blake3 import blake3
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError, SnapshotNotFound
 from penstock.api.models import ObjectInfo
@@ -20,7 +23,15 @@ from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
 from penstock.repository.read.listing import listed, read_all
 from penstock.repository.repository import Repository
 
-__all__ = ["SnapshotEntry", "each_snapshot", "find_snapshot", "list_snapshots", "read_snapshot", "summaries"]
+__all__ = [
+    "SnapshotEntry",
+    "digest_of_head",
+    "each_snapshot",
+    "find_snapshot",
+    "list_snapshots",
+    "read_snapshot",
+    "summaries",
+]
 
 #: Heads under way at once, in bytes of their objects.
 _AT_ONCE = MIB
@@ -143,6 +154,16 @@ def read_snapshot(
     return SnapshotEntry(domain, head, sealed.session, sealed.writer, sealed.digest, len(data), info.modified)
 
 
+def digest_of_head(domain: Domain, key: str) -> bytes | None:
+    """That of its bytes, whatever they are; of what is too large to be a head, that of nothing. None if it is gone."""
+    try:
+        return blake3(fetch(domain.sink, key)).digest()
+    except ObjectMissing:
+        return None
+    except Malformed:
+        return blake3().digest()
+
+
 def each_snapshot(
     domain: Domain, workers: Workers, objects: Iterable[ObjectInfo], notices: Notices, on_damage: OnDamage | None
 ) -> Iterator[SnapshotEntry]:
@@ -152,20 +173,33 @@ def each_snapshot(
     it and left out.
     """
 
-    def read(info: ObjectInfo) -> SnapshotEntry | DamagedObject | MissingObject:
+    def read(info: ObjectInfo) -> SnapshotEntry | DamagedObject | MissingObject | None:
         try:
             return read_snapshot(domain, info)
-        except (DamagedObject, MissingObject) as error:
+        except DamagedObject as error:
+            return None if notices.forgotten and _was_forgotten(domain, info.key, notices) else error
+        except MissingObject as error:
             return error
 
     for found in read_all(workers, read, objects, most=_AT_ONCE):
         if isinstance(found, SnapshotEntry):
             if notices.hides(found.id, found.digest, found.writer) is None:
                 yield found
+        elif found is None:
+            continue
         elif on_damage is None:
             raise found
         else:
             on_damage(found)
+
+
+def _was_forgotten(domain: Domain, key: str, notices: Notices) -> bool:
+    """Whether somebody let go of a head that cannot be read, by the digest of its bytes."""
+    with suppress(Malformed):
+        snapshot = layout.id_of(key)
+        if any(snapshot == forgotten for forgotten, _ in notices.forgotten):
+            return (snapshot, digest_of_head(domain, key)) in notices.forgotten
+    return False
 
 
 def list_snapshots(repository: Repository, on_damage: OnDamage | None = None) -> list[SnapshotEntry]:

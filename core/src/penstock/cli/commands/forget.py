@@ -34,6 +34,10 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--backup", metavar="NAME", help="Only the snapshots of this backup; repeat it."),
         ] = None,
+        unreadable: Annotated[
+            bool,
+            typer.Option("--unreadable", help="The ids, whole, are of heads that nobody can read."),
+        ] = False,
         apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, the plan is only shown.")] = False,
     ) -> None:
         """Let go of snapshots that the settings do not keep, or of those named.
@@ -49,8 +53,16 @@ def register(app: typer.Typer) -> None:
 
         if snapshots and backups:
             raise UsageError("--backup goes by the settings, and cannot be combined with ids")
+        if unreadable and not snapshots:
+            raise UsageError("--unreadable needs ids")
         workspace = run.workspace
         repository = workspace.repository(Need.KEEPER if apply else Need.ANY)
+        if unreadable:
+            heads = [work.find_unreadable(repository, one) for one in snapshots or ()]
+            if apply:
+                work.forget_unreadable(repository, heads)
+            run.output.result({"unreadable": [one.to_json() for one in heads], "applied": apply}, keeping.unreadable)
+            return
         with engine.Doubts(run.output.warning, "left out") as doubts:
             if snapshots:
                 chosen = [engine.find(repository, one, warn=run.output.warning) for one in snapshots]

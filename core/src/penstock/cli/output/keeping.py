@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.cli.output.units import age, amount, count, moment, printable, table
 
-__all__ = ["forget", "forgotten", "marked", "undeleted"]
+__all__ = ["forget", "forgotten", "marked", "undeleted", "unreadable"]
 
 _SHORT_ID = 8
 
@@ -39,6 +39,16 @@ def forget(document: Document) -> Iterator[str]:
             if document["applied"]
             else "Nothing is forgotten yet: run it again with --apply."
         )
+
+
+def unreadable(document: Document) -> Iterator[str]:
+    """`forget --unreadable`: the heads, and what is wrong with them."""
+    for one in document["unreadable"]:
+        yield printable(f"{one['id']} in {one['domain']}: {one['problem']}")
+    if document["applied"]:
+        yield "Forgotten: a prune deletes what only they needed, whatever that was."
+    else:
+        yield "Nothing is forgotten yet: run it again with --apply. What only they needed is lost then."
 
 
 def _why(one: Document) -> str:

@@ -171,8 +171,10 @@ class _Prune:
 
     def sweep(self) -> None:
         """Delete what the tombstones that are due name, one after the other."""
-        while stones := standing(self._domain, self._workers):
+        seen: set[bytes] = set()
+        while stones := [one for one in standing(self._domain, self._workers) if one.id not in seen]:
             first, *others = stones
+            seen.add(first.id)  # a listing may show it when it is gone
             why = self._sweep(first)
             if why is not None:
                 self.done.waiting = [why, *(Waiting(one.due, _GRACE) for one in others)]
@@ -261,7 +263,6 @@ class _Prune:
         steps += [[info.key for info in there[kind].values()] for kind in _KINDS]
         for keys in steps:
             left = iter(keys)
-            # Whatever the limits, the heads go: they are few.
             while batch := list(islice(left, _BATCH * self._workers.count)):
                 if self._limits.reached:
                     done.left += len(infos)

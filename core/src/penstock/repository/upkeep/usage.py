@@ -6,21 +6,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import Malformed
 from penstock.format.part import Kind, decode_rows, decode_sessions
 from penstock.repository import layout
 from penstock.repository.domain import Domain
-from penstock.repository.fetching import fetch
 from penstock.repository.notices import Notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import layout_sections, parts_of
 from penstock.repository.read.ends import PLACES_TAIL, read_end
 from penstock.repository.read.listing import listed
-from penstock.repository.snapshots import SnapshotEntry, read_snapshot
+from penstock.repository.snapshots import SnapshotEntry, digest_of_head, read_snapshot
 from penstock.repository.temporary import TemporaryTables
 
 __all__ = ["Heads", "Usage", "is_hidden", "survey"]
@@ -30,8 +27,8 @@ CREATE TABLE used (kind TEXT, id BLOB, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 """
 _PAGE = 1000
 _HINT = (
-    "Nothing is deleted until somebody decides: bring it back from a copy, or let go of it with penstock forget, "
-    "by its whole id."
+    "Nothing is deleted until somebody decides: bring it back from a copy, or let go of the snapshot: penstock forget, "
+    "with --unreadable if its head is what cannot be read."
 )
 
 IsDead = Callable[[SnapshotEntry], bool]
@@ -164,7 +161,7 @@ class _Look:
         return _Found(entry.id, entry.digest, (entry.session, entry.writer), dead)
 
     def _unreadable(self, snapshot: bytes, error: DamagedObject) -> _Found | None:
-        digest = _digest(self.domain, error.key)
+        digest = digest_of_head(self.domain, error.key)
         if digest is None:
             return None
         if (snapshot, digest) not in self.lost:
@@ -180,16 +177,6 @@ class _Look:
             if isinstance(error, Malformed):
                 error = DamagedObject(self.domain.at.snapshot_key(entry.id), str(error))
             raise _undecided(error) from None
-
-
-def _digest(domain: Domain, key: str) -> bytes | None:
-    """That of its bytes; of what is too large to be a head, that of nothing. None if it is gone."""
-    try:
-        return blake3(fetch(domain.sink, key)).digest()
-    except ObjectMissing:
-        return None
-    except Malformed:
-        return b""
 
 
 def _undecided(error: RepositoryError) -> RepositoryError:
