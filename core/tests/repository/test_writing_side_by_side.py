@@ -75,7 +75,8 @@ def test_threads_write_the_streams_of_one_session_at_once(tmp_path: Path) -> Non
     (entry,) = list_snapshots(lab.open())
     assert committed.head == entry.head
     at = lab.at
-    there = [info.size for prefix in (at.sessions, at.packs, at.index, at.parts) for info in lab.sink.list(prefix)]
+    kinds = (at.sessions, at.leases, at.packs, at.index, at.parts)
+    there = [info.size for prefix in kinds for info in lab.sink.list(prefix)]
     assert entry.head.stored == sum(there)
     assert committed.stored == sum(there) + entry.object_size
     assert committed.packs == len(lab.keys(at.packs))

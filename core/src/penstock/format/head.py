@@ -151,7 +151,7 @@ def encode_head(
         "started": head.started,
         "stored": head.stored,
         "streams": head.streams,
-        "tags": sorted(head.tags),
+        "tags": list(head.tags),
     }
     plain = encode_record(header, [encode_refs(head.parts), *(encode_refs(base.parts) for base in head.bases)])
     sealed = seal_padded(plain, _LEVEL, layout_sealer, message("head", scope, head.snapshot), limit=_LIMIT)
