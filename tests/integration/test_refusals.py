@@ -241,7 +241,7 @@ def test_a_refusal_has_its_own_code_and_says_what_is_wrong_and_what_to_do(name: 
     # Nothing was lost, and nothing came that is no use.
     after = place.repository.digests()
     assert before.items() <= after.items()
-    assert {in_domain(key).partition("/")[0] for key in after.keys() - before.keys()} <= {"sessions"}
+    assert {in_domain(key).partition("/")[0] for key in after.keys() - before.keys()} <= {"sessions", "leases"}
     assert databases.tables_of(place.server, "new") is None
 
 
