@@ -36,6 +36,11 @@ WRITERS = ("anna", "bert", "cleo")
 KEEPERS = ("mary", "mike", "owner")
 FAULTS = (Fault.NONE,) * 20 + (Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.REFUSED, Fault.LOST)
 
+DELICATE = {
+    *(("put", kind) for kind in ("sessions", "leases", "snapshots", "tombstones", "deletions")),
+    *(("list", kind) for kind in ("sessions", "leases", "snapshots", "tombstones", "deletions")),
+}
+
 
 class World:
     """A repository of two domains, its people with their hosts, and what must be there."""
@@ -308,20 +313,29 @@ def random_walk(world: World, steps: int) -> None:
     for number in range(steps):
         idle = [name for name, process in world.processes.items() if not process.busy]
         busy = [name for name in world.processes if name not in idle]
+        asleep = [name for name in busy if world.processes[name].sleeps]
         if idle and chance() < 0.1:
             _begin(world, choice([name for name in idle for _ in range(4 if name in WRITERS else 1)]))
-        elif busy and chance() < 0.01:
-            name = choice(busy)
-            process = world.processes[name]
-            process.wake() if process.sleeps else process.fall_asleep()
-            world.slept.add(name)
+        elif asleep and chance() < 0.05:
+            world.processes[choice(asleep)].wake()
         elif chance() < 0.02:
-            world.passes(choice((1, 5, 11, 11, 11, 20, 70, 24 * 60)) * MINUTE)
+            world.passes(choice((1, 6, 6, 11, 11, 11, 20, 70, 70, 24 * 60)) * MINUTE)
         elif busy:
             (name,) = world.random.choices(busy, [world.speed[one] for one in busy])
+            process = world.processes[name]
+            if not process.sleeps and chance() < (0.1 if _is_delicate(process.next) else 0.005):
+                process.fall_asleep()
+                world.slept.add(name)
             world.step(name, choice(FAULTS) if chance() < 0.02 else Fault.NONE)
         if number % 1000 == 0:
             world.require_all()
+
+
+def _is_delicate(request: str) -> bool:
+    """Whether it is one on whose order with those of others everything depends."""
+    method, _, key = request.partition(" ")
+    kind = key.split("/")[2] if key.count("/") >= 2 else ""
+    return (method, kind) in DELICATE
 
 
 def _begin(world: World, name: str) -> None:
