@@ -217,5 +217,6 @@ def test_a_report_is_a_document(lab: Lab, opened: bool) -> None:
     assert (document["finding_count"], document["distrusted"]) == (1, 1)
     assert document["checked"]["opened"] is opened
     assert set(document["checked"]) == {
-        "snapshots", "packs", "segments", "sessions", "index", "keys", "read", "read_data", "opened"
+        "snapshots", "packs", "segments", "sessions", "index", "keys", "read", "read_data", "in_part",
+        "opened",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from penstock.engine.checking.ledger import Ledger
 from penstock.engine.checking.packs import Packs
 from penstock.engine.checking.small import Small
 from penstock.engine.checking.snapshots import Snapshots
+from penstock.engine.checking.turns import Turns
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.trust import Role
 from penstock.repository import Repository, layout
@@ -47,6 +49,8 @@ class CheckReport:
     read: int
     data_read: bool
     opened: bool
+    #: Whether only some of the packs were read: those whose turn it was.
+    in_part: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The document of `penstock check`."""
@@ -63,6 +67,7 @@ class CheckReport:
                 "keys": self.keys,
                 "read": self.read,
                 "read_data": self.data_read,
+                "in_part": self.in_part,
                 "opened": self.opened,
             },
         }
@@ -72,6 +77,7 @@ def check(
     repository: Repository,
     *,
     read_data: bool,
+    within: timedelta | None = None,
     cache_dir: Path | None,
     checkpoint: str | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -81,12 +87,15 @@ def check(
 
     Every role can: names, sizes, signatures, seals, pins, and that whatever is referred to is there. With `read_data`
     every byte of every pack is read and compared with its digest, and, where the owner's key is at hand, opened and
-    compared with the ids of its chunks. With `cache_dir`, objects that this host has seen before must still exist; with
-    a `checkpoint`, the snapshot that it stands for must be known. Damage is a finding, never an error, and so is what a
-    stranger put there, or what disappears meanwhile. Damaged packs are recorded: no writer relies on them any more.
-    Memory does not grow with the repository; buffers take `memory` bytes at most.
+    compared with the ids of its chunks. With `within` too, only packs whose turn it is are read, so many that runs on
+    this host over that time read all of them; that needs `cache_dir`. With `cache_dir`, objects that this host has seen
+    before must still exist; with a `checkpoint`, the snapshot that it stands for must be known. Damage is a finding,
+    never an error, and so is what a stranger put there, or what disappears meanwhile. Damaged packs are recorded: no
+    writer relies on them any more. Memory does not grow with the repository; buffers take `memory` bytes at most.
     """
     wanted = None if checkpoint is None else checked(checkpoint)
+    if within is not None and cache_dir is None:
+        raise ValueError("what was read is noted in the cache")
     budget = ReadBudget.of(memory, repository.sink.connections)
     stop = repository.sink.stop
     with (
@@ -113,10 +122,8 @@ def check(
             packs = Packs(domain, notices, workers, ledger, findings, reporter)
             parts.append(_Part(domain, notices, packs, opened[domain.id]))
         if read_data:
-            reporter.phase("reading", sum(ledger.count(domain.at.packs)[1] for domain in repository.domains))
             with Workers(budget.packs, "penstock-check-packs", stop) as readers:
-                for part in parts:
-                    part.packs.examine(readers, read_data=True)
+                _read(parts, ledger, within, readers, workers, reporter)
         reporter.phase("checking")
         snapshots = 0
         for part in parts:
@@ -145,6 +152,7 @@ def check(
             read=sum(part.packs.read for part in parts),
             data_read=read_data,
             opened=read_data and repository.access.role is Role.OWNER,
+            in_part=read_data and within is not None,
         )
         figures = {"findings": report.finding_count, "packs": report.packs, "read": report.read}
         reporter.completed("checked", figures)
@@ -158,6 +166,28 @@ class _Part(NamedTuple):
     notices: Notices
     packs: Packs
     cache: Cache | None
+
+
+def _read(
+    parts: Sequence[_Part],
+    ledger: Ledger,
+    within: timedelta | None,
+    readers: Workers,
+    workers: Workers,
+    reporter: Reporter,
+) -> None:
+    """Read every pack, or those whose turn it is, and look at the ends of the others."""
+    if within is None:
+        reporter.phase("reading", sum(ledger.count(part.domain.at.packs)[1] for part in parts))
+        for part in parts:
+            part.packs.examine(readers, read_data=True)
+        return
+    for part in parts:
+        assert part.cache is not None
+        with Turns(part.domain, part.cache, ledger, within) as turns:
+            reporter.phase("reading", turns.size)
+            part.packs.examine(readers, read_data=True, only=turns.__contains__, on_read=turns.read)
+            part.packs.examine(workers, read_data=False, only=lambda pack, turns=turns: pack not in turns)  # type: ignore[misc]
 
 
 def _tell_vanished(parts: Sequence[_Part], ledger: Ledger, findings: Findings) -> None:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from penstock.settings.durations import DURATION_PATTERN, parse_duration
 
-__all__ = ["KEEPS_NOTHING", "Keep", "Zone"]
+__all__ = ["KEEPS_NOTHING", "CheckWithin", "Keep", "Zone"]
 
 #: The type of the validation error of a policy without any rule.
 KEEPS_NOTHING = "keeps_nothing"
@@ -41,6 +41,17 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "description": "everything this old at most: 48h"}),
+]
+CheckWithin = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": DURATION_PATTERN,
+            "description": "how long penstock maintain, run every day, takes to read all of the data once: 30d",
+        }
+    ),
 ]
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,63}$")]
 

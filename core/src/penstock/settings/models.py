@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from penstock.api import SecretRef
-from penstock.settings.keeping import Keep, Zone
+from penstock.settings.keeping import CheckWithin, Keep, Zone
 from penstock.settings.sizes import SIZE_PATTERN, parse_size
 
 __all__ = ["BackupSettings", "Defaults", "Document", "PluginTable", "RepositorySettings"]
@@ -103,6 +103,7 @@ class RepositorySettings(PluginTable):
     pack_size: PackSize | None = None
     limit_upload: UploadLimit | None = None
     limit_download: DownloadLimit | None = None
+    check_within: CheckWithin | None = None
 
 
 class BackupSettings(PluginTable):
@@ -132,6 +133,7 @@ class Defaults(BaseModel):
     limit_download: DownloadLimit | None = None
     keep: Keep | None = None
     timezone: Zone | None = None
+    check_within: CheckWithin | None = None
 
 
 class Document(BaseModel):

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -26,6 +26,7 @@ __all__ = ["REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Workspace"]
 REPOSITORY_VARIABLE = "PENSTOCK_REPOSITORY"
 #: How long the sinks of a stopped run may take to close (seconds); one of them may hang.
 _CLOSING_SECONDS = 1.0
+_CHECK_WITHIN = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,11 @@ class Workspace:
         zone = (own.timezone if own else None) or defaults.timezone or UTC
         said = {field: value for field, value in keep if value is not None}
         return Policy(**{**said, "tags": frozenset(keep.tags), "zone": zone})
+
+    def check_within(self, named: str | None = None) -> timedelta:
+        """How long it takes to read a repository once, part by part: its own setting, the default's, or 30 days."""
+        own = self.place(named).settings
+        return (own.check_within if own else None) or self.settings.defaults.check_within or _CHECK_WITHIN
 
     def pack_size(self, named: str | None = None) -> int | None:
         """How large packs of a repository get, in bytes: its own setting, the default's, or None."""

@@ -22,6 +22,10 @@ def register(app: typer.Typer) -> None:
         read_data: Annotated[
             bool, typer.Option("--read-data", help="Read every byte; with the owner's key, open all of it too.")
         ] = False,
+        read_within: Annotated[
+            str | None,
+            typer.Option(metavar="DURATION", help="Read a part: as much as reads all, in daily runs over that time."),
+        ] = None,
         checkpoint: Annotated[str | None, CHECKPOINT] = None,
     ) -> None:
         """Check that everything is there and undamaged.
@@ -30,16 +34,23 @@ def register(app: typer.Typer) -> None:
         Fails if it finds damage.
         """
         from penstock import engine
-        from penstock.api import CheckFailed
+        from penstock.api import CheckFailed, UsageError
+        from penstock.cli.amounts import duration
         from penstock.cli.output import views
         from penstock.workspace import Need
 
-        repository = run.workspace.repository(Need.OWNER_OR_ANY if read_data else Need.ANY)
+        within = duration("--read-within", read_within)
+        if within is not None and read_data:
+            raise UsageError("--read-data reads everything, and --read-within a part of it")
+        reads = read_data or within is not None
+        cache_dir = run.workspace.cache_dir if within is None else run.workspace.cache_to_write()
+        repository = run.workspace.repository(Need.OWNER_OR_ANY if reads else Need.ANY)
         with run.listening() as listen:
             report = engine.check(
                 repository,
-                read_data=read_data,
-                cache_dir=run.workspace.cache_dir,
+                read_data=reads,
+                within=within,
+                cache_dir=cache_dir,
                 checkpoint=checkpoint,
                 memory=run.workspace.memory(),
                 listener=listen,

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from penstock.cli.output.units import amount, count, moment
+from penstock.cli.output.views import check
 
-__all__ = ["prune"]
+__all__ = ["maintain", "prune"]
 
 Document = Mapping[str, Any]
 
@@ -28,3 +29,15 @@ def prune(document: Document) -> Iterator[str]:
         if one["left"]:
             left = f"{count(one['left'], 'object')}, {amount(one['left_size'])}"
             yield f"  The limit was reached: {left} left for the next run."
+
+
+def maintain(document: Document) -> Iterator[str]:
+    """`maintain`: what was checked, forgotten and freed."""
+    yield from check(document["check"])
+    plan = document["forget"]
+    if plan is not None:
+        yield f"Forgotten: {count(plan['forgotten'], 'snapshot')}; kept: {plan['kept']}."
+    elif document["prune"] is not None:
+        yield "Nothing is forgotten: no keep in the settings says what stays."
+    if document["prune"] is not None:
+        yield from prune(document["prune"])

@@ -251,12 +251,13 @@ def check(document: Document) -> Iterator[str]:
             count(counts["index"], "index object"),
         )
     )
+    read = f"Read {amount(counts['read'])} of packs{', whose turn it was,' if counts['in_part'] else ''}"
     if not counts["read_data"]:
         yield "Structure only: the packs' data was not read (--read-data reads it)."
     elif counts["opened"]:
-        yield f"Read {amount(counts['read'])} of packs, and opened every segment."
+        yield f"{read} and opened every segment."
     else:
-        yield f"Read {amount(counts['read'])} of packs and compared digests; this key cannot open segments."
+        yield f"{read} and compared digests; this key cannot open segments."
     if document["finding_count"]:
         yield f"Damaged or missing: {count(document['finding_count'], 'object')}."
     else:

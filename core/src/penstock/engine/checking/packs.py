@@ -1,7 +1,7 @@
 """The packs in a check: their ends, and, where data is read, every byte."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from penstock.api.errors import DamagedObject, MissingObject
@@ -89,8 +89,18 @@ class Packs:
         #: Packs that are damaged, and why.
         self.damaged: dict[bytes, str] = {}
 
-    def examine(self, workers: Workers, *, read_data: bool) -> None:
-        """Look at every pack, on the threads of `workers`."""
+    def examine(
+        self,
+        workers: Workers,
+        *,
+        read_data: bool,
+        only: Callable[[bytes], bool] = lambda _: True,
+        on_read: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """Look at every pack, or `only` at some of them, on the threads of `workers`.
+
+        `on_read` hears of each that was read, by its key.
+        """
 
         def look(info: ObjectInfo) -> tuple[ObjectInfo, _Pack | DamagedObject | MissingObject]:
             try:
@@ -100,7 +110,11 @@ class Packs:
             except (DamagedObject, MissingObject) as error:
                 return info, error
 
-        found = (info for info in self._ledger.under(self._domain.at.packs) if not self._ledger.found(info.key))
+        found = (
+            info
+            for info in self._ledger.under(self._domain.at.packs)
+            if not self._ledger.found(info.key) and only(layout.id_of(info.key))
+        )
         for info, result in workers.map(look, found):
             self.count += 1
             pack = layout.id_of(info.key)
@@ -114,6 +128,7 @@ class Packs:
                 self._reporter.progress(info.key, info.size)
                 self._reporter.base += info.size
                 self.read += info.size
+                on_read(info.key)
 
     def _pack(self, info: ObjectInfo, *, read_data: bool) -> _Pack:
         pack = layout.id_of(info.key)

@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS heads (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS locks (key TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS readings (pack BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS readings_by_time ON readings (at, pack);
 """
 _VARIABLES = 500
 #: Rows that are in memory at once.
@@ -211,6 +213,37 @@ class Cache(CacheFile):
     def unsee(self, keys: Iterable[str]) -> None:
         """Remove objects that were deleted on purpose."""
         self._note("DELETE FROM seen WHERE key = ?", ((key,) for key in keys))
+
+    # what a check has read, and when (seconds since 1970)
+
+    def last_reading(self) -> float | None:
+        """When a check last ended that read a part of the packs; None if none did."""
+        rows = self.rows("SELECT time FROM upkeep WHERE what = 'reading'")
+        return rows[0][0] if rows else None
+
+    def end_reading(self, at: float) -> None:
+        """Record that such a check ended."""
+        self._note("INSERT OR REPLACE INTO upkeep VALUES ('reading', ?)", [(at,)])
+
+    def read_packs(self, packs: Iterable[tuple[bytes, float]]) -> None:
+        """Record when these packs were read."""
+        self._note("INSERT OR REPLACE INTO readings VALUES (?, ?)", packs)
+
+    def await_packs(self, packs: Iterable[tuple[bytes, float]]) -> None:
+        """Those that nobody has heard of count as read at that time."""
+        self._note("INSERT OR IGNORE INTO readings VALUES (?, ?)", packs)
+
+    def readings(self) -> Iterator[tuple[bytes, float]]:
+        """All packs and when they were read, the longest ago first; nothing is recorded meanwhile."""
+        query = "SELECT pack, at FROM readings WHERE (at, pack) > (?, ?) ORDER BY at, pack LIMIT ?"
+        last: tuple[bytes, float] = (b"", float("-inf"))
+        while page := self.rows(query, (last[1], last[0], _PAGE)):
+            yield from page
+            last = page[-1]
+
+    def forget_readings(self, packs: Iterable[bytes]) -> None:
+        """These packs are gone."""
+        self._note("DELETE FROM readings WHERE pack = ?", ((pack,) for pack in packs))
 
     # object lock
 

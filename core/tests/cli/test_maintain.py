@@ -1,0 +1,77 @@
+"""penstock maintain, as a timer runs it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from core.tests.cli.running import Penstock
+from core.tests.cli.test_prune import OPS, OWNER, passes, shop
+
+__all__ = ["shop"]
+
+pytestmark = pytest.mark.slow
+
+
+def test_one_line_does_what_is_due(shop: Penstock) -> None:
+    passes(shop, timedelta(days=1))
+    first = shop.json("maintain", *OPS)
+    assert first["check"]["finding_count"] == 0
+    assert (first["check"]["checked"]["in_part"], first["check"]["checked"]["opened"]) == (True, False)
+    assert (first["forget"]["forgotten"], first["forget"]["kept"], first["forget"]["applied"]) == (1, 1, True)
+    doomed = first["prune"]["domains"]["main"]["doomed_size"]
+    assert doomed > 0
+    passes(shop, timedelta(days=1))
+    shown = shop("maintain", *OPS).stdout
+    assert "whose turn it was" in shown
+    assert "Forgotten: 0 snapshots; kept: 1." in shown
+    assert "Deleted" in shown
+    shop("check", "--read-data", *OPS)
+    shop("restore", "latest", "--to", "sqlite:back.db", *OWNER)
+
+
+def test_nothing_is_let_go_of_while_anything_is_damaged(shop: Penstock) -> None:
+    packs = sorted((shop.folder / "repository").glob("d/*/packs/*/*"))
+    data = bytearray(packs[0].read_bytes())
+    data[-30] ^= 1
+    packs[0].write_bytes(data)
+    failed = shop.json("maintain", *OPS, code=16)
+    assert failed["error"]["type"] == "CheckFailed"
+    assert "nothing was forgotten or deleted" in failed["error"]["message"]
+    assert (failed["forget"], failed["prune"]) == (None, None)
+    assert len(shop.json("snapshots", *OPS)["snapshots"]) == 2
+
+
+def test_a_pack_is_read_when_it_is_its_turn(shop: Penstock) -> None:
+    settings = shop.folder / "penstock.toml"
+    settings.write_text(settings.read_text() + '[defaults]\ncheck_within = "1d"\n')
+    for pack in (shop.folder / "repository").glob("d/*/packs/*/*"):
+        data = bytearray(pack.read_bytes())
+        data[20] ^= 1
+        pack.write_bytes(data)
+    assert shop.json("maintain", *OPS, code=16)["check"]["finding_count"] > 0
+
+
+def test_without_a_policy_nothing_is_forgotten(shop: Penstock) -> None:
+    settings = shop.folder / "penstock.toml"
+    settings.write_text(
+        "".join(line + "\n" for line in settings.read_text().split("\n") if not line.startswith("keep"))
+    )
+    done = shop.json("maintain", *OPS)
+    assert done["forget"] is None
+    assert done["prune"]["domains"]["main"]["snapshots"] == 2
+    assert "Nothing is forgotten: no keep" in shop("maintain", *OPS).stdout
+
+
+def test_what_is_refused(shop: Penstock, tmp_path: Path) -> None:
+    assert shop.json("maintain", code=23)["error"]["type"] == "RoleForbids"
+    assert shop.json("maintain", "--grace", "soon", *OPS, code=2)["error"]["type"] == "UsageError"
+    assert shop.json("check", "--read-data", "--read-within", "3d", *OPS, code=2)["error"]["type"] == "UsageError"
+    settings = shop.folder / "penstock.toml"
+    settings.write_text(settings.read_text() + '[defaults]\ncheck_within = "sometimes"\n')
+    assert shop.json("maintain", *OPS, code=3)["error"]["type"] == "SettingsError"
+
+
+def test_a_check_of_a_part_alone(shop: Penstock) -> None:
+    done = shop.json("check", "--read-within", "1d", *OPS)["checked"]
+    assert (done["read_data"], done["in_part"]) == (True, True)
+    assert done["read"] > shop.json("check", "--read-within", "30d", *OPS)["checked"]["read"], "read a moment ago"
