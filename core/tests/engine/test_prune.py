@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 from core.tests.engine.test_nights import session_of
-from core.tests.repository.lab import Lab
+from core.tests.repository.forging import compacted, end_of, put_index
+from core.tests.repository.lab import MIB, Lab, noise
 from core.tests.repository.virtual import VirtualStore
 
 from penstock.api import EventKind, RoleForbids, SnapshotNotFound, UsageError
 from penstock.api.errors import DamagedObject, PruneRunning, SessionLost
 from penstock.engine.forget import find_unreadable, forget, forget_unreadable, undelete
 from penstock.engine.prune import Limits, prune
+from penstock.format.notice import Things
 from penstock.repository import Repository
+from penstock.repository.layout import id_of
+from penstock.repository.notices import delete
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import each_row
 from penstock.repository.trust.keyring import add_maintainer, add_writer, keep, revoke
@@ -320,3 +324,68 @@ def test_what_the_owner_keeps_of_a_revoked_writer_is_not_swept(lab: Lab, store: 
     assert lab.restored(made.hex()) == {"d": b"one" * 999}
     assert lab.restored(two) == {"d": b"two" * 999}
     assert not lab.check().findings
+
+
+def test_a_pack_with_copies_stays_as_long_as_a_snapshot_needs_what_was_copied(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, noise(MIB, 1)), night(lab, store, noise(MIB, 2))
+    packs = {snapshot: used(lab, snapshot) for snapshot in (one, two)}
+    copies = {}
+    for snapshot, (pack,) in packs.items():
+        made = compacted(lab.domain, [lab.at.pack_key(pack)], lab.owner)
+        copies[snapshot] = lab.at.pack_key(made.pack)
+        store.put(copies[snapshot], made.data)
+        put_index(lab.domain, [made.summary], lab.owner)
+        delete(lab.domain, {}, Things(packs=(pack,)))
+        store.delete(lab.at.pack_key(pack))
+    store.passes(days=1)
+    pruned(lab)
+    store.passes(days=1)
+    pruned(lab)
+    assert set(lab.keys(lab.at.packs)) == set(copies.values())
+    assert lab.restored(one) == {"d": noise(MIB, 1)}
+    let_go(lab, one)
+    for _ in range(2):
+        pruned(lab)
+        store.passes(days=1)
+    pruned(lab)
+    assert set(lab.keys(lab.at.packs)) == {copies[two]}
+    assert lab.restored(two) == {"d": noise(MIB, 2)}
+    assert not lab.check().findings
+
+
+def used(lab: Lab, snapshot: str) -> set[bytes]:
+    """The packs that a snapshot needs."""
+    return {row.pack for row in each_row(lab.find(snapshot)) if row.used}
+
+
+@pytest.mark.parametrize("by", ["the owner", "a writer", "a revoked writer"])
+def test_an_index_object_goes_once_another_that_counts_says_the_same(lab: Lab, store: VirtualStore, by: str) -> None:
+    access = lab.owner if by == "the owner" else add_writer(lab.open(), "host", domain="main")
+    night(lab, store, b"one" * 999)
+    (old,) = lab.keys(lab.at.index)
+    (pack,) = lab.keys(lab.at.packs)
+    new = put_index(lab.domain, [end_of(lab.domain, pack).summary()], access, replaces=[id_of(old)])
+    if by == "a revoked writer":
+        revoke(lab.open(), access.key)
+    store.passes(days=1)
+    for _ in range(2):
+        pruned(lab)
+        store.passes(days=1)
+    pruned(lab)
+    assert set(lab.keys(lab.at.index)) == ({old, new} if by == "a revoked writer" else {new})
+    assert not lab.check().findings
+
+
+def test_an_index_object_that_says_more_than_the_one_in_its_place_stays(lab: Lab, store: VirtualStore) -> None:
+    night(lab, store, b"one" * 999)
+    night(lab, store, b"two" * 999)
+    old = lab.keys(lab.at.index)
+    pack = min(lab.keys(lab.at.packs))
+    new = put_index(lab.domain, [end_of(lab.domain, pack).summary()], lab.owner, replaces=list(map(id_of, old)))
+    store.passes(days=1)
+    for _ in range(3):
+        pruned(lab)
+        store.passes(days=1)
+    left = set(lab.keys(lab.at.index))
+    assert new in left
+    assert len(left) == 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -30,7 +30,6 @@ __all__ = [
     "settle",
     "undelete",
     "void",
-    "vouch_for",
 ]
 
 Head = tuple[bytes, bytes]
@@ -174,31 +173,6 @@ def distrust(domain: Domain, packs: Mapping[bytes, str]) -> None:
 def void(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
     """Say that these are no snapshots, by the digests of their heads: as their writer, or the owner."""
     put_said(domain, Notice(now(), void=snapshots))
-
-
-def vouch_for(domain: Domain, doubted: Doubted, workers: Workers) -> None:
-    """Say as the owner what a key has said, and is not doubted, so that it stays in force when that key is revoked.
-
-    That is, of notices, what packs are damaged; of deletion records, all that are in force.
-    """
-    for one in read_said(domain, workers, domain.at.notices, Notice, domain.signer, None):
-        notice = one.content
-        if one.signer == doubted.key and notice.packs and not doubted.said(one.signer, notice.made, one.written):
-            put_said(domain, Notice(notice.made, notice.packs))
-    records = [
-        said
-        for said in read_said(domain, workers, domain.at.deletions, Deletion, domain.keeper, None)
-        if not doubted.said(said.signer, said.content.made, said.written)
-    ]
-    forgets = in_force(records)
-    for said in records:
-        record = said.content
-        if record.action is Action.FORGET:
-            # One that was lifted is not said again: its new id would be one that nobody lifted.
-            still = {head for head in record.snapshots.items() if said.name in forgets.get(head, ())}
-            record = replace(record, snapshots=dict(still))
-        if said.signer == doubted.key and record.snapshots:
-            put_said(domain, record)
 
 
 def forget(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:

@@ -12,14 +12,14 @@ from penstock.format.keys import SigningKey
 from penstock.format.trust import Role
 from penstock.repository import layout
 from penstock.repository.domain import Domain
-from penstock.repository.notices import Doubted, read_notices, undelete, vouch_for
+from penstock.repository.notices import Doubted, read_notices, undelete
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.repository import Repository
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.trust.access import Access
 from penstock.repository.trust.log import Grantee
-from penstock.repository.upkeep.marks import vouch_for_marks
+from penstock.repository.upkeep.vouching import vouch_for
 
 __all__ = [
     "KeyEntry",
@@ -145,7 +145,6 @@ def revoke(
                 ]
                 # First: what is deleted needs somebody whose word counts, also if this run breaks off here.
                 vouch_for(domain, doubted, workers)
-                vouch_for_marks(domain, doubted, workers)
     kept.sort(key=lambda entry: (entry.time, entry.head.sequence))
     repository.append(Revoked(key, {entry.id: entry.digest for entry in kept}, since))
     if role is Role.SLOT:

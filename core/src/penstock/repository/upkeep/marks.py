@@ -8,12 +8,11 @@ from typing import NamedTuple
 from penstock.format.notice import Mark, Marking
 from penstock.format.times import as_text, is_time, now
 from penstock.repository.domain import Domain
-from penstock.repository.notices import Doubted
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, Said, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry
 
-__all__ = ["Hold", "Marks", "hold", "judge", "read_marks", "release", "tag", "untag", "vouch_for_marks", "written"]
+__all__ = ["Hold", "Marks", "hold", "judge", "lifted_of", "read_marks", "release", "tag", "untag", "written"]
 
 _Head = tuple[bytes, bytes]  # a snapshot's id, and the digest of its head
 
@@ -70,7 +69,7 @@ def read_marks(domain: Domain, workers: Workers, on_stranger: OnStranger | None 
     said = sorted(
         read_said(domain, workers, domain.at.marks, Mark, domain.keeper, on_stranger), key=lambda one: one.order
     )
-    lifted = _lifted(said)
+    lifted = lifted_of(said)
     for one in said:
         mark = one.content
         for head in mark.snapshots.items():
@@ -87,7 +86,8 @@ def read_marks(domain: Domain, workers: Workers, on_stranger: OnStranger | None 
     return found
 
 
-def _lifted(said: Iterable[Said[Mark]]) -> set[tuple[_Head, bytes]]:
+def lifted_of(said: Iterable[Said[Mark]]) -> set[tuple[_Head, bytes]]:
+    """The holds, by snapshot and id, that releases among these lift."""
     # A release names what it lifts, so that the order of the two does not matter: clocks may be wrong.
     return {
         (head, name)
@@ -126,23 +126,3 @@ def written(domain: Domain, snapshots: Mapping[bytes, bytes], time: str) -> byte
 def release(domain: Domain, snapshots: Mapping[bytes, bytes], holds: Sequence[Hold], reason: str) -> None:
     """Lift these holds from them, and no other that somebody puts meanwhile."""
     put_said(domain, Mark(now(), Marking.RELEASE, snapshots, reason, tuple(one.id for one in holds)))
-
-
-def vouch_for_marks(domain: Domain, doubted: Doubted, workers: Workers) -> None:
-    """Say as the owner what a key has said, and is not doubted, so that it stays in force when that key is revoked.
-
-    A hold that was released is not said again: its new id would be one that no release names.
-    """
-    said = [
-        one
-        for one in read_said(domain, workers, domain.at.marks, Mark, domain.keeper, None)
-        if not doubted.said(one.signer, one.content.made, one.written)
-    ]
-    lifted = _lifted(said)
-    for one in said:
-        mark = one.content
-        if mark.action is Marking.HOLD:
-            held = dict(head for head in mark.snapshots.items() if (head, one.name) not in lifted)
-            mark = replace(mark, snapshots=held)
-        if one.signer == doubted.key and mark.snapshots:
-            put_said(domain, mark)

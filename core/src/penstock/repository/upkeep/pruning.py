@@ -24,6 +24,7 @@ from penstock.repository.read.listing import listed
 from penstock.repository.said import put_said
 from penstock.repository.snapshots import SnapshotEntry
 from penstock.repository.upkeep.indexes import dead_indexes
+from penstock.repository.upkeep.leases import LIFE
 from penstock.repository.upkeep.living import LATE, Living, Running, read_living
 from penstock.repository.upkeep.locks import longest
 from penstock.repository.upkeep.presence import Presence
@@ -208,7 +209,7 @@ class _Prune:
             )
             waited = [one for one in _at_work(living, heads) if one.began <= stone.written + LATE]
             if waited:
-                return Waiting(max(one.newest for one in waited) + timedelta(hours=1), self._said_of(waited))
+                return Waiting(max(one.newest for one in waited) + LIFE + LATE, self._said_of(waited))
             there = {kind: self._unused(usage, kind, getattr(stone.content.things, kind)) for kind in _KINDS}
         if not self._stands(stone):
             return None  # somebody else has swept it
