@@ -1,0 +1,31 @@
+"""Files that a command is asked for: whole or not there."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from penstock.api import PenstockError
+
+__all__ = ["write_whole"]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, or replace one, at once: nobody finds a half of it. Its mode is that of any new file.
+
+    Raises `PenstockError`; then what was there is as it was.
+    """
+    # Not by `tempfile`, whose files are private.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise PenstockError(
+            f"cannot write {path}: {error.strerror}", hint="Name a file in a folder that takes it."
+        ) from error
