@@ -14,7 +14,7 @@ from core.tests.cli.running import Penstock
 HEAVY = ("pydantic", "cryptography", "rich", "pluggy", "zstandard", "blake3", "sqlite3", "penstock.api")
 COMMANDS = (
     "init", "backup", "snapshots", "show", "inspect", "restore", "cat", "check", "replicate", "plugins", "key",
-    "policy", "config", "demo",
+    "policy", "config", "demo", "stats",
 )  # fmt: skip
 
 

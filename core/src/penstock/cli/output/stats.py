@@ -33,11 +33,10 @@ def stats(document: Document) -> Iterator[str]:
     yield ""
     if document["plain"]:
         yield (
-            f"Deduplication {_ratio(document['deduplication'])}: {amount(document['size'])} of dumps "
-            f"are {amount(document['plain'])} once."
+            f"Deduplication {_ratio(document['deduplication'])}, from {amount(document['size'])} of dumps to "
+            f"{amount(document['plain'])}; compression {_ratio(document['compression'])}, to "
+            f"{amount(document['sealed'])}."
         )
-    if document["sealed"]:
-        yield f"Compression {_ratio(document['compression'])}: they take {amount(document['sealed'])}."
     yield from _dead(document["domains"])
 
 
