@@ -40,14 +40,16 @@ def lab(tmp_path: Path, store: VirtualStore, monkeypatch: pytest.MonkeyPatch) ->
     return Lab(tmp_path / "cache", store)
 
 
-def counted(lab: Lab, by: Repository | None = None, **options: str) -> StatsReport:
+def counted(
+    lab: Lab, by: Repository | None = None, *, backup: str | None = None, domain: str | None = None
+) -> StatsReport:
     lab.events.clear()
-    return stats(by or lab.open(), listener=lab.events.append, **options)
+    return stats(by or lab.open(), backup=backup, domain=domain, listener=lab.events.append)
 
 
-def of_main(lab: Lab, **options: str) -> Account:
+def of_main(lab: Lab) -> Account:
     """The figures of the first domain, which nothing was wrong with."""
-    found = counted(lab, **options).domains[lab.domain.label]
+    found = counted(lab).domains[lab.domain.label]
     assert warnings(lab) == []
     return found
 
@@ -130,8 +132,8 @@ def test_what_is_dead_is_what_a_prune_would_name(lab: Lab, store: VirtualStore) 
     head = sizes[lab.at.snapshot_key(bytes.fromhex(one))]
     assert len(A) < found.dead.size <= pruned.doomed_size + head < found.dead.size + others
     assert found.dead_in_packs == 0
-    for grace in ({}, {"days": 1}):
-        store.passes(**grace)
+    for days in (0, 1):
+        store.passes(days=days)
         prune(lab.open(), listener=lab.events.append)
     assert of_main(lab).dead.count == 0
 

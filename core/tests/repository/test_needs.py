@@ -92,9 +92,8 @@ def test_memory_does_not_grow_with_packs() -> None:
     tracemalloc.start()
     try:
         for number in range(0, 20_000, 1000):
-            rows = [row(one.to_bytes(16, "big"), everything, 16) for one in range(number, number + 1000)]
-            added(found, rows, [one.pack for one in rows], 0, 1)
-        del rows
+            packs = [one.to_bytes(16, "big") for one in range(number, number + 1000)]
+            added(found, [row(pack, everything, 16) for pack in packs], packs, 0, 1)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
