@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 from penstock.api.errors import SinkDenied, SnapshotNotFound
@@ -156,7 +157,11 @@ def stats(
         Doubts(reporter.warn, "left out") as doubts,
         Workers(budget.requests, "penstock-stats", repository.sink.stop) as workers,
     ):
-        found = {one.label: account(one, workers, backup=backup, on_damage=doubts) for one in domains}
+        found: dict[str, Account] = {}
+        for one in domains:
+            reporter.phase("counting")
+            told = partial(reporter.progress, one.label)
+            found[one.label] = account(one, workers, backup=backup, on_damage=doubts, on_counted=told)
         if backup is not None and not any(one.backups for one in found.values()):
             raise SnapshotNotFound(f"no snapshot of a backup {backup}", hint="Run penstock snapshots to list them.")
         _warn_of_lacking(found, reporter)

@@ -1,6 +1,7 @@
 """What a domain stores, and for which backups: by places of packs and by tables of snapshots, without any data."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -90,7 +91,13 @@ class Account:
     lacking: int = 0
 
 
-def account(domain: Domain, workers: Workers, *, backup: str | None, on_damage: OnDamage) -> Account:
+#: Told of the bytes of all objects that were counted so far, pack by pack.
+OnCounted = Callable[[int], None]
+
+
+def account(
+    domain: Domain, workers: Workers, *, backup: str | None, on_damage: OnDamage, on_counted: OnCounted
+) -> Account:
     """The figures of a domain, or those of one of its backups.
 
     Reads heads, segment tables and the places of packs: every role can. `on_damage` is told, from any thread, of
@@ -98,7 +105,7 @@ def account(domain: Domain, workers: Workers, *, backup: str | None, on_damage: 
     Raises what the sink raises.
     """
     with closing(Needs()) as needs:
-        return _Accounting(domain, workers, needs, backup, on_damage).run()
+        return _Accounting(domain, workers, needs, backup, on_damage).run(on_counted)
 
 
 class _Run(NamedTuple):
@@ -125,7 +132,7 @@ class _Accounting:
         self.found = Account()
         self._backups: list[BackupAccount] = []
 
-    def run(self) -> Account:
+    def run(self, on_counted: OnCounted) -> Account:
         """As of `account`."""
         domain, workers, found = self._domain, self._workers, self.found
         with Presence(domain, workers, silent=True) as presence:
@@ -141,11 +148,14 @@ class _Accounting:
             kind = _kind(info.key)
             return info, kind, self._places(info) if kind == "packs" else []
 
+        done = 0
         for info, kind, runs in workers.map(look, listed(workers, domain.sink, domain.at.prefix)):
             found.kinds[kind].add(info.size)
+            done += info.size
             old = is_old(domain, info, horizon, now)
             if kind == "packs":
                 self._count_pack(info, runs, old=old)
+                on_counted(done)
             elif kind == "parts":
                 self._count_part(info, old=old)
             elif kind == "snapshots" and layout.id_of(info.key) in heads.dead and old:

@@ -1,5 +1,6 @@
 """Which backups need each segment and part of a domain, and since which day: in a temporary file, however many."""
 
+from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -50,21 +51,23 @@ class Needs:
 
     def add(self, entry: SnapshotEntry, backup: int, day: int) -> None:
         """All that a snapshot of that day needs. Raises `DamagedObject`, `MissingObject`, `Malformed`."""
-        for row in each_row(entry):
-            if row.used:
-                self._use(row, backup, day)
+        rows = (row for row in each_row(entry) if row.used)
+        while page := list(islice(rows, _PAGE)):
+            # Once for all of them: threads that take turns row by row spend most of their time on that.
+            with self._lock:
+                for row in page:
+                    self._use(row, backup, day)
         self._tables.change_all(_USE_PART, [(ref.part, backup, day) for ref in parts_of(entry)])
 
     def _use(self, row: Row, backup: int, day: int) -> None:
         used = np.fromiter(row.used, np.intp, len(row.used))
-        with self._lock:
-            since = self._since(row.pack, backup)
-            if len(since) < row.segments:
-                since = np.concatenate((since, np.full(row.segments - len(since), _NEVER, _DAYS)))
-            elif (since[used] <= day).all():
-                return
-            since[used] = np.minimum(since[used], day)
-            self._tables.change("INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", (row.pack, backup, since.tobytes()))
+        since = self._since(row.pack, backup)
+        if len(since) < row.segments:
+            since = np.concatenate((since, np.full(row.segments - len(since), _NEVER, _DAYS)))
+        elif (since[used] <= day).all():
+            return
+        since[used] = np.minimum(since[used], day)
+        self._tables.change("INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", (row.pack, backup, since.tobytes()))
 
     def _since(self, pack: bytes, backup: int) -> NDArray[np.uint32]:
         rows = self._tables.rows("SELECT since FROM segments WHERE pack = ? AND backup = ?", (pack, backup))
