@@ -1,6 +1,7 @@
 """Stats: whose the stored bytes are, since when, and which of them nothing needs."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from core.tests.repository.forging import compacted, end_of, keys
 from core.tests.repository.lab import MIB, Lab, noise
 from core.tests.repository.virtual import BEGINNING, VirtualStore
 
-from penstock.api import EventKind, SnapshotNotFound
+from penstock.api import EventKind, ObjectInfo, SinkDenied, SnapshotNotFound
 from penstock.api.errors import KeyMissing
 from penstock.engine.forget import forget
 from penstock.engine.prune import prune
@@ -213,6 +214,25 @@ def test_every_role_counts_alike_as_far_as_it_reaches(lab: Lab, store: VirtualSt
     assert owners.stored.size == sum(info.size for info in store.list())
     with pytest.raises(KeyMissing, match="no domain attic"):
         counted(lab, domain="attic")
+
+
+def test_a_credential_that_may_not_list_slots_counts_the_rest(
+    lab: Lab, store: VirtualStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = lab.open(add_writer(lab.open(), "host", domain="main"))
+    night(lab, store, ("shop", A))
+    whole = counted(lab, writer)
+    every = store.list
+
+    def confined(prefix: str = "") -> Iterator[ObjectInfo]:
+        if "slots/".startswith(prefix) or not prefix:
+            raise SinkDenied(prefix, "not yours")
+        return every(prefix)
+
+    monkeypatch.setattr(store, "list", confined)
+    found = counted(lab, writer)
+    assert set(whole.objects) - set(found.objects) == {"slots"}
+    assert found.domains == whole.domains
 
 
 def test_what_cannot_be_read_is_told_and_nothing_is_called_dead_then(lab: Lab, store: VirtualStore) -> None:

@@ -19,7 +19,7 @@ _STYLE = """
     text { font: 12px sans-serif; fill: #333; }
     .title { font-size: 15px; font-weight: bold; }
     .grid { stroke: #8886; stroke-width: 1; }
-    .line { fill: none; stroke-width: 2; }
+    .line, circle { fill: none; stroke-width: 2; }
     .stored { stroke: #0969a8; }
     .dumps { stroke: #b4530a; stroke-dasharray: 6 3; }
     @media (prefers-color-scheme: dark) {

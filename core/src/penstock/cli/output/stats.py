@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.cli.output.units import amount, count, table
+from penstock.cli.output.units import amount, count, printable, table
 
 __all__ = ["stats"]
 
@@ -74,7 +74,7 @@ def _nights(nights: list[Document]) -> Iterator[str]:
 
 def _dead(domains: Mapping[str, Document]) -> Iterator[str]:
     for label, one in domains.items():
-        before = f"{label}: " if len(domains) > 1 else ""
+        before = f"{printable(label)}: " if len(domains) > 1 else ""
         if one["dead"] is None:
             yield f"{before}A prune frees nothing before {count(one['unreadable'], 'snapshot')} can be read."
             continue

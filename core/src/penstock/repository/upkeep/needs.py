@@ -57,7 +57,9 @@ class Needs:
             with self._lock:
                 for row in page:
                     self._use(row, backup, day)
-        self._tables.change_all(_USE_PART, [(ref.part, backup, day) for ref in parts_of(entry)])
+        parts = ((ref.part, backup, day) for ref in parts_of(entry))
+        while some := list(islice(parts, _PAGE)):
+            self._tables.change_all(_USE_PART, some)
 
     def _use(self, row: Row, backup: int, day: int) -> None:
         used = np.fromiter(row.used, np.intp, len(row.used))
