@@ -46,8 +46,8 @@ def test_growth_is_drawn_into_a_file_as_any_other(shop: Penstock) -> None:
 def test_what_is_not_there_is_refused(shop: Penstock) -> None:
     assert shop.json("stats", "--backup", "attic", code=15)["error"]["type"] == "SnapshotNotFound"
     assert shop.json("stats", "--domain", "attic", code=20)["error"]["type"] == "KeyMissing"
-    document = shop.json("stats", "--svg", "nowhere/growth.svg", code=1)
-    assert "cannot write nowhere/growth.svg" in document["error"]["message"]
+    for place, why in (("nowhere/growth.svg", "there is no folder nowhere"), ("repository", "it is a folder")):
+        assert shop.json("stats", "--svg", place, code=2)["error"]["message"] == f"cannot write {place}: {why}"
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

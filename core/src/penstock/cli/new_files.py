@@ -5,9 +5,16 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from penstock.api import PenstockError
+from penstock.api import PenstockError, UsageError
 
-__all__ = ["write_whole"]
+__all__ = ["require_place", "write_whole"]
+
+
+def require_place(path: Path) -> None:
+    """Before the work that the file is to show: raise `UsageError` if it cannot be there at all."""
+    if path.is_dir() or not path.parent.is_dir():
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UsageError(f"cannot write {path}: {why}", hint="Name a file in a folder that is there.")
 
 
 def write_whole(path: Path, data: bytes) -> None:

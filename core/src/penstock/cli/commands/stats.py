@@ -34,12 +34,14 @@ def register(app: typer.Typer) -> None:
 
         Reads what says where things are, and no data: any key can, as far as it reaches.
         """
-        from penstock.cli.new_files import write_whole
+        from penstock.cli.new_files import require_place, write_whole
         from penstock.cli.output.growth import growth
         from penstock.cli.output.stats import stats as view
         from penstock.engine import stats as work
         from penstock.workspace import Need
 
+        if svg is not None:
+            require_place(svg)
         workspace = run.workspace
         repository = workspace.repository(Need.ANY)
         with run.listening() as listen:
