@@ -4,7 +4,18 @@ from dataclasses import dataclass
 
 from penstock.format.encoding import Malformed, id_from_hex
 
-__all__ = ["CONFIG", "DOMAINS", "GRANTS", "SLOTS", "DomainLayout", "grant_key", "id_of", "limit_of", "slot_key"]
+__all__ = [
+    "CONFIG",
+    "DOMAINS",
+    "GRANTS",
+    "SLOTS",
+    "DomainLayout",
+    "grant_key",
+    "id_of",
+    "kind_of",
+    "limit_of",
+    "slot_key",
+]
 
 CONFIG = "penstock.json"
 GRANTS = "grants/"
@@ -162,11 +173,13 @@ def id_of(key: str) -> bytes:
 
 def limit_of(key: str) -> int:
     """How many bytes an object with this key has at most; raises `Malformed` for a key of no kind."""
-    if key == CONFIG:
-        return _CONFIG_LIMIT
+    return _CONFIG_LIMIT if key == CONFIG else _LIMITS[kind_of(key)]
+
+
+def kind_of(key: str) -> str:
+    """The folder that the object is in, such as `packs`; raises `Malformed` for one that Penstock does not make."""
     parts = key.split("/")
     kind = parts[2] if key.startswith(DOMAINS) and len(parts) > 3 else parts[0]
-    try:
-        return _LIMITS[kind]
-    except KeyError:
-        raise Malformed("not the name of any object") from None
+    if kind not in _LIMITS:
+        raise Malformed("not the name of any object")
+    return kind

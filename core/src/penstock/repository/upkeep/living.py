@@ -1,5 +1,6 @@
 """Who is at work in a domain: the sessions that live, and other prunes, by the store's times of their leases."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -18,8 +19,9 @@ from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.sessions import read_session
 from penstock.repository.upkeep.leases import LIFE
+from penstock.repository.upkeep.locks import longest
 
-__all__ = ["LATE", "PRUNE_LIFE", "Living", "Running", "keeper_of", "read_living"]
+__all__ = ["LATE", "PRUNE_LIFE", "Living", "Running", "is_old", "keeper_of", "read_living"]
 
 #: How late a listing may be, and how far the clocks of a store may differ, both together.
 LATE = timedelta(minutes=5)
@@ -43,6 +45,18 @@ class Living(NamedTuple):
     prunes: tuple[Running, ...]
     #: Leases of those that live no more.
     expired: tuple[str, ...]
+
+    def at_work(self, ended: Collection[tuple[bytes, bytes]]) -> list[Running]:
+        """The sessions that live and have not `ended`: of those, the ids and whose keys signed their heads."""
+        return [one for one in self.sessions if (one.id, one.signer) not in ended]
+
+
+def is_old(domain: Domain, info: ObjectInfo, horizon: datetime, now: datetime) -> bool:
+    """Whether no session that began at `horizon` or later put it, and no lock that can be on it keeps it."""
+    if info.modified is None or info.modified >= horizon:
+        return False
+    retention = domain.sink.retention
+    return retention is None or info.modified + longest(retention) <= now
 
 
 def read_living(domain: Domain, workers: Workers, now: datetime) -> Living:

@@ -25,8 +25,7 @@ from penstock.repository.said import put_said
 from penstock.repository.snapshots import SnapshotEntry
 from penstock.repository.upkeep.indexes import dead_indexes
 from penstock.repository.upkeep.leases import LIFE
-from penstock.repository.upkeep.living import LATE, Living, Running, read_living
-from penstock.repository.upkeep.locks import longest
+from penstock.repository.upkeep.living import LATE, Running, is_old, read_living
 from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, condemned, standing
 from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
@@ -207,7 +206,7 @@ class _Prune:
                 is_dead=is_dead,
                 named=dict(forgotten | others),
             )
-            waited = [one for one in _at_work(living, heads) if one.began <= stone.written + LATE]
+            waited = [one for one in living.at_work(heads.ended) if one.began <= stone.written + LATE]
             if waited:
                 return Waiting(max(one.newest for one in waited) + LIFE + LATE, self._said_of(waited))
             there = {kind: self._unused(usage, kind, getattr(stone.content.things, kind)) for kind in _KINDS}
@@ -328,7 +327,7 @@ class _Prune:
         stones = standing(domain, workers)
         with closing(Usage()) as usage:
             heads = survey(domain, workers, notices, usage, is_dead=is_hidden(domain, notices), named={})
-            horizon = min([now, *(one.began for one in _at_work(living, heads))])
+            horizon = min([now, *(one.began for one in living.at_work(heads.ended))])
             found = self._dead(usage, horizon, now, stones)
         done.kept = heads.kept
         done.doomed = sum(len(found[kind]) for kind in _KINDS)
@@ -371,16 +370,7 @@ class _Prune:
         return found
 
     def _is_old(self, info: ObjectInfo, horizon: datetime, now: datetime) -> bool:
-        """Whether no session that lives put it; and, in a sink with object lock, whether it can be unlocked at all."""
-        if info.modified is None or info.modified >= horizon:
-            return False
-        retention = self._domain.sink.retention
-        return retention is None or info.modified + longest(retention) <= now
+        return is_old(self._domain, info, horizon, now)
 
 
 _GRACE = "its grace"
-
-
-def _at_work(living: Living, heads: Heads) -> list[Running]:
-    """The sessions that live and have not ended."""
-    return [one for one in living.sessions if (one.id, one.signer) not in heads.ended]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn, Protocol
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError
 from penstock.api.models import ObjectInfo
@@ -20,7 +20,7 @@ from penstock.repository.read.listing import listed
 from penstock.repository.snapshots import SnapshotEntry, digest_of_head, read_snapshot
 from penstock.repository.temporary import TemporaryTables
 
-__all__ = ["Heads", "Usage", "is_hidden", "survey"]
+__all__ = ["Heads", "OnDamage", "Usage", "is_hidden", "survey"]
 
 _SCHEMA = """
 CREATE TABLE used (kind TEXT, id BLOB, PRIMARY KEY (kind, id)) WITHOUT ROWID;
@@ -32,6 +32,7 @@ _HINT = (
 )
 
 IsDead = Callable[[SnapshotEntry], bool]
+OnDamage = Callable[[RepositoryError], object]
 
 
 @dataclass(slots=True)
@@ -42,6 +43,13 @@ class Heads:
     dead: dict[bytes, bytes] = field(default_factory=dict)
     #: Sessions that have ended with one, and by whose key it is: another writer could claim any session.
     ended: set[tuple[bytes, bytes]] = field(default_factory=set)
+
+
+class Adding(Protocol):
+    """Takes the snapshots that count, from any thread."""
+
+    def add(self, entry: SnapshotEntry) -> None:
+        """All that a snapshot needs. Raises `DamagedObject`, `MissingObject`, `Malformed`."""
 
 
 class _Found(NamedTuple):
@@ -111,16 +119,29 @@ def is_hidden(domain: Domain, notices: Notices) -> IsDead:
     return dead
 
 
+def _stop(error: RepositoryError) -> NoReturn:
+    error.hint = _HINT
+    raise error from None
+
+
 def survey(
-    domain: Domain, workers: Workers, notices: Notices, usage: Usage, *, is_dead: IsDead, named: Mapping[bytes, bytes]
+    domain: Domain,
+    workers: Workers,
+    notices: Notices,
+    usage: Adding,
+    *,
+    is_dead: IsDead,
+    named: Mapping[bytes, bytes],
+    on_damage: OnDamage = _stop,
 ) -> Heads:
     """Look at all heads, and add to `usage` what those need that are not dead.
 
     A head that cannot be read is dead if it was forgotten, or is one of `named`, by the digest of its bytes. Any other,
     and one that counts but whose parts cannot be read, raises `DamagedObject` or `MissingObject`: it may be in need of
-    anything.
+    anything. Unless `on_damage` takes the error, from any thread: who gets it must delete nothing.
     """
-    look = _Look(domain, usage, is_dead, is_hidden(domain, notices), notices.forgotten | set(named.items()))
+    lost = notices.forgotten | set(named.items())
+    look = _Look(domain, usage, is_dead, is_hidden(domain, notices), lost, on_damage)
     heads = Heads()
     for found in workers.map(look, listed(workers, domain.sink, domain.at.snapshots)):
         if found is None:
@@ -139,10 +160,11 @@ class _Look:
     """A look at one head; None for what is no head, or gone."""
 
     domain: Domain
-    usage: Usage
+    usage: Adding
     is_dead: IsDead
     is_hidden: IsDead
     lost: AbstractSet[tuple[bytes, bytes]]
+    on_damage: OnDamage
 
     def __call__(self, info: ObjectInfo) -> _Found | None:
         try:
@@ -165,7 +187,8 @@ class _Look:
         if digest is None:
             return None
         if (snapshot, digest) not in self.lost:
-            raise _undecided(error) from None
+            self.on_damage(error)
+            return None
         return _Found(snapshot, digest, None, dead=True)
 
     def _use(self, entry: SnapshotEntry) -> None:
@@ -176,9 +199,4 @@ class _Look:
                 return  # it was let go of since the tombstone was put, and could not be restored before
             if isinstance(error, Malformed):
                 error = DamagedObject(self.domain.at.snapshot_key(entry.id), str(error))
-            raise _undecided(error) from None
-
-
-def _undecided(error: RepositoryError) -> RepositoryError:
-    error.hint = _HINT
-    return error
+            self.on_damage(error)
