@@ -10,8 +10,8 @@ from penstock.api.errors import SinkError
 from penstock.engine.checking.findings import MAX_FINDINGS, Finding, Findings
 from penstock.engine.checking.ledger import Ledger
 from penstock.engine.checking.packs import Packs
-from penstock.engine.checking.small import Small
 from penstock.engine.checking.snapshots import Snapshots
+from penstock.engine.checking.survey import survey
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.trust import Role
 from penstock.repository import Repository, layout
@@ -103,25 +103,12 @@ def check(
         # Before anything is listed: what is put later was not expected.
         for cache in opened.values():
             ledger.expect(cache.seen() if cache is not None else ())
-        reporter.phase("listing")
-        small = Small(repository, workers, ledger, findings)
-        small.list_all()
-        small.examine_owners()
-        parts = []
-        for domain in repository.domains:
-            notices = small.examine(domain)
-            packs = Packs(domain, notices, workers, ledger, findings, reporter)
-            parts.append(_Part(domain, notices, packs, opened[domain.id]))
-        if read_data:
-            reporter.phase("reading", sum(ledger.count(domain.at.packs)[1] for domain in repository.domains))
-            with Workers(budget.packs, "penstock-check-packs", stop) as readers:
-                for part in parts:
-                    part.packs.examine(readers, read_data=True)
+        with Workers(budget.packs, "penstock-check-packs", stop) as readers:
+            surveyed = survey(repository, workers, readers, ledger, findings, reporter, read_data=read_data)
+        parts = [_Part(*one, opened[one.domain.id]) for one in surveyed]
         reporter.phase("checking")
         snapshots = 0
         for part in parts:
-            if not read_data:
-                part.packs.examine(workers, read_data=False)
             found = Snapshots(part.domain, part.notices, workers, ledger, findings, part.packs.sealers)
             found.examine()
             snapshots += found.count

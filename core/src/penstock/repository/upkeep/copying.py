@@ -20,6 +20,7 @@ from penstock.format.session import SessionDocument
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import fetch
+from penstock.repository.read.ends import PackEnd
 from penstock.repository.read.verify import verify_pack
 
 __all__ = ["Copier"]
@@ -90,23 +91,37 @@ class Copier:
 
         self._small(domain.at.snapshot_key(snapshot), verify, replace=replace)
 
-    def said(self, domain: Domain, key: str, kind: type[Notice | Mark], signer: VerifyingKey | None) -> None:
-        """A notice or a mark by whoever has this key."""
+    def said(
+        self,
+        domain: Domain,
+        key: str,
+        kind: type[Notice | Mark],
+        signer: Callable[[bytes], VerifyingKey | None],
+        *,
+        replace: bool = False,
+    ) -> None:
+        """A notice or a mark by somebody whose key `signer` gives."""
 
         def verify(data: bytes) -> None:
             sealed = decode_notice(layout.id_of(key), data)
-            sealed.open(kind, _known(signer), domain.layout_sealer, domain.scope)
+            sealed.open(kind, _known(signer(sealed.signer)), domain.layout_sealer, domain.scope)
 
-        self._small(key, verify, replace=False)
+        self._small(key, verify, replace=replace)
 
-    def pack(self, domain: Domain, pack: bytes, size: int, pinned: tuple[bytes, int], *, replace: bool = False) -> None:
-        """A pack of `size` bytes, if it is the one with this pin and so many segments: every byte is verified."""
+    def pack(
+        self, domain: Domain, pack: bytes, size: int, pinned: tuple[bytes, int], *, replace: bool = False
+    ) -> PackEnd:
+        """A pack of `size` bytes, if it is the one with this pin and so many segments: every byte is verified.
+
+        Returns its end.
+        """
         key = domain.at.pack_key(pack)
         with _reading(key):
             end = verify_pack(domain, pack, size, lambda _: None)
         if (end.pin, len(end.places.places)) != pinned:
             raise DamagedObject(key, "not the pack that the snapshot pins")
         self._put(key, end.tail, replace=replace)
+        return end
 
     def carrier(self, domain: Domain, pack: bytes, size: int, needed: list[Place]) -> None:
         """A pack that carries copies of segments of another: those `needed` are what that pack's places say."""
