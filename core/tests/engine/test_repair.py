@@ -11,10 +11,12 @@ from core.tests.repository.lab import KIB, MIB, BytesSource, Lab, noise
 from penstock.api import (
     NEVER,
     DamagedObject,
+    EventKind,
     MissingObject,
     OtherRepository,
     RepositoryMissing,
     Sink,
+    SinkDenied,
     UsageError,
 )
 from penstock.engine import RepairReport, hold, repair, replicate, tag
@@ -426,7 +428,13 @@ def test_a_head_that_comes_back_keeps_its_time(scene: Scene) -> None:
 
 def test_what_a_stranger_put_there_stays(scene: Scene) -> None:
     lab = scene.lab
-    junk = {"junk": b"?", lab.at.packs + "nothing": b"?", lab.at.marks + "f" * 32: b"?", lab.at.index + "f" * 32: b"?"}
+    junk = {
+        "junk": b"?",
+        lab.at.snapshots + "nothing": b"?",
+        lab.at.packs + "nothing": b"?",
+        lab.at.marks + "f" * 32: b"?",
+        lab.at.index + "f" * 32: b"?",
+    }
     for key, data in junk.items():
         lab.sink.put(key, data)
     report = scene.mend()
@@ -450,3 +458,49 @@ def test_what_is_damaged_in_the_replica_too_is_taken_from_another(scene: Scene) 
     assert [(one.key, one.source) for one in both.mended] == [(key, "third")]
     assert both.recovered
     scene.restores()
+
+
+def test_a_head_comes_back_to_the_streams_that_are_left(scene: Scene) -> None:
+    lab = scene.lab
+    entry = list_snapshots(lab.open())[-2]
+    content = scene.contents[entry.id]
+    assert content.keys() == {"d", "e", "empty"}
+    key = pack_of(lab, entry.id)
+    lab.sink.delete(entry.domain.at.snapshot_key(entry.id))
+    # One of its segments, in both places: that of the stream that was new.
+    for sink in (lab.sink, scene.replica):
+        data = bytearray(sink.get(key))
+        data[100] ^= 1
+        sink.put(key, bytes(data))
+    report = scene.mend()
+    lost = lost_streams(report)[entry.id]
+    assert lost
+    assert bad(lab) == {entry.id}
+    for name in content:
+        assert comes_out(lab, entry.id, content, [name]) == (name not in lost)
+
+
+class NotDeleting(MemorySink):
+    """Its credential may not delete."""
+
+    def delete(self, key: str) -> None:
+        raise SinkDenied(key, "not allowed")
+
+
+def test_a_credential_that_may_not_delete_mends_all_the_same(lab: Lab) -> None:
+    sink = NotDeleting()
+    lab = Lab(lab.cache.parent / "own", sink)
+    lab.backup({"d": b"rows"})
+    replica = Elsewhere()
+    replicate(lab.open(), replica, memory=64 * MIB, listener=lab.events.append)
+    scene = Scene(lab, replica, {}, lab.owner, lab.owner)
+    for key in [*lab.keys(lab.at.leases), *lab.keys(lab.at.parts), *lab.keys(lab.at.index)]:
+        lab.flip(key, 40)
+    for key in replica.contents():
+        if key.startswith(lab.at.index):
+            replica.delete(key)
+    assert scene.mend().whole
+    warnings = [event.message for event in lab.events if event.kind is EventKind.WARNING]
+    assert len(warnings) == 2
+    assert all("not allowed" in message for message in warnings)
+    assert lab.restored() == {"d": b"rows"}

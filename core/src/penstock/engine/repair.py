@@ -92,7 +92,7 @@ def repair(
             needs = Needs(domain, notices, ledger, packs, mender, workers, packers)
             losses = Losses(domain, ledger, workers, memory)
             tools = Tools(ledger, packs, mender, needs, losses, workers)
-            domain_repair = DomainRepair(domain, notices, tools, report, now, dry_run=dry_run)
+            domain_repair = DomainRepair(domain, notices, tools, report, now, reporter.warn, dry_run=dry_run)
             domain_repair.mend()
             # Before new index objects: those are of packs that can be relied on.
             report.distrusted += _distrust(one, workers, dry_run=dry_run)

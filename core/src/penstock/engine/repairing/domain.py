@@ -1,12 +1,12 @@
 """The repair of one domain: its snapshots, mended one after the other, and what is said of those that are lost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
+from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, SinkError
 from penstock.api.models import ObjectInfo
 from penstock.engine.checking.chain import Chain
 from penstock.engine.checking.findings import Finding
@@ -20,6 +20,7 @@ from penstock.engine.repairing.sayings import mend_said
 from penstock.format.encoding import Malformed
 from penstock.format.times import as_text
 from penstock.format.trust import Role
+from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Notices, read_notices
 from penstock.repository.pool import Workers
@@ -63,6 +64,7 @@ class DomainRepair:
         tools: Tools,
         report: RepairReport,
         now: datetime,
+        warn: Callable[[str], object],
         *,
         dry_run: bool,
     ) -> None:
@@ -71,6 +73,7 @@ class DomainRepair:
         self._tools = tools
         self._report = report
         self._now = now
+        self._warn = warn
         self._dry_run = dry_run
         self._living: set[bytes] = set()
         #: Sessions that seem to live, and whose head is there.
@@ -99,12 +102,11 @@ class DomainRepair:
             condition = self._tools.needs.mend(entry, headless=True)
             # Whatever becomes of it: it is known which one it was.
             self._unread.pop(self._domain.at.snapshot_key(entry.id), None)
-            if condition.problem:
-                self._look(entry, condition)
-            elif condition.waits:
+            if condition.waits:
                 self._chain.add(entry)
                 self._report.waiting.append(entry.id)
-            elif self._put_head(entry):
+            elif not condition.known or self._put_head(entry):
+                # Also of one that is not whole: its other streams can be restored.
                 self._look(entry, condition)
         self._conclude()
 
@@ -118,7 +120,8 @@ class DomainRepair:
     def _here(self) -> Iterator[SnapshotEntry]:
         ledger, at = self._tools.ledger, self._domain.at
         for key in ledger.found_under(at.snapshots):
-            self._unread[key] = "no head"
+            with suppress(Malformed):  # what no head can be called is none
+                self._unread[key] = f"no head of {layout.id_of(key).hex()[:8]}"
         infos = (info for info in ledger.under(at.snapshots) if not ledger.found(info.key))
         yield from each_snapshot(self._domain, self._tools.workers, infos, self._notices, self._bad_head)
 
@@ -153,7 +156,7 @@ class DomainRepair:
         return True
 
     def _put_head(self, entry: SnapshotEntry) -> bool:
-        """Put the head of a snapshot that has all that it needs; whether it counts then."""
+        """Put the head of a snapshot behind all that could be put of what it needs; whether it counts then."""
         workers, key = self._tools.workers, self._domain.at.snapshot_key(entry.id)
         # Somebody may have let go of it meanwhile.
         notices = read_notices(self._domain, workers)
@@ -204,15 +207,22 @@ class DomainRepair:
 
     def _drop_leases(self, entry: SnapshotEntry) -> None:
         """Delete what cannot be read of the signs of life of a session that has ended: it counts for nothing."""
-        sink = self._domain.sink
         for key in self._leases.pop(entry.session.hex(), []):
             try:
                 self._tools.workers.call(require_lease, self._domain, key)
             except Malformed:
                 if not self._dry_run:
-                    self._tools.workers.call(sink.delete, key)
+                    self._delete(key)
             except ObjectMissing:
                 continue
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._tools.workers.call(self._domain.sink.delete, key)
+        except SinkError as error:
+            if error.retryable:
+                raise
+            self._warn(f"what is left of a sign of life stays: {error}")
 
     def _conclude(self) -> None:
         """Say which heads are lost, and what is whole again."""

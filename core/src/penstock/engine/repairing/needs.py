@@ -30,11 +30,12 @@ __all__ = ["Condition", "Needs"]
 class Condition:
     """How a snapshot is: the first `problem` with what it needs, "" if it is whole; whether `keys` of data are lost.
 
-    `waits`: a prune has named something that it needs.
+    Of one without a head: `known` is what it needs, and it `waits` while a prune has named something of that.
     """
 
     problem: str = ""
     keys: bool = False
+    known: bool = False
     waits: bool = False
 
     def lacks(self, problem: str) -> None:
@@ -80,6 +81,7 @@ class Needs:
             sessions = self._workers.call(self._sessions, entry, condition)
             with closing(self._workers.call(SegmentTable, each_row(entry))) as table:
                 self._mend_packs(table, condition)
+                condition.known = True
                 if headless:
                     used = (pack for pack, _ in table.used())
                     parts = in_pages(self._workers, parts_of(entry))

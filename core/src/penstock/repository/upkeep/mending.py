@@ -63,7 +63,7 @@ class Mender:
         return self._take(self._at.index_key(index), lambda one, by: by.index(one, index, replace=True))
 
     def head(self, snapshot: bytes, digest: bytes) -> bool:
-        """The head with this digest, whose snapshot has all that it needs here."""
+        """The head with this digest."""
         return self._take(self._at.snapshot_key(snapshot), lambda one, by: by.head(one, snapshot, digest, replace=True))
 
     def said(self, key: str, kind: type[Notice | Mark], signer: Callable[[bytes], VerifyingKey | None]) -> bool:

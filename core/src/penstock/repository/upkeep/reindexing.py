@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectLocked
+from penstock.api.errors import DamagedObject, MissingObject, SinkError
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import Malformed
 from penstock.format.index import PackSummary
@@ -116,5 +116,7 @@ def let_go(domain: Domain, workers: Workers, lost: Iterable[bytes], warn: Callab
         workers.call(delete, domain, {}, Things(index=some))
         try:
             workers.call(domain.sink.delete_many, [domain.at.index_key(index) for index in some])
-        except ObjectLocked as error:
+        except SinkError as error:
+            if error.retryable:
+                raise
             warn(f"a damaged index object stays: {error}")
