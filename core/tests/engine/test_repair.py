@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from core.tests.repository.forging import NOW, put_notice
@@ -28,6 +29,7 @@ from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 from penstock.repository.upkeep.marks import judge, read_marks
 from penstock.testing import Die, Died, FaultySink, MemorySink
+from penstock.testing.memory import MemorySettings
 
 pytestmark = pytest.mark.slow
 
@@ -504,3 +506,54 @@ def test_a_credential_that_may_not_delete_mends_all_the_same(lab: Lab) -> None:
     assert len(warnings) == 2
     assert all("not allowed" in message for message in warnings)
     assert lab.restored() == {"d": b"rows"}
+
+
+class Locking(MemorySink):
+    """Locks what is put for ten days."""
+
+    def __init__(self) -> None:
+        super().__init__(MemorySettings(object_lock_days=10))
+
+    def age(self) -> None:
+        """All locks end now."""
+        self._locks = dict.fromkeys(self._locks, datetime.now(UTC))
+
+
+@pytest.fixture
+def locked(lab: Lab) -> tuple[Scene, Locking]:
+    sink = Locking()
+    lab = Lab(lab.cache.parent / "own", sink)
+    content = {"d": noise(100 * KIB)}
+    made = lab.backup(content)
+    replica = Elsewhere()
+    replicate(lab.open(), replica, memory=64 * MIB, listener=lab.events.append)
+    sink.age()
+    return Scene(lab, replica, {made.snapshot: content}, lab.owner, lab.owner), sink
+
+
+def test_what_a_head_needs_that_comes_back_is_locked_as_long_as_itself(locked: tuple[Scene, Locking]) -> None:
+    scene, sink = locked
+    lab = scene.lab
+    (entry,) = list_snapshots(lab.open())
+    sink.delete(lab.at.snapshot_key(entry.id))
+    assert scene.mend().whole
+    needed = [key for key in sink.contents() if key.startswith((lab.at.parts, lab.at.packs, lab.at.sessions))]
+    assert kinds_of(needed) == {"parts", "packs", "sessions"}
+    end = sink.locks()[lab.at.snapshot_key(entry.id)]
+    assert all(sink.locks()[key] >= end for key in [*needed, "penstock.json"])
+
+
+def test_what_is_locked_and_damaged_is_told_and_keeps_nothing_else_back(locked: tuple[Scene, Locking]) -> None:
+    scene, sink = locked
+    lab = scene.lab
+    (entry,) = list_snapshots(lab.open())
+    pack = pack_of(lab, entry.id)
+    lab.flip(pack, 1000)  # it is put anew, and so it is locked again
+    sink.delete(lab.at.session_key(entry.session))
+    report = scene.mend()
+    assert [one.key for one in report.mended] == [lab.at.session_key(entry.session)]
+    assert lost_streams(report) == {entry.id: {"d"}}
+    assert any("not replaced" in event.message and pack in event.message for event in lab.events)
+    sink.age()
+    assert scene.mend().recovered == [entry.id]
+    scene.restores()

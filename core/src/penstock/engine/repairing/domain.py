@@ -28,6 +28,7 @@ from penstock.repository.read.listing import listed
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.upkeep import marks
 from penstock.repository.upkeep.living import read_living
+from penstock.repository.upkeep.locks import store_time
 from penstock.repository.upkeep.marks import read_marks
 from penstock.repository.upkeep.mending import Mender
 
@@ -162,24 +163,30 @@ class DomainRepair:
         notices = read_notices(self._domain, workers)
         if key in notices.deleted or notices.hides(entry.id, entry.digest, entry.writer) is not None:
             return False
-        self._say_written(entry)
+        just_put = self._say_written(entry)
+        now = store_time(self._domain.sink, just_put, workers) if just_put is not None else self._now
+        self._tools.needs.prolong_locks(entry, now)
         if not workers.call(self._tools.mender.head, entry.id, entry.digest):
             return False
         self._tools.ledger.add([ObjectInfo(key, entry.object_size)])
         return True
 
-    def _say_written(self, entry: SnapshotEntry) -> None:
-        """Say when it was written: this store dates it by its return, and retention would take it for the newest."""
+    def _say_written(self, entry: SnapshotEntry) -> str | None:
+        """Say when it was written: this store dates it by its return, and retention would take it for the newest.
+
+        The key of the mark, if it was put.
+        """
         head = (entry.id, entry.digest)
         if self._dry_run or self._domain.access.role is Role.WRITER or head in self._marks.written:
-            return
+            return None
         for source in self._tools.mender.sources:
             said = read_marks(source, self._tools.workers).written.get(head)
             time = said or (as_text(entry.modified) if entry.modified is not None else None)
             if time is not None:
-                self._tools.workers.call(marks.written, self._domain, dict([head]), time)
+                name = self._tools.workers.call(marks.written, self._domain, dict([head]), time)
                 self._marks.written[head] = time
-                return
+                return self._domain.at.mark_key(name)
+        return None
 
     def _look(self, entry: SnapshotEntry, condition: Condition) -> None:
         """Note what became of a snapshot, and say so."""

@@ -1,8 +1,10 @@
 """What snapshots need: looked up in what a check has found, and mended from replicas where it is not whole."""
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
 from penstock.api.models import ObjectInfo
@@ -20,6 +22,7 @@ from penstock.repository.read.listing import in_pages
 from penstock.repository.sessions import read_session
 from penstock.repository.snapshots import SnapshotEntry
 from penstock.repository.upkeep.indexes import read_index
+from penstock.repository.upkeep.locks import foundations, longest
 from penstock.repository.upkeep.mending import Mender
 from penstock.repository.upkeep.tombstones import is_about_to_go
 
@@ -90,6 +93,26 @@ class Needs:
             condition.lacks(str(error))
         self._workers.call(self._indexes, entry)
         return condition
+
+    def prolong_locks(self, entry: SnapshotEntry, now: datetime) -> None:
+        """Lock what a snapshot needs as long as its head will be, which is put next; `now` is the store's time."""
+        sink, at = self._domain.sink, self._domain.at
+        if sink.retention is None:
+            return
+        until = now + longest(sink.retention)
+
+        def prolong(key: str) -> None:
+            with suppress(ObjectMissing):  # what is gone was told
+                sink.retain(key, until)
+
+        needed = chain(
+            (at.part_key(ref.part) for ref in parts_of(entry)),
+            map(at.session_key, sessions_of(entry)),
+            (at.pack_key(row.pack) for row in each_row(entry) if row.used),
+        )
+        keys = chain(foundations(self._domain.log), in_pages(self._workers, needed))
+        for _ in self._workers.map(prolong, keys):
+            pass
 
     def _parts(self, entry: SnapshotEntry, condition: Condition) -> None:
         """Those that refer to others come first: they are whole before they are read."""
