@@ -557,3 +557,24 @@ def test_what_is_locked_and_damaged_is_told_and_keeps_nothing_else_back(locked: 
     sink.age()
     assert scene.mend().recovered == [entry.id]
     scene.restores()
+
+
+class NotReplacing(MemorySink):
+    """As a bucket whose policy denies every PUT but those of new objects."""
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        if not if_absent:
+            raise SinkDenied(key, "no object may be replaced")
+        super().put(key, data, if_absent=True)
+
+
+def test_a_credential_that_may_not_replace_deletes_first(scene: Scene) -> None:
+    lab, chance = scene.lab, random.Random(2)
+    before = {key: data for key, data in contents_of(lab.sink).items() if "/leases/" not in key}
+    for key in chance.sample(sorted(before), len(before) // 2):
+        chance.choice(HARMS)(lab, key, chance)
+    strict = NotReplacing()
+    for key, data in contents_of(lab.sink).items():
+        strict.put(key, data, if_absent=True)
+    assert scene.mend(sink=strict).whole
+    assert {key: strict.get(key) for key in before} == before

@@ -91,7 +91,7 @@ def repair(
             mender = Mender(domain, whole, on_mended, reporter.warn)
             needs = Needs(domain, notices, ledger, packs, mender, workers, packers)
             losses = Losses(domain, ledger, workers, memory)
-            tools = Tools(ledger, packs, mender, needs, losses, workers)
+            tools = Tools(ledger, mender, needs, losses, workers)
             domain_repair = DomainRepair(domain, notices, tools, report, now, reporter.warn, dry_run=dry_run)
             domain_repair.mend()
             # Before new index objects: those are of packs that can be relied on.

@@ -11,7 +11,6 @@ from penstock.api.models import ObjectInfo
 from penstock.engine.checking.chain import Chain
 from penstock.engine.checking.findings import Finding
 from penstock.engine.checking.ledger import Ledger
-from penstock.engine.checking.packs import Packs
 from penstock.engine.checking.small import require_lease
 from penstock.engine.repairing.losses import Losses
 from penstock.engine.repairing.needs import Condition, Needs
@@ -44,7 +43,6 @@ class Tools(NamedTuple):
     """What the repair of a domain works with: what was found there, who mends it, and threads."""
 
     ledger: Ledger
-    packs: Packs
     mender: Mender
     needs: Needs
     losses: Losses

@@ -6,7 +6,7 @@ from threading import Lock
 
 from blake3 import blake3
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectExists, ObjectMissing, SinkError
+from penstock.api.errors import DamagedObject, MissingObject, ObjectExists, ObjectMissing, SinkDenied, SinkError
 from penstock.api.plugin import Capability
 from penstock.api.sink import Sink
 from penstock.format.documents import decode_document
@@ -30,7 +30,8 @@ class Copier:
     """Copies objects of one repository into `target`, and counts them. For any number of threads.
 
     Each method raises `DamagedObject` or `MissingObject` for an object that is not what was written, and puts nothing
-    then; and what the sinks raise. With `replace`, something else is known to be under the key. `on_copied` hears of
+    then; and what the sinks raise. With `replace`, what else is under the key is replaced by one PUT, or deleted
+    first where the credential may not replace. `on_copied` hears of
     each object, and of its size in bytes.
     """
 
@@ -141,13 +142,23 @@ class Copier:
 
     def _put(self, key: str, data: bytes | memoryview, *, replace: bool) -> None:
         try:
-            self._target.put(key, data, if_absent=self._conditional and not replace)
+            self._target.put(key, data, if_absent=self._conditional)
         except ObjectExists:
-            return  # by another run, since the target was listed
+            if not replace:
+                return  # by another run, since the target was listed
+            self._replace(key, data)
         with self._lock:
             self.objects += 1
             self.bytes += len(data)
             self._on_copied(key, self.bytes)
+
+    def _replace(self, key: str, data: bytes | memoryview) -> None:
+        try:
+            self._target.put(key, data)
+        except SinkDenied:
+            # The policies that Penstock prints let nobody replace an object, and maintainers delete.
+            self._target.delete(key)
+            self._target.put(key, data, if_absent=self._conditional)
 
 
 @contextmanager
