@@ -107,7 +107,7 @@ class Needs:
 
         needed = chain(
             (at.part_key(ref.part) for ref in parts_of(entry)),
-            map(at.session_key, sessions_of(entry)),
+            map(at.session_key, self._workers.call(sessions_of, entry)),
             (at.pack_key(row.pack) for row in each_row(entry) if row.used),
         )
         keys = chain(foundations(self._domain.log), in_pages(self._workers, needed))
