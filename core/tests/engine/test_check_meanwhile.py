@@ -1,14 +1,17 @@
-"""A check, or a restore, while a backup of the same repository begins, runs and ends."""
+"""A check, a restore or a repair, while a backup of the same repository begins, runs and ends, or a prune sweeps."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from core.tests.repository.lab import BytesSource, Lab, noise
+from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
-from penstock.api import ObjectInfo
+from penstock.api import ObjectInfo, Sink
+from penstock.engine import RepairReport, repair
+from penstock.format.notice import Things
 from penstock.format.trust import Role
 from penstock.repository import layout
+from penstock.repository.notices import delete, forget
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_writer
 from penstock.testing import FaultySink, MemorySink
@@ -124,3 +127,52 @@ def test_a_backup_that_ends_during_a_restore_does_not_disturb_it(lab: Lab, kind:
     lab.restore(snapshot, into=target, by=lab.open(sink=sink), cache=lab.cache)
     assert len(list_snapshots(lab.open())) == 10 or (kind, name) == ("snapshots", "its id")
     assert target.restored in ({"d": contents[-1]}, *([later] if name == "latest" else []))
+
+
+def repaired(lab: Lab, sink: Sink) -> RepairReport:
+    return repair(sink, lab.owner, memory=64 * MIB, listener=lab.events.append)
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_a_backup_that_ends_during_a_repair_is_not_lost(lab: Lab, kind: str) -> None:
+    assert isinstance(lab.sink, MemorySink)
+    lab.backup({"d": noise(100_000)})
+    sink = InterruptedSink(lab.sink, prefix_of(lab, kind), lambda: lab.backup({"d": noise(300_000)}))
+    report = repaired(lab, sink)
+    assert report.whole
+    assert (report.indexed, report.distrusted) == (0, 0)
+    assert not lab.keys(lab.at.marks)
+    assert len(list_snapshots(lab.open())) == 2
+
+
+def test_a_head_that_was_put_behind_the_listing_of_its_packs_is_not_lost(lab: Lab) -> None:
+    assert isinstance(lab.sink, MemorySink)
+    lab.backup({"d": noise(100_000)})
+    sink = SlowlyListingSink(lab.sink, lab.at.snapshots, lambda: lab.backup({"d": noise(300_000)}))
+    report = repaired(lab, sink)
+    assert report.whole
+    assert report.snapshots == 2
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_what_a_prune_sweeps_during_a_repair_is_not_lost(lab: Lab, kind: str) -> None:
+    assert isinstance(lab.sink, MemorySink)
+    lab.backup({"d": noise(100_000)})
+    (entry,) = list_snapshots(lab.open())
+    before = lab.keys(lab.at.prefix)
+
+    def sweep() -> None:
+        """In the order of a prune."""
+        named = {entry.id: entry.digest}
+        forget(entry.domain, named)
+        things = {name: tuple(map(layout.id_of, lab.keys(f"{lab.at.prefix}{name}/"))) for name in ("parts", "packs")}
+        delete(entry.domain, named, Things(**things))
+        lab.sink.delete(lab.at.snapshot_key(entry.id))
+        for key in sorted(before, reverse=True):
+            if key.startswith((lab.at.parts, lab.at.packs)):
+                lab.sink.delete(key)
+
+    report = repaired(lab, InterruptedSink(lab.sink, prefix_of(lab, kind), sweep))
+    assert report.whole
+    assert not lab.keys(lab.at.marks)
+    assert not lab.keys(lab.at.notices)

@@ -48,7 +48,8 @@ PenstockError                     1
 ├── PartialFailure               50   only some parts succeeded, which is a failure
 │   ├── RestoredInPart           51   a restore is in place, without what it names
 │   ├── BackedUpInPart           52   a backup is committed, without what it names
-│   └── ReplicatedInPart         53   a replica lacks what it names
+│   ├── ReplicatedInPart         53   a replica lacks what it names
+│   └── RepairedInPart           54   what a repair could not bring back
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
@@ -83,6 +84,7 @@ __all__ = [
     "PluginNotFound",
     "PolicyKeepsNothing",
     "PruneRunning",
+    "RepairedInPart",
     "ReplicatedInPart",
     "RepositoryError",
     "RepositoryExists",
@@ -482,6 +484,12 @@ class ReplicatedInPart(PartialFailure):
     """A replica is up to date, without the snapshots and objects that `details` names: they cannot be copied."""
 
     exit_code = 53
+
+
+class RepairedInPart(PartialFailure):
+    """A repair is done, and the snapshots that `details` names still cannot be restored whole."""
+
+    exit_code = 54
 
 
 class Interrupted(PenstockError):

@@ -27,6 +27,7 @@ from penstock.cli.commands import (
     plugins,
     policy,
     prune,
+    repair,
     replicate,
     restore,
     show,
@@ -42,7 +43,7 @@ __all__ = ["build", "run"]
 _URL = re.compile(r"(\w[\w+.-]*://)[^\s'\")]*")
 _COMMANDS = (
     init, backup, snapshots, show, stats, inspect, restore, cat, check, verify, tag, forget, prune, maintain, replicate,
-    key, policy, config, plugins, demo
+    repair, key, policy, config, plugins, demo
 )  # fmt: skip
 # Its base, two classes up, is the base of all errors in arguments; older releases of typer keep it elsewhere.
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -6,6 +6,7 @@ from penstock.engine.doubts import Doubts
 from penstock.engine.find import find, latest_names
 from penstock.engine.leaving_out import left_out_json
 from penstock.engine.marking import Marked, hold, release, tag
+from penstock.engine.repair import LostSnapshot, RepairReport, repair
 from penstock.engine.replicate import ReplicaReport, replicate
 from penstock.engine.restore import CatResult, PlannedRestore, RestoreResult, cat, plan_restore, restore
 from penstock.engine.show import ShowResult, show
@@ -17,8 +18,10 @@ __all__ = [
     "CheckReport",
     "Doubts",
     "Finding",
+    "LostSnapshot",
     "Marked",
     "PlannedRestore",
+    "RepairReport",
     "ReplicaReport",
     "RestoreResult",
     "ShowResult",
@@ -33,6 +36,7 @@ __all__ = [
     "left_out_json",
     "plan_restore",
     "release",
+    "repair",
     "replicate",
     "restore",
     "show",

@@ -11,8 +11,8 @@ from penstock.api.errors import SinkError
 from penstock.engine.checking.findings import MAX_FINDINGS, Finding, Findings
 from penstock.engine.checking.ledger import Ledger
 from penstock.engine.checking.packs import Packs
-from penstock.engine.checking.small import Small
 from penstock.engine.checking.snapshots import Snapshots
+from penstock.engine.checking.survey import survey
 from penstock.engine.checking.turns import Turns
 from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.trust import Role
@@ -112,23 +112,22 @@ def check(
         # Before anything is listed: what is put later was not expected.
         for cache in opened.values():
             ledger.expect(cache.seen() if cache is not None else ())
-        reporter.phase("listing")
-        small = Small(repository, workers, ledger, findings)
-        small.list_all()
-        small.examine_owners()
-        parts = []
-        for domain in repository.domains:
-            notices = small.examine(domain)
-            packs = Packs(domain, notices, workers, ledger, findings, reporter)
-            parts.append(_Part(domain, notices, packs, opened[domain.id]))
-        if read_data:
-            with Workers(budget.packs, "penstock-check-packs", stop) as readers:
-                _read(parts, ledger, within, readers, workers, reporter)
+
+        def turns(domain: Domain) -> Turns:
+            cache = opened[domain.id]
+            assert within is not None
+            assert cache is not None
+            return Turns(domain, cache, ledger, within)
+
+        choose = turns if read_data and within is not None else None
+        with Workers(budget.packs, "penstock-check-packs", stop) as readers:
+            surveyed = survey(
+                repository, workers, readers, ledger, findings, reporter, read_data=read_data, choose=choose
+            )
+        parts = [_Part(*one, opened[one.domain.id]) for one in surveyed]
         reporter.phase("checking")
         snapshots = 0
         for part in parts:
-            if not read_data:
-                part.packs.examine(workers, read_data=False)
             found = Snapshots(part.domain, part.notices, workers, ledger, findings, part.packs.sealers)
             found.examine()
             snapshots += found.count
@@ -166,28 +165,6 @@ class _Part(NamedTuple):
     notices: Notices
     packs: Packs
     cache: Cache | None
-
-
-def _read(
-    parts: Sequence[_Part],
-    ledger: Ledger,
-    within: timedelta | None,
-    readers: Workers,
-    workers: Workers,
-    reporter: Reporter,
-) -> None:
-    """Read every pack, or those whose turn it is, and look at the ends of the others."""
-    if within is None:
-        reporter.phase("reading", sum(ledger.count(part.domain.at.packs)[1] for part in parts))
-        for part in parts:
-            part.packs.examine(readers, read_data=True)
-        return
-    for part in parts:
-        assert part.cache is not None
-        with Turns(part.domain, part.cache, ledger, within) as turns:
-            reporter.phase("reading", turns.size)
-            part.packs.examine(readers, read_data=True, only=turns.__contains__, on_read=turns.read)
-            part.packs.examine(workers, read_data=False, only=lambda pack, turns=turns: pack not in turns)  # type: ignore[misc]
 
 
 def _tell_vanished(parts: Sequence[_Part], ledger: Ledger, findings: Findings) -> None:

@@ -24,6 +24,7 @@ CREATE TABLE copies (origin BLOB, pin BLOB, pack BLOB, segments INTEGER NOT NULL
     WITHOUT ROWID;
 CREATE TABLE replaced (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE findings (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE lost (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _CACHE_KIB = 8 * 1024
@@ -136,6 +137,23 @@ class Ledger:
         """Whether something is known to be wrong with an object."""
         return self._db.execute("SELECT 1 FROM findings WHERE key = ?", (key,)).fetchone() is not None
 
+    def found_under(self, prefix: str) -> Iterator[str]:
+        """The objects whose keys start with `prefix` that something is wrong with, in their order."""
+        last = prefix
+        while rows := self._db.execute(
+            "SELECT key FROM findings WHERE key > ? AND key < ? ORDER BY key LIMIT ?", (last, prefix + "\x7f", _PAGE)
+        ).fetchall():
+            yield from (key for (key,) in rows)
+            last = rows[-1][0]
+
+    def give_up(self, key: str) -> None:
+        """Note that nobody has the object whole."""
+        self._db.execute("INSERT OR IGNORE INTO lost VALUES (?)", (key,))
+
+    def is_given_up(self, key: str) -> bool:
+        """Whether that was noted."""
+        return self._db.execute("SELECT 1 FROM lost WHERE key = ?", (key,)).fetchone() is not None
+
     # packs
 
     def add_pack(self, pack: bytes, pin: bytes, segments: int, held: "array[int]") -> None:
@@ -144,11 +162,14 @@ class Ledger:
         Its places have so many `segments`.
         """
         self._db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)", (pack, pin, segments, held.tobytes()))
+        self.segments.cache_clear()
+        self.at_hand.cache_clear()
 
     def add_copies(self, origin: bytes, pin: bytes, segments: int, pack: bytes, held: "array[int]") -> None:
         """Note that a sound pack has copies of these segments of `origin`; its pin proves them, and how many it has."""
         row = (origin, pin, pack, segments, held.tobytes())
         self._db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?)", row)
+        self.at_hand.cache_clear()
 
     def add_replaced(self, key: str) -> None:
         """Note a pack that is gone, without a record of it, but not missed: others have what a snapshot needs of it."""

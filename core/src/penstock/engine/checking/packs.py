@@ -4,7 +4,9 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from penstock.api.errors import DamagedObject, MissingObject
+from blake3 import blake3
+
+from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
 from penstock.api.models import ObjectInfo
 from penstock.engine.checking.findings import Findings
 from penstock.engine.checking.ledger import Ledger
@@ -18,7 +20,7 @@ from penstock.repository.domain import Domain
 from penstock.repository.notices import Notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.copies import carried
-from penstock.repository.read.ends import TAIL, PackEnd, read_end
+from penstock.repository.read.ends import PLACES_TAIL, TAIL, PackEnd, read_end
 from penstock.repository.read.once import Once
 from penstock.repository.read.verify import verify_pack
 from penstock.repository.sessions import data_sealer, read_session
@@ -42,20 +44,22 @@ class _Pack(NamedTuple):
     sessions: frozenset[bytes]
 
     @classmethod
-    def of(cls, end: PackEnd) -> "_Pack":
+    def of(cls, end: PackEnd, whole: "frozenset[Place] | None" = None) -> "_Pack":
+        """With `whole`, as if the pack had no other segments than these."""
         places = end.places.places
-        held = _numbered(place for place in places if place.id.pack == end.places.pack)
-        copies = {origin: found for origin in end.ends.origins if (found := _copies(end, origin)) is not None}
-        return cls(end.pin, held, copies, len(places), frozenset(place.session for place in places))
+        there = frozenset(places) if whole is None else whole
+        held = _numbered(place for place in places if place.id.pack == end.places.pack and place in there)
+        copies = {origin: found for origin in end.ends.origins if (found := _copies(end, origin, there)) is not None}
+        return cls(end.pin, held, copies, len(places), frozenset(place.session for place in there))
 
 
-def _copies(end: PackEnd, origin: bytes) -> "tuple[bytes, int, array[int]] | None":
+def _copies(end: PackEnd, origin: bytes, there: "frozenset[Place]") -> "tuple[bytes, int, array[int]] | None":
     """The pin of the carried places, how many segments they have, and those of which this pack says what they say."""
     try:
         found = carried(end.domain, end.places, origin)
     except Malformed:
         return None
-    same = set(end.places.places).intersection(found.places)
+    same = there.intersection(found.places)
     return found.pin, found.segments, _numbered(place for place in found.places if place in same)
 
 
@@ -129,6 +133,32 @@ class Packs:
                 self._reporter.base += info.size
                 self.read += info.size
                 on_read(info.key)
+
+    def replaced(self, end: PackEnd) -> None:
+        """Note that a pack was put anew, whole, with this end."""
+        self.damaged.pop(end.places.pack, None)
+        self._note(end.places.pack, _Pack.of(end))
+
+    def salvage(self, pack: bytes) -> None:
+        """Note what a restore can still read of a damaged pack: the segments that are as its places say."""
+        key = self._domain.at.pack_key(pack)
+        try:
+            found = self._workers.call(self._whole_segments, pack, key)
+        except (DamagedObject, MissingObject, ObjectMissing, Malformed):
+            return  # nothing: its places cannot be read
+        self._note(pack, found)
+
+    def _whole_segments(self, pack: bytes, key: str) -> _Pack:
+        # As a restore does, which asks neither for the signature nor for the ids.
+        size = self._domain.sink.stat(key).size
+        end = read_end(self._domain, pack, size, PLACES_TAIL, with_ids=False)
+        data = memoryview(self._domain.sink.get(key, start=0, length=end.end_of_segments))
+
+        def is_whole(place: Place) -> bool:
+            sealed = data[place.offset : place.offset + place.sealed_length]
+            return blake3(sealed).digest() == place.digest
+
+        return _Pack.of(end, frozenset(filter(is_whole, end.places.places)))
 
     def _pack(self, info: ObjectInfo, *, read_data: bool) -> _Pack:
         pack = layout.id_of(info.key)

@@ -25,7 +25,7 @@ from penstock.repository.sessions import proof_of_cut, read_session, read_with_d
 from penstock.repository.upkeep.living import keeper_of
 from penstock.repository.upkeep.marks import read_marks
 
-__all__ = ["Small"]
+__all__ = ["Small", "require_lease"]
 
 
 class _Seen(NamedTuple):
@@ -134,7 +134,7 @@ class Small:
                 expected[info.key] = self._ledger.signer(session)
                 yield info.key
 
-        for key, seen in self._each(lambda key: _lease(domain, key, expected.pop(key)), keys()):
+        for key, seen in self._each(lambda key: _Seen(require_lease(domain, key, expected.pop(key))), keys()):
             self._ledger.judge(key, *seen)
 
     def _sound(self, prefix: str) -> Iterable[ObjectInfo]:
@@ -186,8 +186,11 @@ def _part(domain: Domain, key: str) -> _Seen:
     return _Seen(verify_part(layout.id_of(key), data, domain.writer, domain.scope), blake3(data).digest())
 
 
-def _lease(domain: Domain, key: str, signer: bytes | None) -> _Seen:
-    """`signer` is the session's, if there is a sound one."""
+def require_lease(domain: Domain, key: str, signer: bytes | None = None) -> bytes:
+    """Whose the lease is; `signer` is the session's, if that is known to be sound.
+
+    Raises `Malformed` for what is no lease, or not of its session, and `ObjectMissing`.
+    """
     document = decode_document(key, fetch(domain.sink, key))
     lease = LeaseDocument.from_json(document.claimed)
     if key != domain.at.lease_key(lease.session, lease.number):
@@ -197,11 +200,11 @@ def _lease(domain: Domain, key: str, signer: bytes | None) -> _Seen:
             signer = read_session(domain, lease.session).writer  # it may have been put after the listing
         except MissingObject as error:
             if (keeper := keeper_of(domain, document)) is not None:
-                return _Seen(keeper)  # of a prune
+                return keeper  # of a prune
             raise Malformed(f"its session: {error.reason}") from None
         except DamagedObject as error:
             raise Malformed(f"its session: {error.reason}") from None
     writer = domain.writer(signer)
     assert writer is not None
     document.verified(writer)
-    return _Seen(signer)
+    return signer

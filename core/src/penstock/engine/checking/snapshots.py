@@ -3,12 +3,13 @@
 from functools import lru_cache
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
+from penstock.engine.checking.chain import Chain
 from penstock.engine.checking.findings import Findings
 from penstock.engine.checking.ledger import Ledger
 from penstock.format.encoding import Malformed
 from penstock.format.part import Kind, Row, decode_rows
 from penstock.format.sealing import Sealer
-from penstock.format.trust import OWNER_ID, Role
+from penstock.format.trust import Role
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import fetch
 from penstock.repository.notices import Notices
@@ -51,20 +52,16 @@ class Snapshots:
     def examine(self) -> None:
         """Look at all of them."""
         objects = (info for info in self._ledger.under(self._domain.at.snapshots) if not self._ledger.found(info.key))
-        digests = {digest for _, digest in self._notices.forgotten}
-        void = {digest: signers for (_, digest), signers in self._notices.void.items()}
-        named: list[tuple[str, str, bytes, bytes]] = []
+        chain = Chain(self._notices)
         for entry in each_snapshot(self._domain, self._workers, objects, self._notices, self._findings.error):
             self.count += 1
-            digests.add(entry.digest)
-            named += _heads_named(entry)
+            chain.add(entry)
             if entry.from_the_future:
                 self._findings.add(self._key(entry), f"it claims to be of {entry.head.finished}, in the future")
             self._references(entry)
             self._content(entry)
-        for key, what, digest, writer in named:
-            if digest not in digests and void.get(digest, set()).isdisjoint((writer, OWNER_ID)):
-                self._findings.add(key, f"{what}, which is gone and was not forgotten", gone=True)
+        for key, problem in chain.missing():
+            self._findings.add(key, problem, gone=True)
         for key in self._ledger.replaced():
             self._findings.add(key, "gone, but copies of all that is needed of it are in other packs", gone=True)
 
@@ -176,26 +173,6 @@ class Snapshots:
                 least = 0 if held is not None and (held.pin, held.segments) == pinned else end
                 if end > self._ledger.at_hand(segment.pack, *pinned).get(segment.ordinal, least):
                     raise Malformed(f"the recipe of {record.name} asks for bytes that are not there")
-
-
-def _heads_named(entry: SnapshotEntry) -> list[tuple[str, str, bytes, bytes]]:
-    """The heads that this one proves to have been there: the key to report, what it says, their digests and writers."""
-    log, key = entry.domain.log, entry.domain.at.snapshot_key(entry.id)
-    named = [
-        (writer, f"its writer saw snapshot {seen.sequence} of {log.label(writer)}", seen.digest)
-        for writer, seen in entry.head.seen.items()
-    ]
-    if entry.head.previous is not None:
-        named.append(
-            (entry.writer, f"it follows snapshot {entry.head.sequence - 1} of its writer", entry.head.previous)
-        )
-    # Of a revoked writer, the owner may have left out some, and nobody expects those to be there.
-    kept = {writer: log.kept(writer) for writer, _, _ in named}
-    return [
-        (key, what, digest, writer)
-        for writer, what, digest in named
-        if (known := kept[writer]) is None or digest in known.values()
-    ]
 
 
 def _short(entry: SnapshotEntry) -> str:

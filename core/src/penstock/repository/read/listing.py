@@ -16,7 +16,7 @@ from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
 from penstock.repository.temporary import PackSizes
 
-__all__ = ["find_packs", "listed", "pages", "read_all", "sizes_in"]
+__all__ = ["find_packs", "in_pages", "listed", "pages", "read_all", "sizes_in"]
 
 #: Sinks list in pages of about so many objects, each of which takes a request.
 _PAGE = 1000
@@ -27,7 +27,12 @@ T = TypeVar("T")
 def listed(workers: Workers, sink: Sink, prefix: str) -> Iterator[ObjectInfo]:
     """What `Sink.list` gives."""
     objects = workers.call(lambda: iter(sink.list(prefix)))  # which may take the first request already
-    while page := workers.call(lambda: list(islice(objects, _PAGE))):
+    yield from in_pages(workers, objects)
+
+
+def in_pages(workers: Workers, each: Iterator[T]) -> Iterator[T]:
+    """The same, made in a thread: it asks a sink."""
+    while page := workers.call(lambda: list(islice(each, _PAGE))):
         yield from page
 
 

@@ -6,7 +6,7 @@ from threading import Lock
 
 from blake3 import blake3
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectExists, ObjectMissing, SinkError
+from penstock.api.errors import DamagedObject, MissingObject, ObjectExists, ObjectMissing, SinkDenied, SinkError
 from penstock.api.plugin import Capability
 from penstock.api.sink import Sink
 from penstock.format.documents import decode_document
@@ -20,6 +20,7 @@ from penstock.format.session import SessionDocument
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import fetch
+from penstock.repository.read.ends import PackEnd
 from penstock.repository.read.verify import verify_pack
 
 __all__ = ["Copier"]
@@ -29,7 +30,8 @@ class Copier:
     """Copies objects of one repository into `target`, and counts them. For any number of threads.
 
     Each method raises `DamagedObject` or `MissingObject` for an object that is not what was written, and puts nothing
-    then; and what the sinks raise. With `replace`, something else is known to be under the key. `on_copied` hears of
+    then; and what the sinks raise. With `replace`, what else is under the key is replaced by one PUT, or deleted
+    first where the credential may not replace. `on_copied` hears of
     each object, and of its size in bytes.
     """
 
@@ -90,23 +92,37 @@ class Copier:
 
         self._small(domain.at.snapshot_key(snapshot), verify, replace=replace)
 
-    def said(self, domain: Domain, key: str, kind: type[Notice | Mark], signer: VerifyingKey | None) -> None:
-        """A notice or a mark by whoever has this key."""
+    def said(
+        self,
+        domain: Domain,
+        key: str,
+        kind: type[Notice | Mark],
+        signer: Callable[[bytes], VerifyingKey | None],
+        *,
+        replace: bool = False,
+    ) -> None:
+        """A notice or a mark by somebody whose key `signer` gives."""
 
         def verify(data: bytes) -> None:
             sealed = decode_notice(layout.id_of(key), data)
-            sealed.open(kind, _known(signer), domain.layout_sealer, domain.scope)
+            sealed.open(kind, _known(signer(sealed.signer)), domain.layout_sealer, domain.scope)
 
-        self._small(key, verify, replace=False)
+        self._small(key, verify, replace=replace)
 
-    def pack(self, domain: Domain, pack: bytes, size: int, pinned: tuple[bytes, int], *, replace: bool = False) -> None:
-        """A pack of `size` bytes, if it is the one with this pin and so many segments: every byte is verified."""
+    def pack(
+        self, domain: Domain, pack: bytes, size: int, pinned: tuple[bytes, int], *, replace: bool = False
+    ) -> PackEnd:
+        """A pack of `size` bytes, if it is the one with this pin and so many segments: every byte is verified.
+
+        Returns its end.
+        """
         key = domain.at.pack_key(pack)
         with _reading(key):
             end = verify_pack(domain, pack, size, lambda _: None)
         if (end.pin, len(end.places.places)) != pinned:
             raise DamagedObject(key, "not the pack that the snapshot pins")
         self._put(key, end.tail, replace=replace)
+        return end
 
     def carrier(self, domain: Domain, pack: bytes, size: int, needed: list[Place]) -> None:
         """A pack that carries copies of segments of another: those `needed` are what that pack's places say."""
@@ -126,13 +142,23 @@ class Copier:
 
     def _put(self, key: str, data: bytes | memoryview, *, replace: bool) -> None:
         try:
-            self._target.put(key, data, if_absent=self._conditional and not replace)
+            self._target.put(key, data, if_absent=self._conditional)
         except ObjectExists:
-            return  # by another run, since the target was listed
+            if not replace:
+                return  # by another run, since the target was listed
+            self._replace(key, data)
         with self._lock:
             self.objects += 1
             self.bytes += len(data)
             self._on_copied(key, self.bytes)
+
+    def _replace(self, key: str, data: bytes | memoryview) -> None:
+        try:
+            self._target.put(key, data)
+        except SinkDenied:
+            # The policies that Penstock prints let nobody replace an object, and maintainers delete.
+            self._target.delete(key)
+            self._target.put(key, data, if_absent=self._conditional)
 
 
 @contextmanager

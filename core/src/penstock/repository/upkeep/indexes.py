@@ -6,7 +6,7 @@ from typing import NamedTuple
 from penstock.api.errors import ObjectMissing
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import Malformed
-from penstock.format.index import decode_index
+from penstock.format.index import PackEnds, decode_index
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import fetch
@@ -15,7 +15,7 @@ from penstock.repository.read.budget import RANGE
 from penstock.repository.read.listing import listed, pages, read_all, sizes_in
 from penstock.repository.temporary import TemporaryTables
 
-__all__ = ["dead_indexes"]
+__all__ = ["ReadIndex", "dead_indexes", "read_index"]
 
 _SCHEMA = """
 CREATE TABLE named (idx BLOB, pack BLOB, PRIMARY KEY (idx, pack)) WITHOUT ROWID;
@@ -28,11 +28,17 @@ WHERE idx = ? AND NOT EXISTS (SELECT 1 FROM named AS other WHERE other.idx = ? A
 """
 
 
-class _Read(NamedTuple):
+class ReadIndex(NamedTuple):
+    """A verified index object: where the ends of which packs are, and which others it replaces.
+
+    With `revoked`, its writer was: nobody believes what it says of packs.
+    """
+
     info: ObjectInfo
     id: bytes
-    packs: tuple[bytes, ...]
+    packs: tuple[PackEnds, ...]
     replaces: tuple[bytes, ...]
+    revoked: bool
 
 
 def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[bytes, ObjectInfo]:
@@ -44,10 +50,12 @@ def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[b
     replacing: list[tuple[bytes, tuple[bytes, ...]]] = []
     with closing(TemporaryTables(_SCHEMA)) as tables:
         objects = listed(workers, domain.sink, domain.at.index)
-        for read in read_all(workers, lambda info: _read(domain, info), objects, most=RANGE):
+        for read in read_all(workers, lambda info: read_index(domain, info), objects, most=RANGE):
             if read is not None:
                 found[read.id] = read.info
-                tables.change_all("INSERT OR IGNORE INTO named VALUES (?, ?)", [(read.id, one) for one in read.packs])
+                tables.change_all(
+                    "INSERT OR IGNORE INTO named VALUES (?, ?)", [(read.id, one.pack) for one in read.packs]
+                )
                 if read.replaces:
                     replacing.append((read.id, read.replaces))
         if not found:
@@ -66,7 +74,8 @@ def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[b
     return {index: found[index] for index in dead}
 
 
-def _read(domain: Domain, info: ObjectInfo) -> _Read | None:
+def read_index(domain: Domain, info: ObjectInfo) -> ReadIndex | None:
+    """Read an index object; None for what is none, or is gone."""
     try:
         sealed = decode_index(layout.id_of(info.key), fetch(domain.sink, info.key))
         writer = domain.writer(sealed.writer)
@@ -76,6 +85,5 @@ def _read(domain: Domain, info: ObjectInfo) -> _Read | None:
         packs, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
     except (Malformed, ObjectMissing):
         return None  # `check` tells
-    if domain.log.revoked(sealed.writer):
-        replaces = ()
-    return _Read(info, sealed.index, tuple(one.pack for one in packs), replaces)
+    revoked = domain.log.revoked(sealed.writer)
+    return ReadIndex(info, sealed.index, packs, () if revoked else replaces, revoked)

@@ -4,7 +4,7 @@ What a snapshot needs is there before its head; what is said of it, and when it 
 the target's own prune says a day ahead what it is about to delete, and no head that needs any of it is put.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -14,7 +14,8 @@ from penstock.api.errors import DamagedObject, MissingObject, OtherHistory
 from penstock.api.models import ObjectInfo
 from penstock.api.sink import Sink
 from penstock.format.encoding import Malformed
-from penstock.format.notice import Action, Deletion, Mark, Notice, Things, Tombstone
+from penstock.format.keys import VerifyingKey
+from penstock.format.notice import Action, Deletion, Mark, Notice, Things
 from penstock.format.part import Kind, PartRef, Row, decode_rows
 from penstock.format.times import as_text, now
 from penstock.repository import layout
@@ -23,6 +24,7 @@ from penstock.repository.known.cache import Cache
 from penstock.repository.notices import Notices, read_notices, undelete
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import SegmentTable, add_sessions, layout_sections, parts_of
+from penstock.repository.read.listing import in_pages
 from penstock.repository.said import Said, put_said, read_said
 from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
 from penstock.repository.upkeep import marks
@@ -31,11 +33,10 @@ from penstock.repository.upkeep.locks import foundations, prolong_locks, store_t
 from penstock.repository.upkeep.marks import read_marks
 from penstock.repository.upkeep.replicating_packs import OnDamage, PackCopies
 from penstock.repository.upkeep.stock import Stock
+from penstock.repository.upkeep.tombstones import is_about_to_go
 
 __all__ = ["DomainReplica", "Due", "Uncopied"]
 
-#: Parts whose references are in memory at once.
-_PAGE = 1000
 #: Snapshots that one record explains.
 _RECORD = 5000
 
@@ -127,9 +128,9 @@ class DomainReplica:
         source, at = self._source, self._source.at
         for one in self._in_order(read_said(source, self._workers, at.notices, Notice, source.signer, None)):
             if one.content.void:
-                self._said(at.notice_key(one.name), Notice, one.signer)
+                self._said(at.notice_key(one.name), Notice, source.signer)
         for mark in self._in_order(read_said(source, self._workers, at.marks, Mark, source.keeper, None)):
-            self._said(at.mark_key(mark.name), Mark, mark.signer)
+            self._said(at.mark_key(mark.name), Mark, source.keeper)
         self._marks = read_marks(self._target, self._workers)
         self._explain_forgotten()
 
@@ -211,7 +212,7 @@ class DomainReplica:
         entry = self._workers.call(read_snapshot, self._source, ObjectInfo(key, 0, due.modified))
         if entry.digest != due.digest:
             raise DamagedObject(key, "not the head that was there a moment ago")
-        for _ in self._workers.map(self._part, self._pages(parts_of(entry))):
+        for _ in self._workers.map(self._part, in_pages(self._workers, parts_of(entry))):
             pass
         table, sessions = self._workers.call(self._layout, entry)
         with closing(table):
@@ -239,17 +240,14 @@ class DomainReplica:
         if target.sink.retention is None:
             return None
         needed = chain(
-            (at.part_key(ref.part) for ref in self._pages(parts_of(entry))), map(at.session_key, sessions), packs
+            (at.part_key(ref.part) for ref in in_pages(self._workers, parts_of(entry))),
+            map(at.session_key, sessions),
+            packs,
         )
         old = (key for key in needed if not self._stock.is_new(key))
         time = store_time(target.sink, just_put, self._workers) if just_put else datetime.now(UTC)
         keys = chain(foundations(target.log), old)
         return next(iter(prolong_locks(target.sink, self._cache, keys, self._workers, now=time)), None)
-
-    def _pages(self, each: Iterator[T]) -> Iterator[T]:
-        """The same, made in a thread: it asks a sink."""
-        while page := self._workers.call(lambda: list(islice(each, _PAGE))):
-            yield from page
 
     def _layout(self, entry: SnapshotEntry) -> tuple[SegmentTable, dict[bytes, bytes]]:
         """The segment table, and the sessions with their digests. Raises `Malformed`."""
@@ -302,30 +300,19 @@ class DomainReplica:
 
         Asked when all is there. A tombstone that is put later is swept a day later, after the heads are listed again.
         """
-        at, doomed = self._target.at, set[str]()
-        for said in read_said(self._target, self._workers, at.tombstones, Tombstone, self._target.keeper, None):
-            things = said.content.things
-            doomed.update(map(at.pack_key, things.packs), map(at.part_key, things.parts))
-            doomed.update(map(at.session_key, things.sessions))
-        if not doomed:
-            return None
-        needed = (at.pack_key(pack) for pack, _ in table.used())
-        if (
-            any(key in doomed for key in needed)
-            or any(at.session_key(session) in doomed for session in sessions)
-            or any(at.part_key(ref.part) in doomed for ref in self._pages(parts_of(entry)))
-        ):
+        parts = in_pages(self._workers, parts_of(entry))
+        if is_about_to_go(self._target, self._workers, parts, sessions, (pack for pack, _ in table.used())):
             return "the replica is about to delete what it needs: a run after its prune copies it"
         return None
 
     def _in_order(self, said: Iterator[Said[T]]) -> list[Said[T]]:  # type: ignore[type-var]
         return sorted(said, key=lambda one: one.order)
 
-    def _said(self, key: str, kind: type[Notice | Mark], signer: bytes) -> None:
+    def _said(self, key: str, kind: type[Notice | Mark], signer: Callable[[bytes], VerifyingKey | None]) -> None:
         if not self._stock.lacks(key):
             return
         try:
-            self._workers.call(self._copier.said, self._source, key, kind, self._source.signer(signer))
+            self._workers.call(self._copier.said, self._source, key, kind, signer)
         except (DamagedObject, MissingObject) as error:
             self._on_damage(error)
 

@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from penstock.format.notice import Action, Deletion, Tombstone
+from penstock.format.part import PartRef
 from penstock.repository.domain import Domain
-from penstock.repository.notices import Head, in_force, read_tombstones
+from penstock.repository.notices import Head, in_force, read_doomed, read_tombstones
 from penstock.repository.pool import Workers
 from penstock.repository.said import OnStranger, Said, read_said
 from penstock.repository.upkeep.living import LATE
 
-__all__ = ["LEAST_GRACE", "Condemned", "Standing", "condemned", "standing"]
+__all__ = ["LEAST_GRACE", "Condemned", "Standing", "condemned", "is_about_to_go", "standing"]
 
 #: Listings may be late twice: that in which a writer looks for the tombstone, and that in which a prune looks for it.
 LEAST_GRACE = 2 * LATE
@@ -81,3 +82,18 @@ def _said_before(said: Said[Deletion], tombstone: Standing) -> bool:
     if when is None:
         return False
     return when < tombstone.too_late if said.content.action is Action.UNDELETE else when <= tombstone.written
+
+
+def is_about_to_go(
+    domain: Domain, workers: Workers, parts: Iterable[PartRef], sessions: Iterable[bytes], packs: Iterable[bytes]
+) -> bool:
+    """Whether a prune has named any of these: a head that needs it must not appear before that prune is through.
+
+    To be asked when all of them are there: a tombstone that is put later is swept after the heads were listed again.
+    """
+    doomed = read_doomed(domain, workers)
+    return (
+        any(pack in doomed.packs for pack in packs)
+        or any(session in doomed.sessions for session in sessions)
+        or (bool(doomed.parts) and any(ref.part in doomed.parts for ref in parts))
+    )

@@ -7,7 +7,7 @@ from penstock.format.index import PackSummary, encode_index
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
 
-__all__ = ["HOOKS_AN_INDEX", "PACKS_AN_INDEX", "merge_indexes", "write_index"]
+__all__ = ["HOOKS_AN_INDEX", "PACKS_AN_INDEX", "merge_indexes", "put_index", "write_index"]
 
 #: An index object is written when its packs are so many, or have so many hooks: 512 KiB, but several times as much in
 #: memory until then. One for the whole run, for most.
@@ -24,6 +24,14 @@ def write_index(
     domain: Domain, cache: Cache, packs: Sequence[PackSummary], put: Put, replaces: Sequence[bytes] = ()
 ) -> bytes:
     """Put an index object for these packs, and note it in the cache; returns its id."""
+    index = put_index(domain, packs, put, replaces)
+    cache.add_packs(packs, index=index)
+    cache.saw([domain.at.index_key(index)])
+    return index
+
+
+def put_index(domain: Domain, packs: Sequence[PackSummary], put: Put, replaces: Sequence[bytes] = ()) -> bytes:
+    """Put an index object for these packs, on a host that remembers nothing; returns its id."""
     index = new_id()
     data = encode_index(
         index,
@@ -35,10 +43,7 @@ def write_index(
         id_sealer=domain.id_sealer,
         signer=domain.access.signing,
     )
-    key = domain.at.index_key(index)
-    put(key, data)
-    cache.add_packs(packs, index=index)
-    cache.saw([key])
+    put(domain.at.index_key(index), data)
     return index
 
 
