@@ -2,6 +2,7 @@
 
 from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
+from penstock.engine.copy import Copying, CopyResult
 from penstock.engine.doubts import Doubts
 from penstock.engine.find import find, latest_names
 from penstock.engine.leaving_out import left_out_json
@@ -15,6 +16,8 @@ __all__ = [
     "BackupResult",
     "CatResult",
     "CheckReport",
+    "CopyResult",
+    "Copying",
     "Doubts",
     "Finding",
     "Marked",
