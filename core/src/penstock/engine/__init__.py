@@ -4,7 +4,7 @@ from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
 from penstock.engine.copy import Copying, CopyResult
 from penstock.engine.doubts import Doubts
-from penstock.engine.find import find, latest_names
+from penstock.engine.find import find, find_each, latest_names
 from penstock.engine.leaving_out import left_out_json
 from penstock.engine.marking import Marked, hold, release, tag
 from penstock.engine.replicate import ReplicaReport, replicate
@@ -31,6 +31,7 @@ __all__ = [
     "cat",
     "check",
     "find",
+    "find_each",
     "hold",
     "latest_names",
     "left_out_json",

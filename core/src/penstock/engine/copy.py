@@ -86,7 +86,6 @@ class Copying:
         pack_size: int | None = None,
         memory: int = DEFAULT_MEMORY,
         compression: Compression = "auto",
-        listener: Listener,
     ) -> None:
         if source.id == target.id:
             raise UsageError(
@@ -103,7 +102,6 @@ class Copying:
         self._pack_size = pack_size
         self._memory = memory // 2
         self._level = None if compression == "auto" else compression
-        self._listener = listener
         #: What is said of snapshots, by domain.
         self._marks: dict[bytes, Marks] = {}
 
@@ -128,7 +126,7 @@ class Copying:
     ) -> None:
         self._closing.__exit__(kind, error, traceback)
 
-    def copy(self, entry: SnapshotEntry) -> CopyResult:
+    def copy(self, entry: SnapshotEntry, *, listener: Listener) -> CopyResult:
         """Copy one snapshot; one that is there already is not copied again.
 
         Every stream is compared with the digest of the dump on its way; the head there comes after all of it. Raises
@@ -136,7 +134,7 @@ class Copying:
         target may not store, and what the sinks and a commit raise; then there is no copy.
         """
         begun = time.monotonic()
-        with reporting(self._listener, "copy", entry.id.hex(), entry.domain.sink, self._domain.sink) as reporter:
+        with reporting(listener, "copy", entry.id.hex(), entry.domain.sink, self._domain.sink) as reporter:
             self._domain.require_may_store(entry.head.backup)
             copy = self._origins.find(entry.head)
             there, read, stored = copy is not None, 0, 0

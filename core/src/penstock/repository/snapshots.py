@@ -24,6 +24,7 @@ from penstock.repository.read.listing import listed, read_all
 from penstock.repository.repository import Repository
 
 __all__ = [
+    "OnDamage",
     "SnapshotEntry",
     "digest_of_head",
     "each_snapshot",
