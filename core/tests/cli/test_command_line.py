@@ -13,8 +13,8 @@ from core.tests.cli.running import Penstock
 
 HEAVY = ("pydantic", "cryptography", "rich", "pluggy", "zstandard", "blake3", "sqlite3", "penstock.api")
 COMMANDS = (
-    "init", "backup", "snapshots", "show", "inspect", "restore", "cat", "check", "replicate", "plugins", "key",
-    "policy", "config", "demo",
+    "init", "backup", "snapshots", "show", "inspect", "restore", "cat", "check", "copy", "replicate", "plugins",
+    "key", "policy", "config", "demo",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from core.tests.cli.running import PASSPHRASE, Penstock, database, rows_of
@@ -13,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 #: The other owner's.
 OTHERS = "battery-staple-horse"
-OURS = {"PENSTOCK_PASSPHRASE": PASSPHRASE}
-BOTH = {**OURS, "PENSTOCK_TO_PASSPHRASE": OTHERS}
+OURS: dict[str, Any] = {"PENSTOCK_PASSPHRASE": PASSPHRASE}
+BOTH: dict[str, Any] = {**OURS, "PENSTOCK_TO_PASSPHRASE": OTHERS}
 
 
 @pytest.fixture

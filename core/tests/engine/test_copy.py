@@ -300,7 +300,8 @@ def at(when: datetime) -> Iterator[None]:
 def forgotten(lab: Lab) -> set[bytes]:
     """What is older than the newest by more than 15 days."""
     policy = Policy(within=timedelta(days=15), at_least=1)
-    return {one.entry.id for one in plan_forget(lab.open(), lambda _: policy, on_damage=None).forgotten}
+    plan = plan_forget(lab.open(), lambda _: policy, on_damage=lambda _: None)
+    return {one.entry.id for one in plan.forgotten}
 
 
 def test_retention_there_goes_by_the_time_of_the_original(lab: Lab, other: Lab) -> None:

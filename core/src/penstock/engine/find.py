@@ -16,7 +16,7 @@ from penstock.repository.notices import read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.seen import snapshots_seen
 from penstock.repository.sessions import proof_of_cut, read_session
-from penstock.repository.snapshots import OnDamage, find_snapshot, read_snapshot, summaries
+from penstock.repository.snapshots import OnDamage, find_snapshot, is_left_out, read_snapshot, summaries
 
 __all__ = ["find", "find_each", "latest_names"]
 
@@ -115,9 +115,16 @@ def find_each(
 ) -> Iterator[SnapshotEntry]:
     """The snapshots of these backups, or all, oldest first; `on_damage` is told of those that are not what was written.
 
-    Raises `SnapshotNotFound` for a backup that has none.
+    Not of what a revoked writer signed and the owner left out. Raises `SnapshotNotFound` for a backup that has none.
     """
-    found = summaries(repository, _turn, on_damage)
+
+    def meet(error: DamagedObject | MissingObject) -> None:
+        domain = next(one for one in repository.domains if error.key.startswith(one.at.prefix))
+        if not workers.call(is_left_out, domain, error.key):
+            on_damage(error)
+
+    with Workers(1, "penstock-find", repository.sink.stop) as workers:
+        found = summaries(repository, _turn, meet)
     there = {turn.backup for turn in found}
     for name in backups or ():
         if name not in there:
