@@ -74,7 +74,6 @@ def test_people_see_a_line_for_each(shop: Penstock) -> None:
     assert "copied as" in text
     assert "1 stream" in text
     assert "there already" in shop("copy", "--all", "--to", "away", **BOTH).stdout
-    shop("forget", "latest", "--apply", code=18, **OURS)
 
 
 def test_each_repository_is_opened_with_its_own_key_alone(shop: Penstock) -> None:
