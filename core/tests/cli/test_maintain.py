@@ -4,8 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from core.tests.cli.running import Penstock
-from core.tests.cli.test_prune import OPS, OWNER, passes, shop
+from core.tests.cli.running import Penstock, passes
+from core.tests.cli.test_prune import OPS, OWNER, shop
 
 __all__ = ["shop"]
 
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.slow
 
 
 def test_one_line_does_what_is_due(shop: Penstock) -> None:
-    passes(shop, timedelta(days=1))
+    passes(shop.folder / "repository", timedelta(days=1))
     first = shop.json("maintain", *OPS)
     assert first["check"]["finding_count"] == 0
     assert (first["check"]["checked"]["in_part"], first["check"]["checked"]["opened"]) == (True, False)
     assert (first["forget"]["forgotten"], first["forget"]["kept"], first["forget"]["applied"]) == (1, 1, True)
     doomed = first["prune"]["domains"]["main"]["doomed_size"]
     assert doomed > 0
-    passes(shop, timedelta(days=1))
+    passes(shop.folder / "repository", timedelta(days=1))
     shown = shop("maintain", *OPS).stdout
     assert "whose turn it was" in shown
     assert "Forgotten: 0 snapshots; kept: 1." in shown

@@ -1,6 +1,5 @@
 """penstock prune, as a maintainer runs it."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from core.tests.cli.running import PASSPHRASE, Penstock, database
+from core.tests.cli.running import PASSPHRASE, Penstock, database, passes
 
 pytestmark = pytest.mark.slow
 
@@ -36,17 +35,8 @@ def shop(tmp_path: Path) -> Penstock:
     return penstock
 
 
-def passes(shop: Penstock, time_that: timedelta) -> None:
-    """Let everything in the repository be so much older, but for heads, which would seem to be of the future."""
-    for folder, _, names in os.walk(shop.folder / "repository"):
-        for name in names if not folder.endswith("snapshots") else ():
-            path = Path(folder) / name
-            then = path.stat().st_mtime - time_that.total_seconds()
-            os.utime(path, (then, then))
-
-
 def test_a_day_of_maintenance(shop: Penstock) -> None:
-    passes(shop, timedelta(days=1))
+    passes(shop.folder / "repository", timedelta(days=1))
     shop("forget", "--apply", *OPS)
     plan = shop("prune", "--dry-run", *OPS).stdout
     assert "Would delete 0 objects, 0 B; 1 snapshot kept." in plan
@@ -55,7 +45,7 @@ def test_a_day_of_maintenance(shop: Penstock) -> None:
     assert named["doomed_size"] > 0
     assert named["deleted"] == 0
     assert "its grace" in shop("prune", *OPS).stdout
-    passes(shop, timedelta(days=1))
+    passes(shop.folder / "repository", timedelta(days=1))
     done = shop.json("prune", *OPS)
     assert done["domains"]["main"]["deleted"] == named["doomed"] + 1
     assert done["deleted_size"] == named["doomed_size"]
@@ -71,7 +61,7 @@ def test_what_is_refused(shop: Penstock) -> None:
     killed_while_running(shop)
     assert shop.json("prune", *OPS, code=60)["error"]["type"] == "PruneRunning"
     shop("prune", "--take-over", *OPS)
-    passes(shop, timedelta(minutes=11))
+    passes(shop.folder / "repository", timedelta(minutes=11))
     shop("prune", *OPS)
 
 

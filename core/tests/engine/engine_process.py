@@ -1,9 +1,10 @@
-"""A backup or a restore of made-up bytes in a process of its own: to be killed, or to be measured.
+"""A backup, a restore or a copy of made-up bytes in a process of its own: to be killed, or to be measured.
 
     python -m core.tests.engine.engine_process VERB FOLDER SIZE MEMORY PACE PUTS
 
 The repository is in FOLDER, its key in FOLDER/owner.key and the cache in FOLDER/cache. PACE and PUTS are what a
-`FolderSink` takes as its pace and as its puts to live, or empty. Writes a line to stdout when it
+`FolderSink` takes as its pace and as its puts to live, or empty. A copy goes into a new repository, which drops the
+content of packs. Writes a line to stdout when it
 moves the first bytes, and one with its peak resident memory in KiB when it has ended.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from core.tests.repository.folder_sink import FolderSink
 
 from penstock.api import Event, EventKind, RestoreTarget
-from penstock.engine import backup, restore
+from penstock.engine import Copying, backup, restore
 from penstock.repository import Access, Repository
 from penstock.repository.snapshots import find_snapshot
 from penstock.testing import SyntheticSettings, SyntheticSource
@@ -73,6 +74,11 @@ def main(verb: str, folder: str, size: str, memory: str, pace: str, puts: str) -
             compression=1,
             listener=tell,
         )
+    elif verb == "copy":
+        access = Repository.create(FolderSink(place / "copy"), passphrase=None).access
+        other = Repository.open(FolderSink(place / "copy", 0), access)
+        with Copying(repository, other, cache_dir=place / "cache", memory=int(memory), compression=1) as copying:
+            copying.copy(find_snapshot(repository, "latest"), listener=tell)
     else:
         restore(
             find_snapshot(repository, "latest"),

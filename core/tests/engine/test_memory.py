@@ -23,7 +23,7 @@ GIB = 1024 * MIB
 
 
 def peak(verb: str, folder: Path, size: int, pace: int | None) -> int:
-    """The peak resident memory, in bytes, of a backup or a restore of `size` bytes, with the default of buffers."""
+    """The peak resident memory, in bytes, of a backup, a restore or a copy of so much, with the default of buffers."""
     if verb == "backup":
         folder.mkdir()
         lab = Lab(folder / "cache", FolderSink(folder))
@@ -63,6 +63,16 @@ def test_a_larger_restore_takes_no_more_memory(tmp_path: Path, larger: int) -> N
         folder = tmp_path / str(size)
         peak("backup", folder, size, pace=None)
         peaks.append(peak("restore", folder, size, pace=None))
+    assert_independent_of_size(*peaks)
+
+
+@pytest.mark.slow
+def test_a_larger_copy_takes_no_more_memory(tmp_path: Path) -> None:
+    peaks = []
+    for size in (256 * MIB, 512 * MIB):
+        folder = tmp_path / str(size)
+        peak("backup", folder, size, pace=None)
+        peaks.append(peak("copy", folder, size, pace=None))
     assert_independent_of_size(*peaks)
 
 

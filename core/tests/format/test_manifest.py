@@ -25,6 +25,7 @@ STREAMS = st.builds(
     size=SIZES,
     digest=st.binary(min_size=32, max_size=32),
     recipe=st.lists(st.lists(SIZES, max_size=3).map(tuple), max_size=3).map(tuple),
+    separator=st.binary(max_size=3),
 )
 MANIFESTS = st.builds(Manifest, TEXTS, OBJECTS, st.lists(STREAMS, max_size=4).map(tuple))
 
@@ -58,6 +59,17 @@ def test_a_manifest_holds_what_the_page_says() -> None:
     }
 
 
+def test_what_ends_a_row_is_there_where_the_source_said_so() -> None:
+    first, second = MANIFEST.streams
+    manifest = replace(MANIFEST, streams=(replace(first, separator=b"),\n("), second))
+
+    plain = encode_manifest(manifest)
+    header, _ = independent_reader.record(plain)
+    assert header["streams"][0]["separator"] == "292c0a28"
+    assert "separator" not in header["streams"][1]
+    assert decode_manifest(plain) == manifest
+
+
 def test_whatever_a_source_returns_as_attributes_becomes_text() -> None:
     attributes: Any = {"rows": 5, "path": None}
     stream = replace(MANIFEST.streams[0], attributes=attributes)
@@ -88,6 +100,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "a recipe of texts": {"recipe": [["0"]]},
     "a recipe below zero": {"recipe": [[-1]]},
     "a recipe that is a text": {"recipe": "00"},
+    "a separator of no bytes": {"separator": ""},
+    "a separator that is null": {"separator": None},
+    "a separator in upper case": {"separator": "0A"},
+    "a separator with spaces": {"separator": "0a 0d"},
+    "a separator that is a number": {"separator": 10},
 }
 
 

@@ -210,3 +210,20 @@ def test_a_pack_size_that_no_pack_has_is_refused(folders: Folders, tmp_path: Pat
     settings.write_text(plain.replace("[defaults]", f'[defaults]\npack_size = "{size}"'), encoding="utf-8")
     with Workspace(folders) as workspace, pytest.raises(SettingsError, match="2MiB to 16MiB"):
         workspace.pack_size("main")
+
+
+def test_what_opens_one_repository_is_not_tried_on_another(folders: Folders, made: Repository, tmp_path: Path) -> None:
+    there = f"file://{tmp_path}/away"
+    away = Secret("that of the other owner")
+    with Workspace(folders) as workspace:
+        Repository.create(workspace.place(there).sink, passphrase=away, cost=CHEAP)
+    ours = Credentials(passphrase=PASSPHRASE)
+    with Workspace(folders, environ={"PENSTOCK_PASSPHRASE": away.reveal()}, credentials=ours) as workspace:
+        assert workspace.repository(Need.OWNER).id == made.id
+        with pytest.raises(KeyMissing, match="no key and no passphrase") as caught:
+            workspace.other_repository(Need.OWNER_OR_ANY, there, Credentials())
+        assert "--to-key FILE or --to-passphrase-file FILE, set PENSTOCK_TO_PASSPHRASE" in (caught.value.hint or "")
+        other = workspace.other_repository(Need.OWNER_OR_ANY, there, Credentials(passphrase=away))
+        assert other.access.role is Role.OWNER
+    with Workspace(folders, environ={"PENSTOCK_TO_PASSPHRASE": away.reveal()}, credentials=ours) as workspace:
+        assert workspace.other_repository(Need.OWNER_OR_ANY, there, Credentials()).id == other.id

@@ -20,6 +20,7 @@ PenstockError                     1
 │   ├── SnapshotHeld             17   somebody holds what was to be forgotten
 │   ├── NothingKept              18   a backup would be left without a snapshot
 │   ├── SessionLost              19   a run fell silent for longer than its lease
+│   ├── NotCopied                56   a snapshot does not come out whole for a copy
 │   ├── PruneRunning             60   another prune is at work
 │   ├── OtherRepository          61   the target holds another repository
 │   └── OtherHistory             62   the target went on without its original
@@ -71,6 +72,7 @@ __all__ = [
     "KeyProblem",
     "MissingObject",
     "NoPolicy",
+    "NotCopied",
     "NothingKept",
     "ObjectExists",
     "ObjectLocked",
@@ -271,6 +273,12 @@ class SessionLost(RepositoryError):
     """A run slept, or did not reach the store, for longer than its lease: others may have deleted what it relied on."""
 
     exit_code = 19
+
+
+class NotCopied(RepositoryError):
+    """Snapshots that `copy` was to store elsewhere do not come out whole where they are; `details` names each."""
+
+    exit_code = 56
 
 
 class PruneRunning(RepositoryError):

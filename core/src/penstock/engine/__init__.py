@@ -2,8 +2,9 @@
 
 from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
+from penstock.engine.copy import Copying, CopyResult
 from penstock.engine.doubts import Doubts
-from penstock.engine.find import find, latest_names
+from penstock.engine.find import find, find_each, latest_names
 from penstock.engine.leaving_out import left_out_json
 from penstock.engine.marking import Marked, hold, release, tag
 from penstock.engine.repair import LostSnapshot, RepairReport, repair
@@ -16,6 +17,8 @@ __all__ = [
     "BackupResult",
     "CatResult",
     "CheckReport",
+    "CopyResult",
+    "Copying",
     "Doubts",
     "Finding",
     "LostSnapshot",
@@ -31,6 +34,7 @@ __all__ = [
     "cat",
     "check",
     "find",
+    "find_each",
     "hold",
     "latest_names",
     "left_out_json",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from penstock.api.errors import DumpFailed, Interrupted, RoleForbids, SourceError, UsageError, say_more
+from penstock.api.errors import DumpFailed, Interrupted, SourceError, UsageError, say_more
 from penstock.api.models import DumpPlan, Inspection, InventoryItem, LeftOut, StreamSpec
 from penstock.api.source import Dump, Source
 from penstock.engine.doubts import Doubts
@@ -107,12 +107,7 @@ def backup(
     tags = sorted({checked_tag(tag) for tag in tags})
     if len(tags) > MAX_TAGS:
         raise UsageError(f"a backup has {MAX_TAGS} tags at most")
-    domain = repository.domain
-    if not domain.log.may_store(repository.access.key, domain.id, name):
-        raise RoleForbids(
-            f"this key was not granted to store a backup named {name}",
-            hint="Choose another name, or ask the owner for a key that may: penstock key list shows the names.",
-        )
+    repository.domain.require_may_store(name)
     begun = time.monotonic()
     with (
         reporting(listener, "backup", name, repository.sink, source) as reporter,
@@ -236,7 +231,7 @@ def _check_plan(plan: DumpPlan, inspection: dict[str, Any]) -> bytes:
     names = [spec.name for spec in plan.streams]
     if not names or len(set(names)) != len(names):
         raise SourceError("the source's plan has no streams, or two with the same name: a defect in the plugin")
-    streams = [[spec.name, spec.format, dict(spec.attributes)] for spec in plan.streams]
+    streams = [[spec.name, spec.format, dict(spec.attributes), spec.record_separator.hex()] for spec in plan.streams]
     if not _writable([plan.consistency, inspection, streams]):
         raise SourceError("the source's plan contains text that is not valid Unicode: a defect in the plugin")
     if min(spec.phase for spec in plan.streams) < 0:

@@ -1,10 +1,12 @@
 """Find: the snapshot that an operator means, and what makes it doubtful that it is the one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from penstock.api.errors import DamagedObject, MissingObject, SnapshotNotFound
+from penstock.api.models import ObjectInfo
 from penstock.engine.doubts import Doubts
 from penstock.format.encoding import Malformed
 from penstock.repository import Repository, SnapshotEntry, layout
@@ -14,9 +16,9 @@ from penstock.repository.notices import read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.seen import snapshots_seen
 from penstock.repository.sessions import proof_of_cut, read_session
-from penstock.repository.snapshots import find_snapshot, summaries
+from penstock.repository.snapshots import OnDamage, find_snapshot, is_left_out, read_snapshot, summaries
 
-__all__ = ["find", "latest_names"]
+__all__ = ["find", "find_each", "latest_names"]
 
 
 def find(
@@ -98,3 +100,46 @@ def latest_names(repository: Repository, *, warn: Callable[[str], None]) -> list
             repository, lambda entry: f"latest:{entry.domain.label}/{entry.head.backup}", on_damage=doubts
         )
     return list(dict.fromkeys(names))
+
+
+class _Turn(NamedTuple):
+    """A snapshot that is read when its turn comes: its head takes more memory than this."""
+
+    domain: Domain
+    info: ObjectInfo
+    backup: str
+
+
+def find_each(
+    repository: Repository, backups: Collection[str] | None, *, on_damage: OnDamage
+) -> Iterator[SnapshotEntry]:
+    """The snapshots of these backups, or all, oldest first; `on_damage` is told of those that are not what was written.
+
+    Not of what a revoked writer signed and the owner left out. Raises `SnapshotNotFound` for a backup that has none.
+    """
+
+    def meet(error: DamagedObject | MissingObject) -> None:
+        domain = next(one for one in repository.domains if error.key.startswith(one.at.prefix))
+        if not workers.call(is_left_out, domain, error.key):
+            on_damage(error)
+
+    with Workers(1, "penstock-find", repository.sink.stop) as workers:
+        found = summaries(repository, _turn, meet)
+    there = {turn.backup for turn in found}
+    for name in backups or ():
+        if name not in there:
+            hint = "Run penstock snapshots to list them."
+            raise SnapshotNotFound(f"there is no snapshot of the backup {name} yet", hint=hint)
+    for turn in found:
+        if backups is None or turn.backup in backups:
+            try:
+                entry = read_snapshot(turn.domain, turn.info)
+            except (DamagedObject, MissingObject) as error:
+                on_damage(error)
+            else:
+                yield entry
+
+
+def _turn(entry: SnapshotEntry) -> _Turn:
+    info = ObjectInfo(entry.domain.at.snapshot_key(entry.id), entry.object_size, entry.modified)
+    return _Turn(entry.domain, info, entry.head.backup)

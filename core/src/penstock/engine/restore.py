@@ -13,6 +13,7 @@ from penstock.engine.reporting import Listener, Reporter, reporting
 from penstock.format.manifest import StreamRecord
 from penstock.repository import SnapshotEntry
 from penstock.repository.read.budget import DEFAULT_MEMORY
+from penstock.repository.read.dumped import spec_of
 from penstock.repository.read.reader import SnapshotReader
 
 __all__ = ["CatResult", "PlannedRestore", "RestoreResult", "cat", "plan_restore", "restore"]
@@ -231,7 +232,7 @@ def _prepare(
     """The streams to restore, and how the target would take them."""
     chosen = _choose(reader, streams)
     reporter.phase("preparing")
-    plan = source.plan_restore([_spec(record) for record in chosen], target)
+    plan = source.plan_restore([spec_of(record) for record in chosen], target)
     for warning in plan.warnings:
         reporter.warn(warning)
     lost = [one for one in plan.left_out if one.lost]
@@ -251,17 +252,6 @@ def _choose(reader: SnapshotReader, names: Sequence[str] | None) -> list[StreamR
         raise UsageError("no stream was named", hint="Name at least one stream, or none to restore all of them.")
     records = reader.manifest.streams if names is None else [reader.stream(name) for name in dict.fromkeys(names)]
     return sorted(records, key=lambda record: record.phase)
-
-
-def _spec(record: StreamRecord) -> StreamSpec:
-    return StreamSpec(
-        name=record.name,
-        format=record.format,
-        phase=record.phase,
-        size_estimate=record.size,
-        optional=record.optional,
-        attributes=record.attributes,
-    )
 
 
 class _Watched(Iterator[memoryview]):

@@ -25,6 +25,8 @@ class StreamRecord:
     digest: bytes
     #: In which parts the blocks of its recipe are: of the snapshot itself, then of each base that it goes back to.
     recipe: tuple[tuple[int, ...], ...]
+    #: What ends a row in it, or b"": whoever stores it once more cuts it alike.
+    separator: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "phase": stream.phase,
             "recipe": [list(numbers) for numbers in stream.recipe],
             "size": stream.size,
+            **({"separator": stream.separator.hex()} if stream.separator else {}),
         }
         for stream in manifest.streams
     ]
@@ -85,4 +88,16 @@ def _stream(entry: object) -> StreamRecord:
         size=integer(entry, "size"),
         digest=digest_from_hex(entry.get("digest")),
         recipe=tuple(tuple(map(whole, numbers)) for numbers in recipe),
+        separator=_separator(entry["separator"]) if "separator" in entry else b"",
     )
+
+
+def _separator(value: object) -> bytes:
+    digits = value if isinstance(value, str) else ""
+    try:
+        found = bytes.fromhex(digits)
+    except ValueError:
+        found = b""
+    if not found or found.hex() != value:
+        raise Malformed("invalid separator")
+    return found

@@ -49,6 +49,14 @@ class Domain:
         """Whether this access can look at ids of chunks."""
         return self.keys.secret is not None
 
+    def require_may_store(self, name: str) -> None:
+        """Raise `RoleForbids` unless this access was granted to store backups of that name here."""
+        if not self.log.may_store(self.access.key, self.id, name):
+            raise RoleForbids(
+                f"this key was not granted to store a backup named {name}",
+                hint="Choose another name, or ask the owner for a key that may: penstock key list shows the names.",
+            )
+
     def writer(self, key: bytes) -> VerifyingKey | None:
         """What verifies what a writer of this domain, or the owner, signed; None for any other key."""
         return self.log.signer(key, (Role.WRITER,), self.id)

@@ -24,10 +24,12 @@ from penstock.repository.read.listing import listed, read_all
 from penstock.repository.repository import Repository
 
 __all__ = [
+    "OnDamage",
     "SnapshotEntry",
     "digest_of_head",
     "each_snapshot",
     "find_snapshot",
+    "is_left_out",
     "list_snapshots",
     "read_snapshot",
     "summaries",
@@ -152,6 +154,14 @@ def read_snapshot(
     except Malformed as error:
         raise DamagedObject(info.key, str(error)) from None
     return SnapshotEntry(domain, head, sealed.session, sealed.writer, sealed.digest, len(data), info.modified)
+
+
+def is_left_out(domain: Domain, key: str) -> bool:
+    """Whether the head under `key` is what was written, and merely does not count, as after its writer's revocation."""
+    with suppress(DamagedObject, MissingObject):
+        read_snapshot(domain, ObjectInfo(key, 0), hidden=True)
+        return True
+    return False
 
 
 def digest_of_head(domain: Domain, key: str) -> bytes | None:

@@ -22,10 +22,27 @@ from penstock.settings import RepositorySettings
 from penstock.workspace import key_files
 from penstock.workspace.folders import Folders
 
-__all__ = ["PASSPHRASE_VARIABLE", "Credentials", "Need", "Prompts", "Unlocker"]
+__all__ = ["OTHER", "PASSPHRASE_VARIABLE", "Credentials", "Need", "Prompts", "Unlocker", "Ways"]
 
 PASSPHRASE_VARIABLE = "PENSTOCK_PASSPHRASE"  # noqa: S105 - its name
-_WAYS = f"Give --key FILE or --passphrase-file FILE, set {PASSPHRASE_VARIABLE}, or run it in a terminal."
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a caller hands in what opens a repository: the option for a key, that for a passphrase, and a variable."""
+
+    key: str = "--key"
+    passphrase_file: str = "--passphrase-file"  # noqa: S105 - the option's name
+    variable: str = PASSPHRASE_VARIABLE
+
+    @property
+    def hint(self) -> str:
+        """All of them, for whoever gave nothing that opens it."""
+        return f"Give {self.key} FILE or {self.passphrase_file} FILE, set {self.variable}, or run it in a terminal."
+
+
+#: Those for the second repository of an operation, whose owner is another one.
+OTHER = Ways("--to-key", "--to-passphrase-file", "PENSTOCK_TO_PASSPHRASE")
 
 
 class Need(Enum):
@@ -80,6 +97,7 @@ class Unlocker:
     folders: Folders
     prompts: Prompts | None
     warn: Callable[[str], object]
+    ways: Ways = Ways()
 
     def unlock(self, sink: Sink, shown: str, settings: RepositorySettings | None, need: Need) -> Repository:
         """Open the repository in `sink`, which is called `shown`.
@@ -91,7 +109,7 @@ class Unlocker:
             if need.strict and not need.met_by(access.role):
                 raise RoleForbids(
                     f"this needs {need.value}, and {self.credentials.key_file} is a {access.role} key",
-                    hint="Leave --key out to use the passphrase.",
+                    hint=f"Leave {self.ways.key} out to use the passphrase.",
                 )
             return Repository.open(sink, access)
         found, missing = self._found_key(sink, settings)
@@ -102,13 +120,15 @@ class Unlocker:
             optional = found is not None and need is Need.OWNER_OR_ANY
             passphrase = self.prompts.passphrase(shown, optional=optional)
             if passphrase is None and not optional:
-                raise KeyMissing("no passphrase was given", hint=_WAYS)
+                raise KeyMissing("no passphrase was given", hint=self.ways.hint)
         if passphrase is not None:
             return Repository.open(sink, passphrase)
         if found is None:
-            raise missing or KeyMissing(f"no key and no passphrase for {shown}", hint=_WAYS)
+            raise missing or KeyMissing(f"no key and no passphrase for {shown}", hint=self.ways.hint)
         if need.strict:
-            raise RoleForbids(f"this needs {need.value}, and the key at hand is a {found.role} key", hint=_WAYS)
+            raise RoleForbids(
+                f"this needs {need.value}, and the key at hand is a {found.role} key", hint=self.ways.hint
+            )
         return Repository.open(sink, found)
 
     def given_passphrase(self, settings: RepositorySettings | None) -> Secret | None:
@@ -117,8 +137,8 @@ class Unlocker:
             return self.credentials.passphrase
         if self.credentials.passphrase_file is not None:
             return self._resolved(SecretFile(file=self.credentials.passphrase_file))
-        if self.environ.get(PASSPHRASE_VARIABLE):
-            return SecretEnv(env=PASSPHRASE_VARIABLE).resolve(self.environ)
+        if self.environ.get(self.ways.variable):
+            return SecretEnv(env=self.ways.variable).resolve(self.environ)
         if settings is not None and settings.passphrase is not None:
             return self._resolved(settings.passphrase)
         return None

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from penstock.workspace.folders import Folders
 from penstock.workspace.names import is_url, name_of
 from penstock.workspace.sinks.limiting import LimitingSink
 from penstock.workspace.sinks.metering import Figures, MeteringSink
-from penstock.workspace.unlock import Credentials, Need, Prompts, Unlocker
+from penstock.workspace.unlock import OTHER, Credentials, Need, Prompts, Unlocker
 
 __all__ = ["REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Workspace"]
 
@@ -67,10 +67,10 @@ class Plan:
 class Workspace:
     """Assembles what an operation works with. Use as a context manager: it closes every sink at its end.
 
-    `environ` stands for the environment: PENSTOCK_REPOSITORY, PENSTOCK_PASSPHRASE and the variables that the settings
-    of repositories refer to are looked up in it. (Plugins resolve the secrets in their own settings.) `stop` stops all
-    sources and sinks; a `host` that is handed in must have been made with it. `warn` takes one sentence that deserves
-    attention. For one thread.
+    `environ` stands for the environment: PENSTOCK_REPOSITORY, PENSTOCK_PASSPHRASE, PENSTOCK_TO_PASSPHRASE and the
+    variables that the settings of repositories refer to are looked up in it. (Plugins resolve the secrets in their own
+    settings.) `stop` stops all sources and sinks; a `host` that is handed in must have been made with it. `warn` takes
+    one sentence that deserves attention. For one thread.
     """
 
     def __init__(
@@ -203,6 +203,15 @@ class Workspace:
         if key not in self._open:
             self._open[key] = self._unlocker.unlock(place.sink, place.shown, place.settings, need)
         return self._open[key]
+
+    def other_repository(self, need: Need, named: str, credentials: Credentials) -> Repository:
+        """Open the second repository of an operation, with these `credentials`; the environment has its own variable.
+
+        What was handed in for the first one is not tried on it. Raises what `repository` raises.
+        """
+        place = self.place(named)
+        unlocker = replace(self._unlocker, credentials=credentials, ways=OTHER)
+        return unlocker.unlock(place.sink, place.shown, place.settings, need)
 
     def given_passphrase(self, place: Place) -> Secret | None:
         """The passphrase of a repository that is known without asking, or None. Raises `SecretUnavailable`."""

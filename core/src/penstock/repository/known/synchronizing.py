@@ -60,9 +60,16 @@ class InStep:
                 found[head.writer] = head
         return found
 
-    def parent(self, name: bytes) -> bytes | None:
-        """The latest snapshot of the backup whose name has this tag; None if there is none."""
-        of_name = [head for head in self.heads if head.name == name and head.snapshot not in self.gone]
+    def parent(self, name: bytes, until: str | None = None) -> bytes | None:
+        """The latest snapshot of the backup whose name has this tag; None if there is none.
+
+        With `until`, the latest of those that are not of a later time.
+        """
+        of_name = [
+            head
+            for head in self.heads
+            if head.name == name and head.snapshot not in self.gone and (until is None or head.time <= until)
+        ]
         followed = {head.parent for head in of_name}
         # Clocks are set back, and a second is long for a small backup: times decide only between runs side by side.
         newest = [head for head in of_name if head.snapshot not in followed] or of_name

@@ -5,7 +5,7 @@ the target's own prune says a day ahead what it is about to delete, and no head 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
@@ -26,7 +26,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.read.content import SegmentTable, add_sessions, layout_sections, parts_of
 from penstock.repository.read.listing import in_pages
 from penstock.repository.said import Said, put_said, read_said
-from penstock.repository.snapshots import SnapshotEntry, each_snapshot, read_snapshot
+from penstock.repository.snapshots import SnapshotEntry, each_snapshot, is_left_out, read_snapshot
 from penstock.repository.upkeep import marks
 from penstock.repository.upkeep.copying import Copier
 from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
@@ -175,10 +175,7 @@ class DomainReplica:
 
     def _bad_head(self, error: DamagedObject | MissingObject) -> None:
         """Not of a head that a revoked writer signed, which nobody relies on."""
-        with suppress(DamagedObject, MissingObject):
-            self._workers.call(read_snapshot, self._source, ObjectInfo(error.key, 0), hidden=True)
-            return
-        if error.key not in self._notices.deleted:
+        if not self._workers.call(is_left_out, self._source, error.key) and error.key not in self._notices.deleted:
             self._on_damage(error)
 
     def copy(self, due: Due) -> None:

@@ -246,10 +246,12 @@ class Session:
         inspection: dict[str, Any],
         streams: Sequence[tuple[StreamSpec, StoredStream]],
         written: Iterable[Written],
+        copies: Head | None = None,
     ) -> Committed:
         """Check once more that what the streams need is there, and write the snapshot: its last parts, then its head.
 
-        `written` is what all writers' `finish` returned; the numbers of the streams are their places in `streams`. In a
+        `written` is what all writers' `finish` returned; the numbers of the streams are their places in `streams`. What
+        `copies` a snapshot of another repository is dated as that one, and follows none that is later. In a
         sink with object lock, everything that the snapshot needs is locked as long as the snapshot. Raises
         `MissingObject` or `DamagedObject` if something that this run relied on is gone or was changed: the run must be
         repeated; `SessionLost` if a prune may have taken this session for dead. Where the outcome of the last requests
@@ -313,11 +315,11 @@ class Session:
             snapshot=new_id(),
             backup=self._backup,
             source=source,
-            started=self._started,
-            finished=now(),
-            host=socket.gethostname(),
+            started=copies.started if copies else self._started,
+            finished=copies.finished if copies else now(),
+            host=copies.host if copies else socket.gethostname(),
             program=f"penstock {__version__}",
-            parent=self._in_step.parent(self._tag),
+            parent=self._in_step.parent(self._tag, until=copies.finished if copies else None),
             size=sum(record.size for record in records),
             streams=len(records),
             stored=stored,
@@ -437,4 +439,5 @@ def _record(spec: StreamSpec, stored: StoredStream, recipe: tuple[tuple[int, ...
         size=stored.size,
         digest=stored.digest,
         recipe=recipe,
+        separator=spec.record_separator,
     )
