@@ -67,6 +67,6 @@ def register(app: typer.Typer) -> None:
         if found.finding_count:
             raise CheckFailed(
                 f"damaged or missing objects: {found.finding_count}; nothing was forgotten or deleted",
-                hint="Run penstock repair. If it never can be mended: penstock forget --apply and penstock prune do not ask.",
+                hint="Run penstock repair. If nothing mends it: penstock forget --apply and penstock prune do not ask.",
                 details=tuple(f"{one.key}: {one.problem}" for one in found.findings) if run.output.json else (),
             )
