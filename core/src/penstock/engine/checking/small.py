@@ -187,8 +187,11 @@ def _part(domain: Domain, key: str) -> _Seen:
 
 
 def _lease(domain: Domain, key: str, signer: bytes | None) -> _Seen:
-    """`signer` is the session's, if there is a sound one."""
-    document = decode_document(key, fetch(domain.sink, key))
+    """`signer` is the session's, if there is a sound one. One that is gone is nobody's loss: leases come and go."""
+    try:
+        document = decode_document(key, fetch(domain.sink, key))
+    except ObjectMissing:
+        return _Seen(None)
     lease = LeaseDocument.from_json(document.claimed)
     if key != domain.at.lease_key(lease.session, lease.number):
         raise Malformed("it belongs to another session")
