@@ -7,6 +7,7 @@ through a pipe: `Done`, or `Refused` with the error that an operator would see.
 import hashlib
 import os
 import random
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -51,17 +52,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Done:
-    """It ran to its end."""
+    """It ran to its end, so many seconds after it was begun."""
 
     answer: Any
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Refused:
-    """It ended with this error."""
+    """It ended with this error, so many seconds after it was begun."""
 
     error: str
     text: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def digest_of(streams: Mapping[str, bytes]) -> str:
     return found.hexdigest()
 
 
-def run(place: Place, key: bytes, pipe: Connection, verb: str, *arguments: Any) -> None:
-    """Do it, and answer."""
+def run(place: Place, key: bytes, begun: float, pipe: Connection, verb: str, *arguments: Any) -> None:
+    """Do it, and answer; it was begun at that time of the monotonic clock, which all processes share."""
     os.environ.update(place.environ)
     hurry(place.factor)
     with closing(pipe), closing(HOST.make_sink_from_url(place.url, place.settings)) as sink:
@@ -104,9 +107,9 @@ def run(place: Place, key: bytes, pipe: Connection, verb: str, *arguments: Any) 
                 answer = _VERBS[verb](Repository.open(sink, Access.from_key_file(key, "a key")), *arguments)
         except PenstockError as error:
             text = "".join(traceback.format_exception(error))
-            pipe.send(Refused(type(error).__name__, text))
+            pipe.send(Refused(type(error).__name__, text, time.monotonic() - begun))
         else:
-            pipe.send(Done(answer))
+            pipe.send(Done(answer, time.monotonic() - begun))
 
 
 def _create(repository: Repository) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
@@ -52,7 +51,6 @@ class _Run:
     snapshot: str = ""
     killed: bool = False
     answer: Done | Refused | None = None
-    seconds: float = 0.0
 
 
 @dataclass
@@ -111,12 +109,13 @@ class Kills:
                 self._settle(one)
         for name in WRITERS:
             one = self._begin(name, "backup")
-            self._finish(one)
+            self._wait()
+            self._settle(one)
             assert isinstance(one.answer, Done), f"{name} is not served: {one.answer}"
         # Nobody is killed: what a round waits for is what others left.
         pause = LIFE.total_seconds() / self.place.factor / 4
         for _ in range(_ROUNDS):
-            self._do("mary", "prune", True)
+            self.made["objects deleted"] += self._do("mary", "prune", True)
             if not self._do("owner", "left"):
                 break
             time.sleep(pause)
@@ -175,13 +174,14 @@ class Kills:
         return self.folder / host
 
     def _start(self, host: str, verb: str, *arguments: Any) -> _Run:
+        begun = time.monotonic()
         ours, theirs = self._context.Pipe(duplex=False)
         with theirs:
             process = self._context.Process(
-                target=run, args=(self.place, self._keys[host], theirs, verb, *arguments), name=f"{host}: {verb}"
+                target=run, args=(self.place, self._keys[host], begun, theirs, verb, *arguments)
             )
             process.start()
-        return _Run(host, verb, process, ours, time.monotonic())
+        return _Run(host, verb, process, ours, begun)
 
     def _do(self, host: str, verb: str, *arguments: Any) -> Any:
         """A run that nobody kills, and its answer."""
@@ -190,38 +190,38 @@ class Kills:
         assert isinstance(one.answer, Done), f"{verb} failed: {one.answer}"
         return one.answer.answer
 
-    def _wait(self) -> Iterable[_Run]:
+    def _wait(self) -> list[_Run]:
         """Those that have ended, or were killed just now."""
-        due = [one.die_at for one in self._running if one.die_at is not None]
-        patience = max(0.0, min(due) - time.monotonic()) if due else _LONGEST
-        ready = connection.wait([one.process.sentinel for one in self._running], patience)
-        assert ready or due, f"they hang: {self._running}"
-        over = []
-        for one in self._running:
-            is_due = one.die_at is not None and time.monotonic() >= one.die_at
-            if one.process.sentinel in ready or is_due:
-                if is_due:
-                    one.process.kill()
-                self._finish(one)
-                over.append(one)
+        while not (ready := connection.wait([one.pipe for one in self._running], self._patience())):
+            self._kill_due()
+        over = [one for one in self._running if one.pipe in ready]
+        for one in over:
+            self._finish(one)
+            self._running.remove(one)
         return over
 
+    def _patience(self) -> float:
+        """Seconds until the next one is to be killed."""
+        due = [one.die_at for one in self._running if one.die_at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else _LONGEST
+
+    def _kill_due(self) -> None:
+        for one in self._running:
+            if one.die_at is not None and time.monotonic() >= one.die_at:
+                one.process.kill()
+                one.die_at = None
+
     def _finish(self, one: _Run) -> None:
-        # A pipe takes more than the largest answer of a run that may be killed; others are read as they come.
-        if one.die_at is None:
-            with suppress(EOFError):
-                one.answer = one.pipe.recv()
+        """Wait for its end; others are killed meanwhile, each at its moment."""
+        while not one.pipe.poll(self._patience()):
+            self._kill_due()
+        with suppress(EOFError, OSError):  # killed before the answer, or in its middle
+            one.answer = one.pipe.recv()
         one.process.join(_LONGEST)
         assert one.process.exitcode is not None, f"{one} hangs"
-        one.seconds = time.monotonic() - one.begun
         one.killed = one.process.exitcode == -signal.SIGKILL
-        if one.die_at is not None and one.pipe.poll():
-            with suppress(EOFError):
-                one.answer = one.pipe.recv()
         one.pipe.close()
         one.process.close()
-        if one in self._running:
-            self._running.remove(one)
 
     def _settle(self, one: _Run) -> None:
         """What is known by how it ended."""
@@ -230,7 +230,7 @@ class Kills:
         else:
             assert one.answer is not None, f"{one} said nothing"
             self.ended[one.verb] += 1
-            self._lengths[one.verb].append(one.seconds)
+            self._lengths[one.verb].append(one.answer.seconds)
         if isinstance(one.answer, Done):
             self._done(one, one.answer.answer)
         elif isinstance(one.answer, Refused):
@@ -249,11 +249,11 @@ class Kills:
 
     def _refused(self, one: _Run, answer: Refused) -> None:
         """Only what good manners or a stalled machine explain."""
-        slow = one.seconds > LIFE.total_seconds() / self.place.factor / 2
+        slow = answer.seconds > LIFE.total_seconds() / self.place.factor / 2
         expected = {"prune": {"PruneRunning"}, "forget": {"NothingKept"}, "backup": set()}[one.verb]
         if one.verb == "backup" and slow:
             expected = {"SessionLost", "MissingObject", "DamagedObject"}
-        assert answer.error in expected, f"{one.host} failed after {one.seconds:.2f} s: {answer.text}"
+        assert answer.error in expected, f"{one.host} failed after {answer.seconds:.2f} s: {answer.text}"
         self.made[f"times {answer.error}"] += 1
         if answer.error == "NothingKept":
             self._kept[one.snapshot] = self._doubtful.pop(one.snapshot)
