@@ -1,6 +1,11 @@
-"""Mistakes of other tools, and some of one's own, each as a context manager in which Penstock makes it."""
+"""Mistakes of other tools, and some of one's own, each as a context manager in which Penstock makes it.
 
-from collections.abc import Callable, Iterator
+What is patched is patched by the context manager alone, never by a run: one that a failure stops in its middle would
+leave it so. Each run has a thread of its own.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -48,13 +53,20 @@ def nobody_is_waited_for() -> Iterator[None]:
 @contextmanager
 def heads_are_not_listed_again() -> Iterator[None]:
     """What was dead when it was named is deleted."""
-    real = pruning._Prune._sweep
+    real, real_unused = pruning._Prune._sweep, Usage.unused
+    sweeping: set[int] = set()
 
-    def sweep(self: Any, stone: Any) -> Any:
-        with patch.object(Usage, "unused", lambda self, domain, workers, kind, ids: iter(list(ids))):
+    def sweep(self: Any, stone: Standing) -> Waiting | None:
+        sweeping.add(threading.get_ident())
+        try:
             return real(self, stone)
+        finally:
+            sweeping.discard(threading.get_ident())
 
-    with patch.object(pruning._Prune, "_sweep", sweep):
+    def unused(self: Usage, domain: Domain, workers: Workers, kind: str, ids: Iterable[bytes]) -> Iterator[bytes]:
+        return iter(list(ids)) if threading.get_ident() in sweeping else real_unused(self, domain, workers, kind, ids)
+
+    with patch.object(pruning._Prune, "_sweep", sweep), patch.object(Usage, "unused", unused):
         yield
 
 
@@ -140,33 +152,32 @@ def new_snapshots_are_waited_for() -> Iterator[None]:
             newest[entry.writer] = max(entry.modified, newest.get(entry.writer, entry.modified))
         if any(time <= stone.written for time in newest.values()):
             return Waiting(stone.due, "a new snapshot of each")
-        with nobody_is_waited_for():
-            return real(self, stone)
+        return real(self, stone)
 
-    with patch.object(pruning._Prune, "_sweep", sweep):
+    with nobody_is_waited_for(), patch.object(pruning._Prune, "_sweep", sweep):
         yield
 
 
 @contextmanager
 def records_come_last() -> Iterator[None]:
     """What is deleted is deleted first, packs before the heads that need them, and then it is said."""
-    said: list[Callable[[], object]] = []
+    said: dict[int, list[Callable[[], object]]] = {}
     real_delete, real_deletion, real_try = notices.delete, pruning._Prune._delete, pruning._Prune._try
 
     def try_(self: Any, keys: list[str]) -> Any:
         if keys and keys[0].startswith(self._domain.at.snapshots):
-            said.append(lambda: real_try(self, keys))
+            said[threading.get_ident()].append(lambda: real_try(self, keys))
             return {}
         return real_try(self, keys)
 
     def deletion(self: Any, *about: Any) -> None:
-        said.clear()
+        mine = said[threading.get_ident()] = []
         real_deletion(self, *about)
-        for one in said:
+        for one in mine:
             one()
 
     def delete(*about: Any) -> None:
-        said.append(lambda: real_delete(*about))
+        said[threading.get_ident()].append(lambda: real_delete(*about))
 
     with (
         patch.object(pruning, "delete", delete),
