@@ -57,7 +57,7 @@ coverage: $(READY) ## The tests of `make test` once more, slower, to see which b
 	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder -m "not soak" --cov --cov-report=term --cov-report=html
 
 soak: export PENSTOCK_SOAK ?= 1
-soak: $(READY) ## The long runs: half an hour; PENSTOCK_SOAK=4 makes them four times as long
+soak: $(READY) ## The long runs: an hour; PENSTOCK_SOAK=4 makes them four times as long
 	sh tests/install-servers
 	$(BIN)/pytest -q -n auto --dist loadscope --no-loadscope-reorder -m "soak or hypothesis" -o timeout=3600 --durations=20
 

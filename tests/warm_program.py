@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["load", "main"]
 
 _LONGEST_REQUEST = 1 << 20
 _STREAMS = 3
@@ -41,7 +41,7 @@ def main(number: int) -> int:
     """Serve requests until the other side ends; in the process of a run, the exit code of the command."""
     from penstock.cli import main as command
 
-    _load()
+    load()
     requests = socket.socket(fileno=number)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the other side ends then, and so does this
@@ -60,7 +60,7 @@ def main(number: int) -> int:
             os.close(one)
 
 
-def _load() -> None:
+def load() -> None:
     """Import everything, and see that nothing is started by that: a thread would be missing in every run."""
     from penstock.cli.own_process import lighten
 

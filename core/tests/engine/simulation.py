@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any
 from unittest.mock import patch
 
-from penstock.api import ObjectInfo, ObjectMissing, SinkUnreachable
+from penstock.api import ObjectInfo, ObjectLocked, ObjectMissing, SinkUnreachable
 from penstock.api.errors import SessionLost
 from penstock.format import times
 from penstock.repository.pool import Workers
@@ -58,6 +58,8 @@ class SimulatedStore:
     now: datetime = BEGINNING
     objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
     changes: list[_Change] = field(default_factory=list)
+    #: Until when nobody can delete an object.
+    locks: dict[str, datetime] = field(default_factory=dict)
     #: How late the next listings are, and how far the clock that the next objects get is from `now`.
     late: timedelta = timedelta()
     skew: timedelta = timedelta()
@@ -70,7 +72,9 @@ class SimulatedStore:
         self.changes.append(_Change(self.now, key, self.info(key)))
 
     def delete(self, key: str) -> None:
-        """Delete it."""
+        """Delete it. Raises `ObjectLocked`."""
+        if key in self.objects and self.locks.get(key, self.now) > self.now:
+            raise ObjectLocked.of({key: self.locks[key]})
         if self.objects.pop(key, None) is not None:
             self.changes.append(_Change(self.now, key, None))
             self.on_deletion(key)

@@ -4,365 +4,22 @@ Chance chooses what begins, whose request is next, what becomes of it, and how m
 """
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
-from unittest.mock import patch
 
 import pytest
-from core.tests.engine.simulation import Fault, Process, SimulatedStore, as_processes
-from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource, chosen_secrets
+from core.tests.engine import mistakes
+from core.tests.engine.simulation import Fault, as_processes
+from core.tests.engine.walks import walk
+from core.tests.engine.world import World, is_loss
+from core.tests.repository.lab import chosen_secrets
+from tests.soak import long
 
-from penstock.api import RestoreTarget, SinkError
-from penstock.api.errors import DamagedObject, MissingObject, NothingKept, PruneRunning, SessionLost, SnapshotNotFound
-from penstock.engine import backup, check, restore
-from penstock.engine.forget import forget, undelete
-from penstock.engine.prune import prune
-from penstock.repository import Access, Repository, SnapshotEntry
-from penstock.repository.read.content import each_row, parts_of, sessions_of
-from penstock.repository.snapshots import find_snapshot, list_snapshots
-from penstock.repository.trust.keyring import add_maintainer, add_writer
-from penstock.repository.upkeep import living, pruning
-from penstock.repository.upkeep.leases import Lease
-from penstock.repository.upkeep.usage import Usage
+from penstock.api.errors import DamagedObject, MissingObject
 
 pytestmark = pytest.mark.slow
-
-MINUTE = timedelta(minutes=1)
-WRITERS = ("anna", "bert", "cleo")
-KEEPERS = ("mary", "mike", "owner")
-FAULTS = (Fault.NONE,) * 20 + (Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.REFUSED, Fault.LOST)
-
-DELICATE = {
-    *(("put", kind) for kind in ("sessions", "leases", "snapshots", "tombstones", "deletions")),
-    *(("list", kind) for kind in ("sessions", "leases", "snapshots", "tombstones", "deletions")),
-}
-
-
-class World:
-    """A repository of two domains, its people with their hosts, and what must be there."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.store = SimulatedStore()
-        self.folder = folder
-        names = (*WRITERS, *KEEPERS)
-        clocks = [timedelta(days=self.random.choice((-3, -1, 0, 0, 1, 3))) for _ in names]
-        self.processes = {
-            name: Process(name, self.store, clock=clock) for name, clock in zip(names, clocks, strict=True)
-        }
-        self.keys = self._make()
-        #: What was committed and not forgotten: its streams, and the keys of what it needs.
-        self.kept: dict[bytes, tuple[dict[str, bytes], frozenset[str]]] = {}
-        #: Forgotten, and what they were.
-        self.forgotten: dict[bytes, tuple[dict[str, bytes], frozenset[str]]] = {}
-        self.ends: dict[str, Callable[[Process], None]] = {}
-        self.slept: set[str] = set()
-        self.faulty: set[str] = set()
-        self.store.on_deletion = self._require_unneeded
-        #: How often it is the turn of each.
-        self.speed = dict.fromkeys(names, 1)
-        self.deleted = 0
-        self.committed = 0
-
-    def _make(self) -> dict[str, Access]:
-        maker = Process("maker", self.store)
-        keys: dict[str, Access] = {}
-
-        def make() -> None:
-            repository = Repository.create(maker.sink, passphrase=PASSPHRASE, cost=CHEAP)
-            keys["owner"] = repository.access
-            keys["anna"] = add_writer(repository, "anna", domain="main")
-            keys["bert"] = add_writer(repository, "bert", domain="main")
-            keys["cleo"] = add_writer(repository, "cleo")
-            keys["mary"], keys["mike"] = add_maintainer(repository, "mary"), add_maintainer(repository, "mike")
-
-        maker.begin(make)
-        maker.finish()
-        if maker.error:
-            raise maker.error
-        # Nobody is given a key that listings do not show yet.
-        self.store.now += timedelta(hours=1)
-        return keys
-
-    def _require_unneeded(self, key: str) -> None:
-        self.deleted += 1
-        for snapshot, (_, needed) in self.kept.items():
-            assert key not in needed, f"{key} was deleted, and {snapshot.hex()} needs it"
-
-    def at_once(self, run: Callable[[Process], Any]) -> Any:
-        """What somebody else's fresh host sees, without anything happening meanwhile."""
-        late, self.store.late = self.store.late, timedelta()
-        fresh = Process("fresh", self.store)
-        try:
-            fresh.begin(lambda: run(fresh))
-            fresh.finish()
-        finally:
-            self.store.late = late
-        if fresh.error:
-            raise fresh.error
-        return fresh.result
-
-    # What people do
-
-    def data(self) -> dict[str, bytes]:
-        """A dump that has much in common with others."""
-        pieces = [random.Random(self.random.randrange(8)).randbytes(3000) for _ in range(self.random.choice((1, 1, 2)))]
-        return {"d": b"".join(pieces)}
-
-    def back_up(self, name: str) -> None:
-        """Begin a backup of this writer."""
-        process, data = self.processes[name], self.data()
-
-        def run() -> bytes:
-            return backup(
-                Repository.open(process.sink, self.keys[name]),
-                BytesSource(data),
-                name="shop",
-                source_type="bytes",
-                cache_dir=self.folder / name,
-                memory=64 * MIB,
-                compression="auto",
-                listener=lambda event: None,
-            ).snapshot
-
-        def ended(process: Process) -> None:
-            if process.error is None:
-                self.committed += 1
-                self.kept[process.result] = (data, self.at_once(lambda fresh: self._needs(fresh, process.result)))
-                return
-            # Nobody but a host that slept, or whose store failed it, fails because of others.
-            if name in self.slept | self.faulty and isinstance(process.error, (SessionLost, SinkError, MissingObject)):
-                return
-            raise AssertionError(f"{name} failed") from process.error
-
-        self._begin(name, run, ended)
-
-    def _needs(self, fresh: Process, snapshot: bytes) -> frozenset[str]:
-        entry = find_snapshot(Repository.open(fresh.sink, self.keys["owner"]), snapshot.hex())
-        at = entry.domain.at
-        needed = {at.snapshot_key(entry.id), at.session_key(entry.session)}
-        needed |= {at.part_key(ref.part) for ref in parts_of(entry)}
-        needed |= {at.session_key(session) for session in sessions_of(entry)}
-        needed |= {at.pack_key(row.pack) for row in each_row(entry) if row.used}
-        return frozenset(needed)
-
-    def prune(self, name: str) -> None:
-        """Begin a prune of this keeper."""
-        process = self.processes[name]
-        grace = self.random.choice((10, 60, 24 * 60)) * MINUTE
-        take_over = self.random.random() < 0.7
-
-        def run() -> Any:
-            repository = Repository.open(process.sink, self.keys[name])
-            return prune(repository, grace=grace, take_over=take_over, listener=lambda event: None)
-
-        def ended(process: Process) -> None:
-            if process.error is not None and not isinstance(process.error, PruneRunning):
-                self._require_faulty(name, process)
-
-        self._begin(name, run, ended)
-
-    def _require_faulty(self, name: str, process: Process) -> None:
-        if not (name in self.faulty and isinstance(process.error, SinkError)):
-            raise AssertionError(f"{name} failed") from process.error
-
-    def forget(self, name: str) -> None:
-        """Begin to forget some snapshot."""
-        if not self.kept:
-            return
-        process = self.processes[name]
-        chosen = self.random.choice(sorted(self.kept))
-        # From now on nobody may rely on it.
-        self.forgotten[chosen] = self.kept.pop(chosen)
-
-        def run() -> None:
-            repository = Repository.open(process.sink, self.keys[name])
-            forget(repository, [find_snapshot(repository, chosen.hex())])
-
-        def ended(process: Process) -> None:
-            if isinstance(process.error, NothingKept):
-                self.kept[chosen] = self.forgotten.pop(chosen)
-            elif process.error is not None and not isinstance(process.error, (SnapshotNotFound, MissingObject)):
-                self._require_faulty(name, process)
-
-        self._begin(name, run, ended)
-
-    def undelete(self, name: str) -> None:
-        """Begin to take some snapshot back."""
-        if not self.forgotten:
-            return
-        process = self.processes[name]
-        chosen = self.random.choice(sorted(self.forgotten))
-
-        def run() -> None:
-            undelete(Repository.open(process.sink, self.keys[name]), [chosen.hex()])
-
-        def ended(process: Process) -> None:
-            if process.error is None:
-                if chosen in self.forgotten and not self._being_forgotten(chosen):
-                    self.kept[chosen] = self.forgotten.pop(chosen)
-            elif not isinstance(process.error, (SnapshotNotFound, MissingObject)):
-                self._require_faulty(name, process)
-
-        self._begin(name, run, ended)
-
-    def _being_forgotten(self, snapshot: bytes) -> bool:
-        return any(process.busy for process in self.processes.values() if process.name in KEEPERS)
-
-    def _begin(self, name: str, run: Callable[[], Any], ended: Callable[[Process], None]) -> None:
-        process = self.processes[name]
-        self.slept.discard(name)
-        self.faulty.discard(name)
-        self.ends[name] = ended
-        process.begin(run)
-        self._see_end(process)
-
-    def _see_end(self, process: Process) -> None:
-        if process.busy or process.name not in self.ends:
-            return
-        ended = self.ends.pop(process.name)
-        if isinstance(process.error, BaseException) and not isinstance(process.error, Exception):
-            return  # it was killed
-        ended(process)
-
-    # What happens
-
-    def step(self, name: str, fault: Fault) -> None:
-        """The next request of a process."""
-        process = self.processes[name]
-        if not process.busy or process.sleeps:
-            return
-        if fault in (Fault.REFUSED, Fault.LOST):
-            self.faulty.add(name)
-        self.store.late = self.random.choice((0, 0, 1, 2)) * MINUTE
-        self.store.skew = self.random.choice((-1, 0, 0, 1)) * MINUTE
-        process.step(fault)
-        self._see_end(process)
-
-    def passes(self, time: timedelta) -> None:
-        """Time passes, and leases are renewed meanwhile."""
-        end = self.store.now + time
-        while self.store.now < end:
-            self.store.now += min(5 * MINUTE, end - self.store.now)
-            for process in self.processes.values():
-                if process.busy and (process.lease is None or process.lease._lock.locked()):
-                    self.slept.add(process.name)  # in the middle of a request that takes so long
-                with suppress(SinkError):
-                    process.keep_alive()
-
-    def require_all(self) -> None:
-        """Everything that is kept restores."""
-        for snapshot, (data, _) in self.kept.items():
-            self.at_once(lambda fresh, one=snapshot, wanted=data: self._restores(fresh, one, wanted))  # type: ignore[misc]
-
-    def _restores(self, fresh: Process, snapshot: bytes, wanted: dict[str, bytes]) -> None:
-        entry = find_snapshot(Repository.open(fresh.sink, self.keys["owner"]), snapshot.hex())
-        target = BytesSource({})
-        restore(
-            entry,
-            target,
-            target=RestoreTarget(),
-            streams=None,
-            verify_first=False,
-            memory=64 * MIB,
-            listener=lambda event: None,
-        )
-        assert target.restored == wanted
-
-    def come_to_rest(self) -> None:
-        """All runs end, and days pass with a prune in each: then only what is needed is left."""
-        for process in self.processes.values():
-            process.wake()
-            self.slept.add(process.name)
-            while process.busy:
-                self.step(process.name, Fault.NONE)
-        self.store.late = self.store.skew = timedelta()
-        for _ in range(12):
-            self.passes(timedelta(days=2))
-            self.at_once(lambda fresh: prune(self._owned(fresh), take_over=True, listener=lambda event: None))
-        self.require_all()
-        report = self.at_once(
-            lambda fresh: check(
-                self._owned(fresh), read_data=True, cache_dir=None, memory=64 * MIB, listener=lambda event: None
-            )
-        )
-        assert not [one for one in report.findings if "in the future" not in one.problem], report.findings
-        needed = set().union(*(self.at_once(self._needed_of(entry)) for entry in self._listed()))
-        left = {key for key in self.store.objects if key.startswith("d/")}
-        explained = {key for key in left if key.split("/")[2] in ("deletions", "notices", "marks", "index")}
-        assert left - needed - explained == set()
-
-    def _listed(self) -> list[SnapshotEntry]:
-        found: list[SnapshotEntry] = self.at_once(lambda fresh: list_snapshots(self._owned(fresh)))
-        return found
-
-    def _needed_of(self, entry: SnapshotEntry) -> Callable[[Process], frozenset[str]]:
-        return lambda fresh: self._needs(fresh, entry.id)
-
-    def _owned(self, fresh: Process) -> Repository:
-        return Repository.open(fresh.sink, self.keys["owner"])
-
-
-def random_walk(world: World, steps: int) -> None:
-    """So many things happen."""
-    choice, chance = world.random.choice, world.random.random
-    for number in range(steps):
-        idle = [name for name, process in world.processes.items() if not process.busy]
-        busy = [name for name in world.processes if name not in idle]
-        asleep = [name for name in busy if world.processes[name].sleeps]
-        if idle and chance() < 0.1:
-            _begin(world, choice([name for name in idle for _ in range(4 if name in WRITERS else 1)]))
-        elif asleep and chance() < 0.05:
-            world.processes[choice(asleep)].wake()
-        elif chance() < 0.02:
-            world.passes(choice((1, 6, 6, 11, 11, 11, 20, 70, 70, 24 * 60)) * MINUTE)
-        elif busy:
-            (name,) = world.random.choices(busy, [world.speed[one] for one in busy])
-            process = world.processes[name]
-            if not process.sleeps and chance() < (0.1 if _is_delicate(process.next) else 0.005):
-                process.fall_asleep()
-                world.slept.add(name)
-            world.step(name, choice(FAULTS) if chance() < 0.02 else Fault.NONE)
-        if number % 1000 == 0:
-            world.require_all()
-
-
-def _is_delicate(request: str) -> bool:
-    """Whether it is one on whose order with those of others everything depends."""
-    method, _, key = request.partition(" ")
-    kind = key.split("/")[2] if key.count("/") >= 2 else ""
-    return (method, kind) in DELICATE
-
-
-def _begin(world: World, name: str) -> None:
-    """One run of somebody, who is quick or slow."""
-    world.processes[name].wake()
-    # A backup takes as long as several prunes, now and then.
-    world.speed[name] = world.random.choice((1, 10, 20) if name in WRITERS else (10, 20))
-    if name in WRITERS:
-        world.back_up(name)
-    elif len(world.kept) > 2 and world.random.random() < 0.6:
-        world.forget(name)
-    else:
-        world.random.choice((world.prune, world.prune, world.prune, world.undelete))(name)
-
-
-def walk(seed: int, steps: int) -> World:
-    """One whole history, until everything is at rest. What went wrong raises."""
-    with TemporaryDirectory() as folder, as_processes(), chosen_secrets():
-        world = World(Path(folder), seed)
-        try:
-            random_walk(world, steps)
-            world.come_to_rest()
-        except BaseException as error:
-            error.add_note(f"seed {seed}, {steps} steps")
-            raise
-        print(f"seed {seed}: {world.committed} backups, {world.deleted} objects deleted, {len(world.kept)} kept")
-        return world
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -376,53 +33,147 @@ def test_long_histories() -> None:
         walk(random.SystemRandom().randrange(1 << 32), 20_000)
 
 
-# Mistakes of other tools, and some of one's own: the histories show each of them.
-
-
-@contextmanager
-def nobody_is_waited_for() -> Iterator[None]:
-    """No look at leases."""
-    real = living.read_living
-    with patch.object(pruning, "read_living", lambda *about: real(*about)._replace(sessions=())):
-        yield
-
-
-@contextmanager
-def heads_are_not_listed_again() -> Iterator[None]:
-    """What was dead when it was named is deleted."""
-    real = pruning._Prune._sweep
-
-    def sweep(self: Any, stone: Any) -> Any:
-        with patch.object(Usage, "unused", lambda self, domain, workers, kind, ids: iter(list(ids))):
-            return real(self, stone)
-
-    with patch.object(pruning._Prune, "_sweep", sweep):
-        yield
-
-
-@contextmanager
-def nobody_looks_again() -> Iterator[None]:
-    """Who slept before its commit takes it for one."""
-    with (
-        patch.object(Lease, "require_covered", lambda self, key: None),
-        patch.object(Lease, "_too_late", lambda self, written: False),
-    ):
-        yield
-
-
-MISTAKES = [nobody_is_waited_for, heads_are_not_listed_again, nobody_looks_again]
+#: With those that many histories show, and those that few do.
+MISTAKES = [
+    mistakes.nobody_is_waited_for,
+    mistakes.heads_are_not_listed_again,
+    pytest.param(mistakes.hosts_know_what_time_it_is, marks=long(30)),
+    pytest.param(mistakes.records_come_last, marks=long(30)),
+]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(mistake: Callable[[], AbstractContextManager[None]]) -> None:
+def test_a_mistake_loses_something(mistake: Callable[[], AbstractContextManager[None]]) -> None:
     with mistake():
-        assert any(goes_wrong(seed) for seed in range(20))
+        assert any(goes_wrong(seed) for seed in range(40))
 
 
 def goes_wrong(seed: int) -> bool:
     """Whether something is lost in this history."""
     try:
         walk(seed, 3000)
-    except (AssertionError, DamagedObject, MissingObject):
-        return True
+    except (AssertionError, DamagedObject, MissingObject) as error:
+        return is_loss(error)
     return False
+
+
+def _with_something_dead(folder: Path) -> tuple[World, dict[str, bytes]]:
+    """A world in which nobody needs any more what this dump was stored as."""
+    world = World(folder, 0)
+    dead = {"d": random.Random(0).randbytes(9000)}
+    for data in (dead, {"d": random.Random(1).randbytes(9000)}):
+        _finish(world, "anna", lambda name, one=data: world.back_up(name, one))  # type: ignore[misc]
+        world.passes(timedelta(hours=2))
+    _finish(world, "owner", lambda name: world.forget(name, next(iter(world.kept))))
+    world.passes(timedelta(hours=2))
+    return world, dead
+
+
+def _begin_late(folder: Path) -> World:
+    """A writer that stops before its session is put, while what it is about to use is named; and before its commit.
+
+    Chance seldom comes to this: for minutes at the one request, then through two prunes at the other.
+    """
+    world, dead = _with_something_dead(folder)
+    world.back_up("bert", dead)
+    _go_on_to(world, "bert", "put", "/sessions/")
+    _finish(world, "mary", world.prune)
+    world.passes(timedelta(minutes=7))
+    _go_on_to(world, "bert", "put", "/snapshots/")
+    world.passes(timedelta(hours=25))
+    _finish(world, "mary", world.prune)
+    assert world.deleted > 3
+    _finish(world, "bert", lambda name: None)
+    world.require_all_there()
+    return world
+
+
+def _sleep_before_the_commit(folder: Path) -> World:
+    """A writer that sleeps right before its commit for so long that a prune takes it for dead."""
+    world, dead = _with_something_dead(folder)
+    world.back_up("bert", dead)
+    _go_on_to(world, "bert", "put", "/snapshots/")
+    world.processes["bert"].fall_asleep()
+    world.slept.add("bert")
+    _finish(world, "mary", world.prune)
+    world.passes(timedelta(hours=25))
+    _finish(world, "mary", world.prune)
+    assert world.deleted > 3
+    world.processes["bert"].wake()
+    _finish(world, "bert", lambda name: None)
+    world.require_all_there()
+    return world
+
+
+def _another_host_is_faster(folder: Path) -> World:
+    """A long run, and on another host with the same key a short one that begins and ends after the mark."""
+    world, dead = _with_something_dead(folder)
+    world.back_up("dora", dead)
+    _go_on_to(world, "dora", "put", "/snapshots/")
+    _finish(world, "mary", world.prune)
+    world.passes(timedelta(hours=1))
+    _finish(world, "anna", lambda name: world.back_up(name, {"d": random.Random(2).randbytes(9000)}))
+    world.passes(timedelta(hours=25))
+    _finish(world, "mary", world.prune)
+    _finish(world, "dora", lambda name: None)
+    world.require_all_there()
+    return world
+
+
+def _commit_during_the_sweep(folder: Path) -> World:
+    """A run that ends just when a sweep is about to ask who lives."""
+    world, dead = _with_something_dead(folder)
+    world.back_up("dora", dead)
+    _go_on_to(world, "dora", "put", "/snapshots/")
+    _finish(world, "mary", world.prune)
+    world.passes(timedelta(hours=25))
+    world.prune("mary")
+    _go_on_to(world, "mary", "list", "/sessions/")  # whether another prune runs
+    world.step("mary", Fault.NONE)
+    _go_on_to(world, "mary", "list", "/sessions/")
+    _finish(world, "dora", lambda name: None)
+    _finish(world, "mary", lambda name: None)
+    world.require_all_there()
+    return world
+
+
+def _finish(world: World, name: str, begin: Callable[[str], None]) -> None:
+    begin(name)
+    while world.processes[name].busy:
+        world.step(name, Fault.NONE)
+
+
+def _go_on_to(world: World, name: str, method: str, kind: str) -> None:
+    process = world.processes[name]
+    while not (process.next.startswith(method) and kind in process.next):
+        assert process.busy
+        world.step(name, Fault.NONE)
+
+
+@pytest.mark.parametrize(
+    ("history", "mistake"),
+    [
+        (_begin_late, mistakes.tombstones_are_read_before_the_lease),
+        (_sleep_before_the_commit, mistakes.nobody_looks_again),
+        (_another_host_is_faster, mistakes.new_snapshots_are_waited_for),
+        (_commit_during_the_sweep, mistakes.heads_are_listed_before_sessions),
+    ],
+)
+def test_a_mistake_loses_something_in_a_history_that_is_rare(
+    history: Callable[[Path], World], mistake: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    with as_processes(), chosen_secrets(), mistake():
+        with pytest.raises(AssertionError) as found:
+            history(tmp_path)
+        assert is_loss(found.value)
+
+
+@pytest.mark.parametrize(
+    ("history", "committed"),
+    [(_begin_late, 3), (_sleep_before_the_commit, 2), (_another_host_is_faster, 4), (_commit_during_the_sweep, 3)],
+)
+def test_nothing_is_lost_in_it_without_the_mistake(
+    history: Callable[[Path], World], committed: int, tmp_path: Path
+) -> None:
+    with as_processes(), chosen_secrets():
+        assert history(tmp_path).committed == committed

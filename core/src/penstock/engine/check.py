@@ -20,7 +20,7 @@ from penstock.repository import Repository, layout
 from penstock.repository.checkpoint import SET_BACK, checked, is_known
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
-from penstock.repository.notices import Notices, distrust
+from penstock.repository.notices import Notices, distrust, read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
 from penstock.repository.read.seen import open_cache
@@ -90,8 +90,9 @@ def check(
     compared with the ids of its chunks. With `within` too, only packs whose turn it is are read, so many that runs on
     this host over that time read all of them; that needs `cache_dir`. With `cache_dir`, objects that this host has seen
     before must still exist; with a `checkpoint`, the snapshot that it stands for must be known. Damage is a finding,
-    never an error, and so is what a stranger put there, or what disappears meanwhile. Damaged packs are recorded: no
-    writer relies on them any more. Memory does not grow with the repository; buffers take `memory` bytes at most.
+    never an error, and so is what a stranger put there, or what disappears meanwhile, unless a prune deletes it, which
+    leaves a record. Damaged packs are recorded: no writer relies on them any more. Memory does not grow with the
+    repository; buffers take `memory` bytes at most.
     """
     wanted = None if checkpoint is None else checked(checkpoint)
     if within is not None and cache_dir is None:
@@ -134,6 +135,7 @@ def check(
         if wanted is not None and not is_known(repository, wanted):
             findings.add(layout.DOMAINS, SET_BACK, gone=True)
         _tell_vanished(parts, ledger, findings)
+        findings.settle(lambda: ((part.domain, read_notices(part.domain, workers)) for part in parts))
         distrusted = sum(_distrust(part, workers, reporter) for part in parts)
         for part in parts:
             if part.cache is not None:

@@ -1,6 +1,6 @@
 """The chain of heads: each names others that its writer knew, so that none can vanish without a trace."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from penstock.format.trust import OWNER_ID
 from penstock.repository.notices import Notices
@@ -22,10 +22,20 @@ class Chain:
         self._there.add(entry.digest)
         self._named += _heads_named(entry)
 
-    def missing(self) -> Iterator[tuple[str, str]]:
-        """The heads that are gone, and neither forgotten nor void: the key of who names one, and what it says."""
-        for key, what, digest, writer in self._named:
-            if digest not in self._there and self._void.get(digest, set()).isdisjoint((writer, OWNER_ID)):
+    def missing(self, read_again: Callable[[], Notices]) -> Iterator[tuple[str, str]]:
+        """The heads that are gone, and neither forgotten nor void: the key of who names one, and what it says.
+
+        `read_again` gives the notices as they are by now, and is asked only if something is gone.
+        """
+        gone = [
+            (key, what, digest)
+            for key, what, digest, writer in self._named
+            if digest not in self._there and self._void.get(digest, set()).isdisjoint((writer, OWNER_ID))
+        ]
+        # It may have been forgotten, and deleted, since.
+        since = {digest for _, digest in read_again().forgotten} if gone else set()
+        for key, what, digest in gone:
+            if digest not in since:
                 yield key, f"{what}, which is gone and was not forgotten"
 
 

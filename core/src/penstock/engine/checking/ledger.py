@@ -25,6 +25,7 @@ CREATE TABLE copies (origin BLOB, pin BLOB, pack BLOB, segments INTEGER NOT NULL
 CREATE TABLE replaced (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE findings (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE lost (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE missed (key TEXT, needed_by TEXT, problem TEXT NOT NULL, PRIMARY KEY (key, needed_by)) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _CACHE_KIB = 8 * 1024
@@ -153,6 +154,19 @@ class Ledger:
     def is_given_up(self, key: str) -> bool:
         """Whether that was noted."""
         return self._db.execute("SELECT 1 FROM lost WHERE key = ?", (key,)).fetchone() is not None
+
+    def miss(self, key: str, problem: str, needed_by: str = "") -> None:
+        """Note that an object is gone, how that was found, and the key of a head that needs it."""
+        self._db.execute("INSERT OR IGNORE INTO missed VALUES (?, ?, ?)", (key, needed_by, problem))
+
+    def miss_also(self, key: str, problem: str, needed_by: str) -> None:
+        """Note another head that needs it, if the object is known to be gone."""
+        query = "INSERT OR IGNORE INTO missed SELECT key, ?, ? FROM missed WHERE key = ? LIMIT 1"
+        self._db.execute(query, (needed_by, problem, key))
+
+    def missed(self) -> Iterator[tuple[str, str, str]]:
+        """Objects that are gone, each with what was found and which head needs it, "" first for none."""
+        yield from self._db.execute("SELECT key, problem, needed_by FROM missed ORDER BY key, needed_by")
 
     # packs
 

@@ -134,7 +134,7 @@ class Small:
                 expected[info.key] = self._ledger.signer(session)
                 yield info.key
 
-        for key, seen in self._each(lambda key: _Seen(require_lease(domain, key, expected.pop(key))), keys()):
+        for key, seen in self._each(lambda key: _lease(domain, key, expected.pop(key)), keys()):
             self._ledger.judge(key, *seen)
 
     def _sound(self, prefix: str) -> Iterable[ObjectInfo]:
@@ -184,6 +184,14 @@ def _index(domain: Domain, key: str) -> _Seen:
 def _part(domain: Domain, key: str) -> _Seen:
     data = fetch(domain.sink, key)
     return _Seen(verify_part(layout.id_of(key), data, domain.writer, domain.scope), blake3(data).digest())
+
+
+def _lease(domain: Domain, key: str, signer: bytes | None) -> _Seen:
+    """One that is gone is nobody's loss: leases come and go."""
+    try:
+        return _Seen(require_lease(domain, key, signer))
+    except ObjectMissing:
+        return _Seen(None)
 
 
 def require_lease(domain: Domain, key: str, signer: bytes | None = None) -> bytes:

@@ -12,7 +12,7 @@ from penstock.format.sealing import Sealer
 from penstock.format.trust import Role
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import fetch
-from penstock.repository.notices import Notices
+from penstock.repository.notices import Notices, read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import Content, add_sessions, layout_sections, parts_of
 from penstock.repository.read.once import Once
@@ -60,7 +60,7 @@ class Snapshots:
                 self._findings.add(self._key(entry), f"it claims to be of {entry.head.finished}, in the future")
             self._references(entry)
             self._content(entry)
-        for key, problem in chain.missing():
+        for key, problem in chain.missing(lambda: read_notices(self._domain, self._workers)):
             self._findings.add(key, problem, gone=True)
         for key in self._ledger.replaced():
             self._findings.add(key, "gone, but copies of all that is needed of it are in other packs", gone=True)
@@ -102,7 +102,7 @@ class Snapshots:
             except Malformed as error:
                 self._findings.add(self._key(entry), str(error))
             except (DamagedObject, MissingObject) as error:
-                self._findings.error(error)
+                self._findings.error(error, needed_by=self._key(entry))
 
     def _parts(self, entry: SnapshotEntry) -> None:
         """Each part, as every role can see it: there, and with the digest that is pinned."""
@@ -115,7 +115,9 @@ class Snapshots:
                 elif digest != ref.digest:
                     raise Malformed(f"not the part that snapshot {_short(entry)} pins")
             except ObjectMissing:
-                self._findings.add(key, f"gone: snapshot {_short(entry)} needs it", gone=True)
+                self._findings.add(
+                    key, f"gone: snapshot {_short(entry)} needs it", gone=True, needed_by=self._key(entry)
+                )
             except Malformed as error:
                 self._findings.add(key, str(error))
 
@@ -135,7 +137,8 @@ class Snapshots:
         for session, pinned in sessions.items():
             key = self._domain.at.session_key(session)
             if not self._exists(key):
-                self._findings.add(key, f"gone: snapshot {_short(entry)} needs its data key", gone=True)
+                problem = f"gone: snapshot {_short(entry)} needs its data key"
+                self._findings.add(key, problem, gone=True, needed_by=self._key(entry))
             elif self._ledger.digest(key) not in (None, pinned):
                 self._findings.add(key, f"not the session that snapshot {_short(entry)} pins")
 
@@ -152,7 +155,7 @@ class Snapshots:
                 self._ledger.add_replaced(key)
         elif held is None:
             problem = f"gone or damaged: snapshot {_short(entry)} needs its segments"
-            self._findings.add(key, problem, gone=not self._ledger.holds(key))
+            self._findings.add(key, problem, gone=not self._ledger.holds(key), needed_by=self._key(entry))
         else:
             self._findings.add(key, f"it lacks segments that snapshot {_short(entry)} needs")
 

@@ -234,7 +234,7 @@ class DomainRepair:
         report = self._report
         for key, problem in sorted(self._unread.items()):
             report.add_head(Finding(key, f"its head cannot be read: {problem}"))
-        for key, problem in self._chain.missing():
+        for key, problem in self._chain.missing(lambda: read_notices(self._domain, self._tools.workers)):
             report.add_head(Finding(key, problem, gone=True))
         if self._whole and not report.quick:
             self._judge(self._whole, None)
