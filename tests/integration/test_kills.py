@@ -12,7 +12,7 @@ from tests.integration.matrix import SINKS
 from tests.soak import long, times
 
 #: How much faster time passes. Some stores tell times in whole seconds, and all that is told apart has to be longer.
-_HURRY = {"filesystem": 900, "s3": 240, "gcs": 240, "azure": 240}
+_HURRY = {"filesystem": 450, "s3": 240, "gcs": 240, "azure": 240}
 
 
 def kill(sink: SinkCase, folder: Path, kills: int, seed: int, factor: int) -> Kills:
