@@ -5,7 +5,7 @@ leave it so. Each run has a thread of its own.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -15,13 +15,16 @@ from core.tests.engine.simulation import clock_of_process
 
 from penstock.api import ObjectInfo
 from penstock.api.errors import DamagedObject, MissingObject
+from penstock.format.notice import Things
 from penstock.repository import notices
 from penstock.repository.domain import Domain
 from penstock.repository.known import synchronizing
 from penstock.repository.pool import Workers
 from penstock.repository.read import listing
+from penstock.repository.read.listing import identified
 from penstock.repository.snapshots import read_snapshot
-from penstock.repository.upkeep import living, pruning, usage
+from penstock.repository.upkeep import condemning, living, pruning, usage
+from penstock.repository.upkeep.condemning import KINDS
 from penstock.repository.upkeep.leases import Lease
 from penstock.repository.upkeep.living import Living
 from penstock.repository.upkeep.presence import Presence
@@ -46,27 +49,30 @@ __all__ = [
 def nobody_is_waited_for() -> Iterator[None]:
     """No look at leases."""
     real = living.read_living
-    with patch.object(pruning, "read_living", lambda *about: real(*about)._replace(sessions=())):
+
+    def nobody(*about: Any) -> Living:
+        return real(*about)._replace(sessions=())
+
+    with patch.object(pruning, "read_living", nobody), patch.object(condemning, "read_living", nobody):
         yield
 
 
 @contextmanager
 def heads_are_not_listed_again() -> Iterator[None]:
     """What was dead when it was named is deleted."""
-    real, real_unused = pruning._Prune._sweep, Usage.unused
-    sweeping: set[int] = set()
 
-    def sweep(self: Any, stone: Standing) -> Waiting | None:
-        sweeping.add(threading.get_ident())
-        try:
-            return real(self, stone)
-        finally:
-            sweeping.discard(threading.get_ident())
+    def unused(self: Any, usage: Usage, named: Things) -> dict[str, dict[bytes, ObjectInfo]]:
+        domain, workers = self._domain, self._workers
+        return {
+            kind: {
+                one: info
+                for one, info in identified(workers, domain.sink, getattr(domain.at, kind))
+                if one in getattr(named, kind)
+            }
+            for kind in KINDS
+        }
 
-    def unused(self: Usage, domain: Domain, workers: Workers, kind: str, ids: Iterable[bytes]) -> Iterator[bytes]:
-        return iter(list(ids)) if threading.get_ident() in sweeping else real_unused(self, domain, workers, kind, ids)
-
-    with patch.object(pruning._Prune, "_sweep", sweep), patch.object(Usage, "unused", unused):
+    with patch.object(pruning._Prune, "_unused", unused):
         yield
 
 

@@ -68,18 +68,18 @@ def needed(lab: Lab) -> dict[str, int]:
 def test_what_nobody_needs_goes_a_day_after_it_was_named(lab: Lab, store: VirtualStore) -> None:
     one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
     alone = lab.restored(two)
-    assert pruned(lab).doomed == 0
+    assert pruned(lab).doom.doomed == 0
     let_go(lab, one)
     found = pruned(lab)
-    assert found.kept == 1
-    assert found.doomed > 3
+    assert found.doom.kept == 1
+    assert found.doom.doomed > 3
     assert found.deleted == 0
     before = lab.keys()
     store.passes(hours=23)
     assert pruned(lab).waiting
     assert before <= lab.keys()
     store.passes(hours=1)
-    assert pruned(lab).deleted == found.doomed + 1  # and its head
+    assert pruned(lab).deleted == found.doom.doomed + 1  # and its head
     assert not lab.check().findings
     assert lab.restored(two) == alone
     kinds = needed(lab)
@@ -202,7 +202,7 @@ def test_who_may(lab: Lab, store: VirtualStore) -> None:
     let_go(lab, one)
     with pytest.raises(RoleForbids):
         pruned(lab, lab.open(writer))
-    assert pruned(lab, lab.open(writer), dry_run=True).doomed
+    assert pruned(lab, lab.open(writer), dry_run=True).doom.doomed
     pruned(lab, lab.open(maintainer))
     store.passes(days=1)
     assert pruned(lab, lab.open(maintainer)).deleted
@@ -234,7 +234,7 @@ def test_a_head_that_cannot_be_read_ends_it_until_it_is_let_go_of(lab: Lab, stor
     assert [one.problem for one in lab.check().findings] == [
         "it follows snapshot 2 of its writer, which is gone and was not forgotten"
     ]
-    assert pruned(lab).doomed
+    assert pruned(lab).doom.doomed
     store.passes(days=1)
     assert pruned(lab).deleted
     there = lab.keys()
@@ -247,7 +247,7 @@ def test_limits_end_it_and_the_next_run_goes_on(lab: Lab, store: VirtualStore, m
     monkeypatch.setattr(presence, "_now", lambda: store.now)
     one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
     let_go(lab, one)
-    assert pruned(lab, dry_run=True).doomed == pruned(lab, dry_run=True).doomed > 0
+    assert pruned(lab, dry_run=True).doom.doomed == pruned(lab, dry_run=True).doom.doomed > 0
     pruned(lab)
     store.passes(days=1)
     plan = pruned(lab, dry_run=True)
@@ -270,11 +270,11 @@ def test_what_is_locked_waits_for_the_end_of_its_lock(tmp_path: Path) -> None:
     let_go(lab, one)
     head = lab.at.snapshot_key(bytes.fromhex(one))
     store.hold(head)
-    assert pruned(lab).doomed == 0  # all of it is locked for twelve days, as far as its age tells
+    assert pruned(lab).doom.doomed == 0  # all of it is locked for twelve days, as far as its age tells
     store.passes(days=13)
     found = pruned(lab)
     assert (found.deleted, found.locked) == (0, 1)  # of the head, nobody knows until when
-    assert found.doomed
+    assert found.doom.doomed
     # Somebody lengthened the lock of the pack.
     (pack,) = [key for key in lab.keys(lab.at.packs) if key not in needs(lab, two)]
     store.retain(pack, store.now + timedelta(days=10))
@@ -283,7 +283,7 @@ def test_what_is_locked_waits_for_the_end_of_its_lock(tmp_path: Path) -> None:
     assert swept.locked == 2  # the pack, and the head again
     assert swept.locked_until is not None
     assert swept.locked_until >= store.now + timedelta(days=9)
-    assert swept.deleted == found.doomed - 1
+    assert swept.deleted == found.doom.doomed - 1
     assert {pack, head} <= lab.keys()
     assert not lab.check().findings
     store.passes(days=8)
@@ -317,7 +317,7 @@ def test_what_the_owner_keeps_of_a_revoked_writer_is_not_swept(lab: Lab, store: 
     two = night(lab, store, b"two" * 999)
     entry = lab.find(made.hex())
     revoke(lab.open(), writer.key, without=[made])
-    assert pruned(lab).doomed
+    assert pruned(lab).doom.doomed
     keep(lab.open(), [entry])
     store.passes(days=1)
     pruned(lab)

@@ -80,7 +80,7 @@ def test_what_is_not_sealed_of_a_pack_has_the_size_of_a_class(lab: Lab) -> None:
         data = lab.sink.get(key)
         # Nothing else of it is in the clear: the mark, who signed, and zeroes.
         assert data[:8] == b"PSPACK\1\0"
-        assert data[end.size - TRAILER_BYTES + 8 :][:16] == end.trailer.writer
+        assert data[end.size - TRAILER_BYTES + 8 :][:16] == end.trailer.signer
         assert not any(data[end.end_of_segments : end.ends.offset])
     assert len(chunks) > 2
     assert len(ends) == 1

@@ -134,7 +134,7 @@ def test_what_is_dead_is_what_a_prune_would_name(lab: Lab, store: VirtualStore) 
     sizes = {info.key: info.size for info in store.list(lab.at.prefix)}
     others = sum(size for key, size in sizes.items() if key.startswith((lab.at.index, lab.at.sessions)))
     head = sizes[lab.at.snapshot_key(bytes.fromhex(one))]
-    assert len(A) < found.dead.size <= pruned.doomed_size + head < found.dead.size + others
+    assert len(A) < found.dead.size <= pruned.doom.doomed_size + head < found.dead.size + others
     assert found.dead_in_packs == 0
     for days in (0, 1):
         store.passes(days=days)

@@ -10,24 +10,25 @@ from typing import NamedTuple, TypeAlias
 from blake3 import blake3
 
 from penstock.format.chunker import ChunkerParameters
+from penstock.format.chunks import Chunks, seal_chunks
 from penstock.format.documents import encode_document
 from penstock.format.encoding import encode_json
 from penstock.format.grants import Content, Entry, Granted, Kept, MadeDomain, Revoked
 from penstock.format.head import Base, Head, Seen, encode_head
 from penstock.format.ids import chunk_ids
-from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of
+from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of, seal_hooks
 from penstock.format.keys import DecapsulationKey, DomainKeys, PassphraseCost, RootSecret, SigningKey, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
 from penstock.format.notice import Action, Deletion, Mark, Marking, Notice, Things, Tombstone, encode_notice
 from penstock.format.pack import (
     MAGIC,
     TRAILER_BYTES,
-    Chunks,
+    Carried,
     Place,
     Places,
     SegmentId,
+    Trailer,
     pin_of,
-    seal_chunks,
     seal_places,
     seal_segment,
     sign_trailer,
@@ -53,6 +54,14 @@ def ident(label: str) -> bytes:
 def secret(label: str, length: int = 32) -> bytes:
     """As `ident`, for secrets and digests."""
     return blake3(b"secret " + label.encode()).digest(length)
+
+
+def carried_of(pack: bytes) -> Carried:
+    """What is kept of the bytes of a pack by one with copies of its segments."""
+    trailer = Trailer.decode(pack[-TRAILER_BYTES:], len(pack))
+    middle = len(pack) - TRAILER_BYTES - trailer.places_length
+    ids = blake3(pack[middle - trailer.ids_length : middle]).digest()
+    return Carried(pack[middle:-TRAILER_BYTES], trailer.signer, ids, trailer.signature)
 
 
 def moment(second: int) -> str:
@@ -87,7 +96,11 @@ PLACES = Places(
         Place(SegmentId(OTHER_PACK, 4095), OTHER_SESSION, 136, 5000, 65535 + 1, secret("second segment")),
         Place(SegmentId(PACK, 1), SESSION, 5136, 29, 0, secret("third segment")),
     ),
-    carried={OTHER_PACK: b"sealed places of another pack"},
+    carried={
+        OTHER_PACK: Carried(
+            b"sealed places of another pack", OTHER_WRITER, secret("ids of another pack"), secret("signature", 64)
+        )
+    },
 )
 CHUNKS = Chunks(
     counts=(2, 2, 0),
@@ -434,7 +447,8 @@ class Domain:
     def finish(self, places: Places, chunks: Chunks, sealed: bytes, plain: tuple[bytes, ...], signer: Signer) -> Pack:
         """Put the ends of a pack behind its segments, and add it."""
         sealed_places = seal_places(places, self.layout, self.keys.scope)
-        ids = seal_chunks(chunks, self.id_sealer, self.keys.scope, places.pack)
+        segments = [place.id for place in places.places]
+        ids = seal_chunks(chunks, self.id_sealer, self.keys.scope, places.pack, segments)
         zeroes = bytes(zeroes_for(len(MAGIC) + len(sealed), len(ids) + len(sealed_places)))
         trailer = sign_trailer(signer.key, signer.id, self.keys.scope, places.pack, ids, sealed_places)
         self.put("packs", places.pack, b"".join((MAGIC, sealed, zeroes, ids, sealed_places, trailer)))
@@ -444,12 +458,12 @@ class Domain:
         """Copy the segments of packs to a new one, and delete those packs."""
         pack, at, left_out = self.repository.name(label), len(MAGIC), set(without)
         sealed, places, counts, lengths, ids = b"", [], [], array("H"), b""
-        carried: dict[bytes, bytes] = {}
+        carried: dict[bytes, Carried] = {}
         for old in packs:
             data = self.repository.objects.pop(self.key("packs", old.id))
             first = 0
             # As old packs may be compacted ones, too.
-            carried |= {**old.places.carried, old.id: old.sealed_places}
+            carried |= {**old.places.carried, old.id: carried_of(data)}
             for place, count in zip(old.places.places, old.chunks.counts, strict=True):
                 if place.id not in left_out:
                     offset = at + len(sealed)
@@ -473,15 +487,15 @@ class Domain:
             origins = dict.fromkeys(place.id.pack for place in pack.places.places)
             others = tuple(origin for origin in origins if origin != pack.id)
             ends = PackEnds(pack.id, size, ids, len(pack.sealed_places), others)
-            summaries.append(PackSummary(ends, len(pack.chunks.lengths), hooks_of(pack.chunks.ids)))
+            summary = PackSummary(ends, len(pack.chunks.lengths), hooks_of(pack.chunks.ids))
+            summaries.append(seal_hooks(summary, self.id_sealer, self.keys.scope))
         data = encode_index(
             index,
             summaries,
             scope=self.keys.scope,
-            writer=signer.id,
+            signer=signer.id,
             layout_sealer=self.layout,
-            id_sealer=self.id_sealer,
-            signer=signer.key,
+            key=signer.key,
         )
         self.put("index", index, data)
         return index

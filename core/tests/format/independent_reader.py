@@ -376,11 +376,18 @@ class Segment(NamedTuple):
     digest: bytes
 
 
+class Carried(NamedTuple):
+    places: bytes
+    signer: bytes
+    ids: bytes
+    signature: bytes
+
+
 class Places(NamedTuple):
     """Opened places."""
 
     segments: list[Segment]
-    carried: dict[bytes, bytes]
+    carried: dict[bytes, Carried]
 
 
 class Trailer(NamedTuple):
@@ -565,8 +572,10 @@ class Repository:
             found.append(Segment((origins[origin], ordinal), sessions[session], start, size, plain, digest_at))
             offset += size
         carried, at = {}, 32 * len(rows)
-        for name, length in header["carried"]:
-            carried[ident(name)] = body[at : at + whole(length)]
+        for name, length, signer, ids, signature in header["carried"]:
+            need(len(octets(signature)) == 64, "a signature of another length")
+            signed = (ident(signer), pin(ids), octets(signature))
+            carried[ident(name)] = Carried(body[at : at + whole(length)], *signed)
             at += length
         need(at == len(body), "the places have another length than they say")
         return Places(found, carried)
@@ -770,42 +779,53 @@ class Repository:
         data = self.objects.get(domain.key("packs", pack))
         trailer, sealed = self.trailer(data), self.sealed_places(data)
         end = len(data) - TRAILER.size - trailer.places
-        sealed_ids = data[end - trailer.ids : end]
-        public = self.signer(domain, trailer.writer, "writer", revoked=True)
-        place = domain.scope + pack
-        public.verify(
-            trailer.signature, b"penstock/1 pack\0" + place + trailer.writer + digest(sealed) + digest(sealed_ids)
-        )
+        all_ids = data[end - trailer.ids : end]
         places = self.places(domain, pack, sealed)
+        copies = all(segment.name[0] != pack for segment in places.segments)
+        roles = ("writer", "maintainer") if copies else ("writer",)
+        signed = [(pack, roles, Carried(sealed, trailer.writer, digest(all_ids), trailer.signature))]
+        signed += [(origin, ("writer",), kept) for origin, kept in places.carried.items()]
+        for whose, who, kept in signed:
+            public = self.signer(domain, kept.signer, *who, revoked=True)
+            what = domain.scope + whose + kept.signer + digest(kept.places) + kept.ids
+            public.verify(kept.signature, b"penstock/1 pack\0" + what)
         zeroes = max((one.offset + one.sealed for one in places.segments), default=8)
         need(data[:8] == b"PSPACK\1\0" and not any(data[zeroes : end - trailer.ids]), "not a pack")
         need(len(data) == padme(len(data) - (end - trailer.ids - zeroes)), "a pack of another size")
-        plain = unpadded(unseal(domain.id_key, sealed_ids, "ids", place), 8 * MIB)
-        counts = struct.unpack_from(f"<{len(places.segments)}I", plain)
-        lengths = struct.unpack_from(f"<{sum(counts)}H", plain, 4 * len(counts))
-        rest = plain[4 * len(counts) + 2 * len(lengths) :]
-        need(len(rest) >= 12 * len(lengths) and all(lengths), "another number of ids, or a chunk of nothing")
-        ids = [rest[at : at + 12] for at in range(0, 12 * len(lengths), 12)]
-        first = 0
-        for segment, count in zip(places.segments, counts, strict=True):
+        found: list[bytes] = []
+        for segment in places.segments:
+            (length,) = struct.unpack_from("<I", all_ids)
+            need(4 + length <= len(all_ids), "ids that are cut")
+            born = domain.scope + segment.name[0] + struct.pack("<I", segment.name[1])
+            plain = unpadded(unseal(domain.id_key, all_ids[4 : 4 + length], "ids", born), 8 * MIB)
+            all_ids = all_ids[4 + length :]
+            count = len(plain) // 14
+            lengths, rest = struct.unpack_from(f"<{count}H", plain), plain[2 * count :]
+            need(len(rest) == 12 * count and all(lengths), "another number of ids, or a chunk of nothing")
+            ids = [rest[at : at + 12] for at in range(0, 12 * count, 12)]
+            found += ids
             _, data_key = self.session(domain, segment.session)
             bytes_ = data[segment.offset : segment.offset + segment.sealed]
             need(digest(bytes_) == segment.digest, "a damaged segment")
             text, at = opened_segment(domain, data_key, bytes_, segment), 0
-            for number in range(first, first + count):
+            for number in range(count):
                 chunk = text[at : at + lengths[number]]
                 need(blake3(chunk, key=domain.chunk_key).digest(12) == ids[number], "a chunk with another id")
                 at += lengths[number]
             need(at == len(text), "the chunks of a segment do not add up")
-            first += count
         for origin, kept in places.carried.items():
-            self.places(domain, origin, kept)
-        return ids + self.examine_assembled(domain, pack, rest[12 * len(lengths) :])
+            self.places(domain, origin, kept.places)
+        (length,) = struct.unpack_from("<I", all_ids)
+        listed, zeroes_ = all_ids[4 : 4 + length], all_ids[4 + length :]
+        need(not any(zeroes_) and trailer.ids == padme(trailer.ids - len(zeroes_)), "ids of another length")
+        if not listed:
+            return found
+        need(not copies, "a list of assembled chunks among copies")
+        plain = unpadded(unseal(domain.id_key, listed, "assembled", domain.scope, pack), 8 * MIB)
+        return found + self.examine_assembled(domain, pack, plain)
 
     def examine_assembled(self, domain: Domain, pack: bytes, plain: bytes) -> list[bytes]:
         """The ids of chunks that lie in pieces; where all packs are there, the pieces are put together."""
-        if not plain:
-            return []
         (count,) = struct.unpack_from("<I", plain)
         lengths = struct.unpack_from(f"<{count}H", plain, 4)
         at = 4 + 2 * count
@@ -861,27 +881,35 @@ class Repository:
         data = self.objects.get(domain.key("index", index))
         magic, writer, length = struct.unpack_from("<8s16sI", data)
         need(magic == b"PSINDX\1\0" and 28 + length + 64 <= len(data), "not an index object")
-        self.verify(domain, "index", index, data, self.signer(domain, writer, "writer", revoked=True))
+        self.verify(domain, "index", index, data, self.signer(domain, writer, "writer", "maintainer", revoked=True))
         place = domain.scope + index
         header, body = record(unpadded(unseal(domain.layout_key, data[28 : 28 + length], "index", place), 16 * MIB))
         need(body == b"", "an index object is too long")
         [ident(one) for one in header["replaces"]]
-        plain = unpadded(unseal(domain.id_key, data[28 + length : -64], "hooks", place), 16 * MIB)
-        at = 8 * len(header["packs"])
-        counts = list(struct.iter_unpack("<II", plain[:at]))
-        for (pack, size, ids, places, origins), (chunks, hooks) in zip(header["packs"], counts, strict=True):
+        sealed, at = data[28 + length : -64], 0
+        for pack, size, ids, places, origins, blocks in header["packs"]:
             bytes_ = self.objects.get(domain.key("packs", ident(pack)))
             trailer = self.trailer(bytes_)
             need((size, ids, places) == (len(bytes_), trailer.ids, trailer.places), "the pack's ends lie elsewhere")
             found = self.places(domain, ident(pack), self.sealed_places(bytes_)).segments
-            need({ident(one) for one in origins} == {one.name[0] for one in found} - {ident(pack)}, "other origins")
+            born = {one.name[0] for one in found}
+            need({ident(one) for one in origins} == born - {ident(pack)}, "other origins")
             own = self.examine_pack(domain, ident(pack))
-            expected = dict.fromkeys(one for one in own if one[11] & 63 == 0)
+            chunks, hooks = 0, set[bytes]()
+            for whose, long in blocks:
+                need(ident(whose) == ident(pack) or ident(whose) in born, "hooks of another pack")
+                block = unseal(domain.id_key, sealed[at : at + long], "hooks", domain.scope + ident(whose))
+                plain, at = unpadded(block, 16 * MIB), at + long
+                chunks += struct.unpack_from("<I", plain)[0]
+                need(len(plain) % 12 == 4, "a hook that is cut")
+                hooks |= {plain[start : start + 12] for start in range(4, len(plain), 12)}
+            expected = {one for one in own if one[11] & 63 == 0}
+            others = [ident(whose) for whose, _ in blocks] != [ident(pack)]
             need(
-                chunks == len(own) and plain[at : at + 12 * hooks] == b"".join(expected), "other hooks than the pack's"
+                (hooks >= expected and chunks >= len(own)) if others else (hooks == expected and chunks == len(own)),
+                "other hooks than the pack's",
             )
-            at += 12 * hooks
-        need(at == len(plain), "the hooks are too long")
+        need(not any(sealed[at:]) and len(sealed) == padme(at), "hooks of another length")
 
 
 def opened_segment(domain: Domain, data_key: bytes, sealed: bytes, segment: Segment) -> bytes:
@@ -1089,7 +1117,7 @@ class Snapshot:
         for pack in [row.pack, *packs]:
             with suppress(*BROKEN):
                 sealed, places = self.places(pack)
-                proof = sealed if pack == row.pack else places.carried[row.pack]
+                proof = sealed if pack == row.pack else places.carried[row.pack].places
                 need(digest(proof) == row.pin, "these are not the places that were pinned")
                 proved = self.repository.places(self.domain, row.pack, proof).segments
                 need(len(proved) == row.segments, "another number of segments than the table says")

@@ -54,23 +54,22 @@ from core.tests.format.examples import (
 
 from penstock.format.assembled import Assembled
 from penstock.format.chunker import Chunker, ChunkerParameters
+from penstock.format.chunks import Chunks, seal_chunks
 from penstock.format.codec import RAW
 from penstock.format.documents import encode_document
 from penstock.format.encoding import encode_varints
 from penstock.format.head import encode_head
 from penstock.format.ids import StreamDigest, chunk_ids
-from penstock.format.index import encode_index
+from penstock.format.index import encode_index, seal_hooks
 from penstock.format.keys import DecapsulationKey, RootSecret, SigningKey, wrap_data_key
 from penstock.format.manifest import encode_manifest
 from penstock.format.notice import encode_notice
 from penstock.format.pack import (
     MAGIC,
-    Chunks,
     Place,
     Places,
     SegmentId,
     pin_of,
-    seal_chunks,
     seal_places,
     seal_segment,
     sign_trailer,
@@ -334,7 +333,10 @@ def ends() -> dict[str, Any]:
                 ]
                 for place in PLACES.places
             ],
-            "carried": {pack.hex(): kept.hex() for pack, kept in PLACES.carried.items()},
+            "carried": {
+                pack.hex(): [kept.places.hex(), kept.signer.hex(), kept.ids.hex(), kept.signature.hex()]
+                for pack, kept in PLACES.carried.items()
+            },
             "sealed": places.hex(),
             "pin": pin_of(places).hex(),
         },
@@ -347,13 +349,12 @@ def objects() -> dict[str, Any]:
         pack, pin = whole_pack()
         index = encode_index(
             NAME,
-            SUMMARIES,
+            [seal_hooks(one, IDS, SCOPE) for one in SUMMARIES],
             replaces=[PACK],
             scope=SCOPE,
-            writer=WRITER,
+            signer=WRITER,
             layout_sealer=LAYOUT,
-            id_sealer=IDS,
-            signer=SIGNER,
+            key=SIGNER,
         )
         head = encode_head(HEAD, session=SESSION, writer=WRITER, scope=SCOPE, layout_sealer=LAYOUT, signer=SIGNER)
         parts = {
@@ -418,7 +419,7 @@ def whole_pack() -> tuple[bytes, str]:
         ids += b"".join(chunk_ids(KEYS.chunk_key, memoryview(plain), lengths))
     counts = tuple(map(len, CHUNKS_OF_PACK))
     chunks = Chunks(counts, array("H", [length for lengths in CHUNKS_OF_PACK for length in lengths]), ids, assembled())
-    sealed_ids = seal_chunks(chunks, IDS, SCOPE, PACK)
+    sealed_ids = seal_chunks(chunks, IDS, SCOPE, PACK, [place.id for place in places])
     sealed_places = seal_places(Places(PACK, tuple(places)), LAYOUT, SCOPE)
     zeroes = bytes(zeroes_for(at, len(sealed_ids) + len(sealed_places)))
     trailer = sign_trailer(SIGNER, WRITER, SCOPE, PACK, sealed_ids, sealed_places)

@@ -145,6 +145,6 @@ def test_todays_code_writes_identical_golden_key_files() -> None:
 def test_every_kind_of_object_is_in_the_golden_repository(sink: MemorySink) -> None:
     kinds = {key.split("/")[2 if key.startswith(layout.DOMAINS) else 0] for key in (info.key for info in sink.list())}
 
-    own = {"sessions", "packs", "index", "parts", "snapshots", "notices"}
+    own = {"sessions", "leases", "packs", "index", "parts", "snapshots", "notices"}
     assert kinds == {layout.CONFIG, "grants", "slots", *own}
     assert sum(path.stat().st_size for path in V1.rglob("*") if path.is_file()) < 400 * 1024

@@ -12,7 +12,6 @@ from blake3 import blake3
 from core.tests.format import independent_reader
 from core.tests.format.damage import EFFORT, damaged, every_damage, flipped, spelled
 from core.tests.format.examples import (
-    CHUNKS,
     DATA,
     DOMAIN,
     IDS,
@@ -33,6 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.soak import examples
 
+from penstock.format.chunks import Chunks, open_chunks, seal_chunks
 from penstock.format.codec import RAW, compress
 from penstock.format.encoding import Malformed
 from penstock.format.keys import SigningKey
@@ -42,16 +42,14 @@ from penstock.format.pack import (
     MAX_SEGMENT,
     MAX_SEGMENTS,
     TRAILER_BYTES,
-    Chunks,
+    Carried,
     Place,
     Places,
     SegmentId,
     Trailer,
-    open_chunks,
     open_places,
     open_segment,
     pin_of,
-    seal_chunks,
     seal_places,
     seal_segment,
     sign_trailer,
@@ -63,6 +61,9 @@ from penstock.format.sealing import Sealer, message
 PUBLIC = SIGNER.public
 A_PACK = st.binary(min_size=16, max_size=16)
 DIGESTS = st.binary(min_size=32, max_size=32)
+
+
+CARRIED = st.builds(Carried, st.binary(max_size=40), A_PACK, DIGESTS, st.binary(min_size=64, max_size=64))
 
 
 @st.composite
@@ -80,7 +81,7 @@ def packs(draw: st.DrawFn) -> tuple[Places, Chunks]:
         lengths.extend(own)
         offset += sealed
     ids = draw(st.binary(min_size=12 * len(lengths), max_size=12 * len(lengths)))
-    carried = draw(st.dictionaries(A_PACK, st.binary(min_size=1, max_size=40), max_size=3))
+    carried = draw(st.dictionaries(A_PACK, CARRIED, max_size=3))
     return Places(pack, tuple(places), carried), Chunks(tuple(counts), lengths, ids)
 
 
@@ -90,15 +91,17 @@ def packs(draw: st.DrawFn) -> tuple[Places, Chunks]:
 def test_places_and_ids_round_trip(pack: tuple[Places, Chunks], repository: bytes) -> None:
     places, chunks = pack
     scope = repository + DOMAIN
-    sealed, sealed_ids = seal_places(places, LAYOUT, scope), seal_chunks(chunks, IDS, scope, places.pack)
+    sealed = seal_places(places, LAYOUT, scope)
+    ids = seal_chunks(chunks, IDS, scope, places.pack, [place.id for place in places.places])
 
     assert open_places(sealed, LAYOUT, scope, places.pack) == places
-    assert open_chunks(sealed_ids, IDS, scope, places) == chunks
+    assert open_chunks(ids, IDS, scope, places) == chunks
     for other_scope, other_pack in ((scope, bytes(15) + b"\1"), (scope[::-1] + b"x", places.pack)):
         with pytest.raises(Malformed):
             open_places(sealed, LAYOUT, other_scope, other_pack)
+    if places.places:
         with pytest.raises(Malformed):
-            open_chunks(sealed_ids, IDS, other_scope, replace(places, pack=other_pack))
+            open_chunks(ids, IDS, scope[::-1] + b"x", places)
 
 
 @EFFORT
@@ -220,7 +223,13 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "carried that is huge": lambda header: header["carried"][0].__setitem__(1, HUGE),
     "carried of no pack": lambda header: header["carried"][0].__setitem__(0, "00"),
     "carried twice": lambda header: header["carried"].append(header["carried"][0]),
-    "carried without length": lambda header: header["carried"][0].pop(),
+    "carried without a signature": lambda header: header["carried"][0].pop(),
+    "carried with more": lambda header: header["carried"][0].append(0),
+    "carried of no signer": lambda header: header["carried"][0].__setitem__(2, "00"),
+    "carried with a digest that is shorter": lambda header: header["carried"][0].__setitem__(3, "00" * 31),
+    "carried with a signature that is shorter": lambda header: header["carried"][0].__setitem__(4, "00" * 63),
+    "carried with a signature in upper case": lambda header: header["carried"][0].__setitem__(4, "AB" * 64),
+    "carried with a signature that is a number": lambda header: header["carried"][0].__setitem__(4, 64),
 }
 
 
@@ -261,6 +270,12 @@ def test_a_pack_has_at_most_4096_segments() -> None:
 
 
 FIRST, MOVED, LAST = PLACES.places
+
+
+def kept(places: bytes) -> Carried:
+    return replace(PLACES.carried[OTHER_PACK], places=places)
+
+
 NEVER: dict[str, Places] = {
     "a gap between segments": replace(PLACES, places=(FIRST, replace(MOVED, offset=137))),
     "a segment that overlaps the mark at the beginning": replace(PLACES, places=(replace(FIRST, offset=7),)),
@@ -269,7 +284,7 @@ NEVER: dict[str, Places] = {
     "an ordinal below the first": replace(PLACES, places=(replace(FIRST, id=SegmentId(PACK, -1)),)),
     "a segment above the limit": replace(PLACES, places=(replace(FIRST, plain_length=MAX_SEGMENT + 1),)),
     "a length below zero": replace(PLACES, places=(replace(FIRST, sealed_length=-1),)),
-    "places above the limit": replace(PLACES, carried={OTHER_PACK: bytes(MAX_ENDS)}),
+    "places above the limit": replace(PLACES, carried={OTHER_PACK: kept(bytes(MAX_ENDS))}),
 }
 
 
@@ -285,108 +300,22 @@ def test_as_many_carried_places_as_fit_are_read_and_more_are_refused() -> None:
         LAYOUT.open(seal_places(PLACES, LAYOUT, SCOPE), message("places", SCOPE, PACK)), 1 << 20
     )
     # Its length in the header needs seven digits instead of two.
-    most = MAX_ENDS - len(plain) + len(PLACES.carried[OTHER_PACK]) - 5
-    fits = replace(PLACES, carried={OTHER_PACK: bytes(most)})
+    most = MAX_ENDS - len(plain) + len(PLACES.carried[OTHER_PACK].places) - 5
+    fits = replace(PLACES, carried={OTHER_PACK: kept(bytes(most))})
 
     assert open_places(seal_places(fits, LAYOUT, SCOPE), LAYOUT, SCOPE, PACK) == fits
     with pytest.raises(ValueError, match="more than 8388608 bytes"):
-        seal_places(replace(PLACES, carried={OTHER_PACK: bytes(most + 1)}), LAYOUT, SCOPE)
+        seal_places(replace(PLACES, carried={OTHER_PACK: kept(bytes(most + 1))}), LAYOUT, SCOPE)
 
 
 def test_carried_places_prove_what_the_pin_of_the_old_pack_pinned() -> None:
     old = seal_places(replace(PLACES, pack=OTHER_PACK, carried={}), LAYOUT, SCOPE)
-    found = open_places(seal_places(replace(PLACES, carried={OTHER_PACK: old}), LAYOUT, SCOPE), LAYOUT, SCOPE, PACK)
+    found = open_places(
+        seal_places(replace(PLACES, carried={OTHER_PACK: kept(old)}), LAYOUT, SCOPE), LAYOUT, SCOPE, PACK
+    )
 
-    assert pin_of(found.carried[OTHER_PACK]) == pin_of(old) == blake3(old).digest()
-    assert open_places(found.carried[OTHER_PACK], LAYOUT, SCOPE, OTHER_PACK).pack == OTHER_PACK
-
-
-# --- Ids
-
-
-def opened_chunks(plain: bytes) -> Chunks:
-    payload = bytes((RAW,)) + plain
-    sealed = IDS.seal(struct.pack("<I", len(payload)) + payload, message("ids", SCOPE, PACK))
-    return open_chunks(sealed, IDS, SCOPE, PLACES)
-
-
-def chunks_of(counts: list[int], lengths: list[int], ids: int) -> bytes:
-    return struct.pack(f"<{len(counts)}I{len(lengths)}H", *counts, *lengths) + bytes(ids)
-
-
-def test_ids_are_counts_then_lengths_then_ids() -> None:
-    assert opened_chunks(chunks_of([2, 2, 0], [60, 40, 65535, 1], 48)) == replace(CHUNKS, ids=bytes(48))
-
-
-IMPOSSIBLE = {
-    "nothing": b"",
-    "counts that are cut": bytes(11),
-    "no lengths": chunks_of([2, 2, 0], [], 0),
-    "fewer ids": chunks_of([2, 2, 0], [60, 40, 65535, 1], 47),
-    "more ids": chunks_of([2, 2, 0], [60, 40, 65535, 1], 49),
-    "one id more": chunks_of([2, 2, 0], [60, 40, 65535, 1], 60),
-    "more chunks than ids": chunks_of([2, 2, 2**32 - 1], [60, 40, 65535, 1], 48),
-    "a chunk in another segment": chunks_of([1, 3, 0], [60, 40, 65535, 1], 48),
-    "a chunk behind all segments": chunks_of([2, 1, 1], [60, 40, 65535, 1], 48),
-    "a segment that is longer": chunks_of([2, 2, 0], [61, 40, 65535, 1], 48),
-    "a segment that is shorter": chunks_of([2, 2, 0], [60, 39, 65535, 1], 48),
-    "counts for fewer segments": chunks_of([2, 2], [60, 40, 65535, 1], 48),
-    "counts for more segments": chunks_of([2, 2, 0, 0], [60, 40, 65535, 1], 48),
-}
-
-
-@pytest.mark.parametrize("plain", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-@pytest.mark.timeout(60)
-def test_ids_that_contradict_the_places_are_refused(plain: bytes) -> None:
-    with pytest.raises(Malformed):
-        opened_chunks(plain)
-
-
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        replace(CHUNKS, counts=(2, 1, 0)),
-        replace(CHUNKS, counts=(2, 2, 1)),
-        replace(CHUNKS, ids=CHUNKS.ids[:-1]),
-        replace(CHUNKS, ids=CHUNKS.ids + bytes(12)),
-        replace(CHUNKS, lengths=CHUNKS.lengths[:-1]),
-    ],
-)
-def test_ids_of_another_number_than_stated_are_not_written(chunks: Chunks) -> None:
-    with pytest.raises(ValueError, match="number of chunks"):
-        seal_chunks(chunks, IDS, SCOPE, PACK)
-
-
-@pytest.mark.parametrize("lengths", [[0, 100], [100, 0], [0]])
-def test_a_chunk_of_no_bytes_is_refused(lengths: list[int]) -> None:
-    """Nothing can be made of it, and no writer cuts one."""
-    places = replace(PLACES, places=(replace(FIRST, plain_length=sum(lengths)),))
-    chunks = Chunks((len(lengths),), array("H", lengths), bytes(12 * len(lengths)))
-    with pytest.raises(Malformed, match="no bytes"):
-        open_chunks(seal_chunks(chunks, IDS, SCOPE, PACK), IDS, SCOPE, places)
-
-
-def test_ids_above_the_limit_are_neither_sealed_nor_opened() -> None:
-    # With one count: 4 bytes, and 14 for each chunk.
-    most = (MAX_ENDS - 4) // 14
-    for count, fits in ((most, True), (most + 1, False)):
-        chunks = Chunks((count,), array("H", [1]) * count, bytes(12 * count))
-        places = replace(PLACES, places=(replace(FIRST, plain_length=count),))
-        if fits:
-            assert open_chunks(seal_chunks(chunks, IDS, SCOPE, PACK), IDS, SCOPE, places) == chunks
-            continue
-        with pytest.raises(ValueError, match="more than 8388608 bytes"):
-            seal_chunks(chunks, IDS, SCOPE, PACK)
-        with pytest.raises(Malformed, match="larger"):
-            opened_chunks(chunks_of([count], [1] * count, 12 * count))
-
-
-@EFFORT
-@given(damaged(chunks_of([2, 2, 0], [60, 40, 65535, 1], 48)) | st.binary(max_size=120))
-def test_any_bytes_as_ids_are_refused_or_add_up(plain: bytes) -> None:
-    with contextlib.suppress(Malformed):
-        found = opened_chunks(plain)
-        assert sum(found.lengths) == sum(place.plain_length for place in PLACES.places)
+    assert pin_of(found.carried[OTHER_PACK].places) == pin_of(old) == blake3(old).digest()
+    assert open_places(found.carried[OTHER_PACK].places, LAYOUT, SCOPE, OTHER_PACK).pack == OTHER_PACK
 
 
 # --- Trailers
@@ -400,10 +329,27 @@ def test_trailers_round_trip(ids: bytes, places: bytes, more: int, pack: bytes) 
     trailer = Trailer.decode(data, least + more)
 
     assert len(data) == TRAILER_BYTES == 92
-    assert (trailer.ids_length, trailer.places_length, trailer.writer) == (len(ids), len(places), WRITER)
+    assert (trailer.ids_length, trailer.places_length, trailer.signer) == (len(ids), len(places), WRITER)
     trailer.verify(PUBLIC, SCOPE, pack, pin_of(places), ids)
     with pytest.raises(Malformed, match="impossible"):
         Trailer.decode(data, least - 1)
+
+
+def test_carried_places_are_the_word_of_who_signed_the_old_pack() -> None:
+    trailer = Trailer.decode(sign_trailer(SIGNER, WRITER, SCOPE, PACK, b"ids", b"places"), 1000)
+    carried = Carried(b"places", WRITER, blake3(b"ids").digest(), trailer.signature)
+
+    carried.verify(PUBLIC, SCOPE, PACK)
+    for other in (
+        replace(carried, places=b"place"),
+        replace(carried, signer=NAME),
+        replace(carried, ids=blake3(b"id").digest()),
+        replace(carried, signature=bytes(64)),
+    ):
+        with pytest.raises(Malformed, match="signed by nobody"):
+            other.verify(PUBLIC, SCOPE, PACK)
+    with pytest.raises(Malformed, match="signed by nobody"):
+        carried.verify(PUBLIC, SCOPE, OTHER_PACK)
 
 
 TRAILER = Trailer.decode(sign_trailer(SIGNER, WRITER, SCOPE, PACK, b"ids", b"places"), 1000)
@@ -414,7 +360,7 @@ UNSIGNED: dict[str, Callable[[], None]] = {
     "another pack": lambda: TRAILER.verify(PUBLIC, SCOPE, OTHER_PACK, pin_of(b"places"), b"ids"),
     "other places": lambda: TRAILER.verify(PUBLIC, SCOPE, PACK, pin_of(b"place"), b"ids"),
     "other ids": lambda: TRAILER.verify(PUBLIC, SCOPE, PACK, pin_of(b"places"), b"id"),
-    "another writer": lambda: replace(TRAILER, writer=NAME).verify(PUBLIC, SCOPE, PACK, pin_of(b"places"), b"ids"),
+    "another name": lambda: replace(TRAILER, signer=NAME).verify(PUBLIC, SCOPE, PACK, pin_of(b"places"), b"ids"),
 }
 
 
@@ -480,7 +426,7 @@ def read_whole(data: bytes, pack: bytes) -> Chunks:
     trailer = Trailer.decode(data[-TRAILER_BYTES:], len(data))
     middle = len(data) - TRAILER_BYTES - trailer.places_length
     sealed_ids, sealed_places = data[middle - trailer.ids_length : middle], data[middle:-TRAILER_BYTES]
-    if trailer.writer != writer.id:
+    if trailer.signer != writer.id:
         raise Malformed("writer")
     trailer.verify(writer.key.public, scope, pack, pin_of(sealed_places), sealed_ids)
     places = open_places(sealed_places, domain.layout, scope, pack)

@@ -36,22 +36,22 @@ from core.tests.format.test_encoding import OBJECTS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.format.chunks import join_ids, open_chunks, seal_chunks
 from penstock.format.codec import RAW, compress
 from penstock.format.encoding import Malformed, decode_record, encode_record
 from penstock.format.head import decode_head, encode_head
-from penstock.format.index import PackSummary, decode_index, encode_index
+from penstock.format.index import PackSummary, decode_index, encode_index, seal_hooks
 from penstock.format.keys import SigningKey
 from penstock.format.manifest import decode_manifest, encode_manifest
 from penstock.format.notice import Deletion, Notice, Tombstone, decode_notice, encode_notice
 from penstock.format.pack import (
     SegmentId,
-    open_chunks,
     open_places,
     open_segment,
-    seal_chunks,
     seal_places,
     seal_segment,
 )
+from penstock.format.padding import padded
 from penstock.format.part import Key, Kind, PartRef, encode_part, encode_refs, encode_rows, open_part, verify_part
 from penstock.format.sealing import Sealer, message
 
@@ -77,13 +77,14 @@ def read_places(data: bytes, scope: bytes = SCOPE, name: bytes = PACK) -> Any:
 
 
 def read_ids(data: bytes, scope: bytes = SCOPE, name: bytes = PACK) -> Any:
-    return open_chunks(data, IDS, scope, replace(PLACES, pack=name))
+    places = tuple(replace(place, id=SegmentId(name, place.id.ordinal)) for place in PLACES.places)
+    return open_chunks(data, IDS, scope, replace(PLACES, places=places))
 
 
 def read_index(data: bytes, scope: bytes = SCOPE, name: bytes = NAME) -> Any:
     sealed = decode_index(name, data)
     sealed.verify(PUBLIC, scope)
-    return sealed.open_summaries(LAYOUT, IDS, scope), sealed.open_ends(LAYOUT, scope)[1]
+    return sealed.open_summaries(LAYOUT, IDS, scope), sealed.open_packs(LAYOUT, scope)[1]
 
 
 def opened_part(key: Key, data: bytes, scope: bytes, name: bytes, pin: PartRef | None = None) -> Any:
@@ -131,9 +132,11 @@ def notice_reader(kind: type[Notice | Tombstone | Deletion]) -> Reader:
     return read
 
 
+INDEXED = [seal_hooks(one, IDS, SCOPE) for one in SUMMARIES]
+
+
 def index_object() -> bytes:
-    names = {"scope": SCOPE, "writer": WRITER, "layout_sealer": LAYOUT, "id_sealer": IDS}
-    return encode_index(NAME, SUMMARIES, replaces=[PACK], signer=SIGNER, **names)  # type: ignore[arg-type]
+    return encode_index(NAME, INDEXED, replaces=[PACK], scope=SCOPE, signer=WRITER, layout_sealer=LAYOUT, key=SIGNER)
 
 
 def head_object(head: Any = HEAD) -> bytes:
@@ -159,7 +162,10 @@ def part_object(key: Key, sections: Sequence[tuple[Kind, bytes]]) -> tuple[bytes
 SEALED: dict[str, tuple[bytes, Reader]] = {
     "segment": (seal_segment(b"plain bytes " * 20, 3, DATA, SCOPE, SegmentId(PACK, 7)), read_segment),
     "places": (seal_places(PLACES, LAYOUT, SCOPE), read_places),
-    "ids": (seal_chunks(CHUNKS, IDS, SCOPE, PACK), read_ids),
+    "ids": (
+        seal_chunks(CHUNKS, IDS, SCOPE, PACK, [SegmentId(PACK, place.id.ordinal) for place in PLACES.places]),
+        read_ids,
+    ),
     "index": (index_object(), read_index),
     "part, layout": part_object(Key.LAYOUT, LAYOUT_SECTIONS),
     "part, data": part_object(Key.DATA, DATA_SECTIONS),
@@ -311,7 +317,12 @@ def index_of(sealed: bytes, hooks: bytes) -> bytes:
     return signed(struct.pack("<8s16sI", b"PSINDX\1\0", WRITER, len(sealed)) + sealed + hooks, "index")
 
 
-EMPTY_INDEX = sealed_raw(spelled({"packs": [], "replaces": []}), LAYOUT, "index", NAME)
+def index_with_hooks(hooks: bytes) -> bytes:
+    row = [PACK.hex(), 1, 1, 1, [], [[PACK.hex(), len(hooks)]]]
+    hooks += bytes(padded(len(hooks)) - len(hooks))
+    return index_of(sealed_raw(spelled({"packs": [row], "replaces": []}), LAYOUT, "index", NAME), hooks)
+
+
 BOMBS: dict[str, tuple[int, Callable[[int], Any]]] = {
     "segment": (
         8 * MIB,
@@ -320,9 +331,12 @@ BOMBS: dict[str, tuple[int, Callable[[int], Any]]] = {
         ),
     ),
     "places": (8 * MIB, lambda size: read_places(padded_bomb(size, LAYOUT, "places", PACK))),
-    "ids": (8 * MIB, lambda size: read_ids(padded_bomb(size, IDS, "ids", PACK))),
+    "ids": (8 * MIB, lambda size: read_ids(join_ids([padded_bomb(size, IDS, "ids", PACK + bytes(4)), b"", b""]))),
     "index": (16 * MIB, lambda size: read_index(index_of(padded_bomb(size, LAYOUT, "index", NAME), b""))),
-    "hooks": (16 * MIB, lambda size: read_index(index_of(EMPTY_INDEX, padded_bomb(size, IDS, "hooks", NAME)))),
+    "hooks": (
+        16 * MIB,
+        lambda size: read_index(index_with_hooks(padded_bomb(size, IDS, "hooks", PACK))) and bytes(size),
+    ),
     "part": (
         4 * MIB,
         lambda size: opened_part(
@@ -389,27 +403,27 @@ def test_an_object_above_its_limit_is_not_written(attempt: Callable[[], None]) -
 
 
 def index_with(replaces: int, hooks: int) -> bytes:
+    different = tuple(number.to_bytes(12, "big") for number in range(hooks))
     return encode_index(
         NAME,
-        [PackSummary(SUMMARIES[1].ends, 0, (bytes(12),) * hooks)],
+        [seal_hooks(PackSummary(SUMMARIES[1].ends, 0, different), IDS, SCOPE)],
         replaces=[PACK] * replaces,
         scope=SCOPE,
-        writer=WRITER,
+        signer=WRITER,
         layout_sealer=LAYOUT,
-        id_sealer=IDS,
-        signer=SIGNER,
+        key=SIGNER,
     )
 
 
 @pytest.mark.slow
 def test_an_index_above_one_of_its_limits_is_not_written() -> None:
-    # Two quotation marks, 32 digits and a comma each; and 8 bytes of counts for the pack.
+    # Two quotation marks, 32 digits and a comma each; and 4 bytes for the number of chunks.
     most = 16 * MIB // 35
 
     assert len(read_index(index_with(most - 10, 0))[1]) == most - 10
     with pytest.raises(ValueError, match="more than 16777216 bytes"):
         index_with(most, 0)
-    hooks = (16 * MIB - 8) // 12
+    hooks = (16 * MIB - 4) // 12
     assert len(read_index(index_with(1, hooks))[0][0].hooks) == hooks
     with pytest.raises(ValueError, match="more than 16777216 bytes"):
         index_with(1, hooks + 1)
@@ -442,13 +456,12 @@ def index_again(value: Any) -> bytes:
     summaries, replaces = value
     data = encode_index(
         NAME,
-        summaries,
+        [seal_hooks(one, IDS, SCOPE) for one in summaries],
         replaces=replaces,
         scope=SCOPE,
-        writer=WRITER,
+        signer=WRITER,
         layout_sealer=LAYOUT,
-        id_sealer=IDS,
-        signer=SIGNER,
+        key=SIGNER,
     )
     (length,) = struct.unpack_from("<I", data, 24)
     return opened(data[28 : 28 + length], LAYOUT, "index", NAME)

@@ -39,6 +39,7 @@ from core.tests.format.examples import (
 )
 
 from penstock.format.chunker import Chunker, ChunkerParameters
+from penstock.format.chunks import open_chunks
 from penstock.format.codec import ZSTD
 from penstock.format.documents import decode_document, encode_document
 from penstock.format.encoding import decode_varints
@@ -53,7 +54,6 @@ from penstock.format.pack import (
     TRAILER_BYTES,
     SegmentId,
     Trailer,
-    open_chunks,
     open_places,
     open_segment,
     pin_of,
@@ -267,7 +267,7 @@ def test_a_whole_pack_is_read() -> None:
 
     assert pin_of(sealed_places).hex() == OBJECTS["pack"]["pin"]
     trailer.verify(SIGNER.public, SCOPE, PACK, pin_of(sealed_places), sealed_ids)
-    assert trailer.writer == WRITER
+    assert trailer.signer == WRITER
     for place, lengths in zip(places.places, make_vectors.CHUNKS_OF_PACK, strict=True):
         sealed = data[place.offset : place.offset + place.sealed_length]
         assert blake3(sealed).digest() == place.digest
@@ -283,7 +283,8 @@ def test_an_index_object_opens() -> None:
 
     sealed.verify(SIGNER.public, SCOPE)
     assert sealed.open_summaries(LAYOUT, IDS, SCOPE) == SUMMARIES
-    assert sealed.open_ends(LAYOUT, SCOPE) == (tuple(one.ends for one in SUMMARIES), (PACK,))
+    packs, replaces = sealed.open_packs(LAYOUT, SCOPE)
+    assert ([one.ends for one in packs], replaces) == ([one.ends for one in SUMMARIES], (PACK,))
 
 
 def test_a_head_opens() -> None:

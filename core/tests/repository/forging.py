@@ -15,28 +15,27 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from blake3 import blake3
+from core.tests.format.examples import carried_of
 from core.tests.repository.lab import MIB, Lab
 
 from penstock.api import ObjectInfo
 from penstock.format.chunker import Chunker
+from penstock.format.chunks import Chunks, seal_chunks
 from penstock.format.documents import decode_document, encode_document
 from penstock.format.encoding import new_id
 from penstock.format.head import Base, Head, encode_head
 from penstock.format.ids import CHUNK_ID_BYTES, chunk_ids
-from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of
+from penstock.format.index import PackEnds, PackSummary, encode_index, hooks_of, seal_hooks
 from penstock.format.keys import SigningKey, new_secret, wrap_data_key
 from penstock.format.manifest import Manifest, StreamRecord, encode_manifest
 from penstock.format.notice import Deletion, Mark, Notice, Tombstone, encode_notice
 from penstock.format.pack import (
     MAGIC,
-    TRAILER_BYTES,
-    Chunks,
+    Carried,
     Place,
     Places,
     SegmentId,
-    Trailer,
     pin_of,
-    seal_chunks,
     seal_places,
     seal_segment,
     sign_trailer,
@@ -53,6 +52,7 @@ from penstock.repository.read.ends import TAIL, PackEnd, read_end
 from penstock.testing import MemorySink
 
 __all__ = [
+    "carried_of",
     "NOW",
     "ForgedSegment",
     "Hand",
@@ -75,7 +75,6 @@ __all__ = [
     "replaced",
     "resealed",
     "resign",
-    "sealed_places",
 ]
 
 NOW = "2026-01-31T12:00:00.000000Z"
@@ -169,13 +168,12 @@ def put_index(domain: Domain, packs: Sequence[PackSummary], by: Signer, replaces
     index = new_id()
     data = encode_index(
         index,
-        packs,
+        [seal_hooks(pack, domain.id_sealer, domain.scope) for pack in packs],
         replaces=replaces,
         scope=domain.scope,
-        writer=by.key,
+        signer=by.key,
         layout_sealer=domain.layout_sealer,
-        id_sealer=domain.id_sealer,
-        signer=by.signing,
+        key=by.signing,
     )
     key = domain.at.index_key(index)
     domain.sink.put(key, data)
@@ -310,7 +308,7 @@ class Planted:
     data: bytes
     pin: bytes
     segments: Sequence[ForgedSegment]
-    carried: Mapping[bytes, bytes]
+    carried: Mapping[bytes, Carried]
 
     @property
     def pack(self) -> bytes:
@@ -325,7 +323,7 @@ def encode_pack(
     by: Signer,
     *,
     scope: bytes | None = None,
-    carried: Mapping[bytes, bytes] | None = None,
+    carried: Mapping[bytes, Carried] | None = None,
 ) -> Planted:
     """A pack that `by` signed, every figure in it as it should be; bound to its domain, unless to another `scope`."""
     scope = scope or domain.scope
@@ -340,7 +338,7 @@ def encode_pack(
         array("H", [length for one in segments for length in one.lengths]),
         b"".join(name for one in segments for name in one.ids),
     )
-    ids = seal_chunks(chunks, domain.id_sealer, scope, pack)
+    ids = seal_chunks(chunks, domain.id_sealer, scope, pack, [one.id for one in segments])
     sealed_places = seal_places(Places(pack, tuple(places), carried or {}), domain.layout_sealer, scope)
     trailer = sign_trailer(by.signing, by.key, scope, pack, ids, sealed_places)
     zeroes = bytes(zeroes_for(at, len(ids) + len(sealed_places)))
@@ -422,13 +420,13 @@ def end_of(domain: Domain, key: str) -> PackEnd:
 def compacted(domain: Domain, packs: Sequence[str], by: Signer, *, without: Collection[SegmentId] = ()) -> Planted:
     """A pack as compaction makes it: the segments of packs, byte for byte, and the sealed places that prove them."""
     segments: list[ForgedSegment] = []
-    carried: dict[bytes, bytes] = {}
+    carried: dict[bytes, Carried] = {}
     for key in packs:
         data = domain.sink.get(key)
         end = end_of(domain, key)
         chunks = end.chunks()
         # It may be compacted, too.
-        carried |= {**end.places.carried, end.places.pack: sealed_places(data)}
+        carried |= {**end.places.carried, end.places.pack: carried_of(data)}
         first = 0
         for place, count in zip(end.places.places, chunks.counts, strict=True):
             last = first + count
@@ -443,20 +441,13 @@ def compacted(domain: Domain, packs: Sequence[str], by: Signer, *, without: Coll
     return encode_pack(domain, new_id(), segments, by, carried=kept)
 
 
-def sealed_places(pack: bytes) -> bytes:
-    """What stands in the bytes of a pack in front of its trailer."""
-    length = Trailer.decode(pack[-TRAILER_BYTES:], len(pack)).places_length
-    return pack[-TRAILER_BYTES - length : -TRAILER_BYTES]
-
-
-def resealed(domain: Domain, key: str, by: Signer, *, only_places: bool = False) -> bytes:
-    """A pack with the same segments, and ends that say the same, but are sealed anew; or its sealed places alone."""
+def resealed(domain: Domain, key: str, by: Signer) -> bytes:
+    """A pack with the same segments, and ends that say the same, but are sealed anew."""
     data = domain.sink.get(key)
     end = end_of(domain, key)
     places = seal_places(end.places, domain.layout_sealer, domain.scope)
-    if only_places:
-        return places
-    ids = seal_chunks(end.chunks(), domain.id_sealer, domain.scope, end.places.pack)
+    segments = [place.id for place in end.places.places]
+    ids = seal_chunks(end.chunks(), domain.id_sealer, domain.scope, end.places.pack, segments)
     trailer = sign_trailer(by.signing, by.key, domain.scope, end.places.pack, ids, places)
     zeroes = bytes(zeroes_for(end.end_of_segments, len(ids) + len(places)))
     return b"".join((data[: end.end_of_segments], zeroes, ids, places, trailer))

@@ -7,6 +7,7 @@ from core.tests.repository.forging import (
     NOW,
     Hand,
     Planted,
+    carried_of,
     compacted,
     encode_pack,
     end_of,
@@ -225,11 +226,11 @@ def test_carried_places_without_the_pin_are_not_believed(lab: Lab, pack: str, in
     true = made.carried[origin]
     if lie == "other places":
         # The same figures, sealed once more under the same key.
-        carried = {origin: resealed(lab.domain, pack, lab.owner, only_places=True)}
+        carried = {origin: carried_of(resealed(lab.domain, pack, lab.owner))}
     elif lie == "none":
         carried = {}
     elif lie == "damaged":
-        carried = {origin: true[:-1] + bytes([true[-1] ^ 1])}
+        carried = {origin: replace(true, places=true.places[:-1] + bytes([true.places[-1] ^ 1]))}
     else:
         carried = {new_id(): true}
     put(lab, encode_pack(lab.domain, made.pack, made.segments, lab.owner, carried=carried), index=index)

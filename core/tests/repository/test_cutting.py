@@ -63,7 +63,7 @@ def past_of(cuts: list[Cut], bad: frozenset[int] = frozenset()) -> Window:
                 extents=Extents(rows, np.zeros_like(sizes), sizes),
             )
         )
-    return Window(iter(frames), lambda row: row not in bad)
+    return Window(iter(frames), lambda row: 0 if row in bad else -1)
 
 
 def cut_beside(

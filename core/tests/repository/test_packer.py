@@ -13,7 +13,7 @@ from penstock.format.ids import CHUNK_ID_BYTES
 from penstock.format.pack import TRAILER_BYTES
 from penstock.format.padding import padded
 from penstock.repository.budget import SEGMENT
-from penstock.repository.known.known_pack import KnownPack
+from penstock.repository.known.known_pack import KnownPack, Lender
 from penstock.repository.read.ends import PackEnd
 from penstock.repository.read.verify import verify_pack
 
@@ -118,7 +118,7 @@ def test_what_is_known_of_a_pack_on_its_way_is_what_its_end_says_later(lab: Lab)
     closed, ends = pack(lab, chunks, data, 500)
     assert len(closed) == len(ends) > 1
     for known, end in zip(closed, ends, strict=True):
-        later = KnownPack.of(end)
+        later = KnownPack.of(end, {end.places.pack: Lender.of(end)})
         assert (known.pack, known.pin, known.sessions) == (later.pack, later.pin, later.sessions)
         assert (known.segments, known.chunks) == (later.segments, later.chunks)
         assert known.pin == end.pin
@@ -132,7 +132,7 @@ def test_extents_are_the_bytes_of_the_chunks_in_their_segments(lab: Lab) -> None
     data = noise(5 * MIB)
     chunks = random_chunks(data, 30_000)
     _, (end,) = pack(lab, chunks, data, len(chunks))
-    known = KnownPack.of(end)
+    known = KnownPack.of(end, {end.places.pack: Lender.of(end)})
     bounds = [0]
     for _, length in chunks:
         bounds.append(bounds[-1] + length)
@@ -152,7 +152,7 @@ def test_extents_are_the_bytes_of_the_chunks_in_their_segments(lab: Lab) -> None
 def test_a_chunk_that_a_pack_holds_twice_is_found_at_its_first_place_by_others(lab: Lab) -> None:
     chunks = [(bytes([number]) * CHUNK_ID_BYTES, 1000) for number in (1, 2, 1, 3)]
     (own,), (end,) = pack(lab, chunks, noise(4000), 1)
-    assert KnownPack.of(end).chunks[chunks[0][0]] == 0
+    assert KnownPack.of(end, {end.places.pack: Lender.of(end)}).chunks[chunks[0][0]] == 0
     assert own.chunks[chunks[0][0]] == 2
 
 
@@ -164,7 +164,7 @@ def test_a_pack_is_padded_signed_and_whole(lab: Lab) -> None:
     assert end.size == padded(segments + end.ends.ids_length + end.ends.places_length + TRAILER_BYTES)
     assert end.ends.ids_length == padded(end.ends.ids_length)
     assert end.ends.places_length == padded(end.ends.places_length)
-    assert end.require_writer() == lab.owner.key
+    assert end.require_signer() == lab.owner.key
     sealed = lab.sink.get(lab.at.pack_key(end.places.pack))
     assert not any(sealed[segments : end.ends.offset])
     # Its ids are made up, as nobody can tell who cannot open it.

@@ -304,7 +304,7 @@ def test_a_disk_that_takes_nothing_is_told_once_and_ends_nothing(tmp_path: Path,
 
 
 def window(frames: list[Frame], unusable: frozenset[int] = frozenset()) -> Window:
-    made = Window(iter(frames), lambda row: row not in unusable)
+    made = Window(iter(frames), lambda row: 0 if row in unusable else -1)
     made.advance(0)
     return made
 
@@ -398,7 +398,7 @@ def test_a_chunk_in_too_many_pieces_is_not_found() -> None:
 
 def test_a_window_keeps_what_is_near_and_lets_go_of_the_rest() -> None:
     chunks = [Frame([bytes([n]) * 12], *_plain(1 << 20)) for n in range(40)]
-    made = Window(iter(chunks), lambda _: True)
+    made = Window(iter(chunks), lambda _: -1)
     made.advance(0)
     assert [made.find(bytes([n]) * 12, -1) for n in (0, 7, 8)] == [0, 7, -1]
     made.advance(20 << 20)

@@ -5,7 +5,7 @@ honest session: more than any of these keys reveals. What he plants opens, fits 
 segments are garbage, and its signature is not that of a writer who may.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from penstock.format.ids import chunk_ids
 from penstock.format.keys import SigningKey, new_secret, wrap_data_key
 from penstock.format.pack import SegmentId
 from penstock.repository import Access, layout
-from penstock.repository.known.known_pack import KnownPack
+from penstock.repository.known.known_pack import KnownPack, Lender
 from penstock.repository.read.content import each_row
 from penstock.repository.read.ends import TAIL, PackEnd, read_end, read_known_end
 from penstock.repository.read.verify import verify_pack
@@ -233,9 +233,9 @@ def test_nothing_of_a_revoked_writer_is_opened(scene: Scene, monkeypatch: pytest
     planted = lying(scene, scene.revoked, lambda lengths: lengths)
     of, opened = KnownPack.of, set()
 
-    def noted(end: PackEnd) -> KnownPack:
+    def noted(end: PackEnd, lenders: Mapping[bytes, Lender]) -> KnownPack:
         opened.add(end.places.pack)
-        return of(end)
+        return of(end, lenders)
 
     monkeypatch.setattr(KnownPack, "of", noted)
     assert scene.restored(scene.backup(CONTENT)) == CONTENT
@@ -362,10 +362,10 @@ def test_an_end_says_whose_word_it_is(scene: Scene) -> None:
         assert end.pin == planted.pin
         assert end.summary() == planted.summary
         if good:
-            assert end.require_writer() == hand.key
+            assert end.require_signer() == hand.key
         else:
             with pytest.raises(ValueError, match="never granted to write here"):
-                end.require_writer()
+                end.require_signer()
 
 
 @pytest.mark.parametrize("with_ids", [False, True])

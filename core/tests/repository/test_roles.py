@@ -12,6 +12,7 @@ from core.tests.repository.lab import KIB, PASSPHRASE, BytesSource, Lab, noise
 
 from penstock.api import RoleForbids, SnapshotNotFound, WrongKey
 from penstock.engine import cat, show
+from penstock.format.chunks import open_chunks
 from penstock.format.documents import decode_document, encode_document
 from penstock.format.encoding import Malformed, new_id
 from penstock.format.grants import Granted
@@ -19,7 +20,7 @@ from penstock.format.head import decode_head
 from penstock.format.index import decode_index
 from penstock.format.keys import DecapsulationKey, SigningKey, _derive
 from penstock.format.notice import Notice, decode_notice
-from penstock.format.pack import open_chunks, open_places, open_segment
+from penstock.format.pack import open_places, open_segment
 from penstock.format.part import Key, open_part
 from penstock.format.sealing import Sealer, message
 from penstock.format.trust import Role
@@ -184,7 +185,7 @@ def sealed_things(lab: Lab, domain: Domain) -> dict[str, Callable[[Sealer], obje
         "ids": lambda sealer: open_chunks(ids, sealer, scope, end.places),
         "head": lambda sealer: head.open(sealer, scope),
         "table": part(Key.LAYOUT),
-        "index": lambda sealer: sealed_index.open_ends(sealer, scope),
+        "index": lambda sealer: sealed_index.open_packs(sealer, scope),
         "hooks": lambda sealer: sealed_index.open_summaries(domain.layout_sealer, sealer, scope),
         "notice": lambda sealer: sealed_notice.open(Notice, signing, sealer, scope),
     }

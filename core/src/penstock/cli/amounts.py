@@ -1,5 +1,6 @@
 """Sizes and lengths of time in options."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 from penstock.api import UsageError
 from penstock.settings import parse_duration, parse_size
 
-__all__ = ["duration", "size"]
+__all__ = ["duration", "share", "size"]
 
 T = TypeVar("T")
 
@@ -20,6 +21,18 @@ def size(option: str, text: str | None) -> int | None:
 def duration(option: str, text: str | None) -> timedelta | None:
     """A length of time; None where the option was not given. Raises `UsageError`."""
     return _parsed(option, text, parse_duration)
+
+
+def share(option: str, text: str | None) -> float | None:
+    """A part of the whole, from 0 to 1, written as percent; None where it was not given. Raises `UsageError`."""
+    return _parsed(option, text, _percent)
+
+
+def _percent(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?) ?%", text.strip())
+    if found is None or float(found[1]) > 100:
+        raise ValueError("must be 0% to 100%, such as 10%")
+    return float(found[1]) / 100
 
 
 def _parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:

@@ -9,10 +9,14 @@ from penstock.format.times import as_text
 from penstock.repository import Repository
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
-from penstock.repository.upkeep.pruning import GRACE, Limits, Pruned
+from penstock.repository.upkeep.limits import Limits
+from penstock.repository.upkeep.pruning import GRACE, Pruned
 from penstock.repository.upkeep.pruning import prune as prune_domain
 
-__all__ = ["GRACE", "Limits", "PruneReport", "prune"]
+__all__ = ["GRACE", "MOST_UNUSED", "Limits", "PruneReport", "prune"]
+
+#: How much may be dead in packs that are needed, of the bytes of all: less costs more copying than it frees.
+MOST_UNUSED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,17 @@ class PruneReport:
 
 def _to_json(one: Pruned) -> dict[str, Any]:
     return {
-        "snapshots": one.kept,
+        "snapshots": one.doom.kept,
         "deleted": one.deleted,
         "deleted_size": one.deleted_size,
-        "doomed": one.doomed,
-        "doomed_size": one.doomed_size,
-        "due": _time(one.due),
+        "doomed": one.doom.doomed,
+        "doomed_size": one.doom.doomed_size,
+        "due": _time(one.doom.due),
+        "unused": one.doom.unused,
+        "compacted": one.doom.compacted,
+        "compacted_size": one.doom.compacted_size,
+        "copied": one.doom.copied,
+        "merged": one.doom.merged,
         "waiting": [{"until": _time(wait.until), "reason": wait.reason} for wait in one.waiting],
         "locked": one.locked,
         "locked_until": _time(one.locked_until),
@@ -60,6 +69,7 @@ def prune(
     repository: Repository,
     *,
     grace: timedelta = GRACE,
+    most_unused: float | None = MOST_UNUSED,
     limits: Limits | None = None,
     dry_run: bool = False,
     take_over: bool = False,
@@ -69,7 +79,9 @@ def prune(
     """Free what no snapshot needs any more. The owner and maintainers can; backups and restores go on meanwhile.
 
     A run deletes what earlier runs found dead, once their grace has ended and no session is left that began before;
-    then it names what is dead now, to be deleted after `grace` by a later run. `limits` are for all domains together.
+    then it names what is dead now, to be deleted after `grace` by a later run. Packs that are mostly dead are compacted
+    before, if more than `most_unused` of all bytes are dead in such; None compacts nothing. `limits` are for all
+    domains together.
     Raises `RoleForbids` for a writer's key, `PruneRunning`, and `DamagedObject` or `MissingObject` where nobody knows
     what a snapshot needs: then nothing is deleted in that domain.
     """
@@ -87,6 +99,7 @@ def prune(
                 domain,
                 workers,
                 grace=grace,
+                most_unused=most_unused,
                 limits=limits,
                 dry_run=dry_run,
                 take_over=take_over,

@@ -6,11 +6,13 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 __all__ = [
     "ID_BYTES",
     "Malformed",
+    "bytes_from_hex",
     "decode_json",
     "decode_record",
     "decode_varints",
@@ -76,6 +78,16 @@ def digest_from_hex(value: object) -> bytes:
     if not isinstance(value, str) or len(value) != 64:
         raise Malformed("not a digest")
     return id_from_hex(value[:32]) + id_from_hex(value[32:])
+
+
+def bytes_from_hex(value: object, size: int) -> bytes:
+    """Parse so many bytes, of lower-case hexadecimal digits; raises `Malformed`."""
+    if isinstance(value, str) and len(value) == 2 * size:
+        with suppress(ValueError):
+            found = bytes.fromhex(value)
+            if found.hex() == value:
+                return found
+    raise Malformed(f"not {size} bytes")
 
 
 def encode_json(value: Mapping[str, Any]) -> bytes:

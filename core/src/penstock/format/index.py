@@ -1,26 +1,38 @@
 """Index objects: where the ends of packs are, and the hooks of each. Hints for writers; rebuilt from the packs at need.
 
-index  := magic(8) ‖ writer(16) ‖ u32 length ‖ sealed index ‖ sealed hooks ‖ Ed25519 signature(64)
-index  record header: {"packs": [[id, size, length of ids, length of places, [origin, …]], …], "replaces": [id, …]}
-hooks  per pack u32 chunks ‖ u32 hooks, then the hooks of the packs in order, 12 bytes each
+index  := magic(8) ‖ signer(16) ‖ u32 length ‖ sealed index ‖ sealed hooks … ‖ zeroes ‖ Ed25519 signature(64)
+index  record header: {"packs": [[id, size, length of ids, length of places, [origin, …], [[pack, length], …]], …],
+       "replaces": [id, …]}
+hooks  u32 chunks ‖ hooks, 12 bytes each; bound to the pack that the chunks were written to first
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from penstock.format.encoding import Malformed, decode_record, encode_record, id_from_hex, ids_from_hex, whole
 from penstock.format.ids import CHUNK_ID_BYTES, hooks
 from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.pack import TRAILER_BYTES
-from penstock.format.padding import open_padded, seal_padded
+from penstock.format.padding import LEAST_OF_MANY, open_padded, padded, seal_padded
 from penstock.format.sealing import Sealer, message
 
-__all__ = ["PackEnds", "PackSummary", "SealedIndex", "decode_index", "encode_index", "hooks_of"]
+__all__ = [
+    "IndexedPack",
+    "PackEnds",
+    "PackSummary",
+    "SealedHooks",
+    "SealedIndex",
+    "decode_index",
+    "encode_index",
+    "hooks_of",
+    "seal_hooks",
+]
 
 MAGIC = b"PSINDX\x01\0"
 _HEADER = struct.Struct("<8s16sI")
-_COUNTS = struct.Struct("<II")
+_COUNT = struct.Struct("<I")
 _SIGNATURE_BYTES = 64
 _LEVEL = 3
 _LIMIT = 16 * 1024 * 1024
@@ -55,11 +67,26 @@ class PackSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedHooks:
+    """The hooks of chunks that were written to `pack` first: copying them to another index object takes no key."""
+
+    pack: bytes
+    sealed: bytes = field(repr=False)
+
+
+class IndexedPack(NamedTuple):
+    """A pack in the index as a maintainer sees it: its ends, and hooks that stay sealed."""
+
+    ends: PackEnds
+    hooks: tuple[SealedHooks, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SealedIndex:
     """A parsed index object, nothing verified or opened yet."""
 
     index: bytes
-    writer: bytes
+    signer: bytes
     signature: bytes
     _signed: memoryview = field(repr=False)
     _index: memoryview = field(repr=False)
@@ -70,36 +97,46 @@ class SealedIndex:
         if not key.verify(self.signature, message("index", scope, self.index, self._signed)):
             raise Malformed("invalid signature")
 
-    def open_ends(self, layout_sealer: Sealer, scope: bytes) -> tuple[tuple[PackEnds, ...], tuple[bytes, ...]]:
-        """The packs' ends, and the index objects that it replaces; raises `Malformed`."""
+    def open_packs(self, layout_sealer: Sealer, scope: bytes) -> tuple[list[IndexedPack], tuple[bytes, ...]]:
+        """The packs, and the index objects that it replaces; raises `Malformed`."""
         plain = open_padded(self._index, _LIMIT, layout_sealer, message("index", scope, self.index))
         header, body = decode_record(plain)
         rows = header.get("packs")
         if not isinstance(rows, list) or len(body):
             raise Malformed("the index is incomplete")
+        packs, start = [], 0
         try:
-            ends = tuple(
-                PackEnds(id_from_hex(pack), whole(size), whole(ids), whole(places), ids_from_hex(origins))
-                for pack, size, ids, places, origins in rows
-            )
+            for pack, size, ids, places, origins, hooks in rows:
+                ends = PackEnds(id_from_hex(pack), whole(size), whole(ids), whole(places), ids_from_hex(origins))
+                sealed = []
+                for born, length in hooks:
+                    end = start + whole(length)
+                    sealed.append(SealedHooks(id_from_hex(born), bytes(self._hooks[start:end])))
+                    start = end
+                packs.append(IndexedPack(ends, tuple(sealed)))
         except (TypeError, ValueError) as error:
             raise error if isinstance(error, Malformed) else Malformed("the index is incomplete") from None
-        return ends, ids_from_hex(header.get("replaces"))
+        if start > len(self._hooks) or len(self._hooks) != padded(start) or any(self._hooks[start:]):
+            raise Malformed("the hooks have another length than the index says")
+        return packs, ids_from_hex(header.get("replaces"))
 
     def open_summaries(self, layout_sealer: Sealer, id_sealer: Sealer, scope: bytes) -> list[PackSummary]:
         """The packs with their hooks; raises `Malformed`."""
-        ends, _ = self.open_ends(layout_sealer, scope)
-        plain = memoryview(open_padded(self._hooks, _LIMIT, id_sealer, message("hooks", scope, self.index)))
-        at = len(ends) * _COUNTS.size
-        counts = list(_COUNTS.iter_unpack(plain[:at])) if at <= len(plain) else []
-        if len(counts) != len(ends) or len(plain) != at + CHUNK_ID_BYTES * sum(number for _, number in counts):
-            raise Malformed("the number of hooks differs from what the index says")
-        packs = []
-        for one, (chunks, number) in zip(ends, counts, strict=True):
-            end = at + number * CHUNK_ID_BYTES
-            found = tuple(bytes(plain[start : start + CHUNK_ID_BYTES]) for start in range(at, end, CHUNK_ID_BYTES))
-            at = end
-            packs.append(PackSummary(one, chunks, found))
+        packs, room = [], _LIMIT
+        for found in self.open_packs(layout_sealer, scope)[0]:
+            chunks, hooks = 0, dict[bytes, None]()
+            for one in found.hooks:
+                plain = open_padded(one.sealed, room, id_sealer, message("hooks", scope, one.pack))
+                room -= len(plain)
+                if len(plain) < _COUNT.size or (len(plain) - _COUNT.size) % CHUNK_ID_BYTES:
+                    raise Malformed("the hooks are incomplete")
+                chunks += _COUNT.unpack_from(plain)[0]
+                starts = range(_COUNT.size, len(plain), CHUNK_ID_BYTES)
+                hooks.update(dict.fromkeys(plain[start : start + CHUNK_ID_BYTES] for start in starts))
+            if found.ends.origins:
+                # It has not all of them, and not more than fit into its ids.
+                chunks = min(chunks, found.ends.ids_length // CHUNK_ID_BYTES)
+            packs.append(PackSummary(found.ends, chunks, tuple(hooks)))
         return packs
 
 
@@ -108,31 +145,40 @@ def hooks_of(ids: bytes) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(hooks(ids)))
 
 
+def seal_hooks(pack: PackSummary, id_sealer: Sealer, scope: bytes) -> IndexedPack:
+    """The pack as an index object lists it. Raises `ValueError` for more hooks than a reader takes."""
+    plain = b"".join((_COUNT.pack(pack.chunks), *pack.hooks))
+    place = message("hooks", scope, pack.ends.pack)
+    sealed = seal_padded(plain, _LEVEL, id_sealer, place, limit=_LIMIT, least=LEAST_OF_MANY)
+    return IndexedPack(pack.ends, (SealedHooks(pack.ends.pack, sealed),))
+
+
 def encode_index(
     index: bytes,
-    packs: Sequence[PackSummary],
+    packs: Sequence[IndexedPack],
     *,
     replaces: Sequence[bytes] = (),
     scope: bytes,
-    writer: bytes,
+    signer: bytes,
     layout_sealer: Sealer,
-    id_sealer: Sealer,
-    signer: SigningKey,
+    key: SigningKey,
 ) -> bytes:
     """The bytes of the object `index/<id>`."""
-    rows = [_row(pack.ends) for pack in packs]
+    rows = [_row(pack) for pack in packs]
     record = encode_record({"packs": rows, "replaces": [replaced.hex() for replaced in replaces]})
-    counts = [_COUNTS.pack(pack.chunks, len(pack.hooks)) for pack in packs]
-    found = b"".join((*counts, *(hook for pack in packs for hook in pack.hooks)))
     sealed = seal_padded(record, _LEVEL, layout_sealer, message("index", scope, index), limit=_LIMIT)
-    sealed_hooks = seal_padded(found, _LEVEL, id_sealer, message("hooks", scope, index), limit=_LIMIT)
-    signed = b"".join((_HEADER.pack(MAGIC, writer, len(sealed)), sealed, sealed_hooks))
-    return signed + signer.sign(message("index", scope, index, signed))
+    hooks = b"".join(one.sealed for pack in packs for one in pack.hooks)
+    # The size of an object tells little of what is in it.
+    zeroes = bytes(padded(len(hooks)) - len(hooks))
+    signed = b"".join((_HEADER.pack(MAGIC, signer, len(sealed)), sealed, hooks, zeroes))
+    return signed + key.sign(message("index", scope, index, signed))
 
 
-def _row(ends: PackEnds) -> list[object]:
+def _row(pack: IndexedPack) -> list[object]:
+    ends = pack.ends
     origins = [origin.hex() for origin in ends.origins]
-    return [ends.pack.hex(), ends.size, ends.ids_length, ends.places_length, origins]
+    hooks = [[one.pack.hex(), len(one.sealed)] for one in pack.hooks]
+    return [ends.pack.hex(), ends.size, ends.ids_length, ends.places_length, origins, hooks]
 
 
 def decode_index(index: bytes, data: bytes | memoryview) -> SealedIndex:
@@ -140,8 +186,8 @@ def decode_index(index: bytes, data: bytes | memoryview) -> SealedIndex:
     view = memoryview(data)
     if len(view) < _HEADER.size + _SIGNATURE_BYTES:
         raise Malformed("truncated")
-    magic, writer, length = _HEADER.unpack_from(view)
+    magic, signer, length = _HEADER.unpack_from(view)
     middle, end = _HEADER.size + length, len(view) - _SIGNATURE_BYTES
     if magic != MAGIC or middle > end:
         raise Malformed("not an index object")
-    return SealedIndex(index, writer, bytes(view[end:]), view[:end], view[_HEADER.size : middle], view[middle:end])
+    return SealedIndex(index, signer, bytes(view[end:]), view[:end], view[_HEADER.size : middle], view[middle:end])

@@ -1,25 +1,32 @@
 """Packs: sealed segments, zeroes, the sealed ids of their chunks, the sealed places of the segments, a signed trailer.
 
-pack    := magic(8) ‖ sealed segment … ‖ zeroes ‖ sealed ids ‖ sealed places ‖ trailer
-trailer := u32 length of the sealed ids ‖ u32 length of the sealed places ‖ writer(16) ‖ Ed25519 signature(64) ‖ "PEND"
+pack    := magic(8) ‖ sealed segment … ‖ zeroes ‖ ids ‖ sealed places ‖ trailer
+trailer := u32 length of the ids ‖ u32 length of the sealed places ‖ signer(16) ‖ Ed25519 signature(64) ‖ "PEND"
 
-Whoever may read the layout finds every segment and its digest in the places, and nothing about chunks. The digest of
-the sealed places is the pack's pin: who knows it knows every byte of every segment, wherever the segment is copied to.
+Whoever may read the layout finds every segment and its digest in the places, and nothing about chunks: the ids are in
+`penstock.format.chunks`. The digest of the sealed places is the pack's pin: who knows it knows every byte of every
+segment, wherever the segment is copied to.
 """
 
 import struct
-import sys
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from penstock.format.assembled import MAX_SEGMENTS, Assembled
+from penstock.format.assembled import MAX_SEGMENTS
 from penstock.format.codec import Effort, compress, decompress
-from penstock.format.encoding import Malformed, decode_record, encode_record, ids_from_hex, little_endian, whole
-from penstock.format.ids import CHUNK_ID_BYTES
+from penstock.format.encoding import (
+    Malformed,
+    bytes_from_hex,
+    decode_record,
+    digest_from_hex,
+    encode_record,
+    id_from_hex,
+    ids_from_hex,
+    whole,
+)
 from penstock.format.keys import SigningKey, VerifyingKey
 from penstock.format.padding import open_padded, padded, seal_padded
 from penstock.format.sealing import Sealer, message
@@ -31,16 +38,14 @@ __all__ = [
     "MAX_SEGMENT",
     "MAX_SEGMENTS",
     "TRAILER_BYTES",
-    "Chunks",
+    "Carried",
     "Place",
     "Places",
     "SegmentId",
     "Trailer",
-    "open_chunks",
     "open_places",
     "open_segment",
     "pin_of",
-    "seal_chunks",
     "seal_places",
     "seal_segment",
     "sign_trailer",
@@ -52,7 +57,6 @@ _END = b"PEND"
 _TRAILER = struct.Struct("<II16s64s4s")
 TRAILER_BYTES = _TRAILER.size
 _ORDINAL = struct.Struct("<I")
-_COUNT = struct.Struct("<I")
 
 DIGEST_BYTES = 32
 #: Limits on plain bytes of a segment, and of the ids or the places of a pack: a reader needs no more memory for either.
@@ -82,35 +86,35 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the segments of a pack are. `carried` are the sealed places of packs that segments were copied from."""
+class Carried:
+    """What a pack keeps of one that its segments were copied from: the sealed places, and whose word these are.
 
-    pack: bytes
-    places: tuple[Place, ...]
-    carried: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    `signature` is that of the old pack, whose ids had the digest `ids`.
+    """
+
+    places: bytes = field(repr=False)
+    signer: bytes
+    ids: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+    def verify(self, key: VerifyingKey, scope: bytes, pack: bytes) -> None:
+        """Raise `Malformed` unless `key` signed these places as those of `pack`."""
+        if not key.verify(self.signature, _signed(scope, pack, self.signer, pin_of(self.places), self.ids)):
+            raise Malformed("the places that it carries were signed by nobody")
 
 
 @dataclass(frozen=True, slots=True)
-class Chunks:
-    """The chunks of a pack: how many each segment has, and the length and id of each, in order."""
+class Places:
+    """Where the segments of a pack are. `carried` is what it keeps of the packs that segments were copied from."""
 
-    counts: tuple[int, ...]
-    #: In bytes.
-    lengths: "array[int]"
-    #: `CHUNK_ID_BYTES` each.
-    ids: bytes = field(repr=False)
-    #: Those that no segment holds in one piece; a writer's hint, as the others are.
-    assembled: Assembled = field(default_factory=Assembled, repr=False)
+    pack: bytes
+    places: tuple[Place, ...]
+    carried: Mapping[bytes, Carried] = field(default_factory=dict, repr=False)
 
     @property
-    def names(self) -> bytes:
-        """The ids of all chunks that a writer can find here."""
-        return self.ids + self.assembled.ids
-
-    @property
-    def total(self) -> int:
-        """How many these are."""
-        return len(self.names) // CHUNK_ID_BYTES
+    def copies_alone(self) -> bool:
+        """Whether none of the segments was written to this pack first."""
+        return all(place.id.pack != self.pack for place in self.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class Trailer:
 
     ids_length: int
     places_length: int
-    writer: bytes
+    signer: bytes
     signature: bytes
 
     @classmethod
@@ -127,29 +131,29 @@ class Trailer:
         """Raises `Malformed`."""
         if len(data) != TRAILER_BYTES:
             raise Malformed("truncated")
-        ids, places, writer, signature, end = _TRAILER.unpack(data)
+        ids, places, signer, signature, end = _TRAILER.unpack(data)
         if end != _END:
             raise Malformed("not a pack: the end mark is missing")
         if not (ids and places) or ids + places > pack_size - len(MAGIC) - TRAILER_BYTES:
             raise Malformed("impossible lengths at the end of the pack")
-        return cls(ids, places, writer, signature)
+        return cls(ids, places, signer, signature)
 
     def verify(self, key: VerifyingKey, scope: bytes, pack: bytes, pin: bytes, ids: bytes | memoryview) -> None:
-        """Raise `Malformed` unless `key` signed this pin and these sealed ids as those of `pack`."""
-        if not key.verify(self.signature, _signed(scope, pack, self.writer, pin, ids)):
+        """Raise `Malformed` unless `key` signed this pin and these ids as those of `pack`."""
+        if not key.verify(self.signature, _signed(scope, pack, self.signer, pin, blake3(ids).digest())):
             raise Malformed("invalid signature")
 
 
 def sign_trailer(
-    signer: SigningKey, writer: bytes, scope: bytes, pack: bytes, ids: bytes | memoryview, places: bytes | memoryview
+    key: SigningKey, signer: bytes, scope: bytes, pack: bytes, ids: bytes | memoryview, places: bytes | memoryview
 ) -> bytes:
-    """The trailer of a pack with these sealed ends. `scope` is the repository's id followed by the domain's."""
-    signature = signer.sign(_signed(scope, pack, writer, pin_of(places), ids))
-    return _TRAILER.pack(len(ids), len(places), writer, signature, _END)
+    """The trailer of a pack with these ends. `scope` is the repository's id followed by the domain's."""
+    signature = key.sign(_signed(scope, pack, signer, pin_of(places), blake3(ids).digest()))
+    return _TRAILER.pack(len(ids), len(places), signer, signature, _END)
 
 
-def _signed(scope: bytes, pack: bytes, writer: bytes, pin: bytes, ids: bytes | memoryview) -> bytes:
-    return message("pack", scope, pack, writer, pin, blake3(ids).digest())
+def _signed(scope: bytes, pack: bytes, signer: bytes, pin: bytes, ids: bytes) -> bytes:
+    return message("pack", scope, pack, signer, pin, ids)
 
 
 def pin_of(places: bytes | memoryview) -> bytes:
@@ -185,7 +189,10 @@ def seal_places(found: Places, sealer: Sealer, scope: bytes) -> bytes:
         origin = origins.setdefault(place.id.pack, len(origins))
         rows.append([origin, place.id.ordinal, session, place.offset, place.sealed_length, place.plain_length])
     header = {
-        "carried": [[pack.hex(), len(sealed)] for pack, sealed in found.carried.items()],
+        "carried": [
+            [pack.hex(), len(one.places), one.signer.hex(), one.ids.hex(), one.signature.hex()]
+            for pack, one in found.carried.items()
+        ],
         "origins": [pack.hex() for pack in origins],
         "segments": rows,
         "sessions": [session.hex() for session in sessions],
@@ -195,7 +202,7 @@ def seal_places(found: Places, sealer: Sealer, scope: bytes) -> bytes:
         _places(header, found.pack, memoryview(digests))
     except Malformed as error:
         raise ValueError(str(error)) from None
-    plain = encode_record(header, [digests, *found.carried.values()])
+    plain = encode_record(header, [digests, *(one.places for one in found.carried.values())])
     return seal_padded(plain, _LEVEL, sealer, message("places", scope, found.pack), limit=MAX_ENDS)
 
 
@@ -206,17 +213,18 @@ def open_places(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, pack: 
     if not isinstance(rows, list) or not isinstance(carried, list) or len(body) < len(rows) * DIGEST_BYTES:
         raise Malformed("the places are incomplete")
     places = _places(header, pack, body)
+    start = len(rows) * DIGEST_BYTES
+    kept = {}
     try:
-        lengths = {pack: whole(length) for name, length in carried for pack in ids_from_hex([name])}
+        for name, size, signer, ids, signature in carried:
+            end = start + whole(size)
+            said = (bytes(body[start:end]), id_from_hex(signer), digest_from_hex(ids), bytes_from_hex(signature, 64))
+            kept[id_from_hex(name)] = Carried(*said)
+            start = end
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, Malformed) else Malformed("the places are incomplete") from None
-    start = len(rows) * DIGEST_BYTES
-    if len(lengths) != len(carried) or len(body) != start + sum(lengths.values()):
+    if len(kept) != len(carried) or len(body) != start:
         raise Malformed("the places have another length than they say")
-    kept = {}
-    for origin, length in lengths.items():
-        kept[origin] = bytes(body[start : start + length])
-        start += length
     return Places(pack, places, kept)
 
 
@@ -241,41 +249,6 @@ def _places(header: Mapping[str, Any], pack: bytes, digests: memoryview) -> tupl
     if not origins or origins[0] != pack:
         raise Malformed("the places belong to another pack")
     return tuple(places)
-
-
-def seal_chunks(chunks: Chunks, sealer: Sealer, scope: bytes, pack: bytes) -> bytes:
-    """Seal lengths and ids of chunks under the id key; the size tells little."""
-    if sum(chunks.counts) != len(chunks.lengths) or len(chunks.ids) != len(chunks.lengths) * CHUNK_ID_BYTES:
-        raise ValueError("the number of chunks is not that of their ids")
-    parts = [_COUNT.pack(count) for count in chunks.counts]
-    plain = b"".join((*parts, little_endian(chunks.lengths), chunks.ids, chunks.assembled.encode()))
-    return seal_padded(plain, _LEVEL, sealer, message("ids", scope, pack), limit=MAX_ENDS)
-
-
-def open_chunks(sealed: bytes | memoryview, sealer: Sealer, scope: bytes, places: Places) -> Chunks:
-    """The chunks of the pack that has these places; raises `Malformed` where the two contradict one another."""
-    plain = memoryview(open_padded(sealed, MAX_ENDS, sealer, message("ids", scope, places.pack)))
-    segments = len(places.places)
-    start = segments * _COUNT.size
-    if len(plain) < start:
-        raise Malformed("the ids are incomplete")
-    counts = tuple(count for (count,) in _COUNT.iter_unpack(plain[:start]))
-    total = sum(counts)
-    end = start + total * (2 + CHUNK_ID_BYTES)
-    if len(plain) < end:
-        raise Malformed("the number of chunks is not that of their ids")
-    lengths = array("H")
-    lengths.frombytes(plain[start : start + 2 * total])
-    if sys.byteorder == "big":  # pragma: no cover - no such machine in the tests
-        lengths.byteswap()
-    if not all(lengths):
-        raise Malformed("a chunk of no bytes")
-    first = 0
-    for place, count in zip(places.places, counts, strict=True):
-        if sum(lengths[first : first + count]) != place.plain_length:
-            raise Malformed("the chunks of a segment do not add up to its length")
-        first += count
-    return Chunks(counts, lengths, bytes(plain[start + 2 * total : end]), Assembled.decode(plain[end:]))
 
 
 def zeroes_for(size: int, ends: int) -> int:

@@ -6,32 +6,34 @@ from penstock.format.codec import compress, decompress
 from penstock.format.encoding import Malformed
 from penstock.format.sealing import OVERHEAD, Sealer
 
-__all__ = ["LEAST", "open_padded", "padded", "seal_padded"]
+__all__ = ["LEAST", "LEAST_OF_MANY", "open_padded", "padded", "seal_padded"]
 
 #: Nothing that is padded is smaller (bytes).
 LEAST = 4096
+#: But for what there is a lot of in one object, which is padded itself.
+LEAST_OF_MANY = 256
 _LENGTH = struct.Struct("<I")
 
 
-def padded(size: int) -> int:
+def padded(size: int, least: int = LEAST) -> int:
     """The size to pad to: at most 12 % more than `size`, and fewer than 2 % on average for megabytes.
 
     Sizes of one class, of which there are some 16 between a number and its double, cannot be told apart.
     """
-    if size <= LEAST:
-        return LEAST
+    if size <= least:
+        return least
     exponent = size.bit_length() - 1
     step = 1 << exponent - exponent.bit_length()
     return -(-size // step) * step
 
 
-def seal_padded(plain: bytes, level: int, sealer: Sealer, bound_to: bytes, *, limit: int) -> bytes:
+def seal_padded(plain: bytes, level: int, sealer: Sealer, bound_to: bytes, *, limit: int, least: int = LEAST) -> bytes:
     """Compress, pad and seal. Raises `ValueError` for more than `limit` bytes, which nobody would open again."""
     if len(plain) > limit:
         raise ValueError(f"more than {limit} bytes to seal")
     payload = compress(plain, level)
     size = _LENGTH.size + len(payload)
-    zeroes = bytes(padded(size + OVERHEAD) - OVERHEAD - size)
+    zeroes = bytes(padded(size + OVERHEAD, least) - OVERHEAD - size)
     return sealer.seal(b"".join((_LENGTH.pack(len(payload)), payload, zeroes)), bound_to)
 
 

@@ -25,7 +25,9 @@ __all__ = [
     "Key",
     "Kind",
     "PartRef",
+    "Need",
     "Row",
+    "decode_needs",
     "Section",
     "decode_refs",
     "decode_rows",
@@ -227,6 +229,22 @@ def encode_rows(rows: Iterable[Row]) -> bytes:
 
 def decode_rows(data: bytes | memoryview) -> Iterator[Row]:
     """Reverse `encode_rows`; raises `Malformed`."""
+    for number, pack, pin, segments, bits in decode_needs(data):
+        yield Row(number, pack, pin, segments, frozenset(one for one in range(segments) if bits >> one & 1))
+
+
+class Need(NamedTuple):
+    """What a row says, with a bit for each segment that is needed, by ordinal."""
+
+    number: int
+    pack: bytes
+    pin: bytes
+    segments: int
+    bits: int
+
+
+def decode_needs(data: bytes | memoryview) -> Iterator[Need]:
+    """The same rows, quicker; raises `Malformed`."""
     at = 0
     while at < len(data):
         number, at = _varint(data, at)
@@ -237,7 +255,7 @@ def decode_rows(data: bytes | memoryview) -> Iterator[Row]:
         at += length
         if segments > MAX_SEGMENTS or number > MAX_ROW or at > len(data) or bits >> segments:
             raise Malformed("impossible row in the segment table")
-        yield Row(number, pack, pin, segments, frozenset(one for one in range(segments) if bits >> one & 1))
+        yield Need(number, pack, pin, segments, bits)
 
 
 def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:

@@ -24,6 +24,10 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(metavar="DURATION", help="How long what is dead stays; a day if not given, 10m at least."),
         ] = None,
+        max_unused: Annotated[
+            str | None,
+            typer.Option(metavar="PERCENT", help="How much of the packs may be dead before some are compacted; 10%."),
+        ] = None,
         max_time: Annotated[
             str | None, typer.Option(metavar="DURATION", help="End after so long; the next run goes on.")
         ] = None,
@@ -39,7 +43,7 @@ def register(app: typer.Typer) -> None:
         Backups and restores go on meanwhile. What is dead now is deleted by a run after the grace, so run it every
         day. Needs a maintainer's key or the owner's.
         """
-        from penstock.cli.amounts import duration, size
+        from penstock.cli.amounts import duration, share, size
         from penstock.cli.output import upkeep
         from penstock.engine import prune as work
         from penstock.workspace import Need
@@ -51,11 +55,13 @@ def register(app: typer.Typer) -> None:
             size=size("--max-bytes", max_bytes),
         )
         stays = duration("--grace", grace) or work.GRACE
+        unused = share("--max-unused", max_unused)
         repository = workspace.repository(Need.ANY if dry_run else Need.KEEPER)
         with run.listening() as listen:
             report = work.prune(
                 repository,
                 grace=stays,
+                most_unused=work.MOST_UNUSED if unused is None else unused,
                 limits=limits,
                 dry_run=dry_run,
                 take_over=take_over,

@@ -19,6 +19,10 @@ def prune(document: Document) -> Iterator[str]:
         before = f"{label}: " if several else ""
         deleted = f"{count(one['deleted'], 'object')}, {amount(one['deleted_size'])}"
         yield f"{before}{'Would delete' if would else 'Deleted'} {deleted}; {count(one['snapshots'], 'snapshot')} kept."
+        if one["compacted"]:
+            packs = f"{count(one['compacted'], 'pack')}, {amount(one['compacted_size'])}"
+            what = f", of which {amount(one['copied'])} were copied" if not would else ""
+            yield f"  {'Would compact' if would else 'Compacted'} {packs}{what}."
         if one["due"]:
             doomed = f"{count(one['doomed'], 'dead object')}, {amount(one['doomed_size'])}"
             yield f"  {doomed}, {'would be' if would else 'will be'} deleted by a run after {moment(one['due'])} UTC."

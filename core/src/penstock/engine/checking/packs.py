@@ -165,7 +165,7 @@ class Packs:
         if read_data:
             return _Pack.of(verify_pack(self._domain, pack, info.size, self._sealer))
         end = read_end(self._domain, pack, info.size, TAIL)
-        end.require_writer()
+        end.require_signer()
         if self._domain.knows_chunks:
             end.chunks()
         return _Pack.of(end)

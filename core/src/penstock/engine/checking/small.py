@@ -171,14 +171,14 @@ def _session(domain: Domain, key: str) -> _Seen:
 
 def _index(domain: Domain, key: str) -> _Seen:
     sealed = decode_index(layout.id_of(key), fetch(domain.sink, key))
-    writer = domain.writer(sealed.writer)
-    if writer is None:
+    signer = domain.signer(sealed.signer)
+    if signer is None:
         raise Malformed("its signer was never granted to write here")
-    sealed.verify(writer, domain.scope)
-    sealed.open_ends(domain.layout_sealer, domain.scope)
+    sealed.verify(signer, domain.scope)
+    sealed.open_packs(domain.layout_sealer, domain.scope)
     if domain.knows_chunks:
         sealed.open_summaries(domain.layout_sealer, domain.id_sealer, domain.scope)
-    return _Seen(sealed.writer)
+    return _Seen(sealed.signer)
 
 
 def _part(domain: Domain, key: str) -> _Seen:

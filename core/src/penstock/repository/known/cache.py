@@ -14,7 +14,7 @@ from penstock.repository.known.cache_file import CacheFile
 
 __all__ = ["Cache", "SeenHead"]
 
-_VERSION = 4
+_VERSION = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS packs (
     number INTEGER PRIMARY KEY,
@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS packs (
     in_index BLOB
 );
 CREATE INDEX IF NOT EXISTS packs_of_index ON packs (in_index, chunks);
+CREATE TABLE IF NOT EXISTS copies (origin BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (origin, number))
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS copies_in_pack ON copies (number);
 CREATE TABLE IF NOT EXISTS distrusted (pack BLOB PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hooks (hook BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (hook, number))
     WITHOUT ROWID;
@@ -88,6 +91,7 @@ class Cache(CacheFile):
                 )
                 (number,) = db.execute("SELECT number FROM packs WHERE pack = ?", (ends.pack,)).fetchone()
                 db.executemany("INSERT OR IGNORE INTO hooks VALUES (?, ?)", ((hook, number) for hook in pack.hooks))
+                db.executemany("INSERT OR IGNORE INTO copies VALUES (?, ?)", ((one, number) for one in ends.origins))
 
         self._write(add)
 
@@ -104,9 +108,11 @@ class Cache(CacheFile):
         packs = []
         for index in indexes:
             query = "SELECT number, pack, size, ids_length, places_length, chunks FROM packs WHERE in_index = ?"
-            for number, *ends, chunks in self.rows(query, (index,)):
+            for number, pack, size, ids, places, chunks in self.rows(query, (index,)):
                 hooks = tuple(hook for (hook,) in self.rows("SELECT hook FROM hooks WHERE number = ?", (number,)))
-                packs.append(PackSummary(PackEnds(*ends), chunks, hooks))
+                rows = self.rows("SELECT origin FROM copies WHERE number = ? ORDER BY origin", (number,))
+                origins = tuple(origin for (origin,) in rows)
+                packs.append(PackSummary(PackEnds(pack, size, ids, places, origins), chunks, hooks))
         return packs
 
     def forget_packs(self, packs: Iterable[bytes]) -> None:
@@ -118,6 +124,7 @@ class Cache(CacheFile):
                 row = db.execute("DELETE FROM packs WHERE pack = ? RETURNING number", (pack,)).fetchone()
                 if row is not None:
                     db.execute("DELETE FROM hooks WHERE number = ?", row)
+                    db.execute("DELETE FROM copies WHERE number = ?", row)
 
         self._write(forget)
 
@@ -138,6 +145,14 @@ class Cache(CacheFile):
         query = "SELECT number, pack, size, ids_length, places_length FROM packs WHERE pack = ?"
         rows = self.rows(query, (pack,))
         return (rows[0][0], PackEnds(*rows[0][1:])) if rows else None
+
+    def copies_of(self, origin: bytes) -> list[tuple[int, PackEnds]]:
+        """The packs that say that they have copies of segments of `origin`: their numbers, and where their ends are."""
+        query = (
+            "SELECT number, pack, size, ids_length, places_length FROM copies JOIN packs USING (number)"
+            " WHERE origin = ? ORDER BY number"
+        )
+        return [(number, PackEnds(*ends)) for number, *ends in self.rows(query, (origin,))]
 
     def numbers(self, packs: Iterable[bytes]) -> set[int]:
         """The numbers of those of these packs that are known."""

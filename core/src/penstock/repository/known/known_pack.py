@@ -3,7 +3,7 @@
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, compress
 from typing import NamedTuple, Protocol
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from penstock.format.assembled import Assembled
 from penstock.format.ids import CHUNK_ID_BYTES
-from penstock.format.pack import MAX_SEGMENTS, SegmentId
+from penstock.format.pack import MAX_SEGMENTS, Place, SegmentId
 from penstock.repository.budget import PACK_CHUNKS
 from penstock.repository.extents import I64, Extents, Laid, edges
+from penstock.repository.read.copies import carried
 from penstock.repository.read.ends import PackEnd
 
 __all__ = ["KnownPack", "Lender", "Origin"]
@@ -50,7 +51,10 @@ class Origin(Protocol):
 
 
 class Lender(NamedTuple):
-    """A pack that assembled chunks have pieces of. `sizes` are the bytes of the segments that were written to it."""
+    """A pack whose segments may be used, as far as they are at hand: in it, or as copies.
+
+    `sizes` are the bytes of the segments that were written to it, by ordinal, -1 for those that are not at hand.
+    """
 
     pack: bytes
     pin: bytes
@@ -63,9 +67,27 @@ class Lender(NamedTuple):
     def of(cls, end: PackEnd) -> "Lender":
         """From its end; the ids of its chunks need not have been read."""
         places = end.places.places
-        own = [place.plain_length for place in places if place.id.pack == end.places.pack]
-        sessions = frozenset(place.session for place in places)
-        return cls(end.places.pack, end.pin, sessions, end.trailer.writer, len(places), np.array(own, dtype=np.int64))
+        own = [place for place in places if place.id.pack == end.places.pack]
+        return cls._with(end.places.pack, end.pin, own, end.trailer.signer, len(places))
+
+    @classmethod
+    def of_copies(cls, end: PackEnd, origin: bytes) -> "Lender":
+        """From the end of a pack that has copies of segments of `origin`, and was looked at; raises `Malformed`."""
+        found = carried(end.domain, end.places, origin)
+        # What this pack says otherwise than the places that it carries is not a copy of what was written.
+        here = set(end.places.places).intersection(found.places)
+        return cls._with(origin, found.pin, here, end.places.carried[origin].signer, found.segments)
+
+    @classmethod
+    def _with(cls, pack: bytes, pin: bytes, here: Collection[Place], writer: bytes, segments: int) -> "Lender":
+        sizes = np.full(segments, -1, dtype=np.int64)
+        for place in here:
+            sizes[place.id.ordinal] = place.plain_length
+        return cls(pack, pin, frozenset(place.session for place in here), writer, segments, sizes)
+
+    def held(self) -> int:
+        """A bit for each segment that is at hand, by ordinal."""
+        return int.from_bytes(np.packbits(self.sizes >= 0, bitorder="little").tobytes(), "little")
 
 
 class _Lent(NamedTuple):
@@ -84,7 +106,19 @@ class KnownPack:
     being written.
     """
 
-    __slots__ = ("_ends", "_lent", "_segments", "_starts", "assembled", "chunks", "pack", "pin", "sessions", "writer")
+    __slots__ = (
+        "_ends",
+        "_lent",
+        "_origins",
+        "_segments",
+        "_starts",
+        "assembled",
+        "chunks",
+        "pack",
+        "pin",
+        "sessions",
+        "writer",
+    )
 
     def __init__(
         self, pack: bytes, sessions: Iterable[bytes], pin: bytes | None = None, *, writer: bytes = b""
@@ -101,18 +135,21 @@ class KnownPack:
         #: Chunks that are in pieces, until it is known who lends these.
         self.assembled = Assembled()
         self._lent: _Lent | None = None
+        #: The packs that its segments were written to first, but for itself.
+        self._origins: Mapping[bytes, Origin] = {}
 
     @classmethod
-    def of(cls, end: PackEnd) -> "KnownPack":
-        """The chunks of a pack whose end was read, and whose writer was looked at; raises `Malformed`.
+    def of(cls, end: PackEnd, lenders: Mapping[bytes, Lender]) -> "KnownPack":
+        """The chunks of a pack whose end was read, as far as the segments may be used; raises `Malformed`.
 
-        Those that are in pieces can only be found once it is known who lends these: see `lend`.
-
-        Those of segments that were copied from other packs are left out: a row names the pack that they were written
-        to first, with its pin, and that pack may be gone.
+        `lenders` are the packs that these were written to first, itself among them; a row of a segment table names
+        those, with their pins. Chunks that are in pieces can only be found once it is known who lends these: see
+        `lend`.
         """
         found = end.chunks()
-        known = cls(end.places.pack, (place.session for place in end.places.places), end.pin, writer=end.trailer.writer)
+        own_sessions = lenders[end.places.pack].sessions if end.places.pack in lenders else ()
+        known = cls(end.places.pack, own_sessions, end.pin, writer=end.trailer.signer)
+        known._origins = {name: one for name, one in lenders.items() if name != known.pack}
         ids = [chunk for (chunk,) in _ID.iter_unpack(found.ids)]
         numbers: Sequence[int] = _NUMBERS if len(ids) <= len(_NUMBERS) else range(len(ids))
         known._ends = array("Q", accumulate(found.lengths))
@@ -120,7 +157,8 @@ class KnownPack:
         own = []
         for place, count in zip(end.places.places, found.counts, strict=True):
             known.begin_segment(place.id, start)
-            if place.id.pack == known.pack:
+            lender = lenders.get(place.id.pack)
+            if lender is not None and lender.sizes[place.id.ordinal] >= 0:
                 own.append(slice(start, start + count))
             start += count
         # If a pack holds a chunk twice, use the first place.
@@ -189,7 +227,8 @@ class KnownPack:
             stop = min(end, self._starts[at + 1]) if at + 1 < len(self._starts) else end
             begin = self._ends[start - 1] if start else 0
             offset = (self._ends[first - 1] if first else 0) - begin
-            yield self, self._segments[at], offset, self._ends[stop - 1] - begin - offset
+            segment = self._segments[at]
+            yield self._origins.get(segment.pack, self), segment, offset, self._ends[stop - 1] - begin - offset
             first = stop
             at += 1
 

@@ -5,7 +5,7 @@ a batch's sampled ids point at are loaded whole, and the batch is deduplicated a
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from penstock.api.errors import DamagedObject, MissingObject, RepositoryError
 from penstock.format.encoding import Malformed
@@ -28,6 +28,8 @@ _ANOTHER = "not the pack that was used before"
 _LIES = "its ids tell another length of a chunk than the chunk has"
 #: Packs that assembled chunks have pieces of, and that were looked at, which stay in memory.
 _LENDERS = 1024
+#: Packs of copies that were looked at, which stay in memory: some 40 KiB each.
+_CARRIERS = 128
 
 
 class SparseIndex:
@@ -35,8 +37,9 @@ class SparseIndex:
 
     `workers` make its requests, so that a stop ends its waits. A pack is used only if an unrevoked writer of the domain
     signed it, if each of its segments is of one of the `sessions`, which were verified and still are what they were,
-    if `pin` knows no other pin of it, and if it is not among `unusable` (numbers). `on_damage` is told of packs that
-    turn out not to be what was written; `damaged` keeps them.
+    if `pin` knows no other pin of it, and if it is not among `unusable` (numbers). A maintainer's has copies alone, and
+    all this has to be so of the packs that they are of, which may be gone. `on_damage` is told of packs that turn out
+    not to be what was written; `damaged` keeps them.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class SparseIndex:
         self._bad: set[int] = set()
         #: Packs that lend pieces, as `_loaded`; None for those that may not be used.
         self._lenders: OrderedDict[bytes, Lender | None] = OrderedDict()
+        #: What packs have copies of, by their numbers.
+        self._carriers: OrderedDict[int, Mapping[bytes, Lender]] = OrderedDict()
         #: Whether the sessions that were met can be relied on.
         self._met: dict[bytes, bool] = {}
         #: Packs found damaged, and why.
@@ -117,18 +122,77 @@ class SparseIndex:
         if self._loaded.get(known.pack) is known:
             self._drop(known.pack)
 
-    def vouches(self, row: PastRow) -> bool:
-        """Whether a pack that was used before may be used again: it is there, is what it was, and nobody doubts it."""
+    def held(self, row: PastRow) -> int:
+        """Which segments of a pack that was used before may be used again: a bit for each, by ordinal.
+
+        All of them, if the pack is there, is what it was, and nobody doubts it; else those that other packs have.
+        """
         if self._domain.log.revoked(row.writer) or not all(map(self._usable, row.each_session())):
-            return False
+            return 0
         found = self._looked_at(row.pack)
-        if found is None:
-            return False
-        number, end = found
-        if end.pin != row.pin:
+        if found is not None:
+            number, end = found
+            if end.pin == row.pin:
+                return -1
             self._doubt(number, row.pack, DamagedObject(self._domain.at.pack_key(row.pack), _ANOTHER))
-            return False
-        return True
+        held = 0
+        for number, ends in self._copies_of(row.pack):
+            lender = self._copies_in(number, ends).get(row.pack)
+            if lender is not None and lender.pin == row.pin:
+                held |= lender.held()
+        return held
+
+    def holders(self, pack: bytes) -> list[bytes]:
+        """The packs that a snapshot relies on that needs segments of this one: itself, or those with copies."""
+        found = self._cache.find_pack(pack)
+        if found is not None and found[0] not in self._bad and found[0] not in self._unusable:
+            return [pack]
+        return [ends.pack for _, ends in self._copies_of(pack)] or [pack]
+
+    def _copies_of(self, pack: bytes) -> list[tuple[int, PackEnds]]:
+        found = self._cache.copies_of(pack)
+        return [one for one in found if one[0] not in self._bad and one[0] not in self._unusable]
+
+    def _copies_in(self, number: int, ends: PackEnds) -> Mapping[bytes, Lender]:
+        """What a pack has copies of that may be used, by the packs that it was written to first."""
+        if number not in self._carriers:
+            if len(self._carriers) >= _CARRIERS:
+                self._carriers.popitem(last=False)
+            try:
+                end = self._workers.call(self._sound_end, ends)
+                found = self._lenders_in(end) if end is not None else {}
+            except (DamagedObject, MissingObject) as error:
+                self._doubt(number, ends.pack, error)
+                found = {}
+            self._carriers[number] = found
+        self._carriers.move_to_end(number)
+        return self._carriers[number]
+
+    def _sound_end(self, ends: PackEnds) -> PackEnd | None:
+        """Both ends of a pack, or None if it is sound, but not to be used. Raises `DamagedObject`, `MissingObject`."""
+        end = read_known_end(self._domain, ends)
+        try:
+            # Nothing of whom nobody trusts any more is opened.
+            return None if self._domain.log.revoked(end.require_signer()) else end
+        except Malformed as error:
+            raise DamagedObject(self._domain.at.pack_key(ends.pack), str(error)) from None
+
+    def _lenders_in(self, end: PackEnd) -> dict[bytes, Lender]:
+        """The packs that its segments were written to first, as far as they may be used; raises `DamagedObject`."""
+        own = end.places.pack
+        try:
+            found = [Lender.of_copies(end, origin) for origin in end.ends.origins]
+        except Malformed as error:
+            raise DamagedObject(self._domain.at.pack_key(own), str(error)) from None
+        if not end.places.copies_alone:
+            found.append(Lender.of(end))
+        return {
+            one.pack: one
+            for one in found
+            if not self._domain.log.revoked(one.writer)
+            and all(map(self._usable, one.sessions))
+            and self._pin(one.pack) in (None, one.pin)
+        }
 
     def _looked_at(self, pack: bytes) -> tuple[int, PackEnd] | None:
         """The number and the end, without the ids of its chunks, of a pack that is there and that nobody doubts."""
@@ -196,37 +260,29 @@ class SparseIndex:
             return None
         ends = place[0]
         try:
-            found = self._workers.call(self._read, ends)
-            if found is not None and self._pin(ends.pack) not in (None, found[0].pin):
+            end = self._workers.call(self._sound_end, ends)
+            if end is not None and self._pin(ends.pack) not in (None, end.pin):
                 raise DamagedObject(self._domain.at.pack_key(ends.pack), _ANOTHER)
+            lenders = self._lenders_in(end) if end is not None else {}
+            if end is None or not lenders:
+                self._bad.add(number)
+                return None
+            known = self._known(end, lenders)
         except (DamagedObject, MissingObject) as error:
             self._doubt(number, ends.pack, error)
             return None
-        if found is None:
-            self._bad.add(number)
-            return None
-        known, own = found
         if known.assembled.lengths:
-            known.lend([own, *(self._lender(*pack) for pack in known.assembled.packs)])
+            known.lend([lenders.get(known.pack), *(self._lender(*pack) for pack in known.assembled.packs)])
             if not self._make_room(known.weight, keep):
                 return None
         self._take_in(known)
         return ends.pack
 
-    def _read(self, ends: PackEnds) -> tuple[KnownPack, Lender] | None:
-        """The pack, also as a lender, or None if it is sound, but not to be used.
-
-        Raises `DamagedObject`, `MissingObject`.
-        """
-        end = read_known_end(self._domain, ends)
+    def _known(self, end: PackEnd, lenders: Mapping[bytes, Lender]) -> KnownPack:
         try:
-            # Nothing of whom nobody trusts any more is opened.
-            if self._domain.log.revoked(end.require_writer()):
-                return None
-            known = KnownPack.of(end)
+            return KnownPack.of(end, lenders)
         except Malformed as error:
-            raise DamagedObject(self._domain.at.pack_key(ends.pack), str(error)) from None
-        return (known, Lender.of(end)) if all(map(self._usable, known.sessions)) else None
+            raise DamagedObject(self._domain.at.pack_key(end.places.pack), str(error)) from None
 
     def _usable(self, session: bytes) -> bool:
         """Whether a session can be relied on: read once in each run, for it may have changed since it was seen."""

@@ -100,14 +100,14 @@ def _read_new_indexes(domain: Domain, cache: Cache, workers: Workers, on_damage:
     def read(info: ObjectInfo) -> _Read | RepositoryError | None:
         try:
             sealed = decode_index(layout.id_of(info.key), fetch(domain.sink, info.key))
-            writer = domain.writer(sealed.writer)
-            if writer is None:
+            signer = domain.signer(sealed.signer)
+            if signer is None:
                 raise Malformed("its signer was never granted to write here")
-            sealed.verify(writer, domain.scope)
-            if domain.log.revoked(sealed.writer):
+            sealed.verify(signer, domain.scope)
+            if domain.log.revoked(sealed.signer):
                 # It could hide the packs of others, by saying that they have no hooks.
                 return _Read(sealed.index, [], ())
-            _, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
+            _, replaces = sealed.open_packs(domain.layout_sealer, domain.scope)
             packs = sealed.open_summaries(domain.layout_sealer, domain.id_sealer, domain.scope)
             return _Read(sealed.index, packs, replaces)
         except ObjectMissing:
@@ -138,7 +138,7 @@ def _read_unindexed_packs(
     def read(info: ObjectInfo) -> PackSummary | RepositoryError:
         try:
             end = read_end(domain, layout.id_of(info.key), info.size, TAIL)
-            end.require_writer()
+            end.require_signer()
             return end.summary()
         except Malformed as error:
             return DamagedObject(info.key, str(error))

@@ -29,12 +29,14 @@ class PastRecords(NamedTuple):
 
 
 class Window:
-    """Chunks of a past stream by id, as far as they may be used: `usable` is asked of each row of the segment table.
+    """Chunks of a past stream by id, as far as they may be used.
+
+    `usable` is asked which segments of a row of the segment table may be: a bit for each, by ordinal.
 
     Chunks have numbers, in the order of the stream.
     """
 
-    def __init__(self, frames: Iterator[Frame], usable: Callable[[int], bool]) -> None:
+    def __init__(self, frames: Iterator[Frame], usable: Callable[[int], int]) -> None:
         self._frames = frames
         self._usable = usable
         self._kept: list[_Kept] = []
@@ -92,10 +94,14 @@ class Window:
         first, count = Laid(0, frame.extents).touched(chunks[:-1], chunks[1:])
         end = first + count
         good: NDArray[np.bool_] = count <= _EXTENTS + frame.chunk_lengths // _BYTES_AN_EXTENT
-        rows = frame.extents.segments // MAX_SEGMENTS
-        bad = [row for row in np.unique(rows).tolist() if not self._usable(row)]
-        if bad:
-            before = edges(0, [np.isin(rows, bad).astype(np.int64)])
+        segments = frame.extents.segments
+        rows = segments // MAX_SEGMENTS
+        usable = {row: self._usable(row) for row in np.unique(rows).tolist()}
+        some = [row for row, held in usable.items() if held != -1]
+        if some:
+            asked = np.unique(segments[np.isin(rows, some)]).tolist()
+            bad = [one for one in asked if not usable[one // MAX_SEGMENTS] >> one % MAX_SEGMENTS & 1]
+            before = edges(0, [np.isin(segments, bad).astype(np.int64)])
             good &= before[end] == before[first]
         return good.astype(np.uint8).tobytes()
 

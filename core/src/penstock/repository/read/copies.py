@@ -52,14 +52,14 @@ class Carried(NamedTuple):
 
 
 def carried(domain: Domain, found: Places, origin: bytes) -> Carried:
-    """What `found` carry of the pack `origin`; raises `Malformed`."""
-    sealed = found.carried.get(origin)
-    if sealed is None:
+    """What `found` carry of the pack `origin`, by whoever's word; raises `Malformed`."""
+    kept = found.carried.get(origin)
+    if kept is None:
         raise Malformed("it does not carry the places of the pack that its segments are of")
-    old = open_places(sealed, domain.layout_sealer, domain.scope, origin).places
+    old = open_places(kept.places, domain.layout_sealer, domain.scope, origin).places
     pinned = {place.id: place for place in old if place.id.pack == origin}
     here = (replace(pinned[place.id], offset=place.offset) for place in found.places if place.id in pinned)
-    return Carried(pin_of(sealed), len(old), tuple(here))
+    return Carried(pin_of(kept.places), len(old), tuple(here))
 
 
 class Unreadable(Exception):
@@ -207,13 +207,13 @@ class Copies:
     def _said_by_index(self, info: ObjectInfo) -> list[_Claim]:
         try:
             sealed = decode_index(layout.id_of(info.key), fetch(self._domain.sink, info.key))
-            packs, _ = sealed.open_ends(self._domain.layout_sealer, self._domain.scope)
+            packs, _ = sealed.open_packs(self._domain.layout_sealer, self._domain.scope)
         except (Malformed, ObjectMissing):
             return []
         return [
-            _Claim(origin, pack.pack, pack.size, pack.places_length + TRAILER_BYTES)
-            for pack in packs
-            for origin in pack.origins
+            _Claim(origin, ends.pack, ends.size, ends.places_length + TRAILER_BYTES)
+            for ends, _ in packs
+            for origin in ends.origins
         ]
 
     def _said_by_pack(self, info: ObjectInfo) -> list[_Claim]:

@@ -3,19 +3,10 @@
 from dataclasses import dataclass
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
+from penstock.format.chunks import Chunks, open_chunks
 from penstock.format.encoding import Malformed
 from penstock.format.index import PackEnds, PackSummary, hooks_of
-from penstock.format.pack import (
-    MAGIC,
-    TRAILER_BYTES,
-    Chunks,
-    Places,
-    Trailer,
-    open_chunks,
-    open_places,
-    pin_of,
-    zeroes_for,
-)
+from penstock.format.pack import MAGIC, TRAILER_BYTES, Places, Trailer, open_places, pin_of, zeroes_for
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import require_size
 
@@ -30,7 +21,7 @@ PLACES_TAIL = 64 * 1024
 class PackEnd:
     """What the end of a pack says.
 
-    The places are bound to the pack and `pin` is theirs; whose word that is, `require_writer` tells. `tail` are the
+    The places are bound to the pack and `pin` is theirs; whose word that is, `require_signer` tells. `tail` are the
     bytes that were read, those from `start` to the end.
     """
 
@@ -57,24 +48,45 @@ class PackEnd:
         last = self.places.places[-1] if self.places.places else None
         return last.offset + last.sealed_length if last else len(MAGIC)
 
-    def require_writer(self) -> bytes:
-        """The key that signed the pack; raises `Malformed` unless it is one of its domain's, revoked or not."""
-        writer = self.domain.writer(self.trailer.writer)
-        if writer is None:
+    def require_signer(self) -> bytes:
+        """The key that signed the pack; raises `Malformed` unless it may, revoked or not.
+
+        That is a writer of the domain; or a maintainer, if all of its segments are copies, and the places that it
+        carries of each of their packs are the word of a writer.
+        """
+        domain, signer = self.domain, self.trailer.signer
+        key = domain.writer(signer)
+        if key is None and self.places.copies_alone:
+            key = domain.keeper(signer)
+        if key is None:
             raise Malformed("its signer was never granted to write here")
-        self.trailer.verify(writer, self.domain.scope, self.places.pack, self.pin, self._sealed_ids())
-        return self.trailer.writer
+        self.trailer.verify(key, domain.scope, self.places.pack, self.pin, self.sealed_ids())
+        for origin in self.ends.origins:
+            self.require_writer_of(origin)
+        return signer
+
+    def require_writer_of(self, origin: bytes) -> bytes:
+        """The writer whose word the places are that this pack carries of another; raises `Malformed`."""
+        carried = self.places.carried.get(origin)
+        if carried is None:
+            raise Malformed("it does not carry the places of the pack that its segments are of")
+        writer = self.domain.writer(carried.signer)
+        if writer is None:
+            raise Malformed("it carries places whose signer was never granted to write here")
+        carried.verify(writer, self.domain.scope, origin)
+        return carried.signer
 
     def chunks(self) -> Chunks:
         """The pack's chunks; raises `Malformed`, and `RoleForbids` for a maintainer."""
-        return open_chunks(self._sealed_ids(), self.domain.id_sealer, self.domain.scope, self.places)
+        return open_chunks(self.sealed_ids(), self.domain.id_sealer, self.domain.scope, self.places)
 
     def summary(self) -> PackSummary:
         """What an index says about the pack; raises what `chunks` raises."""
         chunks = self.chunks()
         return PackSummary(self.ends, chunks.total, hooks_of(chunks.names))
 
-    def _sealed_ids(self) -> memoryview:
+    def sealed_ids(self) -> memoryview:
+        """The ids of its chunks as they are in the pack; `ValueError` if they were not read."""
         begin = self.ends.offset - self.start
         if begin < 0:
             raise ValueError("the ids were not read")

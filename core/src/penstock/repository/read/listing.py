@@ -16,7 +16,7 @@ from penstock.repository.domain import Domain
 from penstock.repository.pool import Workers
 from penstock.repository.temporary import PackSizes
 
-__all__ = ["find_packs", "in_pages", "listed", "pages", "read_all", "sizes_in"]
+__all__ = ["find_packs", "identified", "in_pages", "listed", "pages", "read_all", "sizes_in"]
 
 #: Sinks list in pages of about so many objects, each of which takes a request.
 _PAGE = 1000
@@ -28,6 +28,13 @@ def listed(workers: Workers, sink: Sink, prefix: str) -> Iterator[ObjectInfo]:
     """What `Sink.list` gives."""
     objects = workers.call(lambda: iter(sink.list(prefix)))  # which may take the first request already
     yield from in_pages(workers, objects)
+
+
+def identified(workers: Workers, sink: Sink, prefix: str) -> Iterator[tuple[bytes, ObjectInfo]]:
+    """The objects under a prefix that are named by an id, with it; `check` tells of the others."""
+    for info in listed(workers, sink, prefix):
+        with suppress(Malformed):
+            yield layout.id_of(info.key), info
 
 
 def in_pages(workers: Workers, each: Iterator[T]) -> Iterator[T]:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from blake3 import blake3
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing
+from penstock.format.chunks import Chunks
 from penstock.format.encoding import Malformed
 from penstock.format.ids import CHUNK_ID_BYTES, chunk_ids
-from penstock.format.pack import Chunks, Place, open_segment
+from penstock.format.pack import Place, open_segment
 from penstock.format.sealing import Sealer
 from penstock.repository.domain import Domain
 from penstock.repository.read.ends import PackEnd, read_end
@@ -24,7 +25,7 @@ def verify_pack(domain: Domain, pack: bytes, size: int, sealer: Callable[[bytes]
     key = domain.at.pack_key(pack)
     end = read_end(domain, pack, size, size)
     try:
-        end.require_writer()
+        end.require_signer()
         chunks = end.chunks() if domain.knows_chunks else None
         first = 0
         for number, place in enumerate(end.places.places):

@@ -79,7 +79,7 @@ class Copier:
 
         def verify(data: bytes) -> None:
             sealed = decode_index(index, data)
-            sealed.verify(_known(domain.writer(sealed.writer)), domain.scope)
+            sealed.verify(_known(domain.signer(sealed.signer)), domain.scope)
 
         self._small(domain.at.index_key(index), verify, replace=replace)
 

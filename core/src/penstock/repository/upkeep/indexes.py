@@ -6,7 +6,7 @@ from typing import NamedTuple
 from penstock.api.errors import ObjectMissing
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import Malformed
-from penstock.format.index import PackEnds, decode_index
+from penstock.format.index import IndexedPack, PackEnds, decode_index
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.fetching import fetch
@@ -36,9 +36,14 @@ class ReadIndex(NamedTuple):
 
     info: ObjectInfo
     id: bytes
-    packs: tuple[PackEnds, ...]
+    indexed: tuple[IndexedPack, ...]
     replaces: tuple[bytes, ...]
     revoked: bool
+
+    @property
+    def packs(self) -> list[PackEnds]:
+        """Without their hooks."""
+        return [one.ends for one in self.indexed]
 
 
 def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[bytes, ObjectInfo]:
@@ -78,12 +83,12 @@ def read_index(domain: Domain, info: ObjectInfo) -> ReadIndex | None:
     """Read an index object; None for what is none, or is gone."""
     try:
         sealed = decode_index(layout.id_of(info.key), fetch(domain.sink, info.key))
-        writer = domain.writer(sealed.writer)
-        if writer is None:
+        signer = domain.signer(sealed.signer)
+        if signer is None:
             raise Malformed("its signer was never granted to write here")
-        sealed.verify(writer, domain.scope)
-        packs, replaces = sealed.open_ends(domain.layout_sealer, domain.scope)
+        sealed.verify(signer, domain.scope)
+        packs, replaces = sealed.open_packs(domain.layout_sealer, domain.scope)
     except (Malformed, ObjectMissing):
         return None  # `check` tells
-    revoked = domain.log.revoked(sealed.writer)
-    return ReadIndex(info, sealed.index, packs, () if revoked else replaces, revoked)
+    revoked = domain.log.revoked(sealed.signer)
+    return ReadIndex(info, sealed.index, tuple(packs), () if revoked else replaces, revoked)

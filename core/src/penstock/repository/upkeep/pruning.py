@@ -3,63 +3,42 @@
 The order of all this, and why it is safe, is in section 11 of docs/format.md.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
-from penstock.api.errors import ObjectLocked, ObjectMissing, PruneRunning
+from penstock.api.errors import DamagedObject, MissingObject, ObjectLocked, ObjectMissing, PruneRunning
 from penstock.api.models import ObjectInfo
-from penstock.format.encoding import Malformed
 from penstock.format.notice import Things, Tombstone
 from penstock.format.times import now as now_here
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Notices, delete, is_settled, read_notices, settle
 from penstock.repository.pool import Workers
-from penstock.repository.read.listing import listed
+from penstock.repository.read.listing import identified
+from penstock.repository.read.verify import verify_pack
 from penstock.repository.said import put_said
 from penstock.repository.snapshots import SnapshotEntry
-from penstock.repository.upkeep.indexes import dead_indexes
+from penstock.repository.upkeep.condemning import KINDS, Condemning, Doom
+from penstock.repository.upkeep.homes import Homes
 from penstock.repository.upkeep.leases import LIFE
+from penstock.repository.upkeep.limits import Limits, OnPhase, OnProgress
 from penstock.repository.upkeep.living import LATE, Running, is_old, read_living
 from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, condemned, standing
 from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
 
-__all__ = ["GRACE", "Limits", "Pruned", "Waiting", "prune"]
+__all__ = ["GRACE", "Pruned", "Waiting", "prune"]
 
 #: How long people can change their minds.
 GRACE = timedelta(days=1)
-#: Objects that one tombstone names at most: some 35 bytes of it each.
-_MOST = 150_000
 #: Keys in one call of a sink.
 _BATCH = 100
 #: What cannot be deleted, and nobody knows until when, is tried again after so long.
 _LATER = timedelta(days=7)
-#: In the order in which they are deleted: a part is of no use without its head, a pack is what others cost the most.
-_KINDS = ("parts", "index", "sessions", "packs")
-
-
-class Limits:
-    """When a run ends although there is more to delete: after so many seconds from now, or so many bytes."""
-
-    def __init__(self, *, seconds: float | None = None, size: int | None = None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-        self._left = size
-
-    def spend(self, size: int) -> None:
-        """So many bytes were deleted."""
-        if self._left is not None:
-            self._left -= size
-
-    @property
-    def reached(self) -> bool:
-        """Whether the run ends."""
-        return (self._end is not None and time.monotonic() >= self._end) or (self._left is not None and self._left <= 0)
 
 
 class Waiting(NamedTuple):
@@ -73,16 +52,13 @@ class Waiting(NamedTuple):
 class Pruned:
     """What a prune of one domain did, or would do. Sizes in bytes.
 
-    `deleted` is gone; `doomed` will be, after the grace; `locked` cannot be yet, and `left` was not reached.
+    `deleted` is gone; what is in `doom` will be, after the grace; `locked` cannot be yet, and `left` was not reached.
     """
 
-    kept: int = 0
     deleted: int = 0
     deleted_size: int = 0
-    doomed: int = 0
-    doomed_size: int = 0
-    #: When what is doomed now can be deleted.
-    due: datetime | None = None
+    #: What is dead now.
+    doom: Doom = field(default_factory=Doom)
     waiting: list[Waiting] = field(default_factory=list)
     locked: int = 0
     locked_until: datetime | None = None
@@ -90,16 +66,12 @@ class Pruned:
     left_size: int = 0
 
 
-#: Told of a phase, with the bytes that it is about, and of objects and bytes done in it.
-OnPhase = Callable[[str, int | None], None]
-OnProgress = Callable[[str, int], None]
-
-
 def prune(
     domain: Domain,
     workers: Workers,
     *,
     grace: timedelta = GRACE,
+    most_unused: float | None = None,
     limits: Limits,
     dry_run: bool = False,
     take_over: bool = False,
@@ -108,9 +80,11 @@ def prune(
 ) -> Pruned:
     """Delete what earlier runs named and nobody needs, then name what is dead now, to be deleted after `grace`.
 
-    `grace` is ten minutes at least. With `dry_run`, nothing is written or deleted. Raises `PruneRunning` if another
-    gave a sign of life a few minutes ago, unless `take_over`; `DamagedObject` or `MissingObject` if nobody knows what a
-    snapshot needs; and what the sink raises. Killed at any point, or stopped by `limits`, the next run goes on.
+    Before that, packs are compacted of which less is needed, if more than `most_unused` of all (from 0 to 1) is dead in
+    packs that are needed; with None, none are. `grace` is ten minutes at least. With `dry_run`, nothing is written or
+    deleted. Raises `PruneRunning` if another gave a sign of life a few minutes ago, unless `take_over`; `DamagedObject`
+    or `MissingObject` if nobody knows what a snapshot needs; and what the sink raises. Killed at any point, or stopped
+    by `limits`, the next run goes on.
     """
     with Presence(domain, workers, silent=dry_run) as presence:
         run = _Prune(domain, workers, presence, limits, on_phase, on_progress, dry_run=dry_run)
@@ -119,7 +93,10 @@ def prune(
         on_phase("sweeping", None)
         run.sweep()
         on_phase("marking", None)
-        run.mark(max(grace, LEAST_GRACE))
+        look = Condemning(
+            domain, workers, presence, limits, on_phase, on_progress, most_unused=most_unused, dry_run=dry_run
+        )
+        run.done.doom = look.condemn(max(grace, LEAST_GRACE))
         return run.done
 
 
@@ -160,8 +137,8 @@ class _Prune:
                 )
         settled = [
             info.key
-            for _, info in self._listed("tombstones")
-            if self._is_old(info, self._presence.at, self._presence.at)
+            for _, info in identified(self._workers, domain.sink, domain.at.tombstones)
+            if is_old(domain, info, self._presence.at, self._presence.at)
             and self._workers.call(is_settled, domain, layout.id_of(info.key))
         ]
         if over := [*living.expired, *settled]:
@@ -209,7 +186,7 @@ class _Prune:
             waited = [one for one in living.at_work(heads.ended) if one.began <= stone.written + LATE]
             if waited:
                 return Waiting(max(one.newest for one in waited) + LIFE + LATE, self._said_of(waited))
-            there = {kind: self._unused(usage, kind, getattr(stone.content.things, kind)) for kind in _KINDS}
+            there = self._unused(usage, stone.content.things)
         if not self._stands(stone):
             return None  # somebody else has swept it
         self._delete(stone, heads, there, notices)
@@ -219,20 +196,52 @@ class _Prune:
         each = [f"{one.id.hex()[:8]} of {self._domain.log.label(one.signer)}" for one in running]
         return f"sessions that began before: {', '.join(sorted(each))}"
 
-    def _unused(self, usage: Usage, kind: str, named: Iterable[bytes]) -> dict[bytes, ObjectInfo]:
-        """Those of a kind that are there and that nobody needs."""
-        wanted = set(named)
+    def _unused(self, usage: Usage, named: Things) -> dict[str, dict[bytes, ObjectInfo]]:
+        """What is there of it, by kind, and what nobody needs."""
+        found = {}
+        for kind in KINDS:
+            wanted = set(getattr(named, kind))
+            if kind == "packs":
+                found[kind] = self._unused_packs(usage, wanted)
+            elif wanted:
+                each = identified(self._workers, self._domain.sink, getattr(self._domain.at, kind))
+                found[kind] = {one: info for one, info in each if one in wanted and not usage.uses(kind, one)}
+            else:
+                found[kind] = {}
+        return found
+
+    def _unused_packs(self, usage: Usage, wanted: set[bytes]) -> dict[bytes, ObjectInfo]:
+        """Those packs that are there and nobody's home. What others hold in their place was verified by this run."""
         if not wanted:
             return {}
-        there = {one: info for one, info in self._listed(kind) if one in wanted}
-        return {one: there[one] for one in usage.unused(self._domain, self._workers, kind, there)}
+        domain, workers = self._domain, self._workers
+        with closing(Homes(domain, workers, usage)) as homes:
+            homes.learn(identified(workers, domain.sink, domain.at.packs))
+            there = {pack: info for pack, info in homes.there() if pack in wanted}
+            whole: set[bytes] = set()
+            broken: set[bytes] = set()
+            while True:
+                dead = {pack: homes.relied_on(pack) for pack in there if homes.can_go(pack)}
+                asked = set().union(*dead.values()) - whole - broken
+                if not asked:
+                    return {pack: there[pack] for pack, homes_ in dead.items() if broken.isdisjoint(homes_)}
+                for home in asked:
+                    if self._is_whole(home):
+                        whole.add(home)
+                    else:
+                        broken.add(home)
+                        homes.distrust(home)
 
-    def _listed(self, kind: str) -> Iterator[tuple[bytes, ObjectInfo]]:
-        for info in listed(self._workers, self._domain.sink, getattr(self._domain.at, kind)):
-            try:
-                yield layout.id_of(info.key), info
-            except Malformed:
-                continue  # `check` tells
+    def _is_whole(self, pack: bytes) -> bool:
+        """Whether every byte of a pack is what its end says: read now, whatever a listing says."""
+        domain = self._domain
+        try:
+            size = self._workers.call(domain.sink.stat, domain.at.pack_key(pack)).size
+            self._workers.call(verify_pack, domain, pack, size, lambda _: None)
+        except (DamagedObject, MissingObject, ObjectMissing):
+            return False
+        self._presence.go_on()
+        return True
 
     def _stands(self, stone: Standing) -> bool:
         try:
@@ -245,14 +254,14 @@ class _Prune:
         self, stone: Standing, heads: Heads, there: Mapping[str, Mapping[bytes, ObjectInfo]], notices: Notices
     ) -> None:
         domain, done = self._domain, self.done
-        infos = {info.key: info.size for kind in _KINDS for info in there[kind].values()}
+        infos = {info.key: info.size for kind in KINDS for info in there[kind].values()}
         size = sum(infos.values())
         if self._dry_run:
             done.deleted += len(infos) + len(heads.dead)
             done.deleted_size += size
             return
         new = {
-            kind: tuple(one for one, info in there[kind].items() if info.key not in notices.deleted) for kind in _KINDS
+            kind: tuple(one for one, info in there[kind].items() if info.key not in notices.deleted) for kind in KINDS
         }
         unsaid = dict(heads.dead.items() - notices.swept)
         if unsaid or any(new.values()):
@@ -260,7 +269,7 @@ class _Prune:
         self._on_phase("sweeping", size)
         locked: dict[str, datetime | None] = {}
         steps = [[domain.at.snapshot_key(one) for one in heads.dead]]
-        steps += [[info.key for info in there[kind].values()] for kind in _KINDS]
+        steps += [[info.key for info in there[kind].values()] for kind in KINDS]
         for keys in steps:
             left = iter(keys)
             while batch := list(islice(left, _BATCH * self._workers.count)):
@@ -310,67 +319,11 @@ class _Prune:
             keys = {key for key, one in until.items() if one.date() == day}
             if keys <= named:
                 continue  # heads that another tombstone names: it looks after them
-            things = {kind: tuple(one for one, info in there[kind].items() if info.key in keys) for kind in _KINDS}
+            things = {kind: tuple(one for one, info in there[kind].items() if info.key in keys) for kind in KINDS}
             grace = max(max(until[key] for key in keys) - now, LEAST_GRACE)
             seconds = int(grace.total_seconds()) + 1
             another = Tombstone(now_here(), Things(**things), stone.content.snapshots, seconds)
             self._workers.call(put_said, self._domain, another)
-
-    # What is dead now
-
-    def mark(self, grace: timedelta) -> None:
-        """Put a tombstone for what no snapshot needs, and no session that lives can have written."""
-        domain, workers, done = self._domain, self._workers, self.done
-        now = self._presence.now()
-        living = read_living(domain, workers, now)
-        notices = read_notices(domain, workers)
-        stones = standing(domain, workers)
-        with closing(Usage()) as usage:
-            heads = survey(domain, workers, notices, usage, is_dead=is_hidden(domain, notices), named={})
-            horizon = min([now, *(one.began for one in living.at_work(heads.ended))])
-            found = self._dead(usage, horizon, now, stones)
-        done.kept = heads.kept
-        done.doomed = sum(len(found[kind]) for kind in _KINDS)
-        done.doomed_size = sum(sum(found[kind].values()) for kind in _KINDS)
-        named = {head for stone in stones for head in stone.content.snapshots.items()}
-        gone = heads.dead.items() - named
-        if done.doomed or gone:
-            done.due = now + grace
-            if not self._dry_run:
-                things = Things(**{kind: tuple(found[kind]) for kind in _KINDS})
-                workers.call(put_said, domain, Tombstone(now_here(), things, heads.dead, int(grace.total_seconds())))
-
-    def _dead(
-        self, usage: Usage, horizon: datetime, now: datetime, stones: list[Standing]
-    ) -> dict[str, dict[bytes, int]]:
-        """What is there, by kind, and neither needed, nor too young, nor named already; with sizes."""
-        found: dict[str, dict[bytes, int]] = {}
-        room = _MOST
-        for kind in ("packs", "parts", "sessions"):
-            named = {one for stone in stones for one in getattr(stone.content.things, kind)}
-            old = (
-                (one, info.size)
-                for one, info in self._listed(kind)
-                if one not in named and self._is_old(info, horizon, now)
-            )
-            found[kind] = {}
-            while page := dict(islice(old, _BATCH)):
-                for one in usage.unused(self._domain, self._workers, kind, page):
-                    found[kind][one] = page[one]
-                if len(found[kind]) >= room:
-                    break
-            room = max(0, room - len(found[kind]))
-            self._presence.go_on()
-        named = {one for stone in stones for one in stone.content.things.index}
-        doomed = found["packs"].keys() | {one for stone in stones for one in stone.content.things.packs}
-        dead = dead_indexes(self._domain, self._workers, doomed)
-        found["index"] = {
-            one: info.size for one, info in dead.items() if one not in named and self._is_old(info, horizon, now)
-        }
-        return found
-
-    def _is_old(self, info: ObjectInfo, horizon: datetime, now: datetime) -> bool:
-        return is_old(self._domain, info, horizon, now)
 
 
 _GRACE = "its grace"

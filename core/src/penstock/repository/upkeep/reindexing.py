@@ -100,10 +100,10 @@ def _end(domain: Domain, info: ObjectInfo) -> PackEnd | None:
     """The end of a pack, if a writer whose packs count signed it."""
     try:
         end = read_end(domain, layout.id_of(info.key), info.size, TAIL if domain.knows_chunks else PLACES_TAIL)
-        writer = end.require_writer()
+        signer = end.require_signer()
     except (DamagedObject, MissingObject, Malformed):
         return None
-    return None if domain.log.revoked(writer) else end
+    return None if domain.log.revoked(signer) else end
 
 
 def let_go(domain: Domain, workers: Workers, lost: Iterable[bytes], warn: Callable[[str], object]) -> None:

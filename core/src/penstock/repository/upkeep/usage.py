@@ -1,31 +1,34 @@
 """What the snapshots of a domain need: what no snapshot needs is dead."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Lock
 from typing import NamedTuple, NoReturn, Protocol
 
-from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError
+from penstock.api.errors import DamagedObject, MissingObject, RepositoryError
 from penstock.api.models import ObjectInfo
 from penstock.format.encoding import Malformed
-from penstock.format.part import Kind, decode_rows, decode_sessions
+from penstock.format.part import Kind, Need, decode_needs, decode_sessions
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import layout_sections, parts_of
-from penstock.repository.read.ends import PLACES_TAIL, read_end
 from penstock.repository.read.listing import listed
 from penstock.repository.snapshots import SnapshotEntry, digest_of_head, read_snapshot
 from penstock.repository.temporary import TemporaryTables
 
-__all__ = ["Heads", "OnDamage", "Usage", "is_hidden", "survey"]
+__all__ = ["Heads", "NeededSegments", "OnDamage", "Usage", "is_hidden", "survey"]
 
 _SCHEMA = """
 CREATE TABLE used (kind TEXT, id BLOB, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+CREATE TABLE needed (pack BLOB, pin BLOB, segments INTEGER NOT NULL, bits BLOB NOT NULL, PRIMARY KEY (pack, pin))
+    WITHOUT ROWID;
 """
 _PAGE = 1000
+_ROWS = 500
 _HINT = (
     "Nothing is deleted until somebody decides: bring it back from a copy, or let go of the snapshot: penstock forget, "
     "with --unreadable if its head is what cannot be read."
@@ -59,11 +62,21 @@ class _Found(NamedTuple):
     dead: bool
 
 
+class NeededSegments(NamedTuple):
+    """Segments first written to `pack`, which has that pin and so many: a bit for each that is needed, by ordinal."""
+
+    pack: bytes
+    pin: bytes
+    segments: int
+    bits: int
+
+
 class Usage:
-    """The objects that kept snapshots need, by kind (as of `Things`) and id. In a temporary file, for any threads."""
+    """What kept snapshots need: parts and sessions, and segments of packs. In a temporary file, for any threads."""
 
     def __init__(self) -> None:
         self._tables = TemporaryTables(_SCHEMA)
+        self._lock = Lock()
 
     def close(self) -> None:
         """Nothing is asked any more."""
@@ -78,34 +91,50 @@ class Usage:
             if section.kind is Kind.SESSIONS:
                 self._use("sessions", decode_sessions(section.data))
             elif section.kind is Kind.TABLE:
-                self._use("packs", (row.pack for row in decode_rows(section.data) if row.used))
+                self._need(decode_needs(section.data))
 
     def _use(self, kind: str, ids: Iterable[bytes]) -> None:
         each = iter(ids)
         while page := [(kind, one) for one in islice(each, _PAGE)]:
             self._tables.change_all("INSERT OR IGNORE INTO used VALUES (?, ?)", page)
 
+    def _need(self, rows: Iterable[Need]) -> None:
+        """Some hundred rows at a time: threads that take turns row by row spend most of their time on that."""
+        each = (row for row in rows if row.bits)
+        while page := list(islice(each, _ROWS)):
+            with self._lock:
+                marks = ",".join("?" * len(page))
+                query = f"SELECT pack, pin, bits FROM needed WHERE pack IN ({marks})"  # noqa: S608
+                found = self._tables.rows(query, [row.pack for row in page])
+                known = {(pack, pin): _int(bits) for pack, pin, bits in found}
+                changed = {}
+                for row in page:
+                    both = known.get((row.pack, row.pin), 0) | row.bits
+                    if both != known.get((row.pack, row.pin)):
+                        known[row.pack, row.pin] = both
+                        changed[row.pack, row.pin] = (row.pack, row.pin, row.segments, _packed(both))
+                self._tables.change_all("INSERT OR REPLACE INTO needed VALUES (?, ?, ?, ?)", list(changed.values()))
+
     def uses(self, kind: str, one: bytes) -> bool:
-        """Whether anything needs this object."""
+        """Whether anything needs this part or session."""
         return bool(self._tables.rows("SELECT 1 FROM used WHERE kind = ? AND id = ?", (kind, one)))
 
-    def unused(self, domain: Domain, workers: Workers, kind: str, ids: Iterable[bytes]) -> Iterator[bytes]:
-        """Those that nothing needs. A pack that has copies of what was in a pack that is needed is needed too."""
-        dead = (one for one in ids if not self.uses(kind, one))
-        if kind != "packs":
-            yield from dead
-            return
-        for pack, copies in workers.map(lambda one: (one, self._has_copies(domain, one)), dead):
-            if not copies:
-                yield pack
+    def segments_of(self, pack: bytes) -> list[NeededSegments]:
+        """The segments that are needed of those that were first written to a pack: one entry, or none.
 
-    def _has_copies(self, domain: Domain, pack: bytes) -> bool:
-        key = domain.at.pack_key(pack)
-        try:
-            end = read_end(domain, pack, domain.sink.stat(key).size, PLACES_TAIL, with_ids=False)
-        except (DamagedObject, MissingObject, ObjectMissing):
-            return False  # what cannot be read gives nothing back
-        return any(self.uses("packs", origin) for origin in end.ends.origins)
+        Several, if snapshots pin it differently: then all but one can come from copies alone.
+        """
+        query = "SELECT pack, pin, segments, bits FROM needed WHERE pack = ?"
+        rows = self._tables.rows(query, (pack,))
+        return [NeededSegments(name, pin, segments, _int(bits)) for name, pin, segments, bits in rows]
+
+
+def _int(packed: bytes) -> int:
+    return int.from_bytes(packed, "little")
+
+
+def _packed(bits: int) -> bytes:
+    return bits.to_bytes(-(-bits.bit_length() // 8), "little")
 
 
 def is_hidden(domain: Domain, notices: Notices) -> IsDead:

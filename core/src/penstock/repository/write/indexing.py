@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from penstock.format.encoding import new_id
-from penstock.format.index import PackSummary, encode_index
+from penstock.format.index import PackSummary, encode_index, seal_hooks
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
 
@@ -35,13 +35,12 @@ def put_index(domain: Domain, packs: Sequence[PackSummary], put: Put, replaces: 
     index = new_id()
     data = encode_index(
         index,
-        packs,
+        [seal_hooks(pack, domain.id_sealer, domain.scope) for pack in packs],
         replaces=replaces,
         scope=domain.scope,
-        writer=domain.access.key,
+        signer=domain.access.key,
         layout_sealer=domain.layout_sealer,
-        id_sealer=domain.id_sealer,
-        signer=domain.access.signing,
+        key=domain.access.signing,
     )
     put(domain.at.index_key(index), data)
     return index

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from penstock.format.assembled import MAX_PACKS, Assembled
+from penstock.format.chunks import Chunks, seal_chunks
 from penstock.format.codec import QUICK, Effort
 from penstock.format.encoding import new_id
 from penstock.format.ids import CHUNK_ID_BYTES
@@ -25,12 +26,10 @@ from penstock.format.pack import (
     MAGIC,
     MAX_SEGMENTS,
     TRAILER_BYTES,
-    Chunks,
     Place,
     Places,
     SegmentId,
     pin_of,
-    seal_chunks,
     seal_places,
     seal_segment,
     sign_trailer,
@@ -369,7 +368,7 @@ class Packer:
         """Put the ends behind the segments, with zeroes in between."""
         domain = self._domain
         chunks = Chunks(tuple(pack.counts), pack.lengths, b"".join(pack.ids), self._assembled(pack))
-        ids = seal_chunks(chunks, domain.id_sealer, domain.scope, pack.id)
+        ids = seal_chunks(chunks, domain.id_sealer, domain.scope, pack.id, [place.id for place in pack.places])
         places = seal_places(Places(pack.id, tuple(pack.places)), domain.layout_sealer, domain.scope)
         trailer = sign_trailer(domain.access.signing, domain.access.key, domain.scope, pack.id, ids, places)
         zeroes = bytes(zeroes_for(pack.size, len(ids) + len(places)))

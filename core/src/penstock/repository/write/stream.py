@@ -60,7 +60,7 @@ class Written:
     #: How many packs.
     packs: int
     indexes: tuple[bytes, ...]
-    #: The ids of the packs that its streams need, many in a row, and the sessions whose data keys seal these.
+    #: The ids of the packs that have what its streams need, many in a row, and the sessions whose data keys seal these.
     needed: tuple[bytes, ...] = field(repr=False)
     sessions: tuple[bytes, ...]
     #: Where the rows of the segment table are as the next run needs them, and the number that follows all of them.
@@ -116,8 +116,8 @@ class StreamWriter:
         self._goes_back = goes_back
         self._recorder = recorder
         self._table = TableBuilder(first_row, past.rows() if past else ())
-        #: Whether the rows of the past may be used that were asked about.
-        self._usable: dict[int, bool] = {}
+        #: Which segments of the rows of the past may be used that were asked about: see `SparseIndex.held`.
+        self._usable: dict[int, int] = {}
         self._pieces: list[Piece] = []
         #: How many bytes they take, as far as they were counted.
         self._pieces_size = self._counted = 0
@@ -219,11 +219,11 @@ class StreamWriter:
         needed = recipe.of_base + past.runs if past and recipe.of_base else 0
         return StoredStream(intake.size, intake.digest(), needed, self._recorder.end())
 
-    def _may_use(self, number: int) -> bool:
-        """Whether a row of the past snapshot's segment table may be used."""
+    def _may_use(self, number: int) -> int:
+        """Which segments of a row of the past snapshot's segment table may be used: a bit for each, by ordinal."""
         if number not in self._usable:
             row = self._table.row(number)
-            self._usable[number] = row is not None and self._index.vouches(row)
+            self._usable[number] = 0 if row is None else self._index.held(row)
         return self._usable[number]
 
     def finish(self) -> Written:
@@ -236,7 +236,7 @@ class StreamWriter:
         self._recorder.begin_rows()
         while some := list(islice(rows, _ROWS)):
             noted = [past for _, past in some]
-            needed.append(b"".join(one.pack for one in noted))
+            needed.append(b"".join(holder for one in noted for holder in self._index.holders(one.pack)))
             self._recorder.add_rows(noted)
             sessions.update(*(one.each_session() for one in noted))
             self._pieces.append(Piece(Kind.TABLE, encode_rows([row for row, _ in some])))
