@@ -66,7 +66,8 @@ def register(app: typer.Typer) -> None:
         found = report.checked
         if found.finding_count:
             raise CheckFailed(
-                f"damaged or missing objects: {found.finding_count}; nothing was forgotten or deleted",
+                f"damaged or missing objects: {found.finding_count}"
+                + ("; nothing was forgotten or deleted" if report.pruned is None else ""),
                 hint="Run penstock repair. If nothing mends it: penstock forget --apply and penstock prune do not ask.",
                 details=tuple(f"{one.key}: {one.problem}" for one in found.findings) if run.output.json else (),
             )

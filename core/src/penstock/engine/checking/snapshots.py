@@ -16,7 +16,7 @@ from penstock.repository.notices import Notices, read_notices
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import Content, add_sessions, layout_sections, parts_of
 from penstock.repository.read.once import Once
-from penstock.repository.snapshots import SnapshotEntry, each_snapshot
+from penstock.repository.snapshots import SnapshotEntry, each_snapshot, is_left_out
 
 __all__ = ["Snapshots"]
 
@@ -53,7 +53,7 @@ class Snapshots:
         """Look at all of them."""
         objects = (info for info in self._ledger.under(self._domain.at.snapshots) if not self._ledger.found(info.key))
         chain = Chain(self._notices)
-        for entry in each_snapshot(self._domain, self._workers, objects, self._notices, self._findings.error):
+        for entry in each_snapshot(self._domain, self._workers, objects, self._notices, self._bad_head):
             self.count += 1
             chain.add(entry)
             if entry.from_the_future:
@@ -64,6 +64,12 @@ class Snapshots:
             self._findings.add(key, problem, gone=True)
         for key in self._ledger.replaced():
             self._findings.add(key, "gone, but copies of all that is needed of it are in other packs", gone=True)
+
+    def _bad_head(self, error: DamagedObject | MissingObject) -> None:
+        before = self._findings.count
+        self._findings.error(error)
+        if self._findings.count > before and self._workers.call(is_left_out, self._domain, error.key):
+            self._findings.left_out += 1
 
     def _key(self, entry: SnapshotEntry) -> str:
         return self._domain.at.snapshot_key(entry.id)
