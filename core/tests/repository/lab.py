@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 
@@ -218,6 +219,7 @@ class Lab:
         *,
         name: str = "shop",
         tags: Sequence[str] = (),
+        renew_every: timedelta | None = None,
         by: Repository | None = None,
         cache: Path | None = None,
         memory: int = 64 * MIB,
@@ -232,6 +234,7 @@ class Lab:
             memory=memory,
             compression="auto",
             tags=tags,
+            renew_every=renew_every,
             listener=self.events.append,
         )
 

@@ -69,7 +69,7 @@ def test_objects_that_hold_a_secret_do_not_show_it(lab: Lab) -> None:
     (entry,) = list_snapshots(repository)
     root = lab.owner.root
     data_key = read_session(lab.domain, entry.session).unwrap(lab.owner.require_owner("this"), lab.domain.scope)
-    handed_over = HandedOver(entry.session, 1, entry.head.started, data_key, past=entry.id, first_row=0)
+    handed_over = HandedOver(entry.session, 1, entry.head.started, data_key, renewed=None, past=entry.id, first_row=0)
     holders: list[object] = [
         *(lab.owner, writer, maintainer),
         *(access.branch for access in (lab.owner, writer, maintainer)),

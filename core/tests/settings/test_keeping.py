@@ -55,6 +55,9 @@ def test_all_rules(tmp_path: Path) -> None:
         ('timezone = "../../etc/passwd"', "timezone"),
         ('timezone = ""', "timezone"),
         ("timezone = 1", "timezone"),
+        ("renew_every = 90", "renew_every"),
+        ('renew_every = "23h"', "renew_every"),
+        ('renew_every = "90"', "renew_every"),
     ],
 )
 def test_mistakes_are_named_with_their_place(tmp_path: Path, wrong: str, said: str) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ from penstock.format.head import Head
 from penstock.format.manifest import MAX_MANIFEST
 from penstock.repository import Repository
 from penstock.repository.checkpoint import phrase_of
+from penstock.repository.write.renewal import LEAST_RENEWAL
 from penstock.repository.write.session import Committed, Session
 from penstock.repository.write.stream import StoredStream, StreamWriter
 
@@ -88,13 +90,15 @@ def backup(
     memory: int,
     compression: Compression,
     tags: Collection[str] = (),
+    renew_every: timedelta | None = None,
     listener: Listener,
 ) -> BackupResult:
     """Dump `source` into `repository` under the backup name `name`.
 
     `cache_size` (bytes) limits what this host remembers of the dump; None leaves that to its size. `pack_size` (bytes)
-    makes packs smaller than the usual 16 MiB. `tags` are the snapshot's, as `checked_tag` takes them. The repository
-    is brought in step before the database's view is opened.
+    makes packs smaller than the usual 16 MiB. `tags` are the snapshot's, as `checked_tag` takes them. Once in
+    `renew_every`, a day at least, everything is stored anew; None never does that. The repository is brought in step
+    before the database's view is opened.
     Nothing is committed unless every stream ended well. What the source says it cannot dump is recorded and in the
     result: whoever asked for the backup must be told that it is not whole. A `DumpFailed` that is `retryable` begins
     the whole dump again, three times at most; what was stored by then is not stored again. Raises what the source, the
@@ -107,6 +111,8 @@ def backup(
     tags = sorted({checked_tag(tag) for tag in tags})
     if len(tags) > MAX_TAGS:
         raise UsageError(f"a backup has {MAX_TAGS} tags at most")
+    if renew_every is not None and renew_every < LEAST_RENEWAL:
+        raise UsageError("invalid renew_every: it must be a day or more")
     repository.domain.require_may_store(name)
     begun = time.monotonic()
     with (
@@ -124,6 +130,7 @@ def backup(
                 memory=memory,
                 level=None if compression == "auto" else compression,
                 tags=tags,
+                renew_every=renew_every,
                 on_damage=on_damage,
                 on_trouble=reporter.warn,
             )

@@ -24,5 +24,6 @@ url = "sqlite:///srv/shop/shop.db"      # or: type = "sqlite" and the plugin's o
 # cache_size = "2GiB"                   # for what is remembered of a dump; else a tenth of it
 # cache = "/var/cache/penstock"
 # keep = { last = 7, daily = 14, weekly = 8, monthly = 12 }   # what penstock forget keeps; else everything
+# renew_every = "90d"                   # stores everything anew, so that old packs can go; else never
 # timezone = "Europe/Berlin"            # whose days, weeks and months; else UTC
 """

@@ -10,8 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from penstock.settings.durations import DURATION_PATTERN, parse_duration
 
-__all__ = ["KEEPS_NOTHING", "CheckWithin", "Keep", "Zone"]
+__all__ = ["KEEPS_NOTHING", "CheckWithin", "Keep", "RenewEvery", "Zone"]
 
+_DAY = timedelta(days=1)
 #: The type of the validation error of a policy without any rule.
 KEEPS_NOTHING = "keeps_nothing"
 
@@ -20,6 +21,13 @@ def _duration(value: object) -> timedelta:
     if not isinstance(value, str):
         raise ValueError("must be a length of time, such as 48h, 30d or 2w")  # noqa: TRY004 - for pydantic
     return parse_duration(value)
+
+
+def _days(value: object) -> timedelta:
+    duration = _duration(value)
+    if duration < _DAY:
+        raise ValueError("must be a day or more")
+    return duration
 
 
 def _zone(value: object) -> ZoneInfo:
@@ -50,6 +58,17 @@ CheckWithin = Annotated[
             "type": "string",
             "pattern": DURATION_PATTERN,
             "description": "how long penstock maintain, run every day, takes to read all of the data once: 30d",
+        }
+    ),
+]
+RenewEvery = Annotated[
+    timedelta,
+    BeforeValidator(_days),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": DURATION_PATTERN,
+            "description": "how often a backup stores everything anew, so that what it stored long ago can go: 90d",
         }
     ),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from penstock.api import SecretRef
-from penstock.settings.keeping import CheckWithin, Keep, Zone
+from penstock.settings.keeping import CheckWithin, Keep, RenewEvery, Zone
 from penstock.settings.sizes import SIZE_PATTERN, parse_size
 
 __all__ = ["BackupSettings", "Defaults", "Document", "PluginTable", "RepositorySettings"]
@@ -117,6 +117,7 @@ class BackupSettings(PluginTable):
     cache_size: CacheSize | None = None
     keep: Keep | None = None
     timezone: Zone | None = None
+    renew_every: RenewEvery | None = None
 
 
 class Defaults(BaseModel):
@@ -133,6 +134,7 @@ class Defaults(BaseModel):
     limit_download: DownloadLimit | None = None
     keep: Keep | None = None
     timezone: Zone | None = None
+    renew_every: RenewEvery | None = None
     check_within: CheckWithin | None = None
 
 

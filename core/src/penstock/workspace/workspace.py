@@ -152,6 +152,11 @@ class Workspace:
         own = backup.cache_size if backup else None
         return own if own is not None else self.settings.defaults.cache_size
 
+    def renew_every(self, backup: BackupSettings | None = None) -> timedelta | None:
+        """How often a backup stores everything anew: its own setting, the default's, or None."""
+        own = backup.renew_every if backup else None
+        return own or self.settings.defaults.renew_every
+
     def policy(self, name: str) -> Policy | None:
         """What is kept of the backup of that name: its own `keep`, the default's, or None where nothing is said."""
         defaults = self.settings.defaults

@@ -119,6 +119,7 @@ def _one(run: "Run", text: str, name: str | None, tags: list[str]) -> "tuple[dic
             memory=workspace.memory(plan.settings),
             compression=workspace.compression(plan.settings),
             tags=tags,
+            renew_every=workspace.renew_every(plan.settings),
             listener=listen,
         )
     for warning in result.warnings:

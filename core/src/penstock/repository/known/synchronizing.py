@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from penstock.api.errors import DamagedObject, MissingObject, ObjectMissing, RepositoryError
@@ -76,10 +77,13 @@ class InStep:
         return max(newest, key=lambda head: head.time).snapshot if newest else None
 
 
-def synchronize(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> InStep:
+def synchronize(
+    domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage, *, not_before: datetime | None = None
+) -> InStep:
     """Bring the cache in step with the domain: index objects first, then packs not yet in any index, sessions, heads.
 
-    `on_damage` is told of what is not what was written, and of packs that vanished.
+    `on_damage` is told of what is not what was written, and of packs that vanished. What the store wrote in sessions
+    before `not_before` is not to be used.
     """
     # Behind the first lease, and before anything is listed: what a tombstone names is there as long as it stands.
     doomed = read_doomed(domain, workers)
@@ -87,7 +91,7 @@ def synchronize(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDam
     notices = read_notices(domain, workers)
     _read_new_indexes(domain, cache, workers, on_damage)
     _read_unindexed_packs(domain, cache, workers, notices, on_damage)
-    sessions = set(_good_sessions(domain, cache, workers, on_damage)) - doomed.sessions
+    sessions = set(_good_sessions(domain, cache, workers, on_damage, not_before)) - doomed.sessions
     heads = _heads(domain, cache, workers, notices, on_damage)
     shunned = notices.distrusted.keys() | cache.distrusted().keys() | doomed.packs
     gone = {head.snapshot for head in heads if notices.hides(head.snapshot, head.digest, head.writer) is not None}
@@ -180,19 +184,24 @@ def _tell_vanished(keys: list[str], on_damage: OnDamage) -> None:
     on_damage(MissingObject(first, reason, hint=hint, details=tuple(others[:_NAMED])))
 
 
-def _good_sessions(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage) -> Iterator[bytes]:
-    """Verified sessions whose writers are not revoked."""
+def _good_sessions(
+    domain: Domain, cache: Cache, workers: Workers, on_damage: OnDamage, not_before: datetime | None
+) -> Iterator[bytes]:
+    """Verified sessions whose writers are not revoked, and that are not too old."""
     known = cache.sessions()
     new = []
+    old = set()
     for info in listed(workers, domain.sink, domain.at.sessions):
         try:
             session = layout.id_of(info.key)
         except Malformed as error:
             on_damage(DamagedObject(info.key, str(error)))
             continue
+        if not_before is not None and info.modified is not None and info.modified < not_before:
+            old.add(session)
         if session not in known:
             new.append(session)
-        elif not domain.log.revoked(known[session]):
+        elif session not in old and not domain.log.revoked(known[session]):
             yield session
     verified = []
     cut = None
@@ -202,7 +211,7 @@ def _good_sessions(domain: Domain, cache: Cache, workers: Workers, on_damage: On
             continue
         verified.append((session, found.writer))
         cut = cut or workers.call(proof_of_cut, domain, found)
-        if not domain.log.revoked(found.writer):
+        if session not in old and not domain.log.revoked(found.writer):
             yield session
     if cut is not None:
         on_damage(cut)

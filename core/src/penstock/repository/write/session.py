@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ from penstock.repository.upkeep.locks import foundations, prolong_locks, store_t
 from penstock.repository.write.indexing import merge_indexes
 from penstock.repository.write.parts import Piece, put_parts, referred
 from penstock.repository.write.recollection import Recollection, gone
+from penstock.repository.write.renewal import last_renewal
 from penstock.repository.write.stream import StoredStream, StreamWriter, Written
 
 __all__ = ["Committed", "HandedOver", "Session"]
@@ -75,6 +77,8 @@ class HandedOver:
     number: int
     started: str
     data_key: bytes = field(repr=False)
+    #: Nothing is used that the store wrote earlier.
+    renewed: datetime | None
     #: The snapshot that its streams are compared with, if there is one, and the first row of its segment table.
     past: bytes | None
     first_row: int
@@ -91,7 +95,8 @@ class Session:
 
     Streams are compared with those of the last snapshot of the same `backup` that this host remembers. `cache_size`
     (bytes) limits what it remembers; None leaves that to the size of the dump, and 0 remembers nothing. `pack_size`
-    (bytes) makes packs smaller than usual, for stores or lines that break large uploads off.
+    (bytes) makes packs smaller than usual, for stores or lines that break large uploads off. With `renew_every`,
+    everything is stored anew once in that time: see `last_renewal`.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Session:
         memory: int,
         level: int | None,
         tags: Collection[str] = (),
+        renew_every: timedelta | None = None,
         on_damage: Callable[[RepositoryError], None],
         on_trouble: Callable[[str], object],
         writers: int = 1,
@@ -127,6 +133,8 @@ class Session:
         self._recipient = repository.config.owner.recipient
         self._backup = backup
         self._tags = tuple(tags)
+        self._renew_every = renew_every
+        self._renewed = joins.renewed if joins else None
         self._tag = domain.keys.tag(backup)
         self._cache_size = cache_size
         self._first_row = joins.first_row if joins else 0
@@ -151,7 +159,8 @@ class Session:
                 lease = Lease(domain, self._id, if_absent=self._if_absent)
                 self._write_session()
                 self._lease = opening.enter_context(lease)
-            self._in_step = synchronize(domain, self._cache, self._workers, self._on_damage)
+                self._renewed = self._last_renewal()
+            self._in_step = synchronize(domain, self._cache, self._workers, self._on_damage, not_before=self._renewed)
             self._in_step.sessions.add(self._id)
             self._recollection = self._recall()
             opening.pop_all()
@@ -166,6 +175,13 @@ class Session:
             self._lease.__exit__(kind, error, traceback)
         self._cache.close()
         self._workers.__exit__(kind, error, traceback)
+
+    def _last_renewal(self) -> datetime | None:
+        if self._renew_every is None:
+            return None
+        key = self._domain.at.session_key(self._id)
+        begun = self._workers.call(self._domain.sink.stat, key).modified
+        return last_renewal(self._tag, self._renew_every, begun or datetime.now(UTC))
 
     def _recall(self) -> Recollection:
         found = Recollection(
@@ -215,6 +231,7 @@ class Session:
             self._handed_over,
             self._started,
             self._data_key,
+            renewed=self._renewed,
             past=past.snapshot if past else None,
             first_row=self._first_row + self._handed_over * _ROWS_A_SESSION,
         )
