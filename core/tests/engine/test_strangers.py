@@ -260,7 +260,7 @@ FORBIDDEN = {
     entry_of_the_log: ["writer", "other", "maintainer", "revoked", "revoked_maintainer"],
     session: ["other", "maintainer", "revoked_maintainer"],
     lease: ["colleague", "other", "maintainer", "revoked", "revoked_maintainer"],
-    index: ["other", "maintainer", "revoked_maintainer"],
+    index: ["other", "revoked_maintainer"],
     part: ["other", "maintainer", "revoked_maintainer"],
     head: ["other", "maintainer", "revoked", "revoked_maintainer"],
     notice: ["other", "revoked", "revoked_maintainer"],
@@ -281,7 +281,7 @@ def test_what_a_key_signs_that_may_not_say_it_counts_for_nothing(
     key = put(scene, getattr(scene, by))
     # What a key says that was good once may have been said then: it has no effect, and is no damage.
     former = (put, by) == (notice, "revoked") or (
-        by == "revoked_maintainer" and put in (notice, tombstone, forgetting, deletion)
+        by == "revoked_maintainer" and put in (index, notice, tombstone, forgetting, deletion)
     )
     named = set() if former else {key}
     scene.assert_named(named)
