@@ -16,7 +16,7 @@ import pytest
 #: By what takes longest. True: each test goes alone.
 _LONGEST = {
     "plugins/sinks/s3/tests/test_conformance.py": False,
-    "core/tests/engine/test_memory.py": True,
+    "core/tests/engine/test_memory.py": False,
     "tests/integration/test_nights.py": True,
     "tests/integration/test_story.py": False,
     "tests/test_packaging.py": False,
@@ -46,9 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker more than there are processors: many tests wait, for a server, a deadline or a stall."""
-    del config
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    """One worker more than there are processors: many tests wait, for a server, a deadline or a stall.
+
+    With `-n logical` as many as there are: for quick tests, which wait for nothing.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors + 1 if config.getoption("numprocesses") == "auto" else processors
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -54,7 +54,7 @@ def errors(kind: type[PenstockError] = PenstockError) -> Iterator[type[PenstockE
     """The whole tree."""
     yield kind
     for child in kind.__subclasses__():
-        if child.__module__ == kind.__module__ and not child.__name__.startswith("_"):
+        if child.__module__.startswith(api.errors.__name__) and not child.__name__.startswith("_"):
             yield from errors(child)
         elif child.__name__.startswith("_"):
             yield from (one for one in errors(child) if one is not child)

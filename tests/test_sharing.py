@@ -52,8 +52,8 @@ def test_the_groups_are_files_but_for_those_that_are_named() -> None:
     assert group_of("tests/test_docs.py::test_a") == group_of("tests/test_docs.py::test_b[x::y]")
     assert group_of("tests/test_docs.py::test_a") != group_of("tests/test_compose.py::test_a")
     assert group_of("tests/test_packaging.py::test_a") == group_of("tests/test_plugin_authors.py::test_b")
-    memory = "core/tests/engine/test_memory.py::test_{}"
-    assert group_of(memory.format("a")) != group_of(memory.format("b"))
+    nights = "tests/integration/test_nights.py::test_{}"
+    assert group_of(nights.format("a")) != group_of(nights.format("b"))
 
 
 def test_the_cells_of_a_source_are_a_group() -> None:

@@ -1,9 +1,9 @@
 """Runs of the command that need not import everything first, which takes longer than what most tests let it do.
 
 Each is a process of its own, with the environment, streams, folder and session that it would have otherwise; only it is
-forked from one that has the modules already. What a start itself does, imports or shows to others (`/proc` has the
-arguments and the environment of the process that was forked), and how much memory a run takes, is for tests that start
-the installed command.
+forked from one that has the modules already, and gives new passphrases the least cost. What a start itself does,
+imports or shows to others (`/proc` has the arguments and the environment of the process that was forked), and how much
+memory a run takes, is for tests that start the installed command.
 """
 
 import atexit

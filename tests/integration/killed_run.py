@@ -17,16 +17,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource
+from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource, needed_by, restored_from
 from tests.integration.hurry import hurry
 
-from penstock.api import PenstockError, RestoreTarget
-from penstock.engine import backup, check, restore
+from penstock.api import PenstockError
+from penstock.engine import backup, check
 from penstock.engine.forget import forget
 from penstock.engine.prune import prune
 from penstock.plugins import PluginHost
-from penstock.repository import Access, Repository, SnapshotEntry
-from penstock.repository.read.content import each_row, parts_of, sessions_of
+from penstock.repository import Access, Repository
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 
@@ -152,33 +151,13 @@ def _look(repository: Repository, left_out: frozenset[str], read_data: bool) -> 
     for entry in list_snapshots(repository):
         (number,) = (int(tag.removeprefix("run-")) for tag in entry.head.tags)
         name = entry.id.hex()
-        snapshots[name] = (number, "" if name in left_out else _restored(entry))
+        snapshots[name] = (number, "" if name in left_out else digest_of(restored_from(entry)))
     return Seen(tuple(f"{one.key}: {one.problem}" for one in report.findings), snapshots)
-
-
-def _restored(entry: SnapshotEntry) -> str:
-    target = BytesSource({})
-    restore(
-        entry,
-        target,
-        target=RestoreTarget(),
-        streams=None,
-        verify_first=False,
-        memory=64 * MIB,
-        listener=lambda event: None,
-    )
-    return digest_of(target.restored)
 
 
 def _left(repository: Repository) -> list[str]:
     """What is there and no snapshot needs; records of what was said and done stay, and so does some index object."""
-    needed: set[str] = set()
-    for entry in list_snapshots(repository):
-        at = entry.domain.at
-        needed |= {at.snapshot_key(entry.id), at.session_key(entry.session)}
-        needed |= {at.part_key(ref.part) for ref in parts_of(entry)}
-        needed |= {at.session_key(session) for session in sessions_of(entry)}
-        needed |= {at.pack_key(row.pack) for row in each_row(entry) if row.used}
+    needed = frozenset[str]().union(*map(needed_by, list_snapshots(repository)))
     kinds = ("deletions", "notices", "marks", "index")
     there = {info.key for info in repository.sink.list("d/") if info.key.split("/")[2] not in kinds}
     return sorted(there - needed)

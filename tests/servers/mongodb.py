@@ -11,7 +11,6 @@ import atexit
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -131,7 +130,7 @@ class MongoServers:
     def close(self) -> None:
         """Stop all of them and remove what they wrote."""
         while self._processes:
-            self._processes.pop().stop()
+            self._processes.pop().kill()
         self._running.clear()
 
     def _start(self, version: str, replica_set: bool, auth: bool, tls: bool) -> MongoServer:
@@ -220,18 +219,14 @@ class _Process:
         return False
 
     def kill(self) -> None:
-        """End the server at once, for nobody will read its data again, and remove its folder."""
-        self.stop(signal.SIGKILL)
+        """End the server at once, for nobody will read its data again, and remove its folder.
 
-    def stop(self, *numbers: signal.Signals) -> None:
-        """Stop the server, whatever its state, and remove its folder."""
+        A member that is asked to end looks for another one that takes its place.
+        """
         child, self._child = self._child, None
         if child is not None:
-            for number in numbers or (signal.SIGTERM, signal.SIGKILL):
-                with suppress(subprocess.TimeoutExpired):
-                    child.send_signal(number)
-                    child.wait(20)
-                    break
+            child.kill()
+            child.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, name: str, text: str) -> None:

@@ -12,7 +12,6 @@ The servers listen on 127.0.0.1 and on a socket in a temporary folder, and end w
 import atexit
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -164,7 +163,7 @@ class MySQLServers:
     def close(self) -> None:
         """Stop all of them and remove what they wrote."""
         while self._processes:
-            self._processes.pop().stop()
+            self._processes.pop().kill()
         while self._copies:
             shutil.rmtree(self._copies.popitem()[1], ignore_errors=True)
         self._running.clear()
@@ -202,7 +201,7 @@ class MySQLServers:
         try:
             process.start()
         except BaseException:
-            process.stop()
+            process.kill()
             raise
         socket = process.folder / "s.sock"
         server = MySQLServer(vendor, "127.0.0.1", process.port, "root", PASSWORD, clients, socket, process.pid)
@@ -296,23 +295,14 @@ class _Process:
 
     def kill(self) -> None:
         """End the server at once, for nobody will read its data again, and remove its folder."""
-        self._end(signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def stop(self) -> None:
-        """Stop the server, whatever its state, and remove its folder."""
         self._end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _end(self, *numbers: signal.Signals) -> None:
+    def _end(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        for number in numbers or (signal.SIGTERM, signal.SIGKILL):
-            with suppress(subprocess.TimeoutExpired):
-                child.send_signal(number)
-                child.wait(15)
-                return
+        if child is not None:
+            child.kill()
+            child.wait()
 
 
 _SETTINGS = (

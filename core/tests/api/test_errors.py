@@ -1,12 +1,14 @@
-"""The tree that errors.py draws at its top is the tree that it defines, down to the exit codes."""
+"""The tree that api/errors draws at its top is the tree that its modules define, down to the exit codes."""
 
 import copy
 import inspect
 import pickle
+import pkgutil
 import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 
@@ -69,6 +71,11 @@ def test_the_drawing_shows_every_class_once_and_no_other() -> None:
 
 def test_every_class_is_public() -> None:
     assert sorted(errors.__all__) == sorted(CLASSES)
+
+
+def test_what_a_module_of_the_tree_publishes_is_published_by_the_tree() -> None:
+    modules = [import_module(one.name) for one in pkgutil.iter_modules(errors.__path__, f"{errors.__name__}.")]
+    assert sorted(name for module in modules for name in module.__all__) == sorted([*errors.__all__, "say_more"])
 
 
 @pytest.mark.parametrize("drawn", DRAWN, ids=lambda drawn: drawn.name)

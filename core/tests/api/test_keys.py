@@ -43,6 +43,7 @@ def test_invalid_keys_are_refused(key: str) -> None:
         validate_key(key)
 
 
+@pytest.mark.slow
 @given(st.text(_ALPHABET, max_size=12))
 def test_a_key_is_valid_exactly_when_every_part_is(key: str) -> None:
     expected = all(part not in {"", ".", ".."} for part in key.split("/"))

@@ -288,6 +288,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("ab é漢", max_size=12)).map(" ".join), st.integers(1, 60))
 @example("  ", 1)
 def test_wrapping_loses_no_word_and_breaks_none(text: str, width: int) -> None:

@@ -14,11 +14,12 @@ pytestmark = pytest.mark.slow
 #: Address space of a command, in bytes: far less than the largest stranger has.
 _ADDRESS_SPACE = 2 << 30
 _HUGE = 3 << 30
-_EACH = 40
+#: Under a prefix, of each of five sorts: in all far more than the warnings that a run may give.
+_EACH = 20
 
 
 def _strangers(root: Path) -> set[str]:
-    """Put 200 objects under every prefix: empty ones, short ones, noise, other kinds of objects, and huge ones."""
+    """Put 100 objects under every prefix: empty ones, short ones, noise, other kinds of objects, and huge ones."""
     (domain,) = (root / "d").iterdir()
     noise = random.Random(1)
     sound = {

@@ -56,6 +56,7 @@ def lab(made: Scene, tmp_path: Path) -> Lab:
     return lab
 
 
+@pytest.mark.slow
 def test_a_night_lists_what_it_put_together_and_a_first_one_does_not(made: Scene) -> None:
     listed = [end_of(made.lab.domain, pack).chunks().assembled for pack in made.packs]
     assert len(listed[0].lengths) == 0

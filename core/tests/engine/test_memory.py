@@ -4,6 +4,8 @@ import os
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,19 @@ def peak(verb: str, folder: Path, size: int, pace: int | None) -> int:
     return int(out.split()[-1]) * 1024
 
 
+@pytest.fixture(scope="module")
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The folder of a repository with a backup of so many bytes; made once."""
+
+    @cache
+    def made(size: int) -> Path:
+        folder = tmp_path_factory.mktemp("backed-up") / str(size)
+        peak("backup", folder, size, pace=None)
+        return folder
+
+    return made
+
+
 def assert_independent_of_size(small: int, large: int) -> None:
     """Within a tenth, but for what chance makes of how many buffers are full at once; and within the promise."""
     assert large < 1.1 * small + 8 * MIB
@@ -57,23 +72,13 @@ def test_a_larger_backup_takes_no_more_memory(tmp_path: Path, size: int) -> None
     [pytest.param(512 * MIB, marks=pytest.mark.slow), pytest.param(times(2) * GIB, marks=long(60))],
     ids=["short", "for long"],
 )
-def test_a_larger_restore_takes_no_more_memory(tmp_path: Path, larger: int) -> None:
-    peaks = []
-    for size in (256 * MIB, larger):
-        folder = tmp_path / str(size)
-        peak("backup", folder, size, pace=None)
-        peaks.append(peak("restore", folder, size, pace=None))
-    assert_independent_of_size(*peaks)
+def test_a_larger_restore_takes_no_more_memory(backed_up: Callable[[int], Path], larger: int) -> None:
+    assert_independent_of_size(*(peak("restore", backed_up(size), size, pace=None) for size in (256 * MIB, larger)))
 
 
 @pytest.mark.slow
-def test_a_larger_copy_takes_no_more_memory(tmp_path: Path) -> None:
-    peaks = []
-    for size in (256 * MIB, 512 * MIB):
-        folder = tmp_path / str(size)
-        peak("backup", folder, size, pace=None)
-        peaks.append(peak("copy", folder, size, pace=None))
-    assert_independent_of_size(*peaks)
+def test_a_larger_copy_takes_no_more_memory(backed_up: Callable[[int], Path]) -> None:
+    assert_independent_of_size(*(peak("copy", backed_up(size), size, pace=None) for size in (256 * MIB, 512 * MIB)))
 
 
 def closed_pack(table: TableBuilder, number: int, chunks: int) -> None:

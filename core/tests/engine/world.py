@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from core.tests.engine.simulation import Fault, Process, SimulatedStore
-from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource
+from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource, needed_by, restored_from
 
-from penstock.api import RestoreTarget, SinkError
+from penstock.api import SinkError
 from penstock.api.errors import DamagedObject, MissingObject, NothingKept, PruneRunning, SessionLost, SnapshotNotFound
-from penstock.engine import backup, check, restore
+from penstock.engine import backup, check
 from penstock.engine.forget import find_unreadable, forget, forget_unreadable, undelete
 from penstock.engine.prune import prune
 from penstock.repository import Access, Repository, SnapshotEntry
 from penstock.repository.layout import DomainLayout
-from penstock.repository.read.content import each_row, parts_of, sessions_of
 from penstock.repository.snapshots import find_snapshot, list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 
@@ -153,13 +152,7 @@ class World:
         self._begin(name, run, ended)
 
     def _needs(self, fresh: Process, snapshot: bytes) -> frozenset[str]:
-        entry = find_snapshot(Repository.open(fresh.sink, self.keys["owner"]), snapshot.hex())
-        at = entry.domain.at
-        needed = {at.snapshot_key(entry.id), at.session_key(entry.session)}
-        needed |= {at.part_key(ref.part) for ref in parts_of(entry)}
-        needed |= {at.session_key(session) for session in sessions_of(entry)}
-        needed |= {at.pack_key(row.pack) for row in each_row(entry) if row.used}
-        return frozenset(needed)
+        return needed_by(find_snapshot(self._owned(fresh), snapshot.hex()))
 
     def prune(self, name: str) -> None:
         """Begin a prune of this keeper."""
@@ -336,18 +329,7 @@ class World:
             self.at_once(lambda fresh, one=snapshot, wanted=data: self._restores(fresh, one, wanted))  # type: ignore[misc]
 
     def _restores(self, fresh: Process, snapshot: bytes, wanted: dict[str, bytes]) -> None:
-        entry = find_snapshot(Repository.open(fresh.sink, self.keys["owner"]), snapshot.hex())
-        target = BytesSource({})
-        restore(
-            entry,
-            target,
-            target=RestoreTarget(),
-            streams=None,
-            verify_first=False,
-            memory=64 * MIB,
-            listener=lambda event: None,
-        )
-        assert target.restored == wanted
+        assert restored_from(find_snapshot(self._owned(fresh), snapshot.hex())) == wanted
 
     def come_to_rest(self) -> None:
         """All runs end, and days pass with a prune in each: then only what is needed is left."""

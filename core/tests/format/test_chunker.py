@@ -68,6 +68,7 @@ def test_chunks_are_the_whole_buffer_and_within_bounds(
     array("H", lengths)
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(100))
 @given(
     parameters(),

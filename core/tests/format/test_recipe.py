@@ -413,6 +413,7 @@ def test_arrays_of_few_segments_that_alternate(start: int, some: list[tuple[int 
     assert found.extents == tuple(extents)
 
 
+@pytest.mark.slow
 @EFFORT
 @given(st.binary(max_size=60) | st.lists(ANY, max_size=30).map(encode_varints) | damaged(encode_block(7, EXTENTS, 3)))
 @example(b"")

@@ -32,11 +32,13 @@ from penstock.repository import Access, Repository, SnapshotEntry
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache_file import cache_file
 from penstock.repository.layout import DomainLayout
-from penstock.repository.read.content import sessions_of
+from penstock.repository.read.content import each_row, parts_of, sessions_of
 from penstock.repository.snapshots import find_snapshot
 from penstock.testing import MemorySink
 
-__all__ = ["CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "Lab", "noise"]
+__all__ = [
+    "CHEAP", "KIB", "MIB", "PASSPHRASE", "BytesSource", "BytesStream", "Lab", "needed_by", "noise", "restored_from",
+]  # fmt: skip
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -131,6 +133,31 @@ class BytesSource(Source):
     def take_back(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         self.touched.append(spec.name)
         self.restored[spec.name] = b"".join(bytes(block) for block in blocks)
+
+
+def restored_from(entry: SnapshotEntry) -> dict[str, bytes]:
+    """What a snapshot restores to, by stream."""
+    target = BytesSource({})
+    restore(
+        entry,
+        target,
+        target=RestoreTarget(),
+        streams=None,
+        verify_first=False,
+        memory=64 * MIB,
+        listener=lambda event: None,
+    )
+    return target.restored
+
+
+def needed_by(entry: SnapshotEntry) -> frozenset[str]:
+    """The keys of all objects of its domain that a snapshot needs, its head among them."""
+    at = entry.domain.at
+    needed = {at.snapshot_key(entry.id), at.session_key(entry.session)}
+    needed |= {at.part_key(ref.part) for ref in parts_of(entry)}
+    needed |= {at.session_key(session) for session in sessions_of(entry)}
+    needed |= {at.pack_key(row.pack) for row in each_row(entry) if row.used}
+    return frozenset(needed)
 
 
 @contextmanager

@@ -501,6 +501,7 @@ def needed_by(reader: SnapshotReader, *names: str) -> set[int | None]:
     return {one.segment for name in names for one in reader._content.extents(reader.stream(name))}
 
 
+@pytest.mark.slow
 def test_streams_that_share_segments_read_them_once_and_again_in_the_next_pass(reader: SnapshotReader) -> None:
     every = needed_by(reader, "a", "b", "c")
     assert len(needed_by(reader, "a") & needed_by(reader, "b") & needed_by(reader, "c")) > 2
@@ -535,6 +536,7 @@ def test_a_stream_that_is_left_half_way_keeps_nothing(reader: SnapshotReader, wa
     assert reader._held._waiting == {}
 
 
+@pytest.mark.slow
 def test_streams_are_read_by_turns(reader: SnapshotReader) -> None:
     names = ["a", "b", "c"]
     found = dict.fromkeys(names, b"")
@@ -551,6 +553,7 @@ def test_streams_are_read_by_turns(reader: SnapshotReader) -> None:
     assert reader._held._waiting == {}
 
 
+@pytest.mark.slow
 def test_a_stream_that_breaks_off_keeps_nothing_and_the_others_are_read(lab: Lab, reader: SnapshotReader) -> None:
     segments = sorted(number for number in needed_by(reader, "a") - needed_by(reader, "c") if number is not None)
     damaged = reader._content.table.find(segments[-1])
@@ -564,6 +567,7 @@ def test_a_stream_that_breaks_off_keeps_nothing_and_the_others_are_read(lab: Lab
     assert reader._held._coming == {}
 
 
+@pytest.mark.slow
 def test_no_stream_is_read_on_after_its_reader_was_closed(reader: SnapshotReader) -> None:
     blocks = reader.blocks(reader.stream("a"))
     next(blocks)

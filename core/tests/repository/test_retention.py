@@ -92,6 +92,7 @@ def modelled(policy: Policy, them: Sequence[Candidate]) -> set[bytes]:
     return found
 
 
+@pytest.mark.slow
 @given(policies, candidates)
 @example(Policy(hourly=5, zone=BERLIN), [at("2026-10-25T00:30Z", 1), at("2026-10-25T01:30Z", 2)])
 def test_what_stays_is_what_the_rules_say(policy: Policy, them: list[Candidate]) -> None:
@@ -101,12 +102,14 @@ def test_what_stays_is_what_the_rules_say(policy: Policy, them: list[Candidate])
     assert [one.candidate.time for one in verdicts] == sorted((one.time for one in them), reverse=True)
 
 
+@pytest.mark.slow
 @given(policies, candidates)
 def test_deciding_again_on_what_stayed_forgets_nothing_more(policy: Policy, them: list[Candidate]) -> None:
     stayed = [one.candidate for one in decide(policy, them) if one.kept]
     assert all(one.kept for one in decide(policy, stayed))
 
 
+@pytest.mark.slow
 @given(policies, candidates, candidates)
 def test_what_does_not_count_keeps_nobody_out(policy: Policy, them: list[Candidate], bad: list[Candidate]) -> None:
     names = {one.id for one in them}

@@ -31,6 +31,7 @@ def later() -> Later:
 
 class _WithLocks(SinkConformance):
     shared = _HERE
+    many_objects = 1_100  # a listing has no pages
 
     @pytest.fixture
     def end_locks(self, later: Later) -> EndLocks:

@@ -78,6 +78,7 @@ def made(folders: Folders, tmp_path: Path) -> Repository:
     return owner
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("made")
 def test_settings_and_a_passphrase_make_a_backup_and_a_restore(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

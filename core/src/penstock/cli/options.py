@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["BASIC", "CHECKPOINT", "DATA", "REPOSITORY", "Options", "parameters"]
+__all__ = ["BASIC", "CHECKPOINT", "DATA", "GRACE", "REPOSITORY", "TAKE_OVER", "Options", "file_option", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Options:
     limit_download: str | None = None
 
 
-def _path(*names: str, env: str | None = None, help: str) -> Any:  # noqa: A002 - typer's own word
+def file_option(*names: str, env: str | None = None, help: str) -> Any:  # noqa: A002 - typer's own word
+    """An option that names a file."""
     return typer.Option(*names, metavar="FILE", envvar=env, help=help, show_default=False)
 
 
@@ -37,7 +38,8 @@ def _limit(name: str, what: str) -> Any:
 
 _SHARED: dict[str, Any] = {
     "config": Annotated[
-        Path | None, _path("--config", env="PENSTOCK_CONFIG", help="The settings file, instead of the usual places.")
+        Path | None,
+        file_option("--config", env="PENSTOCK_CONFIG", help="The settings file, instead of the usual places."),
     ],
     "json": Annotated[bool, typer.Option("--json", help="Print one JSON document; events as JSON lines on stderr.")],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes; warnings stay.")],
@@ -52,10 +54,12 @@ _SHARED: dict[str, Any] = {
             show_default=False,
         ),
     ],
-    "key": Annotated[Path | None, _path("--key", "-k", env="PENSTOCK_KEY_FILE", help="The key file to open it with.")],
+    "key": Annotated[
+        Path | None, file_option("--key", "-k", env="PENSTOCK_KEY_FILE", help="The key file to open it with.")
+    ],
     "passphrase_file": Annotated[
         Path | None,
-        _path("--passphrase-file", help="A file whose first line is the passphrase (else PENSTOCK_PASSPHRASE)."),
+        file_option("--passphrase-file", help="A file whose first line is the passphrase (else PENSTOCK_PASSPHRASE)."),
     ],
     "cache_dir": Annotated[
         Path | None,
@@ -88,6 +92,11 @@ CHECKPOINT: Any = typer.Option(
     help="The four words that a backup printed: fail if the store was set back to before it.",
     show_default=False,
 )
+#: Of the commands that prune.
+GRACE: Any = typer.Option(
+    "--grace", metavar="DURATION", help="How long what is dead stays; a day if not given, 10m at least."
+)
+TAKE_OVER: Any = typer.Option("--take-over", help="Another prune that seems to run was killed: do not wait for it.")
 
 
 def parameters(takes: tuple[str, ...]) -> list[inspect.Parameter]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 from penstock.api import NEVER, KeyProblem, Secret, Sink, Source, StopToken, UsageError
 from penstock.plugins import PluginHost
@@ -21,7 +21,7 @@ from penstock.workspace.sinks.limiting import LimitingSink
 from penstock.workspace.sinks.metering import Figures, MeteringSink
 from penstock.workspace.unlock import OTHER, Credentials, Need, Prompts, Unlocker
 
-__all__ = ["REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Workspace"]
+__all__ = ["REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Storing", "Workspace"]
 
 REPOSITORY_VARIABLE = "PENSTOCK_REPOSITORY"
 #: How long the sinks of a stopped run may take to close (seconds); one of them may hang.
@@ -52,6 +52,16 @@ class Place:
     sink: Sink
     meter: MeteringSink
     settings: RepositorySettings | None = None
+
+
+class Storing(TypedDict):
+    """What whoever stores dumps is told by the caller and the settings, by the names that the engine has for it."""
+
+    cache_dir: Path
+    cache_size: int | None
+    pack_size: int | None
+    memory: int
+    compression: Literal["auto"] | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,16 @@ class Workspace:
         """How often a backup stores everything anew: its own setting, the default's, or None."""
         own = backup.renew_every if backup else None
         return own or self.settings.defaults.renew_every
+
+    def storing(self, repository: str | None, backup: BackupSettings | None = None) -> Storing:
+        """How to store in that repository, all of it; raises what `cache_to_write` and `place` raise."""
+        return Storing(
+            cache_dir=self.cache_to_write(),
+            cache_size=self.cache_size(backup),
+            pack_size=self.pack_size(repository),
+            memory=self.memory(backup),
+            compression=self.compression(backup),
+        )
 
     def policy(self, name: str) -> Policy | None:
         """What is kept of the backup of that name: its own `keep`, the default's, or None where nothing is said."""

@@ -63,6 +63,7 @@ def all_gone(pids: list[int]) -> bool:
     return not any(map(is_alive, pids))
 
 
+@pytest.mark.slow
 class TestDeathOfPenstock:
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
     def test_a_child_that_computes_dies(self, number: signal.Signals) -> None:

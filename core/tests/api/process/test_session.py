@@ -211,7 +211,11 @@ def _read_two_lines(session: ChildSession, numbers: list[int]) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_it_left_behind_cannot_hang_the_reader(strays: list[int]) -> None:
+def test_a_process_that_it_left_behind_cannot_hang_the_reader(
+    strays: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It holds stderr for ever.
+    monkeypatch.setattr(child_module, "DRAIN_SECONDS", 1.0)
     with (
         pytest.raises(DumpFailed, match="exited with 3 while it was still needed"),
         ChildSession(python(FLED + "print(pid)\nsys.exit(3)"), name=NAMED, answers=True) as session,

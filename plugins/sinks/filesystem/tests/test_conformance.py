@@ -8,6 +8,8 @@ from penstock_filesystem import FilesystemSettings, FilesystemSink
 
 
 class TestFilesystemSink(SinkConformance):
+    many_objects = 1_100  # a listing has no pages, and each object is a file of its own
+
     @pytest.fixture
     def sink(self, tmp_path: Path) -> Sink:
         return FilesystemSink(FilesystemSettings(path=tmp_path / "not" / "made" / "yet"))

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: Objects that an error names.
-_NAMED = 20
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -113,11 +110,7 @@ def _one(run: "Run", text: str, name: str | None, tags: list[str]) -> "tuple[dic
             plan.source,
             name=plan.name,
             source_type=type(plan.source).name,
-            cache_dir=workspace.cache_to_write(),
-            cache_size=workspace.cache_size(plan.settings),
-            pack_size=workspace.pack_size(plan.repository),
-            memory=workspace.memory(plan.settings),
-            compression=workspace.compression(plan.settings),
+            **workspace.storing(plan.repository, plan.settings),
             tags=tags,
             renew_every=workspace.renew_every(plan.settings),
             listener=listen,
@@ -138,6 +131,7 @@ def _one(run: "Run", text: str, name: str | None, tags: list[str]) -> "tuple[dic
 
 def _not_whole(name: str, result: "BackupResult") -> "PenstockError | None":
     from penstock.api import BackedUpInPart
+    from penstock.cli.failures import NAMED
     from penstock.cli.output.units import count
 
     if not result.left_out_count:
@@ -145,7 +139,7 @@ def _not_whole(name: str, result: "BackupResult") -> "PenstockError | None":
     return BackedUpInPart(
         f"the snapshot of {name} is committed, without {count(result.left_out_count, 'object')}",
         hint="Mend what the reasons say; or say in the settings that it is to be left out.",
-        details=tuple(str(one) for one in result.left_out[:_NAMED]),
+        details=tuple(str(one) for one in result.left_out[:NAMED]),
     )
 
 
@@ -157,8 +151,9 @@ def _failure(errors: "list[tuple[str, PenstockError]]", wanted: int) -> "Penstoc
     from copy import copy
 
     from penstock.api import BackedUpInPart, PartialFailure
+    from penstock.cli.failures import lines_of
 
-    details = tuple(line for text, error in errors for line in _lines(text, error))
+    details = tuple(line for text, error in errors for line in lines_of(text, error))
     if all(isinstance(error, BackedUpInPart) for _, error in errors):
         return BackedUpInPart(f"{len(errors)} of {wanted} backups are not whole", details=details)
     if any(isinstance(error, BackedUpInPart) for _, error in errors):
@@ -184,8 +179,3 @@ def _unexpected(error: Exception) -> "PenstockError":
         f"unexpected {type(error).__name__}: a bug in Penstock or in a plugin",
         hint="Run this backup alone to see more.",
     )
-
-
-def _lines(text: str, error: "PenstockError") -> list[str]:
-    lines = [f"{text}: {error.message}", *(f"  {line}" for line in error.details)]
-    return [*lines, f"  hint: {error.hint}"] if error.hint else lines

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.invocation import command
-from penstock.cli.options import DATA
+from penstock.cli.options import DATA, file_option
 from penstock.cli.own_process import steady
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from penstock.repository import Repository, SnapshotEntry
 
 __all__ = ["register"]
-
-#: Snapshots that an error names.
-_NAMED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -50,21 +47,12 @@ def register(app: typer.Typer) -> None:
         every: Annotated[bool, typer.Option("--all", help="All snapshots of the repository.")] = False,
         to_key: Annotated[
             Path | None,
-            typer.Option(
-                "--to-key",
-                metavar="FILE",
-                envvar="PENSTOCK_TO_KEY_FILE",
-                help="The key file to open the other repository with.",
-                show_default=False,
-            ),
+            file_option("--to-key", env="PENSTOCK_TO_KEY_FILE", help="The key file to open the other repository with."),
         ] = None,
         to_passphrase_file: Annotated[
             Path | None,
-            typer.Option(
-                "--to-passphrase-file",
-                metavar="FILE",
-                help="A file whose first line is its passphrase (else PENSTOCK_TO_PASSPHRASE).",
-                show_default=False,
+            file_option(
+                "--to-passphrase-file", help="A file whose first line is its passphrase (else PENSTOCK_TO_PASSPHRASE)."
             ),
         ] = None,
     ) -> None:
@@ -96,6 +84,7 @@ def _copy(
 ) -> None:
     from penstock import engine
     from penstock.api import NotCopied
+    from penstock.cli.failures import NAMED
     from penstock.cli.output import copies
     from penstock.cli.output.console import error_json
     from penstock.cli.output.units import count
@@ -107,7 +96,7 @@ def _copy(
     def fail(error: "PenstockError") -> None:
         nonlocal failures
         failures += 1
-        if len(failed) < _NAMED:
+        if len(failed) < NAMED:
             failed.append(error)
 
     def unreadable(error: "DamagedObject | MissingObject") -> None:
@@ -125,15 +114,7 @@ def _copy(
     steady()
     with (
         engine.Doubts(run.output.warning, "not copied") as doubts,
-        engine.Copying(
-            repository,
-            target,
-            cache_dir=workspace.cache_to_write(),
-            cache_size=workspace.cache_size(),
-            pack_size=workspace.pack_size(to),
-            memory=workspace.memory(),
-            compression=workspace.compression(),
-        ) as copying,
+        engine.Copying(repository, target, **workspace.storing(to)) as copying,
     ):
         for entry in chosen():
             run.stop.check()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.invocation import command
-from penstock.cli.options import DATA
+from penstock.cli.options import DATA, GRACE, TAKE_OVER
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -25,13 +25,8 @@ def register(app: typer.Typer) -> None:
     )
     def maintain(
         run: "Run",
-        grace: Annotated[
-            str | None,
-            typer.Option(metavar="DURATION", help="How long what is dead stays; a day if not given, 10m at least."),
-        ] = None,
-        take_over: Annotated[
-            bool, typer.Option("--take-over", help="Another prune that seems to run was killed: do not wait for it.")
-        ] = False,
+        grace: Annotated[str | None, GRACE] = None,
+        take_over: Annotated[bool, TAKE_OVER] = False,
     ) -> None:
         """Do what is due: check, forget, prune. One line for a timer.
 

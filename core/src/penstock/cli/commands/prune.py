@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.invocation import command
-from penstock.cli.options import DATA
+from penstock.cli.options import DATA, GRACE, TAKE_OVER
 
 if TYPE_CHECKING:
     from penstock.cli.run import Run
@@ -20,10 +20,7 @@ def register(app: typer.Typer) -> None:
     def prune(
         run: "Run",
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")] = False,
-        grace: Annotated[
-            str | None,
-            typer.Option(metavar="DURATION", help="How long what is dead stays; a day if not given, 10m at least."),
-        ] = None,
+        grace: Annotated[str | None, GRACE] = None,
         max_unused: Annotated[
             str | None,
             typer.Option(metavar="PERCENT", help="How much of the packs may be dead before some are compacted; 10%."),
@@ -34,9 +31,7 @@ def register(app: typer.Typer) -> None:
         max_bytes: Annotated[
             str | None, typer.Option(metavar="SIZE", help="Delete about so much at most, such as 100GiB.")
         ] = None,
-        take_over: Annotated[
-            bool, typer.Option("--take-over", help="Another prune that seems to run was killed: do not wait for it.")
-        ] = False,
+        take_over: Annotated[bool, TAKE_OVER] = False,
     ) -> None:
         """Free what no snapshot needs any more.
 

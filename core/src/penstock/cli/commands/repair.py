@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: Snapshots that an error names.
-_NAMED = 20
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -88,6 +85,7 @@ def _access(run: "Run", replicas: list[str]) -> "Access":
 
 def _require_whole(report: "RepairReport") -> None:
     from penstock.api import RepairedInPart
+    from penstock.cli.failures import NAMED
     from penstock.cli.output.units import count
 
     if report.whole:
@@ -99,5 +97,5 @@ def _require_whole(report: "RepairReport") -> None:
     raise RepairedInPart(
         f"{count(number, 'snapshot')} cannot be restored whole",
         hint="Name a replica with --from, restore the streams that are left, or let go of them: penstock forget.",
-        details=tuple([*lost, *heads, *waiting][:_NAMED]),
+        details=tuple([*lost, *heads, *waiting][:NAMED]),
     )

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: Snapshots and objects that an error names.
-_NAMED = 20
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -95,6 +92,7 @@ def _one(
 
 def _not_whole(report: "ReplicaReport") -> "PenstockError | None":
     from penstock.api import ReplicatedInPart
+    from penstock.cli.failures import NAMED
     from penstock.cli.output.units import count
 
     if report.whole:
@@ -105,21 +103,17 @@ def _not_whole(report: "ReplicaReport") -> "PenstockError | None":
         f"the replica in {report.location} is up to date, without {count(len(left_out), 'snapshot')}; "
         f"damaged or missing in the original: {count(report.damage_count, 'object')}",
         hint="Run penstock check on the original. What the replica lists can be restored.",
-        details=tuple([*left_out, *damaged][:_NAMED]),
+        details=tuple([*left_out, *damaged][:NAMED]),
     )
 
 
 def _failure(errors: "list[tuple[str, PenstockError]]", wanted: int) -> "PenstockError":
     """One error for all of several: of their own kind where all are not whole, else a partial failure."""
     from penstock.api import PartialFailure, ReplicatedInPart
+    from penstock.cli.failures import lines_of
 
     partial = all(isinstance(error, ReplicatedInPart) for _, error in errors)
     kind = ReplicatedInPart if partial else PartialFailure
     what = "are not whole" if partial else "failed or are not whole"
-    details = tuple(line for shown, error in errors for line in _lines(shown, error))
+    details = tuple(line for shown, error in errors for line in lines_of(shown, error))
     return kind(f"{len(errors)} of {wanted} replicas {what}", details=details)
-
-
-def _lines(shown: str, error: "PenstockError") -> list[str]:
-    lines = [f"{shown}: {error.message}", *(f"  {line}" for line in error.details)]
-    return [*lines, f"  hint: {error.hint}"] if error.hint else lines

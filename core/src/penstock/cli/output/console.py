@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from penstock.api import errors
 from penstock.api.errors import PenstockError, UsageError
 from penstock.api.events import Event, EventKind
 from penstock.cli.output.progress import JsonProgress, PlainProgress, Progress, SilentProgress, what
@@ -30,7 +31,7 @@ View = Callable[[Mapping[str, Any]], Iterable[str]]
 def error_json(error: PenstockError) -> dict[str, Any]:
     """An error as it stands in JSON documents. A plugin's own class of error has the name of the published one."""
     return {
-        "type": next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == PenstockError.__module__),
+        "type": next(kind.__name__ for kind in type(error).__mro__ if vars(errors).get(kind.__name__) is kind),
         "message": error.message,
         "hint": error.hint,
         "details": list(error.details),
