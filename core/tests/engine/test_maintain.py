@@ -1,12 +1,14 @@
-"""Maintenance goes on where a check finds only what a prune is to delete."""
+"""Maintenance goes on where a check finds only what a prune is to delete, and where somebody gave up what is lost."""
 
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from core.tests.repository.lab import Lab
+from core.tests.repository.lab import Lab, noise
 from core.tests.repository.virtual import VirtualStore
 
+from penstock.api import DamagedObject, RoleForbids, UsageError
+from penstock.engine.giving_up import find_gone, find_unreadable, forget_gone, forget_unreadable, gone_with
 from penstock.engine.maintain import MaintainReport, maintain
 from penstock.repository.trust.keyring import add_writer, revoke
 from penstock.repository.upkeep.retention import Policy
@@ -23,6 +25,15 @@ def maintained(lab: Lab, cache: Path) -> MaintainReport:
         on_damage=lambda _: None,
         listener=lab.events.append,
     )
+
+
+def nights(lab: Lab, store: VirtualStore, count: int) -> list[bytes]:
+    """One backup a day, of other bytes each time."""
+    made = []
+    for _ in range(count):
+        store.passes(days=1)
+        made.append(lab.backup({"d": noise(9999, seed=len(lab.keys()))}).snapshot)
+    return made
 
 
 def test_the_heads_that_the_owner_left_out_are_swept(tmp_path: Path) -> None:
@@ -48,3 +59,68 @@ def test_other_findings_stop_it(tmp_path: Path) -> None:
     lab.backup({"d": b"one" * 999})
     lab.flip(next(iter(lab.keys(lab.at.packs))), -20)
     assert maintained(lab, tmp_path / "host").pruned is None
+
+
+def test_a_head_that_was_given_up_stops_nothing_any_more(tmp_path: Path) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    lost, kept = nights(lab, store, 2)
+    lab.flip(lab.at.snapshot_key(lost), 100)
+    assert maintained(lab, tmp_path / "host").pruned is None
+    heads = [find_unreadable(lab.open(), lost.hex())]
+    forget_unreadable(lab.open(), heads, gone_with(lab.open(), heads))
+    found = []
+    for _ in range(3):
+        nights(lab, store, 1)
+        report = maintained(lab, tmp_path / "host")
+        assert report.pruned is not None
+        found.append(report.checked.finding_count)
+    assert found == [0, 0, 0]
+    there = lab.keys()
+    assert lab.at.snapshot_key(lost) not in there
+    assert lab.at.snapshot_key(kept) in there
+
+
+def test_a_head_that_is_gone_stops_it_until_it_is_given_up(tmp_path: Path) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    lost, _ = nights(lab, store, 2)
+    assert maintained(lab, tmp_path / "host").pruned is not None
+    lab.sink.delete(lab.at.snapshot_key(lost))
+    assert maintained(lab, tmp_path / "host").pruned is None
+    gone = find_gone(lab.open())
+    assert {one.id for one in gone} == {None, lost}
+    forget_gone(lab.open(), gone)
+    assert not find_gone(lab.open())
+    report = maintained(lab, tmp_path / "host")
+    assert report.checked.findings == ()
+    assert report.pruned is not None
+
+
+def test_where_more_heads_are_gone_than_are_given_up_none_is_settled(tmp_path: Path) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    damaged = nights(lab, store, 3)[1]
+    lab.flip(lab.at.snapshot_key(damaged), 100)
+    heads = [find_unreadable(lab.open(), damaged.hex())]
+    assert len(gone_with(lab.open(), heads)) == 1
+    third = nights(lab, store, 2)[0]
+    lab.sink.delete(lab.at.snapshot_key(third))
+    assert gone_with(lab.open(), heads) == []
+    with pytest.raises(DamagedObject, match=damaged.hex()):
+        find_gone(lab.open())
+    forget_unreadable(lab.open(), heads, gone_with(lab.open(), heads))
+    assert {one.id for one in find_gone(lab.open())} == {None, third}
+
+
+def test_only_what_is_not_there_is_given_up_as_gone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "cache", VirtualStore())
+    there = lab.backup({"d": b"one" * 999}).snapshot
+    with pytest.raises(UsageError, match="is there"):
+        find_gone(lab.open(), [there.hex()])
+    with pytest.raises(UsageError, match="whole id"):
+        find_gone(lab.open(), [there.hex()[:8]])
+    assert [one.id for one in find_gone(lab.open(), ["ab" * 16])] == [b"\xab" * 16]
+    writer = lab.open(add_writer(lab.open(), "host", domain="main"))
+    with pytest.raises(RoleForbids):
+        forget_gone(writer, find_gone(writer))

@@ -8,9 +8,10 @@ from penstock.cli.invocation import command
 from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from penstock.cli.run import Run
+    from penstock.repository import Repository
 
 __all__ = ["register"]
 
@@ -38,12 +39,17 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--unreadable", help="The ids, whole, are of heads that nobody can read."),
         ] = False,
+        gone: Annotated[
+            bool,
+            typer.Option("--gone", help="Give up heads that are gone: those that others name, and these ids, whole."),
+        ] = False,
         apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, the plan is only shown.")] = False,
     ) -> None:
         """Let go of snapshots that the settings do not keep, or of those named.
 
         Shows each snapshot with what keeps it, and does nothing without --apply. What is forgotten is no longer listed;
-        until a prune sweeps it, penstock undelete takes it back.
+        until a prune sweeps it, penstock undelete takes it back. What is lost for good is given up with --unreadable
+        and --gone, so that penstock maintain goes on.
         """
         from penstock import engine
         from penstock.api import UsageError
@@ -53,15 +59,14 @@ def register(app: typer.Typer) -> None:
 
         if snapshots and backups:
             raise UsageError("--backup goes by the settings, and cannot be combined with ids")
+        if gone and (unreadable or backups):
+            raise UsageError("--gone cannot be combined with --unreadable or --backup")
         if unreadable and not snapshots:
             raise UsageError("--unreadable needs ids")
         workspace = run.workspace
         repository = workspace.repository(Need.KEEPER if apply else Need.ANY)
-        if unreadable:
-            heads = [work.find_unreadable(repository, one) for one in snapshots or ()]
-            if apply:
-                work.forget_unreadable(repository, heads)
-            run.output.result({"unreadable": [one.to_json() for one in heads], "applied": apply}, keeping.unreadable)
+        if unreadable or gone:
+            _give_up(run, repository, snapshots or (), unreadable=unreadable, apply=apply)
             return
         with engine.Doubts(run.output.warning, "left out") as doubts:
             if snapshots:
@@ -86,6 +91,22 @@ def register(app: typer.Typer) -> None:
         repository = run.workspace.repository(Need.KEEPER)
         back = work.undelete(repository, snapshots)
         run.output.result({"snapshots": [one.to_json() for one in back]}, keeping.undeleted)
+
+
+def _give_up(run: "Run", repository: "Repository", names: "Sequence[str]", *, unreadable: bool, apply: bool) -> None:
+    from penstock.cli.output import keeping
+    from penstock.engine import giving_up as work
+
+    heads = [work.find_unreadable(repository, one) for one in names] if unreadable else []
+    gone = work.gone_with(repository, heads) if unreadable else work.find_gone(repository, names)
+    if apply:
+        work.forget_unreadable(repository, heads, gone)
+    document = {
+        "unreadable": [one.to_json() for one in heads],
+        "gone": [one.to_json() for one in gone],
+        "applied": apply,
+    }
+    run.output.result(document, keeping.given_up)
 
 
 def _refuse_unknown(names: "Iterable[str]", known: "Collection[str]") -> None:
