@@ -39,6 +39,7 @@ __all__ = [
     "list_forgotten",
     "plan_chosen",
     "plan_forget",
+    "plan_retired",
     "undelete",
 ]
 
@@ -135,6 +136,20 @@ def plan_chosen(repository: Repository, entries: Sequence[SnapshotEntry]) -> For
     return ForgetPlan(tuple(Planned(one, tuple(sorted(marks[one.domain.id].tags(one))), ()) for one in chosen))
 
 
+def plan_retired(
+    repository: Repository, names: Collection[str], *, on_damage: Callable[[DamagedObject | MissingObject], None]
+) -> ForgetPlan:
+    """Forget all snapshots of backups of these names, which nobody makes any more; only what is held stays."""
+    marks = _marks(repository)
+    planned = []
+    for entry in reversed(list_snapshots(repository, on_damage)):
+        if entry.head.backup in names:
+            said = marks[entry.domain.id]
+            holds = tuple(f"hold: {hold.reason}" for hold in said.holds(entry))
+            planned.append(Planned(entry, tuple(sorted(said.tags(entry))), holds, _discounted(entry, said)))
+    return ForgetPlan(tuple(sorted(planned, key=lambda one: one.entry.head.backup)))
+
+
 def _marks(repository: Repository) -> dict[bytes, Marks]:
     """What is said in each domain, by its id."""
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
@@ -171,23 +186,28 @@ def _discounted(entry: SnapshotEntry, marks: Marks) -> str:
     return marks.badness(entry) or ("dated in the future" if entry.from_the_future else "")
 
 
-def forget(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
+def forget(repository: Repository, snapshots: Sequence[SnapshotEntry], *, retired: Collection[str] = ()) -> None:
     """Record that they are forgotten: nothing lists them, and until a sweep `undelete` takes it back.
 
     Raises `RoleForbids` for a writer's key, `SnapshotHeld`, and `NothingKept` where a backup would be left without a
-    snapshot that can be restored; then none is forgotten, in whatever domain.
+    snapshot that can be restored, unless its name is one of `retired`; then none is forgotten, in whatever domain.
     """
     repository.access.require_keeper("forgetting a snapshot")
     if not snapshots:
         return
-    _refuse(repository, snapshots, _marks(repository))
+    _refuse(repository, snapshots, _marks(repository), retired)
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
         for domain in repository.domains:
             if named := {entry.id: entry.digest for entry in snapshots if entry.domain.id == domain.id}:
                 workers.call(record, domain, named)
 
 
-def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks]) -> None:
+def _refuse(
+    repository: Repository,
+    snapshots: Sequence[SnapshotEntry],
+    marks: Mapping[bytes, Marks],
+    retired: Collection[str] = (),
+) -> None:
     _refuse_held(snapshots, marks)
     wanted = {(entry.id, entry.digest) for entry in snapshots}
     left = {
@@ -196,10 +216,10 @@ def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: M
         if (entry.id, entry.digest) not in wanted and not _discounted(entry, marks[entry.domain.id])
     }
     for entry in snapshots:
-        if (entry.domain.id, entry.head.backup) not in left:
+        if entry.head.backup not in retired and (entry.domain.id, entry.head.backup) not in left:
             raise NothingKept(
                 f"the backup {entry.head.backup} would have no snapshot left that can be restored",
-                hint="Make a backup first, or keep one of these.",
+                hint="Make a backup first, or keep one of these; if nobody makes it any more: --backup NAME --retired.",
             )
 
 

@@ -43,6 +43,10 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--gone", help="Give up heads that are gone: those that others name, and these ids, whole."),
         ] = False,
+        retired: Annotated[
+            bool,
+            typer.Option("--retired", help="Nobody makes the backups of --backup any more: also their last snapshots."),
+        ] = False,
         apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, the plan is only shown.")] = False,
     ) -> None:
         """Let go of snapshots that the settings do not keep, or of those named.
@@ -59,6 +63,8 @@ def register(app: typer.Typer) -> None:
 
         if snapshots and backups:
             raise UsageError("--backup goes by the settings, and cannot be combined with ids")
+        if retired and not backups:
+            raise UsageError("--retired needs --backup", hint="Name each backup that nobody makes any more.")
         if gone and (unreadable or backups):
             raise UsageError("--gone cannot be combined with --unreadable or --backup")
         if unreadable and not snapshots:
@@ -73,10 +79,15 @@ def register(app: typer.Typer) -> None:
                 chosen = [engine.find(repository, one, warn=run.output.warning) for one in snapshots]
                 plan = work.plan_chosen(repository, chosen)
             else:
-                plan = work.plan_forget(repository, workspace.policy, only=backups, on_damage=doubts)
+                plan = (
+                    work.plan_retired(repository, backups or (), on_damage=doubts)
+                    if retired
+                    else work.plan_forget(repository, workspace.policy, only=backups, on_damage=doubts)
+                )
                 _refuse_unknown(backups or (), {*plan.backups, *workspace.settings.backups})
         if apply:
-            work.forget(repository, [one.entry for one in plan.forgotten])
+            gone_too = (backups or ()) if retired else ()
+            work.forget(repository, [one.entry for one in plan.forgotten], retired=gone_too)
         run.output.result({**plan.to_json(), "applied": apply}, keeping.forget)
 
     @command(
