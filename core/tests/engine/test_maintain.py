@@ -8,8 +8,12 @@ from core.tests.repository.lab import Lab, noise
 from core.tests.repository.virtual import VirtualStore
 
 from penstock.api import DamagedObject, RoleForbids, UsageError
+from penstock.engine.dropping import drop, find_unreadable_sayings
 from penstock.engine.giving_up import find_gone, find_unreadable, forget_gone, forget_unreadable, gone_with
 from penstock.engine.maintain import MaintainReport, maintain
+from penstock.format import times
+from penstock.format.notice import Action, Deletion, Mark, Marking, Notice, Things, Tombstone
+from penstock.repository.said import put_said
 from penstock.repository.trust.keyring import add_writer, revoke
 from penstock.repository.upkeep.retention import Policy
 
@@ -52,6 +56,50 @@ def test_the_heads_that_the_owner_left_out_are_swept(tmp_path: Path) -> None:
         found.append(report.checked.finding_count)
     assert found == [1, 1, 0]
     assert list(lab.keys(lab.at.snapshots)) == [lab.at.snapshot_key(kept)]
+
+
+def test_an_index_object_that_cannot_be_read_is_swept(tmp_path: Path) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    nights(lab, store, 2)
+    damaged = min(lab.keys(lab.at.index))
+    lab.flip(damaged, 60)
+    found = []
+    for _ in range(3):
+        store.passes(days=1)
+        report = maintained(lab, tmp_path / "host")
+        assert report.pruned is not None
+        found.append(report.checked.finding_count)
+    assert found == [1, 1, 0]
+    assert damaged not in lab.keys(lab.at.index)
+
+
+@pytest.mark.parametrize("kind", ["marks", "notices", "deletions", "tombstones"])
+def test_what_was_said_and_cannot_be_read_stops_it_until_it_is_dropped(tmp_path: Path, kind: str) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    nights(lab, store, 1)
+    content = {
+        "marks": Mark(times.now(), Marking.HOLD, {bytes(16): bytes(32)}, "the auditors"),
+        "notices": Notice(times.now(), {bytes(16): "damaged"}),
+        "deletions": Deletion(times.now(), Action.FORGET, {bytes(16): bytes(32)}),
+        "tombstones": Tombstone(times.now(), Things(), grace=86400),
+    }
+    name = put_said(lab.domain, content[kind])
+    assert maintained(lab, tmp_path / "host").pruned is not None
+    key = f"{getattr(lab.at, kind)}{name.hex()}"
+    lab.flip(key, 60)
+    assert maintained(lab, tmp_path / "host").pruned is None
+    found = find_unreadable_sayings(lab.open(), [name.hex(), "ab" * 16])
+    assert [one.key for one in found] == [key]
+    writer = lab.open(add_writer(lab.open(), "host", domain="main"))
+    with pytest.raises(RoleForbids):
+        drop(writer, found)
+    drop(lab.open(), found)
+    assert key not in set(lab.keys())
+    report = maintained(lab, tmp_path / "host")
+    assert report.checked.findings == ()
+    assert report.pruned is not None
 
 
 def test_other_findings_stop_it(tmp_path: Path) -> None:

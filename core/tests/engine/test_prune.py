@@ -413,6 +413,37 @@ def test_an_index_object_goes_once_another_that_counts_says_the_same(lab: Lab, s
     assert not lab.check().findings
 
 
+def test_index_objects_that_nobody_can_read_go_after_the_grace(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    damaged, whole = sorted(lab.keys(lab.at.index))
+    store.put(stray := lab.at.index_key(b"\xab" * 16), b"left by a run that failed")
+    lab.flip(damaged, 60)
+    store.passes(days=1)
+    assert pruned(lab).doom.doomed == 2
+    store.passes(days=1)
+    assert pruned(lab).deleted == 2
+    assert not {damaged, stray} & set(lab.keys(lab.at.index))
+    assert whole in lab.keys(lab.at.index)
+    assert not lab.check().findings
+    assert (lab.restored(one), lab.restored(two)) == ({"d": b"one" * 999}, {"d": b"two" * 999})
+
+
+def test_an_index_object_that_was_mended_meanwhile_stays(lab: Lab, store: VirtualStore) -> None:
+    night(lab, store, b"one" * 999)
+    (index,) = lab.keys(lab.at.index)
+    kept = store.get(index)
+    lab.flip(index, 60)
+    store.passes(days=1)
+    assert pruned(lab).doom.doomed == 1
+    store.passes(hours=1)
+    store.delete(index)
+    store.put(index, kept)
+    store.passes(days=1)
+    assert pruned(lab).deleted == 0
+    assert store.get(index) == kept
+    assert not lab.check().findings
+
+
 def test_an_index_object_that_says_more_than_the_one_in_its_place_stays(lab: Lab, store: VirtualStore) -> None:
     night(lab, store, b"one" * 999)
     night(lab, store, b"two" * 999)

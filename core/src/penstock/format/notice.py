@@ -44,6 +44,10 @@ _LEVEL = 9
 _LIMIT = 16 * 1024 * 1024
 
 
+#: Kinds that only records of what was given up name: the field is missing elsewhere.
+_RARE = ("notices", "marks", "deletions")
+
+
 @dataclass(frozen=True, slots=True)
 class Things:
     """Objects of a domain, by their ids."""
@@ -52,15 +56,20 @@ class Things:
     parts: tuple[bytes, ...] = ()
     index: tuple[bytes, ...] = ()
     sessions: tuple[bytes, ...] = ()
+    notices: tuple[bytes, ...] = ()
+    marks: tuple[bytes, ...] = ()
+    deletions: tuple[bytes, ...] = ()
 
     def to_json(self) -> dict[str, list[str]]:
         """The form stored in a record."""
-        return {one.name: [name.hex() for name in getattr(self, one.name)] for one in fields(self)}
+        said = {one.name: [name.hex() for name in getattr(self, one.name)] for one in fields(self)}
+        return {name: ids for name, ids in said.items() if ids or name not in _RARE}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises `Malformed`."""
-        return cls(*(ids_from_hex(value.get(one.name)) for one in fields(cls)))
+        said = {one.name: value.get(one.name, [] if one.name in _RARE else None) for one in fields(cls)}
+        return cls(**{name: ids_from_hex(ids) for name, ids in said.items()})
 
 
 class _Content(ABC):

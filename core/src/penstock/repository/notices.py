@@ -105,6 +105,9 @@ def read_notices(
             found.deleted.update(map(at.part_key, things.parts))
             found.deleted.update(map(at.index_key, things.index))
             found.deleted.update(map(at.session_key, things.sessions))
+            found.deleted.update(map(at.notice_key, things.notices))
+            found.deleted.update(map(at.mark_key, things.marks))
+            found.deleted.update(map(at.deletion_key, things.deletions))
     found.forgotten = found.forgets.keys() | found.swept
     return found
 

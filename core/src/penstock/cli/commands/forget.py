@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         unreadable: Annotated[
             bool,
-            typer.Option("--unreadable", help="The ids, whole, are of heads that nobody can read."),
+            typer.Option("--unreadable", help="The ids, whole, are of heads, notices or marks that nobody can read."),
         ] = False,
         gone: Annotated[
             bool,
@@ -106,14 +106,18 @@ def register(app: typer.Typer) -> None:
 
 def _give_up(run: "Run", repository: "Repository", names: "Sequence[str]", *, unreadable: bool, apply: bool) -> None:
     from penstock.cli.output import keeping
+    from penstock.engine import dropping
     from penstock.engine import giving_up as work
 
-    heads = [work.find_unreadable(repository, one) for one in names] if unreadable else []
+    sayings = dropping.find_unreadable_sayings(repository, names) if unreadable else []
+    said = {one.id.hex() for one in sayings}
+    heads = [work.find_unreadable(repository, one) for one in names if one not in said] if unreadable else []
     gone = work.gone_with(repository, heads) if unreadable else work.find_gone(repository, names)
     if apply:
         work.forget_unreadable(repository, heads, gone)
+        dropping.drop(repository, sayings)
     document = {
-        "unreadable": [one.to_json() for one in heads],
+        "unreadable": [one.to_json() for one in (*heads, *sayings)],
         "gone": [one.to_json() for one in gone],
         "applied": apply,
     }

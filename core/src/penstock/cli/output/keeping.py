@@ -42,7 +42,7 @@ def forget(document: Document) -> Iterator[str]:
 
 
 def given_up(document: Document) -> Iterator[str]:
-    """`forget --unreadable` and `--gone`: the heads, and what is wrong with them."""
+    """`forget --unreadable` and `--gone`: the objects, and what is wrong with them."""
     for one in document["unreadable"]:
         yield printable(f"{one['id']} in {one['domain']}: {one['problem']}")
     for one in document["gone"]:
