@@ -7,7 +7,7 @@ import pytest
 from core.tests.repository.lab import Lab, noise
 from core.tests.repository.virtual import VirtualStore
 
-from penstock.api import DamagedObject, RoleForbids, UsageError
+from penstock.api import DamagedObject, EventKind, RoleForbids, UsageError
 from penstock.engine.dropping import drop, find_unreadable_sayings
 from penstock.engine.giving_up import find_gone, find_unreadable, forget_gone, forget_unreadable, gone_with
 from penstock.engine.maintain import MaintainReport, maintain
@@ -127,6 +127,24 @@ def test_a_head_that_was_given_up_stops_nothing_any_more(tmp_path: Path) -> None
     there = lab.keys()
     assert lab.at.snapshot_key(lost) not in there
     assert lab.at.snapshot_key(kept) in there
+
+
+def test_the_newest_head_is_named_by_nobody_once_it_was_given_up(tmp_path: Path) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    kept, lost = nights(lab, store, 2)
+    lab.flip(lab.at.snapshot_key(lost), 100)
+    heads = [find_unreadable(lab.open(), lost.hex())]
+    assert not gone_with(lab.open(), heads)
+    forget_unreadable(lab.open(), heads)
+    lab.events.clear()
+    for _ in range(3):
+        nights(lab, store, 1)
+        assert maintained(lab, tmp_path / "host").pruned is not None
+    assert lab.at.snapshot_key(lost) not in set(lab.keys())
+    assert lab.at.snapshot_key(kept) in set(lab.keys())
+    assert not [event for event in lab.events if event.kind is EventKind.WARNING]
+    assert lab.find("latest").head.parent != lost
 
 
 def test_a_head_that_is_gone_stops_it_until_it_is_given_up(tmp_path: Path) -> None:
