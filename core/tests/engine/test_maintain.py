@@ -79,7 +79,7 @@ def test_what_was_said_and_cannot_be_read_stops_it_until_it_is_dropped(tmp_path:
     store = VirtualStore()
     lab = Lab(tmp_path / "cache", store)
     nights(lab, store, 1)
-    content = {
+    content: dict[str, Notice | Tombstone | Deletion | Mark] = {
         "marks": Mark(times.now(), Marking.HOLD, {bytes(16): bytes(32)}, "the auditors"),
         "notices": Notice(times.now(), {bytes(16): "damaged"}),
         "deletions": Deletion(times.now(), Action.FORGET, {bytes(16): bytes(32)}),

@@ -58,6 +58,8 @@ class Notices:
     deleted: set[str] = field(default_factory=set)
     #: Heads that are gone, and that somebody gave up: the digests by which others name them.
     given_up: set[bytes] = field(default_factory=set)
+    #: And the snapshots of such heads.
+    missing: set[bytes] = field(default_factory=set)
 
     def hides(self, snapshot: bytes, digest: bytes, writer: bytes) -> str | None:
         """Why a snapshot with this head is not listed; None if it is."""
@@ -96,6 +98,7 @@ def read_notices(
     at = domain.at
     for record in (said.content for said in records):
         found.given_up.update(record.gone)
+        found.missing.update(record.missing)
         found.deleted.update(map(at.snapshot_key, record.missing))
         if record.action is Action.DELETE:
             things = record.things

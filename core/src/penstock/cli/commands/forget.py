@@ -117,7 +117,7 @@ def _give_up(run: "Run", repository: "Repository", names: "Sequence[str]", *, un
         work.forget_unreadable(repository, heads, gone)
         dropping.drop(repository, sayings)
     document = {
-        "unreadable": [one.to_json() for one in (*heads, *sayings)],
+        "unreadable": [*(one.to_json() for one in heads), *(one.to_json() for one in sayings)],
         "gone": [one.to_json() for one in gone],
         "applied": apply,
     }
