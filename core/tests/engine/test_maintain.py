@@ -7,10 +7,13 @@ import pytest
 from core.tests.repository.lab import Lab, noise
 from core.tests.repository.virtual import VirtualStore
 
-from penstock.api import DamagedObject, EventKind, RoleForbids, UsageError
+from penstock.api import DamagedObject, EventKind, MissingObject, RoleForbids, UsageError
 from penstock.engine.dropping import drop, find_unreadable_sayings
+from penstock.engine.forget import forget
 from penstock.engine.giving_up import find_gone, find_unreadable, forget_gone, forget_unreadable, gone_with
 from penstock.engine.maintain import MaintainReport, maintain
+from penstock.engine.prune import prune
+from penstock.engine.vanished import explain, find_vanished
 from penstock.format import times
 from penstock.format.notice import Action, Deletion, Mark, Marking, Notice, Things, Tombstone
 from penstock.repository.said import put_said
@@ -177,6 +180,46 @@ def test_where_more_heads_are_gone_than_are_given_up_none_is_settled(tmp_path: P
         find_gone(lab.open())
     forget_unreadable(lab.open(), heads, gone_with(lab.open(), heads))
     assert {one.id for one in find_gone(lab.open())} == {None, third}
+
+
+@pytest.mark.parametrize("kind", ["packs", "parts", "sessions", "index"])
+def test_what_a_host_has_seen_and_nobody_needs_is_given_up_by_its_key(tmp_path: Path, kind: str) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    (first,) = nights(lab, store, 1)
+    lost = list(lab.keys(getattr(lab.at, kind)))
+    nights(lab, store, 1)
+    assert maintained(lab, tmp_path / "host").pruned is not None
+    for key in lost:
+        lab.sink.delete(key)
+    assert maintained(lab, tmp_path / "host").pruned is None
+    if kind != "index":
+        with pytest.raises((UsageError, MissingObject), match=r"a snapshot needs|needs it"):
+            find_vanished(lab.open(), lost)
+    forget(lab.open(), [lab.find(first.hex())])
+    for _ in range(2):
+        store.passes(days=1)
+        prune(lab.open(), listener=lab.events.append)
+    assert maintained(lab, tmp_path / "host").pruned is None, "this host has seen it"
+    explain(lab.open(), find_vanished(lab.open(), lost))
+    report = maintained(lab, tmp_path / "host")
+    assert report.checked.findings == ()
+    assert report.pruned is not None
+
+
+def test_only_what_is_gone_is_explained(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "cache", VirtualStore())
+    lab.backup({"d": b"one" * 999})
+    (pack,) = lab.keys(lab.at.packs)
+    with pytest.raises(UsageError, match="is there"):
+        find_vanished(lab.open(), [pack])
+    elsewhere = "d/nowhere/packs/ab/" + "ab" * 16
+    for wrong in (elsewhere, f"{lab.at.packs}{'ab' * 16}", f"{lab.at.leases}x", "penstock.json"):
+        with pytest.raises(UsageError, match="not the key"):
+            find_vanished(lab.open(), [wrong])
+    writer = lab.open(add_writer(lab.open(), "host", domain="main"))
+    with pytest.raises(RoleForbids):
+        explain(writer, find_vanished(writer, [lab.at.pack_key(b"\xab" * 16)]))
 
 
 def test_only_what_is_not_there_is_given_up_as_gone(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """penstock forget and undelete: let go of snapshots, and take it back."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
         gone: Annotated[
             bool,
-            typer.Option("--gone", help="Give up heads that are gone: those that others name, and these ids, whole."),
+            typer.Option("--gone", help="Give up what is gone: heads that others name, and these ids, whole, or keys."),
         ] = False,
         retired: Annotated[
             bool,
@@ -106,21 +106,30 @@ def register(app: typer.Typer) -> None:
 
 def _give_up(run: "Run", repository: "Repository", names: "Sequence[str]", *, unreadable: bool, apply: bool) -> None:
     from penstock.cli.output import keeping
-    from penstock.engine import dropping
+    from penstock.engine import dropping, vanished
     from penstock.engine import giving_up as work
 
-    sayings = dropping.find_unreadable_sayings(repository, names) if unreadable else []
-    said = {one.id.hex() for one in sayings}
-    heads = [work.find_unreadable(repository, one) for one in names if one not in said] if unreadable else []
-    gone = work.gone_with(repository, heads) if unreadable else work.find_gone(repository, names)
-    if apply:
-        work.forget_unreadable(repository, heads, gone)
-        dropping.drop(repository, sayings)
-    document = {
-        "unreadable": [*(one.to_json() for one in heads), *(one.to_json() for one in sayings)],
-        "gone": [one.to_json() for one in gone],
-        "applied": apply,
-    }
+    shown: dict[str, list[dict[str, Any]]]
+    if unreadable:
+        sayings = dropping.find_unreadable_sayings(repository, names)
+        said = {one.id.hex() for one in sayings}
+        heads = [work.find_unreadable(repository, one) for one in names if one not in said]
+        gone = work.gone_with(repository, heads)
+        if apply:
+            work.forget_unreadable(repository, heads, gone)
+            dropping.drop(repository, sayings)
+        shown = {
+            "unreadable": [*(one.to_json() for one in heads), *(one.to_json() for one in sayings)],
+            "gone": [one.to_json() for one in gone],
+        }
+    else:
+        lost = vanished.find_vanished(repository, [one for one in names if "/" in one])
+        gone = work.find_gone(repository, [one for one in names if "/" not in one])
+        if apply:
+            work.forget_gone(repository, gone)
+            vanished.explain(repository, lost)
+        shown = {"unreadable": [], "gone": [*(one.to_json() for one in gone), *(one.to_json() for one in lost)]}
+    document = {**shown, "applied": apply}
     run.output.result(document, keeping.given_up)
 
 

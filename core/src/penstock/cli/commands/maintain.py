@@ -68,7 +68,6 @@ def register(app: typer.Typer) -> None:
             raise CheckFailed(
                 f"damaged or missing objects: {found.finding_count}"
                 + ("; nothing was forgotten or deleted" if report.pruned is None else ""),
-                hint="Run penstock repair. Give up what nothing mends: penstock forget, with --unreadable or --gone for "
-                "single objects.",
+                hint="Run penstock repair. Give up what nothing mends with penstock forget, --unreadable and --gone.",
                 details=tuple(f"{one.key}: {one.problem}" for one in found.findings) if run.output.json else (),
             )

@@ -49,6 +49,8 @@ def given_up(document: Document) -> Iterator[str]:
         yield printable(f"{one['id'] or 'a head that is gone'} in {one['domain']}: {one['problem']}")
     if not document["unreadable"] and not document["gone"]:
         yield "No head is gone that others name."
+    elif not document["unreadable"]:
+        yield "Given up: nobody misses it." if document["applied"] else "Nothing is given up yet: add --apply."
     elif document["applied"]:
         yield "Forgotten: a prune deletes what only they needed, whatever that was."
     else:
