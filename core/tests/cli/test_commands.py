@@ -258,6 +258,38 @@ def test_config_check_without_a_file_says_where_it_looked(penstock: Penstock) ->
     assert "looked for" in penstock("config", "check", code=3).stderr
 
 
+def test_config_show_has_what_is_kept_and_how_often_all_is_read(penstock: Penstock, tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text(
+        "[repositories]\n"
+        'near = { url = "file:///near" }\n'
+        'far = { url = "file:///far", check_within = "12w" }\n'
+        "[backups]\n"
+        'one = { url = "sqlite:one.db", repository = "near" }\n'
+        'two = { url = "sqlite:two.db", repository = "far", timezone = "Asia/Tokyo",'
+        ' keep = { within = "36h", tags = ["release"], hourly = 0, at_least = 1 } }\n'
+        '[defaults]\ntimezone = "Europe/Berlin"\ncheck_within = "7d"\nkeep = { daily = 14 }\n',
+        encoding="utf-8",
+    )
+    document = penstock.json("config", "show")
+    default = {"keep": {"daily": 14, "at_least": 3}, "timezone": "Europe/Berlin"}
+    assert {"keep": document["keep"], "timezone": document["timezone"]} == default
+    one, two = document["backups"]
+    assert {"keep": one["keep"], "timezone": one["timezone"]} == default
+    assert two["keep"] == {"within": "1d12h", "tags": ["release"], "at_least": 1}
+    assert two["timezone"] == "Asia/Tokyo"
+    assert document["check_within"] == "7d"
+    assert [one["check_within"] for one in document["repositories"]] == ["7d", "84d"]
+    shown = penstock("config", "show").stdout
+    assert "keep:         daily 14, at_least 3 (Europe/Berlin)" in shown
+    assert "within 1d12h, tags release, at_least 1 (Asia/Tokyo)" in shown
+
+
+def test_config_show_without_rules_keeps_everything(penstock: Penstock) -> None:
+    document = penstock.json("config", "show")
+    assert (document["keep"], document["timezone"], document["check_within"]) == (None, "UTC", "30d")
+    assert "keep:         everything" in penstock("config", "show").stdout
+
+
 def test_config_show_looks_no_secret_up(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.toml").write_text(
         f'[repositories.r]\nurl = "file:///r"\npassphrase = {{ command = ["echo", "{PASSPHRASE}"] }}\n',

@@ -160,6 +160,27 @@ def test_no_backup_is_left_without_a_snapshot(shop: Penstock) -> None:
     assert ids(shop) == everything
 
 
+def test_the_last_snapshots_of_a_retired_backup_are_forgotten_by_its_name(shop: Penstock) -> None:
+    first, second, third = ids(shop)
+    shop("backup", "shop", "--name", "other")
+    other = ids(shop)[3]
+    assert "--retired" in shop.json("forget", first, second, third, code=18)["error"]["hint"]
+    shop("hold", second, "--reason", "the auditors", *OPS)
+    document = shop.json("forget", "--backup", "shop", "--retired")
+    assert {one["id"]: one["reasons"] for one in document["snapshots"]} == {
+        third: [],
+        second: ["hold: the auditors"],
+        first: [],
+    }
+    assert len(ids(shop)) == 4, "nothing without --apply"
+    shop("hold", second, "--release", "--reason", "the audit is over", *OPS)
+    assert shop.json("forget", "--backup", "shop", "--retired", "--apply", *OPS)["forgotten"] == 3
+    assert ids(shop) == [other]
+    assert shop.json("undelete", third, *OPS)["snapshots"][0]["id"] == third
+    assert "--backup" in shop("forget", "--retired", code=2).stderr
+    shop("forget", "--backup", "nobody", "--retired", code=15)
+
+
 def test_a_writer_sees_the_plan_and_changes_nothing(shop: Penstock) -> None:
     first, *_ = ids(shop)
     assert shop.json("forget")["forgotten"] == 2

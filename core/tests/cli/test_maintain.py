@@ -75,3 +75,28 @@ def test_a_check_of_a_part_alone(shop: Penstock) -> None:
     done = shop.json("check", "--read-within", "1d", *OPS)["checked"]
     assert (done["read_data"], done["in_part"]) == (True, True)
     assert done["read"] > shop.json("check", "--read-within", "30d", *OPS)["checked"]["read"], "read a moment ago"
+
+
+def test_what_is_lost_for_good_is_given_up_and_it_goes_on(shop: Penstock) -> None:
+    first = shop.json("snapshots", *OPS)["snapshots"][0]["id"]
+    shop("hold", first[:8], "--reason", "the auditors", *OPS)
+    (head,) = (shop.folder / "repository").glob(f"d/*/snapshots/{first}")
+    (mark,) = (shop.folder / "repository").glob("d/*/marks/*")
+    for path in (head, mark):
+        data = bytearray(path.read_bytes())
+        data[60] ^= 1
+        path.write_bytes(data)
+    assert shop.json("maintain", *OPS, code=16)["prune"] is None
+    planned = shop("forget", "--unreadable", first, mark.name, *OPS).stdout
+    assert f"{first} in main: " in planned
+    assert f"d/{mark.parts[-3]}/marks/{mark.name}: " in planned
+    assert "it follows snapshot 1 of its writer, which is gone" in planned
+    assert "Nothing is forgotten yet" in planned
+    assert mark.exists()
+    document = shop.json("forget", "--unreadable", first, mark.name, "--apply", *OPS)
+    assert (len(document["unreadable"]), len(document["gone"]), document["applied"]) == (2, 1, True)
+    assert not mark.exists()
+    assert shop.json("maintain", *OPS)["check"]["finding_count"] == 0
+    assert shop("forget", "--gone", *OPS).stdout == "No head is gone that others name.\n"
+    for wrong in (("--gone", "--unreadable", first), ("--gone", "--backup", "shop"), ("--unreadable",)):
+        shop("forget", *wrong, *OPS, code=2)

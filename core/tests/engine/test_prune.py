@@ -1,6 +1,7 @@
 """Prune: what is dead goes, at its time, and nothing else does."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from core.tests.repository.virtual import VirtualStore
 
 from penstock.api import EventKind, RoleForbids, SnapshotNotFound, UsageError
 from penstock.api.errors import DamagedObject, PruneRunning, SessionLost
-from penstock.engine.forget import find_unreadable, forget, forget_unreadable, undelete
+from penstock.engine.forget import forget, undelete
+from penstock.engine.giving_up import find_unreadable, forget_unreadable, gone_with
 from penstock.engine.prune import Limits, prune
 from penstock.format.notice import Things
 from penstock.repository import Repository
@@ -132,6 +134,40 @@ def test_it_is_taken_back_until_shortly_before_the_sweep(lab: Lab, store: Virtua
         undelete(lab.open(), [two])
 
 
+def test_what_is_taken_back_too_late_is_not_listed_even_if_nobody_looks_again(
+    lab: Lab, store: VirtualStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    night(lab, store, b"three" * 999)
+    let_go(lab, one, two)
+    pruned(lab)
+    store.passes(hours=23, minutes=54)
+    with killed_before_its_second_look(monkeypatch), pytest.raises(KeyboardInterrupt):
+        undelete(lab.open(), [one])
+    assert lab.find(one).id.hex() == one
+    store.passes(minutes=2)
+    with killed_before_its_second_look(monkeypatch), pytest.raises(KeyboardInterrupt):
+        undelete(lab.open(), [two])
+    with pytest.raises(SnapshotNotFound, match="was forgotten"):
+        lab.find(two)
+    store.passes(minutes=4)
+    assert pruned(lab).deleted
+    assert lab.restored(one) == {"d": b"one" * 999}
+    assert not lab.check().findings
+
+
+@contextmanager
+def killed_before_its_second_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is run is killed when its record is there."""
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock.engine.forget._refuse_too_late", _killed)
+        yield
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_what_was_forgotten_after_the_tombstone_was_put_waits_for_the_next(lab: Lab, store: VirtualStore) -> None:
     one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
     night(lab, store, b"three" * 999)
@@ -229,17 +265,18 @@ def test_a_head_that_cannot_be_read_ends_it_until_it_is_let_go_of(lab: Lab, stor
     with pytest.raises(UsageError, match="whole id"):
         find_unreadable(lab.open(), two[:8])
     night(lab, store, b"three" * 999)
-    forget_unreadable(lab.open(), [find_unreadable(lab.open(), two)])
-    # The next head names the one that was lost: that stays said.
-    assert [one.problem for one in lab.check().findings] == [
-        "it follows snapshot 2 of its writer, which is gone and was not forgotten"
-    ]
+    heads = [find_unreadable(lab.open(), two)]
+    # The next head names the one that is lost: the record says so.
+    gone = gone_with(lab.open(), heads)
+    assert ["it follows snapshot 2 of its writer" in one.problem for one in gone] == [True]
+    forget_unreadable(lab.open(), heads, gone)
+    assert not lab.check().findings
     assert pruned(lab).doom.doomed
     store.passes(days=1)
     assert pruned(lab).deleted
     there = lab.keys()
     assert key not in there
-    assert lab.check().finding_count == 1
+    assert not lab.check().findings
     assert lab.restored() == {"d": b"three" * 999}
 
 
@@ -373,6 +410,37 @@ def test_an_index_object_goes_once_another_that_counts_says_the_same(lab: Lab, s
         store.passes(days=1)
     pruned(lab)
     assert set(lab.keys(lab.at.index)) == ({old, new} if by == "a revoked writer" else {new})
+    assert not lab.check().findings
+
+
+def test_index_objects_that_nobody_can_read_go_after_the_grace(lab: Lab, store: VirtualStore) -> None:
+    one, two = night(lab, store, b"one" * 999), night(lab, store, b"two" * 999)
+    damaged, whole = sorted(lab.keys(lab.at.index))
+    store.put(stray := lab.at.index_key(b"\xab" * 16), b"left by a run that failed")
+    lab.flip(damaged, 60)
+    store.passes(days=1)
+    assert pruned(lab).doom.doomed == 2
+    store.passes(days=1)
+    assert pruned(lab).deleted == 2
+    assert not {damaged, stray} & set(lab.keys(lab.at.index))
+    assert whole in lab.keys(lab.at.index)
+    assert not lab.check().findings
+    assert (lab.restored(one), lab.restored(two)) == ({"d": b"one" * 999}, {"d": b"two" * 999})
+
+
+def test_an_index_object_that_was_mended_meanwhile_stays(lab: Lab, store: VirtualStore) -> None:
+    night(lab, store, b"one" * 999)
+    (index,) = lab.keys(lab.at.index)
+    kept = store.get(index)
+    lab.flip(index, 60)
+    store.passes(days=1)
+    assert pruned(lab).doom.doomed == 1
+    store.passes(hours=1)
+    store.delete(index)
+    store.put(index, kept)
+    store.passes(days=1)
+    assert pruned(lab).deleted == 0
+    assert store.get(index) == kept
     assert not lab.check().findings
 
 

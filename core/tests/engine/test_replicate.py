@@ -32,6 +32,7 @@ from penstock.api import (
 )
 from penstock.engine import ReplicaReport, hold, release, replicate, tag
 from penstock.engine.forget import forget, plan_forget, undelete
+from penstock.engine.giving_up import find_gone, find_unreadable, forget_gone, forget_unreadable
 from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
 from penstock.format.pack import SegmentId
 from penstock.format.part import Key
@@ -272,6 +273,24 @@ def test_nobody_misses_what_the_original_had_forgotten_before(lab: Lab) -> None:
     assert report.copied == (first.snapshot,)
     assert other.restored(first.snapshot.hex()) == {"d": b"one"}
     assert not other.check().findings
+
+
+def test_nobody_misses_what_was_given_up_in_the_original(lab: Lab) -> None:
+    damaged, lost, _ = (lab.backup({"d": noise(KIB, night)}).snapshot for night in range(3))
+    lab.flip(lab.at.snapshot_key(damaged), 100)
+    lab.sink.delete(lab.at.snapshot_key(lost))
+    target = Elsewhere(MemorySettings())
+    copy(lab, target)
+    assert replica(lab, target).check().findings
+    heads = [find_unreadable(lab.open(), damaged.hex())]
+    forget_unreadable(lab.open(), heads)
+    forget_gone(lab.open(), find_gone(lab.open()))
+    assert not lab.check().findings
+    copy(lab, target)
+    assert not replica(lab, target).check().findings
+    before = set(target.contents())
+    copy(lab, target)
+    assert set(target.contents()) == before, "said once"
 
 
 def test_the_owners_log_grows(lab: Lab) -> None:

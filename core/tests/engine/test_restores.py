@@ -141,6 +141,27 @@ def test_a_restore_reads_nothing_of_other_backups(two: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_the_streams_that_a_lost_session_takes_along_are_named_and_the_others_restored(lab: Lab, harm: str) -> None:
+    a, b, c = noise(MIB, 1), noise(MIB, 2), noise(MIB, 3)
+    lab.backup({"a": a, "b": b})
+    (session,) = keys(lab, "sessions")
+    lab.backup({"a": a, "b": b, "c": c})
+    if harm == "gone":
+        lab.sink.delete(session)
+    else:
+        damage(lab, session)
+    target = BytesSource({})
+    with pytest.raises(MissingObject if harm == "gone" else DamagedObject, match=session) as raised:
+        lab.restore(into=target, verify_first=False)
+    assert "of 3 streams that are wanted, 2 need what is lost" in str(raised.value)
+    assert [one.partition(":")[0] for one in raised.value.details] == ["a", "b"]
+    assert target.touched == []
+    lab.restore(into=target, streams=["c"])
+    assert target.restored == {"c": c}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["packs", "sessions"])
 @pytest.mark.parametrize("verify_first", [True, False])
 def test_a_loss_that_only_another_stream_suffers_is_no_obstacle(lab: Lab, kind: str, verify_first: bool) -> None:

@@ -16,7 +16,8 @@ from core.tests.repository.lab import CHEAP, MIB, PASSPHRASE, BytesSource, neede
 from penstock.api import SinkError
 from penstock.api.errors import DamagedObject, MissingObject, NothingKept, PruneRunning, SessionLost, SnapshotNotFound
 from penstock.engine import backup, check
-from penstock.engine.forget import find_unreadable, forget, forget_unreadable, undelete
+from penstock.engine.forget import forget, undelete
+from penstock.engine.giving_up import find_unreadable, forget_unreadable
 from penstock.engine.prune import prune
 from penstock.repository import Access, Repository, SnapshotEntry
 from penstock.repository.layout import DomainLayout

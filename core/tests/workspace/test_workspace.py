@@ -17,12 +17,14 @@ from penstock.api import (
     SettingsError,
     StopToken,
     UsageError,
+    WrongKey,
+    WrongPassphrase,
 )
 from penstock.engine import backup, restore
 from penstock.format.trust import Role
 from penstock.repository import Repository
 from penstock.repository.snapshots import find_snapshot
-from penstock.repository.trust.keyring import add_writer
+from penstock.repository.trust.keyring import add_writer, revoke
 from penstock.workspace import Credentials, Folders, Need, Overrides, Workspace, key_files
 
 SETTINGS = """
@@ -136,6 +138,48 @@ def test_without_anybody_to_ask_the_owner_is_refused(folders: Folders, tmp_path:
         workspace.repository(Need.OWNER)
     nobody = Folders(tmp_path / "none", folders.cache, folders.settings)
     with Workspace(nobody) as workspace, pytest.raises(KeyMissing, match="no key and no passphrase for main"):
+        workspace.repository(Need.ANY)
+
+
+def revoke_writer(folders: Folders) -> None:
+    """The owner revokes this host's key, which stays where it is."""
+    with Workspace(folders, credentials=Credentials(passphrase=PASSPHRASE)) as workspace:
+        owner = workspace.repository(Need.OWNER)
+        (writer,) = owner.log.active(Role.WRITER)
+        revoke(owner, writer.grant.key)
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("need", [Need.ANY, Need.OWNER_OR_ANY])
+def test_a_revoked_key_makes_way_for_the_passphrase(folders: Folders, need: Need) -> None:
+    revoke_writer(folders)
+    warnings: list[str] = []
+    given = Credentials(passphrase=PASSPHRASE)
+    with Workspace(folders, credentials=given, warn=warnings.append) as workspace:
+        assert workspace.repository(need).access.role is Role.OWNER
+    assert ["revoked this key" in one for one in warnings] == ([True] if need is Need.ANY else [])
+    with Workspace(folders, environ={"PENSTOCK_PASSPHRASE": PASSPHRASE.reveal()}) as workspace:
+        assert workspace.repository(need).access.role is Role.OWNER
+    asked = Prompts(PASSPHRASE)
+    with Workspace(folders, prompts=asked) as workspace:
+        assert workspace.repository(need).access.role is Role.OWNER
+    assert asked.asked == [("main", True)]
+
+
+@pytest.mark.usefixtures("made")
+def test_where_nothing_opens_it_each_reason_is_told(folders: Folders, tmp_path: Path) -> None:
+    revoke_writer(folders)
+    with Workspace(folders) as workspace, pytest.raises(WrongKey, match="revoked this key"):
+        workspace.repository(Need.ANY)
+    with Workspace(folders, prompts=Prompts(None)) as workspace, pytest.raises(WrongKey, match="revoked this key"):
+        workspace.repository(Need.ANY)
+    wrong = Credentials(passphrase=Secret("another"))
+    with Workspace(folders, credentials=wrong) as workspace, pytest.raises(WrongPassphrase) as caught:
+        workspace.repository(Need.ANY)
+    assert "revoked this key" in caught.value.details[0]
+    (key,) = (tmp_path / "config" / "keys").iterdir()
+    named = Credentials(key_file=key, passphrase=PASSPHRASE)
+    with Workspace(folders, credentials=named) as workspace, pytest.raises(WrongKey):
         workspace.repository(Need.ANY)
 
 

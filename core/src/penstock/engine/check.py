@@ -51,8 +51,9 @@ class CheckReport:
     opened: bool
     #: Whether only some of the packs were read: those whose turn it was.
     in_part: bool = False
-    #: How many findings are heads of revoked writers that the owner left out: a prune deletes them.
-    left_out: int = 0
+    #: How many findings are heads of revoked writers that the owner left out, or index objects that nobody can read: a
+    #: prune deletes them.
+    swept: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The document of `penstock check`."""
@@ -156,7 +157,7 @@ def check(
             data_read=read_data,
             opened=read_data and repository.access.role is Role.OWNER,
             in_part=read_data and within is not None,
-            left_out=findings.left_out,
+            swept=findings.swept,
         )
         figures = {"findings": report.finding_count, "packs": report.packs, "read": report.read}
         reporter.completed("checked", figures)

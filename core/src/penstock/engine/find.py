@@ -77,7 +77,8 @@ def find(
 def _explained(domain: Domain) -> set[bytes]:
     """The snapshots that are not there, or not listed, because somebody who may forget and delete them did."""
     with Workers(domain.sink.connections, "penstock-find", domain.sink.stop) as workers:
-        return {snapshot for snapshot, _ in read_notices(domain, workers).forgotten}
+        notices = read_notices(domain, workers)
+        return notices.missing.union(snapshot for snapshot, _ in notices.forgotten)
 
 
 def _cuts(repository: Repository, entries: Iterable[SnapshotEntry]) -> Iterator[DamagedObject]:

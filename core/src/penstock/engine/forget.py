@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +15,7 @@ from penstock.api.errors import (
     SnapshotNotFound,
     UsageError,
 )
-from penstock.api.models import ObjectInfo
-from penstock.format.encoding import Malformed, id_from_hex
+from penstock.format.times import as_text
 from penstock.repository import Repository, SnapshotEntry
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Head, read_notices
@@ -25,11 +24,9 @@ from penstock.repository.notices import undelete as take_back
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.snapshots import (
-    digest_of_head,
     each_snapshot,
     find_snapshot,
     list_snapshots,
-    read_snapshot,
 )
 from penstock.repository.upkeep.marks import Marks, read_marks
 from penstock.repository.upkeep.retention import Candidate, Policy, decide
@@ -38,18 +35,15 @@ from penstock.repository.upkeep.tombstones import condemned, standing
 __all__ = [
     "ForgetPlan",
     "Planned",
-    "Unreadable",
-    "find_unreadable",
     "forget",
-    "forget_unreadable",
     "list_forgotten",
     "plan_chosen",
     "plan_forget",
+    "plan_retired",
     "undelete",
 ]
 
 _SHORT_ID = 8
-_ALL_DIGITS = "penstock check names them, after snapshots/."
 _LIST_FORGOTTEN = "penstock snapshots --forgotten lists what can be taken back."
 
 
@@ -142,6 +136,20 @@ def plan_chosen(repository: Repository, entries: Sequence[SnapshotEntry]) -> For
     return ForgetPlan(tuple(Planned(one, tuple(sorted(marks[one.domain.id].tags(one))), ()) for one in chosen))
 
 
+def plan_retired(
+    repository: Repository, names: Collection[str], *, on_damage: Callable[[DamagedObject | MissingObject], None]
+) -> ForgetPlan:
+    """Forget all snapshots of backups of these names, which nobody makes any more; only what is held stays."""
+    marks = _marks(repository)
+    planned = []
+    for entry in reversed(list_snapshots(repository, on_damage)):
+        if entry.head.backup in names:
+            said = marks[entry.domain.id]
+            holds = tuple(f"hold: {hold.reason}" for hold in said.holds(entry))
+            planned.append(Planned(entry, tuple(sorted(said.tags(entry))), holds, _discounted(entry, said)))
+    return ForgetPlan(tuple(sorted(planned, key=lambda one: one.entry.head.backup)))
+
+
 def _marks(repository: Repository) -> dict[bytes, Marks]:
     """What is said in each domain, by its id."""
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
@@ -178,23 +186,28 @@ def _discounted(entry: SnapshotEntry, marks: Marks) -> str:
     return marks.badness(entry) or ("dated in the future" if entry.from_the_future else "")
 
 
-def forget(repository: Repository, snapshots: Sequence[SnapshotEntry]) -> None:
+def forget(repository: Repository, snapshots: Sequence[SnapshotEntry], *, retired: Collection[str] = ()) -> None:
     """Record that they are forgotten: nothing lists them, and until a sweep `undelete` takes it back.
 
     Raises `RoleForbids` for a writer's key, `SnapshotHeld`, and `NothingKept` where a backup would be left without a
-    snapshot that can be restored; then none is forgotten, in whatever domain.
+    snapshot that can be restored, unless its name is one of `retired`; then none is forgotten, in whatever domain.
     """
     repository.access.require_keeper("forgetting a snapshot")
     if not snapshots:
         return
-    _refuse(repository, snapshots, _marks(repository))
+    _refuse(repository, snapshots, _marks(repository), retired)
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
         for domain in repository.domains:
             if named := {entry.id: entry.digest for entry in snapshots if entry.domain.id == domain.id}:
                 workers.call(record, domain, named)
 
 
-def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks]) -> None:
+def _refuse(
+    repository: Repository,
+    snapshots: Sequence[SnapshotEntry],
+    marks: Mapping[bytes, Marks],
+    retired: Collection[str] = (),
+) -> None:
     _refuse_held(snapshots, marks)
     wanted = {(entry.id, entry.digest) for entry in snapshots}
     left = {
@@ -203,10 +216,10 @@ def _refuse(repository: Repository, snapshots: Sequence[SnapshotEntry], marks: M
         if (entry.id, entry.digest) not in wanted and not _discounted(entry, marks[entry.domain.id])
     }
     for entry in snapshots:
-        if (entry.domain.id, entry.head.backup) not in left:
+        if entry.head.backup not in retired and (entry.domain.id, entry.head.backup) not in left:
             raise NothingKept(
                 f"the backup {entry.head.backup} would have no snapshot left that can be restored",
-                hint="Make a backup first, or keep one of these.",
+                hint="Make a backup first, or keep one of these; if nobody makes it any more: --backup NAME --retired.",
             )
 
 
@@ -219,50 +232,6 @@ def _refuse_held(entries: Sequence[SnapshotEntry], marks: Mapping[bytes, Marks])
             hint=f"If whoever holds it agrees, release it: penstock hold {name[:_SHORT_ID]} --release --reason TEXT.",
             details=tuple(f"{one}: {hold.reason}" for one, hold in held),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A head that nobody can read, with the digest of its bytes as they are, and what is wrong with it."""
-
-    domain: Domain = field(repr=False)
-    id: bytes
-    digest: bytes
-    problem: str
-
-    def to_json(self) -> dict[str, Any]:
-        """What there is to say of it."""
-        return {"id": self.id.hex(), "domain": self.domain.label, "problem": self.problem}
-
-
-def find_unreadable(repository: Repository, name: str) -> Unreadable:
-    """The head with this id, whole, if it cannot be read. Raises `SnapshotNotFound`, `UsageError` for one that can."""
-    with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
-        for domain in repository.domains:
-            try:
-                key = domain.at.snapshot_key(id_from_hex(name))
-            except Malformed:
-                raise UsageError(f"{name} is not the whole id of a snapshot: 32 digits", hint=_ALL_DIGITS) from None
-            digest = workers.call(digest_of_head, domain, key)
-            if digest is None:
-                continue
-            try:
-                workers.call(read_snapshot, domain, ObjectInfo(key, 0), hidden=True)
-            except DamagedObject as error:
-                return Unreadable(domain, id_from_hex(name), digest, error.reason)
-            raise UsageError(f"the snapshot {name} can be read", hint="Forget it without --unreadable.")
-    raise SnapshotNotFound(f"there is no head with the id {name}", hint=_ALL_DIGITS)
-
-
-def forget_unreadable(repository: Repository, heads: Sequence[Unreadable]) -> None:
-    """Record that nobody wants these any more, so that a prune need not know what they need: for good, after its grace.
-
-    Raises `RoleForbids` for a writer's key.
-    """
-    repository.access.require_keeper("forgetting a snapshot")
-    with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
-        for head in heads:
-            workers.call(record, head.domain, {head.id: head.digest})
 
 
 def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotEntry]:
@@ -282,10 +251,27 @@ def undelete(repository: Repository, snapshots: Sequence[str]) -> list[SnapshotE
             named = {(one.id, one.digest) for one in found if one.domain.id == domain.id}
             _refuse_swept(named & notices.swept)
             if back := named & notices.forgotten:
-                lifted = {one for head in back for one in notices.forgets[head]}
-                workers.call(take_back, domain, dict(back), lifted)
+                for until, heads in _by_limit(domain, workers, back).items():
+                    lifted = {one for head in heads for one in notices.forgets[head]}
+                    workers.call(take_back, domain, dict(heads), lifted, until)
             _refuse_too_late(domain, workers, named)
     return [_listed_again(repository, one.id.hex()) for one in found]
+
+
+def _by_limit(domain: Domain, workers: Workers, heads: AbstractSet[Head]) -> dict[str, set[Head]]:
+    """The heads by the moment when it is too late to take them back, "" for those that no tombstone takes.
+
+    The record says so itself: who is stopped before it looks again has promised nothing that a sweep does not keep.
+    """
+    ends: dict[Head, str] = {}
+    for stone in standing(domain, workers):
+        end = as_text(stone.too_late)
+        for head in heads & condemned(domain, workers, stone).forgotten:
+            ends[head] = min(ends.get(head, end), end)
+    found: dict[str, set[Head]] = {}
+    for head in heads:
+        found.setdefault(ends.get(head, ""), set()).add(head)
+    return found
 
 
 def _refuse_too_late(domain: Domain, workers: Workers, named: AbstractSet[Head]) -> None:

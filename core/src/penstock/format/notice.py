@@ -44,6 +44,10 @@ _LEVEL = 9
 _LIMIT = 16 * 1024 * 1024
 
 
+#: Kinds that only records of what was given up name: the field is missing elsewhere.
+_RARE = ("notices", "marks", "deletions")
+
+
 @dataclass(frozen=True, slots=True)
 class Things:
     """Objects of a domain, by their ids."""
@@ -52,15 +56,20 @@ class Things:
     parts: tuple[bytes, ...] = ()
     index: tuple[bytes, ...] = ()
     sessions: tuple[bytes, ...] = ()
+    notices: tuple[bytes, ...] = ()
+    marks: tuple[bytes, ...] = ()
+    deletions: tuple[bytes, ...] = ()
 
     def to_json(self) -> dict[str, list[str]]:
         """The form stored in a record."""
-        return {one.name: [name.hex() for name in getattr(self, one.name)] for one in fields(self)}
+        said = {one.name: [name.hex() for name in getattr(self, one.name)] for one in fields(self)}
+        return {name: ids for name, ids in said.items() if ids or name not in _RARE}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises `Malformed`."""
-        return cls(*(ids_from_hex(value.get(one.name)) for one in fields(cls)))
+        said = {one.name: value.get(one.name, [] if one.name in _RARE else None) for one in fields(cls)}
+        return cls(**{name: ids_from_hex(ids) for name, ids in said.items()})
 
 
 class _Content(ABC):
@@ -141,7 +150,9 @@ class Action(StrEnum):
 class Deletion(_Content):
     """Snapshots, by the digests of their heads, that were forgotten, taken back, or deleted with what they needed.
 
-    Who takes back says which records are lifted, by their ids: one that somebody else puts meanwhile stays.
+    Who takes back says which records are lifted, by their ids: one that somebody else puts meanwhile stays; and until
+    when that has to be written to have an effect, "" if there is no hurry. Who forgets can give up heads that are gone:
+    by the digests that others name, and by the ids of their snapshots.
     """
 
     what = "deletion"
@@ -150,6 +161,9 @@ class Deletion(_Content):
     snapshots: Mapping[bytes, bytes]
     things: Things = Things()
     lifts: tuple[bytes, ...] = ()
+    gone: tuple[bytes, ...] = ()
+    missing: tuple[bytes, ...] = ()
+    until: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record's header."""
@@ -158,7 +172,9 @@ class Deletion(_Content):
         if self.action is Action.DELETE:
             more = self.things.to_json()
         elif self.action is Action.UNDELETE:
-            more = {"lifts": [name.hex() for name in self.lifts]}
+            more = {"lifts": [name.hex() for name in self.lifts], **({"until": self.until} if self.until else {})}
+        elif self.gone or self.missing:
+            more = {"gone": [one.hex() for one in self.gone], "missing": [one.hex() for one in self.missing]}
         return {"action": self.action.value, "made": self.made, "snapshots": snapshots, **more}
 
     @classmethod
@@ -170,7 +186,9 @@ class Deletion(_Content):
         snapshots = _digests(value.get("snapshots"))
         things = Things.from_json(value) if action == Action.DELETE else Things()
         lifts = ids_from_hex(value.get("lifts")) if action == Action.UNDELETE else ()
-        return cls(text(value, "made"), Action(action), snapshots, things, lifts)
+        gone, missing = _given_up(value) if action == Action.FORGET else ((), ())
+        until = text(value, "until") if action == Action.UNDELETE and "until" in value else ""
+        return cls(text(value, "made"), Action(action), snapshots, things, lifts, gone, missing, until)
 
 
 class Marking(StrEnum):
@@ -271,6 +289,14 @@ def decode_notice(name: bytes, data: bytes) -> SealedNotice:
         raise Malformed("not a notice: the magic number is wrong")
     end = len(view) - _SIGNATURE_BYTES
     return SealedNotice(name, signer, bytes(view[end:]), view[:end], view[_HEADER.size : end])
+
+
+def _given_up(value: Mapping[str, Any]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Digests of heads, and ids of snapshots; records of which nothing is given up lack both fields."""
+    gone = value.get("gone", [])
+    if not isinstance(gone, list):
+        raise Malformed("the digests of heads that are gone are no list")
+    return tuple(map(digest_from_hex, gone)), ids_from_hex(value.get("missing", []))
 
 
 def _digests_to_json(digests: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -54,8 +54,12 @@ class Notices:
     forgets: dict[Head, set[bytes]] = field(default_factory=dict)
     #: Those of them that a sweep has deleted, for good.
     swept: set[Head] = field(default_factory=set)
-    #: Objects that were deleted on purpose: their keys.
+    #: Objects that were deleted on purpose, and heads that are gone and were given up: their keys.
     deleted: set[str] = field(default_factory=set)
+    #: Heads that are gone, and that somebody gave up: the digests by which others name them.
+    given_up: set[bytes] = field(default_factory=set)
+    #: And the snapshots of such heads.
+    missing: set[bytes] = field(default_factory=set)
 
     def hides(self, snapshot: bytes, digest: bytes, writer: bytes) -> str | None:
         """Why a snapshot with this head is not listed; None if it is."""
@@ -93,6 +97,9 @@ def read_notices(
     found.forgets = in_force(records)
     at = domain.at
     for record in (said.content for said in records):
+        found.given_up.update(record.gone)
+        found.missing.update(record.missing)
+        found.deleted.update(map(at.snapshot_key, record.missing))
         if record.action is Action.DELETE:
             things = record.things
             found.swept.update(record.snapshots.items())
@@ -101,6 +108,9 @@ def read_notices(
             found.deleted.update(map(at.part_key, things.parts))
             found.deleted.update(map(at.index_key, things.index))
             found.deleted.update(map(at.session_key, things.sessions))
+            found.deleted.update(map(at.notice_key, things.notices))
+            found.deleted.update(map(at.mark_key, things.marks))
+            found.deleted.update(map(at.deletion_key, things.deletions))
     found.forgotten = found.forgets.keys() | found.swept
     return found
 
@@ -108,12 +118,13 @@ def read_notices(
 def in_force(records: Collection[Said[Deletion]]) -> dict[Head, set[bytes]]:
     """The heads that are forgotten, each with the records that say so and were not lifted.
 
-    Who lifts names what is lifted, so that their order does not matter: clocks may be wrong.
+    Who lifts names what is lifted, so that their order does not matter: clocks may be wrong. What was written too late,
+    as it says itself, lifts nothing: a prune sweeps those snapshots.
     """
     lifted = {
         (head, name)
         for said in records
-        if said.content.action is Action.UNDELETE
+        if said.content.action is Action.UNDELETE and not _too_late(said)
         for head in said.content.snapshots.items()
         for name in said.content.lifts
     }
@@ -123,6 +134,11 @@ def in_force(records: Collection[Said[Deletion]]) -> dict[Head, set[bytes]]:
             if (head, said.name) not in lifted:
                 found.setdefault(head, set()).add(said.name)
     return found
+
+
+def _too_late(said: Said[Deletion]) -> bool:
+    """By the store's clock, as sweeps go."""
+    return bool(said.content.until) and (said.written or said.content.made) >= said.content.until
 
 
 class Doomed(NamedTuple):
@@ -175,14 +191,27 @@ def void(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
     put_said(domain, Notice(now(), void=snapshots))
 
 
-def forget(domain: Domain, snapshots: Mapping[bytes, bytes]) -> None:
-    """Record that these snapshots are forgotten; by the digests of their heads."""
-    put_said(domain, Deletion(now(), Action.FORGET, snapshots))
+def forget(
+    domain: Domain,
+    snapshots: Mapping[bytes, bytes],
+    *,
+    gone: Collection[bytes] = (),
+    missing: Collection[bytes] = (),
+) -> None:
+    """Record that these snapshots are forgotten; by the digests of their heads.
+
+    And that nobody misses heads that are gone: by the digests that others name, and by the ids of their snapshots.
+    """
+    content = Deletion(now(), Action.FORGET, snapshots, gone=tuple(sorted(gone)), missing=tuple(sorted(missing)))
+    put_said(domain, content)
 
 
-def undelete(domain: Domain, snapshots: Mapping[bytes, bytes], lifts: Collection[bytes]) -> str:
-    """Lift these records from these snapshots, by the digests of their heads; returns the key of the new record."""
-    content = Deletion(now(), Action.UNDELETE, snapshots, lifts=tuple(sorted(lifts)))
+def undelete(domain: Domain, snapshots: Mapping[bytes, bytes], lifts: Collection[bytes], until: str = "") -> str:
+    """Lift these records from these snapshots, by the digests of their heads; returns the key of the new record.
+
+    One that the store writes at `until` or later has no effect.
+    """
+    content = Deletion(now(), Action.UNDELETE, snapshots, lifts=tuple(sorted(lifts)), until=until)
     return domain.at.deletion_key(put_said(domain, content))
 
 

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 
-__all__ = ["DURATION_PATTERN", "parse_duration"]
+__all__ = ["DURATION_PATTERN", "parse_duration", "spell_duration"]
 
 #: What is accepted, as a pattern for the JSON schema too.
 DURATION_PATTERN = r"^([0-9]+ ?[mhdwMHDW] ?)+$"
@@ -23,3 +23,10 @@ def parse_duration(text: str) -> timedelta:
     if not length:
         raise ValueError("must be longer than nothing")
     return length
+
+
+def spell_duration(span: timedelta) -> str:
+    """The same length of time as settings spell it: `30d`, `1d12h`, `90m` as `1h30m`."""
+    minutes = span // timedelta(minutes=1)
+    parts = {"d": minutes // 1440, "h": minutes // 60 % 24, "m": minutes % 60}
+    return "".join(f"{number}{unit}" for unit, number in parts.items() if number) or "0m"

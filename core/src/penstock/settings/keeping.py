@@ -2,13 +2,13 @@
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from penstock.settings.durations import DURATION_PATTERN, parse_duration
+from penstock.settings.durations import DURATION_PATTERN, parse_duration, spell_duration
 
 __all__ = ["KEEPS_NOTHING", "CheckWithin", "Keep", "RenewEvery", "Zone"]
 
@@ -94,6 +94,15 @@ class Keep(BaseModel):
     at_least: int = Field(
         default=3, strict=True, ge=1, le=_MOST, description="never fewer than so many, whatever the rest says"
     )
+
+    def to_json(self) -> dict[str, Any]:
+        """The rules as the settings spell them, without those that say nothing."""
+        said = {name: value for name, value in self if value}
+        if self.within:
+            said["within"] = spell_duration(self.within)
+        if self.tags:
+            said["tags"] = list(self.tags)
+        return said
 
     @model_validator(mode="after")
     def _keeps_something(self) -> Self:

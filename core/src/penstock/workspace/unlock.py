@@ -2,8 +2,8 @@
 
 A key file is named by the caller, by the settings, or found in the default place by the repository's id; a passphrase
 is handed in, or comes from a file that the caller names, from PENSTOCK_PASSPHRASE, from the settings, or from a prompt.
-What needs the owner takes the passphrase when the key that was found has another role; a key that the caller names is
-the only one tried.
+What needs the owner takes the passphrase when the key that was found has another role, and so does everything when the
+repository refuses that key, as after its revocation; a key that the caller names is the only one tried.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from penstock.api.errors import KeyMissing, RoleForbids
+from penstock.api.errors import KeyMissing, KeyProblem, RoleForbids, WrongKey, say_more
 from penstock.api.secrets import Secret, SecretCommand, SecretEnv, SecretFile
 from penstock.api.sink import Sink
 from penstock.format.trust import Role
@@ -113,16 +113,18 @@ class Unlocker:
                 )
             return Repository.open(sink, access)
         found, missing = self._found_key(sink, settings)
+        refused: WrongKey | None = None
         if found is not None and need.met_by(found.role):
-            return Repository.open(sink, found)
-        passphrase = self.given_passphrase(settings)
-        if passphrase is None and self.prompts is not None:
-            optional = found is not None and need is Need.OWNER_OR_ANY
-            passphrase = self.prompts.passphrase(shown, optional=optional)
-            if passphrase is None and not optional:
-                raise KeyMissing("no passphrase was given", hint=self.ways.hint)
+            try:
+                return Repository.open(sink, found)
+            except WrongKey as error:
+                refused = error
+        optional = refused is not None or (found is not None and need is Need.OWNER_OR_ANY)
+        passphrase = self._passphrase(shown, settings, optional=optional)
         if passphrase is not None:
-            return Repository.open(sink, passphrase)
+            return self._open(sink, passphrase, refused)
+        if refused is not None:
+            raise refused
         if found is None:
             raise missing or KeyMissing(f"no key and no passphrase for {shown}", hint=self.ways.hint)
         if need.strict:
@@ -130,6 +132,27 @@ class Unlocker:
                 f"this needs {need.value}, and the key at hand is a {found.role} key", hint=self.ways.hint
             )
         return Repository.open(sink, found)
+
+    def _passphrase(self, shown: str, settings: RepositorySettings | None, *, optional: bool) -> Secret | None:
+        """The one that is known without asking, or that somebody who is asked gives; None only if it is `optional`."""
+        passphrase = self.given_passphrase(settings)
+        if passphrase is None and self.prompts is not None:
+            passphrase = self.prompts.passphrase(shown, optional=optional)
+            if passphrase is None and not optional:
+                raise KeyMissing("no passphrase was given", hint=self.ways.hint)
+        return passphrase
+
+    def _open(self, sink: Sink, passphrase: Secret, refused: WrongKey | None) -> Repository:
+        """Open it in the place of a key that was refused, if there is one: nobody is left to wonder why."""
+        try:
+            repository = Repository.open(sink, passphrase)
+        except KeyProblem as error:
+            if refused is not None:
+                say_more(error, f"the key of this host does not open it either: {refused}")
+            raise
+        if refused is not None:
+            self.warn(f"{refused}: opened with the passphrase instead")
+        return repository
 
     def given_passphrase(self, settings: RepositorySettings | None) -> Secret | None:
         """The passphrase that is known without asking, or None. Raises `SecretUnavailable`."""

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import UTC, timedelta, tzinfo
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self, TypedDict
@@ -14,7 +14,7 @@ from penstock.plugins import PluginHost
 from penstock.repository import Repository
 from penstock.repository.read.budget import DEFAULT_MEMORY
 from penstock.repository.upkeep.retention import Policy
-from penstock.settings import BackupSettings, RepositorySettings, Settings, find_settings
+from penstock.settings import BackupSettings, Keep, RepositorySettings, Settings, find_settings
 from penstock.workspace.folders import Folders
 from penstock.workspace.names import is_url, name_of
 from penstock.workspace.sinks.limiting import LimitingSink
@@ -179,19 +179,31 @@ class Workspace:
 
     def policy(self, name: str) -> Policy | None:
         """What is kept of the backup of that name: its own `keep`, the default's, or None where nothing is said."""
-        defaults = self.settings.defaults
-        own = self.settings.backups.get(name)
-        keep = (own.keep if own else None) or defaults.keep
+        keep = self.keep(name)
         if keep is None:
             return None
-        zone = (own.timezone if own else None) or defaults.timezone or UTC
         said = {field: value for field, value in keep if value is not None}
-        return Policy(**{**said, "tags": frozenset(keep.tags), "zone": zone})
+        return Policy(**{**said, "tags": frozenset(keep.tags), "zone": self.zone(name)})
+
+    def keep(self, name: str | None = None) -> Keep | None:
+        """The rules of `policy`, as the settings say them; without a name, the default's."""
+        own = self.settings.backups.get(name) if name else None
+        return (own.keep if own else None) or self.settings.defaults.keep
+
+    def zone(self, name: str | None = None) -> tzinfo:
+        """Whose days, weeks and months they go by: the backup's own, the default's, or UTC."""
+        own = self.settings.backups.get(name) if name else None
+        return (own.timezone if own else None) or self.settings.defaults.timezone or UTC
 
     def check_within(self, named: str | None = None) -> timedelta:
         """How long it takes to read a repository once, part by part: its own setting, the default's, or 30 days."""
         own = self.place(named).settings
-        return (own.check_within if own else None) or self.settings.defaults.check_within or _CHECK_WITHIN
+        return (own.check_within if own else None) or self.default_check_within
+
+    @property
+    def default_check_within(self) -> timedelta:
+        """That of a repository without a setting of its own."""
+        return self.settings.defaults.check_within or _CHECK_WITHIN
 
     def pack_size(self, named: str | None = None) -> int | None:
         """How large packs of a repository get, in bytes: its own setting, the default's, or None."""

@@ -8,8 +8,11 @@ from penstock.cli.invocation import command
 from penstock.cli.options import BASIC
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from penstock.api import Plugin, SecretRef
     from penstock.cli.run import Run
+    from penstock.settings import Keep
 
 __all__ = ["register"]
 
@@ -22,7 +25,7 @@ def register(app: typer.Typer) -> None:
     @command(group, "check", takes=BASIC)
     def check(run: "Run") -> None:
         """Check the settings, including those of plugins, without connecting to anything."""
-        from penstock.cli.output import views
+        from penstock.cli.output import settings as views
 
         _require_file(run)
         settings = run.workspace.settings
@@ -40,7 +43,7 @@ def register(app: typer.Typer) -> None:
     @command(group, "show", takes=BASIC)
     def show(run: "Run") -> None:
         """Show the effective settings, including defaults, without looking up secrets."""
-        from penstock.cli.output import views
+        from penstock.cli.output import settings as views
 
         run.output.result(_shown(run), views.config)
 
@@ -74,6 +77,8 @@ def _require_file(run: "Run") -> None:
 
 
 def _shown(run: "Run") -> dict[str, Any]:
+    from penstock.settings import spell_duration
+
     workspace = run.workspace
     settings = workspace.settings
     repositories = [
@@ -83,6 +88,7 @@ def _shown(run: "Run") -> dict[str, Any]:
             "key": str(one.key) if one.key else None,
             "passphrase": _reference(one.passphrase),
             "pack_size": workspace.pack_size(name),
+            "check_within": spell_duration(workspace.check_within(name)),
             **_limits(workspace.limits(one)),
         }
         for name, one in settings.repositories.items()
@@ -95,6 +101,7 @@ def _shown(run: "Run") -> dict[str, Any]:
             "memory": workspace.memory(one),
             "compression": workspace.compression(one),
             "cache_size": workspace.cache_size(one),
+            **_kept(workspace.keep(name), workspace.zone(name)),
         }
         for name, one in settings.backups.items()
     ]
@@ -106,8 +113,14 @@ def _shown(run: "Run") -> dict[str, Any]:
         "compression": workspace.compression(),
         "cache_size": workspace.cache_size(),
         "cache": str(workspace.cache_dir) if workspace.cache_dir else None,
+        "check_within": spell_duration(workspace.default_check_within),
+        **_kept(workspace.keep(), workspace.zone()),
         **_limits(workspace.limits()),
     }
+
+
+def _kept(keep: "Keep | None", zone: "tzinfo") -> dict[str, Any]:
+    return {"keep": keep.to_json() if keep else None, "timezone": str(zone)}
 
 
 def _limits(limits: "tuple[int | None, int | None]") -> dict[str, int | None]:

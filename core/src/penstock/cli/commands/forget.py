@@ -1,6 +1,6 @@
 """penstock forget and undelete: let go of snapshots, and take it back."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,9 +8,10 @@ from penstock.cli.invocation import command
 from penstock.cli.options import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from penstock.cli.run import Run
+    from penstock.repository import Repository
 
 __all__ = ["register"]
 
@@ -36,14 +37,23 @@ def register(app: typer.Typer) -> None:
         ] = None,
         unreadable: Annotated[
             bool,
-            typer.Option("--unreadable", help="The ids, whole, are of heads that nobody can read."),
+            typer.Option("--unreadable", help="The ids, whole, are of heads, notices or marks that nobody can read."),
+        ] = False,
+        gone: Annotated[
+            bool,
+            typer.Option("--gone", help="Give up what is gone: heads that others name, and these ids, whole, or keys."),
+        ] = False,
+        retired: Annotated[
+            bool,
+            typer.Option("--retired", help="Nobody makes the backups of --backup any more: also their last snapshots."),
         ] = False,
         apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, the plan is only shown.")] = False,
     ) -> None:
         """Let go of snapshots that the settings do not keep, or of those named.
 
         Shows each snapshot with what keeps it, and does nothing without --apply. What is forgotten is no longer listed;
-        until a prune sweeps it, penstock undelete takes it back.
+        until a prune sweeps it, penstock undelete takes it back. What is lost for good is given up with --unreadable
+        and --gone, so that penstock maintain goes on.
         """
         from penstock import engine
         from penstock.api import UsageError
@@ -53,25 +63,31 @@ def register(app: typer.Typer) -> None:
 
         if snapshots and backups:
             raise UsageError("--backup goes by the settings, and cannot be combined with ids")
+        if retired and not backups:
+            raise UsageError("--retired needs --backup", hint="Name each backup that nobody makes any more.")
+        if gone and (unreadable or backups):
+            raise UsageError("--gone cannot be combined with --unreadable or --backup")
         if unreadable and not snapshots:
             raise UsageError("--unreadable needs ids")
         workspace = run.workspace
         repository = workspace.repository(Need.KEEPER if apply else Need.ANY)
-        if unreadable:
-            heads = [work.find_unreadable(repository, one) for one in snapshots or ()]
-            if apply:
-                work.forget_unreadable(repository, heads)
-            run.output.result({"unreadable": [one.to_json() for one in heads], "applied": apply}, keeping.unreadable)
+        if unreadable or gone:
+            _give_up(run, repository, snapshots or (), unreadable=unreadable, apply=apply)
             return
         with engine.Doubts(run.output.warning, "left out") as doubts:
             if snapshots:
                 chosen = [engine.find(repository, one, warn=run.output.warning) for one in snapshots]
                 plan = work.plan_chosen(repository, chosen)
             else:
-                plan = work.plan_forget(repository, workspace.policy, only=backups, on_damage=doubts)
+                plan = (
+                    work.plan_retired(repository, backups or (), on_damage=doubts)
+                    if retired
+                    else work.plan_forget(repository, workspace.policy, only=backups, on_damage=doubts)
+                )
                 _refuse_unknown(backups or (), {*plan.backups, *workspace.settings.backups})
         if apply:
-            work.forget(repository, [one.entry for one in plan.forgotten])
+            gone_too = (backups or ()) if retired else ()
+            work.forget(repository, [one.entry for one in plan.forgotten], retired=gone_too)
         run.output.result({**plan.to_json(), "applied": apply}, keeping.forget)
 
     @command(
@@ -86,6 +102,35 @@ def register(app: typer.Typer) -> None:
         repository = run.workspace.repository(Need.KEEPER)
         back = work.undelete(repository, snapshots)
         run.output.result({"snapshots": [one.to_json() for one in back]}, keeping.undeleted)
+
+
+def _give_up(run: "Run", repository: "Repository", names: "Sequence[str]", *, unreadable: bool, apply: bool) -> None:
+    from penstock.cli.output import keeping
+    from penstock.engine import dropping, vanished
+    from penstock.engine import giving_up as work
+
+    shown: dict[str, list[dict[str, Any]]]
+    if unreadable:
+        sayings = dropping.find_unreadable_sayings(repository, names)
+        said = {one.id.hex() for one in sayings}
+        heads = [work.find_unreadable(repository, one) for one in names if one not in said]
+        gone = work.gone_with(repository, heads)
+        if apply:
+            work.forget_unreadable(repository, heads, gone)
+            dropping.drop(repository, sayings)
+        shown = {
+            "unreadable": [*(one.to_json() for one in heads), *(one.to_json() for one in sayings)],
+            "gone": [one.to_json() for one in gone],
+        }
+    else:
+        lost = vanished.find_vanished(repository, [one for one in names if "/" in one])
+        gone = work.find_gone(repository, [one for one in names if "/" not in one])
+        if apply:
+            work.forget_gone(repository, gone)
+            vanished.explain(repository, lost)
+        shown = {"unreadable": [], "gone": [*(one.to_json() for one in gone), *(one.to_json() for one in lost)]}
+    document = {**shown, "applied": apply}
+    run.output.result(document, keeping.given_up)
 
 
 def _refuse_unknown(names: "Iterable[str]", known: "Collection[str]") -> None:

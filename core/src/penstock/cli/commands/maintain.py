@@ -63,6 +63,6 @@ def register(app: typer.Typer) -> None:
             raise CheckFailed(
                 f"damaged or missing objects: {found.finding_count}"
                 + ("; nothing was forgotten or deleted" if report.pruned is None else ""),
-                hint="Run penstock repair. If nothing mends it: penstock forget --apply and penstock prune do not ask.",
+                hint="Run penstock repair. Give up what nothing mends with penstock forget, --unreadable and --gone.",
                 details=tuple(f"{one.key}: {one.problem}" for one in found.findings) if run.output.json else (),
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.cli.output.units import age, amount, count, moment, printable, table
 
-__all__ = ["forget", "forgotten", "marked", "undeleted", "unreadable"]
+__all__ = ["forget", "forgotten", "given_up", "marked", "undeleted"]
 
 _SHORT_ID = 8
 
@@ -41,11 +41,17 @@ def forget(document: Document) -> Iterator[str]:
         )
 
 
-def unreadable(document: Document) -> Iterator[str]:
-    """`forget --unreadable`: the heads, and what is wrong with them."""
+def given_up(document: Document) -> Iterator[str]:
+    """`forget --unreadable` and `--gone`: the objects, and what is wrong with them."""
     for one in document["unreadable"]:
         yield printable(f"{one['id']} in {one['domain']}: {one['problem']}")
-    if document["applied"]:
+    for one in document["gone"]:
+        yield printable(f"{one['id'] or 'a head that is gone'} in {one['domain']}: {one['problem']}")
+    if not document["unreadable"] and not document["gone"]:
+        yield "No head is gone that others name."
+    elif not document["unreadable"]:
+        yield "Given up: nobody misses it." if document["applied"] else "Nothing is given up yet: add --apply."
+    elif document["applied"]:
         yield "Forgotten: a prune deletes what only they needed, whatever that was."
     else:
         yield "Nothing is forgotten yet: run it again with --apply. What only they needed is lost then."

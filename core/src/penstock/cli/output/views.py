@@ -8,8 +8,6 @@ from penstock.cli.output.units import Prose, age, amount, count, duration, momen
 __all__ = [
     "backups",
     "check",
-    "config",
-    "config_check",
     "inspection",
     "kept",
     "key_tested",
@@ -381,56 +379,3 @@ def policies(document: Document) -> Iterator[str]:
             yield ""
         yield f"# {printable(one['title'])}"
         yield from (printable(line) for line in one["text"].splitlines())
-
-
-def config_check(document: Document) -> Iterator[str]:
-    """`config check`."""
-    repositories = count(len(document["repositories"]), "repository", "repositories")
-    yield f"{printable(document['file'])} is valid: {repositories}, {count(len(document['backups']), 'backup')}."
-
-
-def config(document: Document) -> Iterator[str]:
-    """`config show`."""
-    yield f"settings:     {printable(document['file'] or 'no file: all defaults')}"
-    yield f"memory:       {amount(document['memory'])}"
-    yield f"compression:  {document['compression']}"
-    yield f"cache:        {printable(document['cache'] or 'none: this user has no home')}"
-    yield from (f"{name + ':':<13} {limit}" for name, limit in _limits(document))
-    if document["repositories"]:
-        yield ""
-        yield from table(
-            ("REPOSITORY", "TYPE", "LOCATION", "KEY", "PASSPHRASE", "LIMITS"),
-            [
-                (
-                    one["name"],
-                    one["type"],
-                    one["location"],
-                    one["key"] or "",
-                    one["passphrase"] or "",
-                    ", ".join(f"{name} {limit}" for name, limit in _limits(one)),
-                )
-                for one in document["repositories"]
-            ],
-        )
-    if document["backups"]:
-        yield ""
-        yield from table(
-            ("BACKUP", "TYPE", "LOCATION", "REPOSITORY", "MEMORY", "COMPRESSION"),
-            [
-                (
-                    one["name"],
-                    one["type"],
-                    one["location"],
-                    one["repository"],
-                    amount(one["memory"]),
-                    str(one["compression"]),
-                )
-                for one in document["backups"]
-            ],
-        )
-
-
-def _limits(document: Document) -> Iterator[tuple[str, str]]:
-    for direction in ("upload", "download"):
-        if (limit := document[f"limit_{direction}"]) is not None:
-            yield direction, f"{amount(limit)}/s"

@@ -37,8 +37,8 @@ class Findings:
         self._reporter = reporter
         self.first: list[Finding] = []
         self.count = 0
-        #: Of these, heads that count for nobody, and that a prune deletes.
-        self.left_out = 0
+        #: Of these, what counts for nobody and a prune deletes: heads that were left out, unreadable index objects.
+        self.swept = 0
 
     def add(self, key: str, problem: str, *, gone: bool = False, needed_by: str = "") -> None:
         """Note what is wrong with an object, unless something was found already; `needed_by` is the key of a head."""

@@ -113,8 +113,11 @@ class Small:
         read_marks(domain, self._workers, self._findings.error)
         for look, prefix in ((_session, at.sessions), (_index, at.index), (_part, at.parts)):
             keys = (info.key for info in self._sound(prefix))
+            before = self._findings.count
             for key, seen in self._each(lambda key, look=look: look(domain, key), keys):  # type: ignore[misc]
                 self._ledger.judge(key, *seen)
+            if prefix == at.index:  # nobody relies on one that cannot be read
+                self._findings.swept += self._findings.count - before
         self._leases(domain, notices)
         return notices
 

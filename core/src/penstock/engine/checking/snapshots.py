@@ -69,7 +69,7 @@ class Snapshots:
         before = self._findings.count
         self._findings.error(error)
         if self._findings.count > before and self._workers.call(is_left_out, self._domain, error.key):
-            self._findings.left_out += 1
+            self._findings.swept += 1
 
     def _key(self, entry: SnapshotEntry) -> str:
         return self._domain.at.snapshot_key(entry.id)

@@ -1,6 +1,6 @@
 """Brings a writer's cache in step with its domain before a dump: parallel requests, one thread for the cache."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -45,7 +45,7 @@ class InStep:
     sessions: set[bytes] = field(default_factory=set)
     #: The cache's numbers of packs that must not be deduplicated against.
     unusable: set[int] = field(default_factory=set)
-    #: The heads of snapshots that are there, or were seen before and may have been hidden.
+    #: The heads of snapshots that are there, or were seen before and may have been hidden; none that was given up.
     heads: list[SeenHead] = field(default_factory=list)
     #: Those that are void or were forgotten: they count in their writers' sequences, and are nobody's parents.
     gone: set[bytes] = field(default_factory=set)
@@ -237,6 +237,24 @@ def _look_at_log(domain: Domain, cache: Cache, workers: Workers, on_damage: OnDa
     cache.saw(domain.log.keys)
 
 
+def _given_up(domain: Domain, seen: Iterable[SeenHead], notices: Notices) -> set[bytes]:
+    """Snapshots whose heads this host has seen, and somebody gave up since: because they were damaged, or are gone.
+
+    Whoever named them would have everybody miss them again.
+    """
+    forgotten = {snapshot for snapshot, _ in notices.forgotten}
+    return {
+        head.snapshot
+        for head in seen
+        if (head.snapshot, head.digest) not in notices.forgotten
+        and (
+            head.snapshot in forgotten
+            or head.digest in notices.given_up
+            or domain.at.snapshot_key(head.snapshot) in notices.deleted
+        )
+    }
+
+
 def _heads(domain: Domain, cache: Cache, workers: Workers, notices: Notices, on_damage: OnDamage) -> list[SeenHead]:
     def read(info: ObjectInfo) -> SeenHead | RepositoryError:
         try:
@@ -248,6 +266,7 @@ def _heads(domain: Domain, cache: Cache, workers: Workers, notices: Notices, on_
         return SeenHead(entry.id, entry.writer, head.sequence, entry.digest, tag, entry.time, head.parent)
 
     seen = {head.snapshot: head for head in cache.heads()}
+    given_up = _given_up(domain, seen.values(), notices)
     there = set()
     new = []
     for info in listed(workers, domain.sink, domain.at.snapshots):
@@ -259,7 +278,8 @@ def _heads(domain: Domain, cache: Cache, workers: Workers, notices: Notices, on_
         there.add(snapshot)
         if snapshot not in seen:
             new.append(info)
-    vanished = [one for one in seen if one not in there and (one, seen[one].digest) not in notices.forgotten]
+    explained = given_up | {one for one, head in seen.items() if (one, head.digest) in notices.forgotten}
+    vanished = [one for one in seen if one not in there and one not in explained]
     _tell_vanished([domain.at.snapshot_key(one) for one in vanished], on_damage)
     for head in workers.map(read, new):
         if isinstance(head, RepositoryError):
@@ -268,4 +288,8 @@ def _heads(domain: Domain, cache: Cache, workers: Workers, notices: Notices, on_
             seen[head.snapshot] = head
             cache.add_heads([head])
     # Writers may have been revoked since.
-    return [head for head in seen.values() if domain.log.in_force(head.writer, head.snapshot, head.digest)]
+    return [
+        head
+        for head in seen.values()
+        if head.snapshot not in given_up and domain.log.in_force(head.writer, head.snapshot, head.digest)
+    ]

@@ -205,6 +205,11 @@ class Content:
             found.update({(layer, number): refs[number] for number in numbers})
         return found
 
+    def recipe_sessions(self, record: StreamRecord) -> set[bytes]:
+        """The sessions whose data keys open the recipe of a stream; raises `Malformed` for no part."""
+        parts = self.recipe_parts(record).items()
+        return {self._layers[layer][0] for (layer, _), ref in parts if ref.key is Key.DATA}
+
     def runs(self, record: StreamRecord) -> Iterator[Extent]:
         """Every run of a segment's bytes that a stream needs, in no order.
 

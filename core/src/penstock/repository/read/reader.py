@@ -1,7 +1,7 @@
 """Reading streams back: extents to segments, segments fetched ahead on threads, every byte verified on its way out."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from functools import partial, reduce
@@ -36,8 +36,9 @@ __all__ = ["SnapshotReader"]
 
 #: Data keys that are kept: one for each run whose segments the snapshot uses.
 _SEALERS = 4096
-#: Missing packs that an error names.
+#: Missing packs, or lost streams, that an error names.
 _NAMED = 20
+_CHOOSE = "Run penstock check to see what is lost, and restore other streams or another snapshot."
 
 
 class SnapshotReader:
@@ -92,9 +93,10 @@ class SnapshotReader:
         """See that what these streams need is there: parts with recipes, packs, sessions with the keys of segments.
 
         A pack that is gone is not missed if copies of all segments that they need of it are in other packs. Nothing is
-        read of packs but, where one is gone, or a session and not all streams are wanted, their ends.
-        Raises `MissingObject` or `DamagedObject`.
+        read of packs but, where one is gone, or a session, their ends. Raises `MissingObject` or `DamagedObject`; where
+        a session is gone, it names each of the streams that is lost with it.
         """
+        self._require_sessions(records)
         self._require_parts(records)
         packs = self._sealed.sizes = PackSizes()
         self._workers.call(lambda: packs.add(pack for pack, _ in self._needed_of(records)))
@@ -104,19 +106,48 @@ class SnapshotReader:
             raise MissingObject(
                 keys[0],
                 "the pack is gone",
-                hint="Run penstock check to see what is lost, and restore other streams or another snapshot.",
+                hint=_CHOOSE,
                 details=tuple(f"{key}: the pack is gone" for key in keys[1:]),
             )
+
+    def _require_sessions(self, records: Sequence[StreamRecord]) -> None:
+        """Which streams need a session that is lost, their recipes and the ends of their packs tell."""
         problems = {
             session: error
             for session, error in self._workers.map(self._session_problem, self._content.sessions)
             if error is not None
         }
-        # Another stream of the snapshot may be the only one that needs a lost session.
-        needed = self._sessions_of(packs) if problems and len(records) < len(self.manifest.streams) else problems.keys()
-        for session, error in problems.items():
-            if session in needed:
-                raise error
+        if not problems:
+            return
+        lost = {record.name: self._lost_with(record, problems) for record in records}
+        found = [(name, error) for name, error in lost.items() if error is not None]
+        if found:
+            _, first = found[0]
+            names = tuple(f"{name}: {error}" for name, error in found[:_NAMED])
+            more = (f"and {len(found) - _NAMED} more streams",) if len(found) > _NAMED else ()
+            raise type(first)(
+                first.key,
+                f"{first.reason}; of {len(records)} streams that are wanted, {len(found)} need what is lost",
+                hint=_CHOOSE,
+                details=names + more,
+            )
+
+    def _lost_with(
+        self, record: StreamRecord, problems: Mapping[bytes, DamagedObject | MissingObject]
+    ) -> DamagedObject | MissingObject | None:
+        """Why a stream cannot be read without these sessions; None if it needs none of them."""
+        try:
+            for session in sorted(problems.keys() & self._content.recipe_sessions(record)):
+                return problems[session]
+            with closing(PackSizes()) as packs:
+                self._workers.call(lambda: packs.add(pack for pack, _ in self._needed_of([record])))
+                for session in sorted(problems.keys() & self._sessions_of(packs)):
+                    return problems[session]
+        except (DamagedObject, MissingObject) as error:
+            return error
+        except Malformed as error:
+            return self._damaged(error)
+        return None
 
     def _require_parts(self, records: Sequence[StreamRecord]) -> None:
         try:

@@ -1,6 +1,6 @@
-"""Index objects that say nothing any more: their packs are gone, or another index object says the same."""
+"""Index objects that say nothing any more: their packs are gone, another one says the same, or nobody can read them."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 from penstock.api.errors import ObjectMissing
@@ -50,21 +50,28 @@ def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[b
     """Those that can be deleted; `doomed` are packs that count as gone.
 
     An index object is a hint, but a writer reads each pack that none names. One of a revoked writer replaces nothing.
+    What cannot be read says nothing to anybody: all pass it over, and its packs can be named anew from their ends.
     """
     found: dict[bytes, ObjectInfo] = {}
+    unreadable: dict[bytes, ObjectInfo] = {}
+
+    def read_one(info: ObjectInfo) -> ReadIndex | ObjectInfo:
+        return read_index(domain, info) or info
+
     replacing: list[tuple[bytes, tuple[bytes, ...]]] = []
     with closing(TemporaryTables(_SCHEMA)) as tables:
         objects = listed(workers, domain.sink, domain.at.index)
-        for read in read_all(workers, lambda info: read_index(domain, info), objects, most=RANGE):
-            if read is not None:
-                found[read.id] = read.info
-                tables.change_all(
-                    "INSERT OR IGNORE INTO named VALUES (?, ?)", [(read.id, one.pack) for one in read.packs]
-                )
-                if read.replaces:
-                    replacing.append((read.id, read.replaces))
+        for read in read_all(workers, read_one, objects, most=RANGE):
+            if not isinstance(read, ReadIndex):
+                with suppress(Malformed):  # what no index object can be called is none, and stays
+                    unreadable[layout.id_of(read.key)] = read
+                continue
+            found[read.id] = read.info
+            tables.change_all("INSERT OR IGNORE INTO named VALUES (?, ?)", [(read.id, one.pack) for one in read.packs])
+            if read.replaces:
+                replacing.append((read.id, read.replaces))
         if not found:
-            return {}
+            return unreadable
         for page in pages(listed(workers, domain.sink, domain.at.packs)):
             there = [(pack,) for pack, _ in sizes_in(page) if pack not in doomed]
             tables.change_all("INSERT OR IGNORE INTO there VALUES (?)", there)
@@ -76,7 +83,7 @@ def dead_indexes(domain: Domain, workers: Workers, doomed: set[bytes]) -> dict[b
                     for one in replaced
                     if one in found and one != index and not tables.rows(_SAYS_MORE, (one, index))
                 }
-    return {index: found[index] for index in dead}
+    return unreadable | {index: found[index] for index in dead}
 
 
 def read_index(domain: Domain, info: ObjectInfo) -> ReadIndex | None:

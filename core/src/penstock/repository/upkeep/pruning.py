@@ -186,7 +186,7 @@ class _Prune:
             waited = [one for one in living.at_work(heads.ended) if one.began <= stone.written + LATE]
             if waited:
                 return Waiting(max(one.newest for one in waited) + LIFE + LATE, self._said_of(waited))
-            there = self._unused(usage, stone.content.things)
+            there = self._unused(usage, stone)
         if not self._stands(stone):
             return None  # somebody else has swept it
         self._delete(stone, heads, there, notices)
@@ -196,13 +196,16 @@ class _Prune:
         each = [f"{one.id.hex()[:8]} of {self._domain.log.label(one.signer)}" for one in running]
         return f"sessions that began before: {', '.join(sorted(each))}"
 
-    def _unused(self, usage: Usage, named: Things) -> dict[str, dict[bytes, ObjectInfo]]:
+    def _unused(self, usage: Usage, stone: Standing) -> dict[str, dict[bytes, ObjectInfo]]:
         """What is there of it, by kind, and what nobody needs."""
         found = {}
         for kind in KINDS:
-            wanted = set(getattr(named, kind))
+            wanted = set(getattr(stone.content.things, kind))
             if kind == "packs":
                 found[kind] = self._unused_packs(usage, wanted)
+            elif kind == "index" and wanted:
+                each = identified(self._workers, self._domain.sink, self._domain.at.index)
+                found[kind] = {one: info for one, info in each if one in wanted and not _put_since(info, stone)}
             elif wanted:
                 each = identified(self._workers, self._domain.sink, getattr(self._domain.at, kind))
                 found[kind] = {one: info for one, info in each if one in wanted and not usage.uses(kind, one)}
@@ -324,6 +327,11 @@ class _Prune:
             seconds = int(grace.total_seconds()) + 1
             another = Tombstone(now_here(), Things(**things), stone.content.snapshots, seconds)
             self._workers.call(put_said, self._domain, another)
+
+
+def _put_since(info: ObjectInfo, stone: Standing) -> bool:
+    """Whether an object was mended since a tombstone named it because nobody could read it: the next look decides."""
+    return info.modified is not None and info.modified > stone.written
 
 
 _GRACE = "its grace"

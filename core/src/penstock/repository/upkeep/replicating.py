@@ -21,7 +21,7 @@ from penstock.format.times import as_text, now
 from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.known.cache import Cache
-from penstock.repository.notices import Notices, read_notices, undelete
+from penstock.repository.notices import Notices, forget, read_notices, undelete
 from penstock.repository.pool import Workers
 from penstock.repository.read.content import SegmentTable, add_sessions, layout_sections, parts_of
 from penstock.repository.read.listing import in_pages
@@ -338,6 +338,14 @@ class DomainReplica:
         while some := dict(islice(never_here, _RECORD)):
             self._workers.call(put_said, self._target, Deletion(now(), Action.FORGET, some))
             self._own.forgotten.update(some.items())
+        gone = self._notices.given_up - self._own.given_up
+        missing = {
+            snapshot
+            for snapshot in self._notices.missing - self._own.missing
+            if self._stock.target_size(at.snapshot_key(snapshot)) is None
+        }
+        if gone or missing:
+            self._workers.call(forget, self._target, {}, gone=gone, missing=missing)
 
     def _explain_gone(self, keys: list[str]) -> None:
         """Record that the original deleted these packs and index objects: others have what is needed of them."""
