@@ -266,7 +266,7 @@ def test_config_show_has_what_is_kept_and_how_often_all_is_read(penstock: Pensto
         "[backups]\n"
         'one = { url = "sqlite:one.db", repository = "near" }\n'
         'two = { url = "sqlite:two.db", repository = "far", timezone = "Asia/Tokyo",'
-        ' keep = { within = "36h", tags = ["release"], hourly = 0, at_least = 1 } }\n'
+        ' keep = { within = "36h", tags = ["release"], hourly = 0, at_least = 1 }, renew_every = "6w" }\n'
         '[defaults]\ntimezone = "Europe/Berlin"\ncheck_within = "7d"\nkeep = { daily = 14 }\n',
         encoding="utf-8",
     )
@@ -277,6 +277,7 @@ def test_config_show_has_what_is_kept_and_how_often_all_is_read(penstock: Pensto
     assert {"keep": one["keep"], "timezone": one["timezone"]} == default
     assert two["keep"] == {"within": "1d12h", "tags": ["release"], "at_least": 1}
     assert two["timezone"] == "Asia/Tokyo"
+    assert [document["renew_every"], one["renew_every"], two["renew_every"]] == [None, None, "42d"]
     assert document["check_within"] == "7d"
     assert [one["check_within"] for one in document["repositories"]] == ["7d", "84d"]
     shown = penstock("config", "show").stdout

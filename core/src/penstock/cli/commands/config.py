@@ -8,7 +8,7 @@ from penstock.cli.invocation import command
 from penstock.cli.options import BASIC
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
+    from datetime import timedelta, tzinfo
 
     from penstock.api import Plugin, SecretRef
     from penstock.cli.run import Run
@@ -102,6 +102,7 @@ def _shown(run: "Run") -> dict[str, Any]:
             "compression": workspace.compression(one),
             "cache_size": workspace.cache_size(one),
             **_kept(workspace.keep(name), workspace.zone(name)),
+            "renew_every": _spelled(workspace.renew_every(one)),
         }
         for name, one in settings.backups.items()
     ]
@@ -115,12 +116,19 @@ def _shown(run: "Run") -> dict[str, Any]:
         "cache": str(workspace.cache_dir) if workspace.cache_dir else None,
         "check_within": spell_duration(workspace.default_check_within),
         **_kept(workspace.keep(), workspace.zone()),
+        "renew_every": _spelled(workspace.renew_every()),
         **_limits(workspace.limits()),
     }
 
 
 def _kept(keep: "Keep | None", zone: "tzinfo") -> dict[str, Any]:
     return {"keep": keep.to_json() if keep else None, "timezone": str(zone)}
+
+
+def _spelled(span: "timedelta | None") -> str | None:
+    from penstock.settings import spell_duration
+
+    return None if span is None else spell_duration(span)
 
 
 def _limits(limits: "tuple[int | None, int | None]") -> dict[str, int | None]:

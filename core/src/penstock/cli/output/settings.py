@@ -23,6 +23,7 @@ def config(document: Document) -> Iterator[str]:
     yield f"compression:  {document['compression']}"
     yield f"cache:        {printable(document['cache'] or 'none: this user has no home')}"
     yield f"keep:         {_kept(document)}"
+    yield f"renew every:  {document['renew_every'] or 'never'}"
     yield f"check within: {document['check_within']}"
     yield from (f"{name + ':':<13} {limit}" for name, limit in _limits(document))
     if document["repositories"]:
@@ -45,7 +46,7 @@ def config(document: Document) -> Iterator[str]:
     if document["backups"]:
         yield ""
         yield from table(
-            ("BACKUP", "TYPE", "LOCATION", "REPOSITORY", "MEMORY", "COMPRESSION", "KEEP"),
+            ("BACKUP", "TYPE", "LOCATION", "REPOSITORY", "MEMORY", "COMPRESSION", "KEEP", "RENEWED EVERY"),
             [
                 (
                     one["name"],
@@ -55,6 +56,7 @@ def config(document: Document) -> Iterator[str]:
                     amount(one["memory"]),
                     str(one["compression"]),
                     _kept(one),
+                    one["renew_every"] or "",
                 )
                 for one in document["backups"]
             ],
