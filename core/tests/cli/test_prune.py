@@ -83,3 +83,14 @@ def killed_while_running(shop: Penstock) -> None:
             running.kill()
         if set(leases.iterdir()) - before:
             return
+
+
+def test_a_backup_stores_everything_anew_as_often_as_the_settings_say(shop: Penstock) -> None:
+    passes(shop.folder / "repository", timedelta(days=2))
+    (usual,) = shop.json("backup", "shop")["backups"]
+    settings = shop.folder / "penstock.toml"
+    settings.write_text(settings.read_text() + 'renew_every = "1d"\n')
+    passes(shop.folder / "repository", timedelta(days=2))
+    (anew,) = shop.json("backup", "shop")["backups"]
+    assert anew["stored"] > 1.5 * usual["stored"], "beside what each run stores, all rows"
+    shop("check", "--read-data", *OPS)
