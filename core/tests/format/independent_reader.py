@@ -633,13 +633,18 @@ class Repository:
             with suppress(*BROKEN):
                 yield name, self.notice(domain, folder, name)[1]
 
+    @staticmethod
+    def too_late(header: dict[str, Any]) -> bool:
+        """As far as the record says itself: these objects come without the store's times."""
+        return bool(header.get("until")) and header["made"] >= header["until"]
+
     def forgotten(self, domain: Domain) -> set[tuple[str, str]]:
         """Snapshots and digests of their heads."""
         records = {name.hex(): header for name, header in self.named_notices(domain, "deletions")}
         lifted = {
             (name, *head)
             for header in records.values()
-            if header["action"] == "undelete"
+            if header["action"] == "undelete" and not self.too_late(header)
             for name in header["lifts"]
             for head in header["snapshots"].items()
         }

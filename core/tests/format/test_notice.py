@@ -1,6 +1,7 @@
 """Notices, tombstones, deletion records and marks: four kinds that never pass for one another."""
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,13 +48,14 @@ from penstock.format.sealing import message
 AN_ID = st.binary(min_size=16, max_size=16)
 SNAPSHOTS = st.dictionaries(AN_ID, st.binary(min_size=32, max_size=32), max_size=3)
 SEVERAL = st.lists(AN_ID, max_size=3).map(tuple)
-SOME_THINGS = st.builds(Things, SEVERAL, SEVERAL, SEVERAL, SEVERAL)
+DIGESTS = st.lists(st.binary(min_size=32, max_size=32), max_size=3).map(tuple)
+SOME_THINGS = st.builds(Things, *7 * [SEVERAL])
 CONTENTS = st.one_of(
     st.builds(Notice, TEXTS, st.dictionaries(AN_ID, TEXTS, max_size=3), SNAPSHOTS),
     st.builds(Tombstone, TEXTS, SOME_THINGS, SNAPSHOTS, st.integers(0, 1 << 40)),
     st.builds(Deletion, TEXTS, st.just(Action.DELETE), SNAPSHOTS, SOME_THINGS),
-    st.builds(Deletion, TEXTS, st.just(Action.FORGET), SNAPSHOTS),
-    st.builds(Deletion, TEXTS, st.just(Action.UNDELETE), SNAPSHOTS, lifts=SEVERAL),
+    st.builds(Deletion, TEXTS, st.just(Action.FORGET), SNAPSHOTS, gone=DIGESTS, missing=SEVERAL),
+    st.builds(Deletion, TEXTS, st.just(Action.UNDELETE), SNAPSHOTS, lifts=SEVERAL, until=TEXTS),
     st.builds(Mark, TEXTS, st.sampled_from(Marking), SNAPSHOTS, TEXTS, SEVERAL),
 )
 EXAMPLES = {"notice": NOTICE, "tombstone": TOMBSTONE, "deletion": DELETION, "mark": MARK}
@@ -209,3 +211,31 @@ def test_what_is_too_short_for_a_notice_is_refused() -> None:
 def test_things_are_told_by_kind() -> None:
     assert Things.from_json(THINGS.to_json()) == THINGS
     assert THINGS.to_json().keys() == {"packs", "parts", "index", "sessions"}
+    dropped = replace(THINGS, marks=(NAME,))
+    assert Things.from_json(dropped.to_json()) == dropped
+    assert dropped.to_json().keys() == {"packs", "parts", "index", "sessions", "marks"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gone": None},
+        {"gone": {NAME.hex(): ""}},
+        {"gone": ["00" * 16]},
+        {"missing": None},
+        {"missing": ["00" * 32]},
+    ],
+)
+def test_what_is_given_up_is_named_by_digests_and_ids(change: dict[str, Any]) -> None:
+    content = Deletion(moment(1), Action.FORGET, {}, gone=(secret("head"),), missing=(NAME,))
+    header = header_of("deletion", encoded(content))
+    assert (header["gone"], header["missing"]) == ([secret("head").hex()], [NAME.hex()])
+    with pytest.raises(Malformed):
+        opened("deletion", {**header, **change})
+
+
+def test_a_limit_of_what_is_taken_back_is_a_text() -> None:
+    header = header_of("deletion", encoded(Deletion(moment(1), Action.UNDELETE, {}, until=moment(2))))
+    assert header["until"] == moment(2)
+    with pytest.raises(Malformed):
+        opened("deletion", {**header, "until": 5})
