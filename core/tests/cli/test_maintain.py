@@ -98,5 +98,11 @@ def test_what_is_lost_for_good_is_given_up_and_it_goes_on(shop: Penstock) -> Non
     assert not mark.exists()
     assert shop.json("maintain", *OPS)["check"]["finding_count"] == 0
     assert shop("forget", "--gone", *OPS).stdout == "No head is gone that others name.\n"
+    domain = mark.parts[-3]
+    gone = ("ab" * 16, f"d/{domain}/parts/{'cd' * 16}")
+    assert "Nothing is given up yet" in shop("forget", "--gone", *gone, *OPS).stdout
+    document = shop.json("forget", "--gone", *gone, "--apply", *OPS)
+    assert [one["id"] for one in document["gone"]] == ["ab" * 16, "cd" * 16]
+    shop("forget", "--gone", f"d/{domain}/marks", *OPS, code=2)
     for wrong in (("--gone", "--unreadable", first), ("--gone", "--backup", "shop"), ("--unreadable",)):
         shop("forget", *wrong, *OPS, code=2)
