@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 from tests.soak import SOAKING, examples
 
@@ -22,6 +23,9 @@ pytest_plugins = (
     "tests.sharing",
     "tests.what_ran",
 )
+
+# As if its tests were in the modules of those that inherit them.
+pytest.register_assert_rewrite("tests.servers.attempts")
 
 # How long an example takes says more of the machine than of the code.
 # And in continuous integration a run tells of the change that it is made for, not of its luck with made-up examples:
