@@ -8,7 +8,7 @@ from penstock_webdav.sink import WebDavSink
 
 
 class TestWebDavSink(SinkConformance):
-    many_objects = 500  # a folder comes in one answer, without pages, and this server takes its time over each file
+    many_objects = 200  # a folder comes in one answer, without pages, and this server takes its time over each file
 
     @pytest.fixture
     def sink(self, make_sink: Callable[..., WebDavSink]) -> Sink:
