@@ -246,7 +246,7 @@ def test_memory_does_not_grow_with_the_database_or_its_log(tmp_path: Path) -> No
     with closing(sqlite3.connect(bank)) as connection:
         connection.execute("PRAGMA wal_autocheckpoint=0")
         for round_ in range(2):
-            for _ in range(100):
+            for _ in range(70):  # the database, and then its log, larger than what may be taken
                 connection.execute("INSERT INTO t VALUES (randomblob(1000000))")
             connection.commit()
             if round_ == 0:
@@ -261,7 +261,7 @@ def test_memory_does_not_grow_with_the_database_or_its_log(tmp_path: Path) -> No
                 total += count
                 peak = max([peak, *map(peak_memory, children())])
             stream.close()
-    assert total > 200_000_000
+    assert total > 140_000_000
     assert 0 < peak < 64_000_000
 
 
