@@ -14,17 +14,15 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import zstandard
 from benchmarks.contenders import CONTENDERS, Contender, Penstock
 from benchmarks.dumps import changes_of, dumps, separator_of
-from benchmarks.measure import Cost, Spread
+from benchmarks.measure import Cost, Spread, in_turn
 
 __all__ = ["main"]
 
 MIB = 1024 * 1024
-T = TypeVar("T")
 
 
 @dataclass
@@ -101,7 +99,7 @@ def _first_backups(
     for number in range(rounds):
         shutil.rmtree(work, ignore_errors=True)
         standing = []
-        for contender in _in_turn(contenders, number):
+        for contender in in_turn(contenders, number):
             one = contender(work / contender.name.replace(" ", "-"), separator)
             one.initialise()
             _store(one, dump, 1, results)
@@ -112,7 +110,7 @@ def _first_backups(
 def _later_nights(nights: Sequence[Path], contenders: Sequence[Contender]) -> Results:
     results: Results = {one.name: Series() for one in contenders}
     for night, dump in enumerate(nights[1:], start=2):
-        for one in _in_turn(contenders, night):
+        for one in in_turn(contenders, night):
             _store(one, dump, night, results)
     return results
 
@@ -134,7 +132,7 @@ def _beside_floor(nights: Sequence[Path], later: Results) -> None:
 def _restores(dump: Path, night: int, contenders: Sequence[Contender], out: Path, rounds: int) -> Results:
     results: Results = {one.name: Series() for one in contenders}
     for number in range(rounds):
-        for one in _in_turn(contenders, number):
+        for one in in_turn(contenders, number):
             results[one.name].costs.append(one.restore(out, night))
             if not filecmp.cmp(out, dump, shallow=False):
                 raise SystemExit(f"{one.name} restored other bytes than it was given")
@@ -172,12 +170,6 @@ def _store(one: Contender, dump: Path, night: int, results: Results) -> None:
     results[one.name].stored.append(one.stored - before)
 
 
-def _in_turn(things: Sequence[T], number: int) -> list[T]:
-    """Rotate the order, so that another one begins in each round."""
-    start = number % len(things)
-    return [*things[start:], *things[:start]]
-
-
 def _report(title: str, results: Mapping[str, Series]) -> None:
     """One row per program; ratios are Penstock's figure divided by the program's: below 1, Penstock is better."""
     mine = results[Penstock.name]
@@ -207,7 +199,7 @@ def _middle(series: Series, figure: Callable[[Cost], float]) -> str:
 
 
 def _ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
-    return str(Spread.of([a / b for a, b in zip(mine, theirs, strict=True)])) if mine else ""
+    return str(Spread.of_ratios(mine, theirs)) if mine else ""
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from typing import ClassVar
 
 from benchmarks.measure import Cost, run, size_of
 
-__all__ = ["CONTENDERS", "Contender"]
+__all__ = ["CONTENDERS", "MAINTAINER_KEY", "Contender", "Penstock", "Restic"]
+
+#: A key file in Penstock's folder.
+MAINTAINER_KEY = "maintainer.key"
 
 _PASSPHRASE = "correct horse battery staple"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +72,7 @@ class Penstock(Contender):
         self._run("init")
 
     def store(self, dump: Path, night: int) -> Cost:
-        del night
+        self._newest = night
         return self._run("store", str(dump.resolve()), f"--separator={os.fsdecode(self.separator)}")
 
     def store_made_up(self, size: int) -> Cost:
@@ -77,8 +80,7 @@ class Penstock(Contender):
         return self._run("store", "--made-up", str(size))
 
     def restore(self, out: Path, night: int) -> Cost:
-        del night
-        return self._run("restore", out=out)
+        return self._run("restore", f"--back={self._newest - night}", out=out)
 
     def _run(self, verb: str, *arguments: str, out: Path | None = None) -> Cost:
         command = [sys.executable, "-m", "benchmarks.store_stream", verb, str(self.folder), *arguments]
@@ -96,17 +98,20 @@ class Restic(Contender):
         return _first_line("restic", "version")
 
     def initialise(self) -> None:
-        self._run("init")
+        self.run("init")
 
     def store(self, dump: Path, night: int) -> Cost:
-        del night
-        return self._run("backup", "--stdin", "--stdin-filename", "dump", stdin=dump)
+        return self._store(dump, night)
+
+    def _store(self, dump: Path, night: int, *options: str) -> Cost:
+        named = ("--stdin-filename=dump", f"--tag=night-{night}")
+        return self.run("backup", "--stdin", *named, *options, stdin=dump)
 
     def restore(self, out: Path, night: int) -> Cost:
-        del night
-        return self._run("dump", "latest", "dump", stdout=out)
+        return self.run("dump", f"--tag=night-{night}", "latest", "dump", stdout=out)
 
-    def _run(self, *arguments: str, stdin: Path | None = None, stdout: Path | None = None) -> Cost:
+    def run(self, *arguments: str, stdin: Path | None = None, stdout: Path | None = None) -> Cost:
+        """One command on the repository, to its end; raises `CalledProcessError`."""
         environment = {"RESTIC_PASSWORD": _PASSPHRASE, "RESTIC_CACHE_DIR": str(self.folder / "cache")}
         command = ["restic", "--quiet", "--repo", str(self.folder / self.repository), *arguments]
         return run(command, environment, stdin, stdout)

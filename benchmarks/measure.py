@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
-__all__ = ["Cost", "Spread", "run", "size_of"]
+__all__ = ["Cost", "Spread", "in_turn", "run", "size_of"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,10 @@ class Cost:
     cpu: float
     wall: float
     rss: int
+
+    def __add__(self, later: "Cost") -> "Cost":
+        """Of this command, and of another one after it."""
+        return Cost(self.cpu + later.cpu, self.wall + later.wall, max(self.rss, later.rss))
 
 
 def run(
@@ -53,6 +60,12 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def in_turn(things: Sequence[T], number: int) -> list[T]:
+    """Rotate the order, so that another one begins in each round."""
+    start = number % len(things)
+    return [*things[start:], *things[:start]]
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """The median of some figures, and their spread."""
@@ -65,6 +78,11 @@ class Spread:
     def of(cls, figures: Sequence[float]) -> "Spread":
         """Of at least one figure."""
         return cls(median(figures), min(figures), max(figures))
+
+    @classmethod
+    def of_ratios(cls, ones: Sequence[float], others: Sequence[float]) -> "Spread":
+        """Of each to the one of the others that was measured beside it."""
+        return cls.of([one / other for one, other in zip(ones, others, strict=True)])
 
     def __str__(self) -> str:
         if f"{self.least:.2f}" == f"{self.most:.2f}":

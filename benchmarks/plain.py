@@ -128,4 +128,4 @@ def compared(rounds: int, one: Callable[[], Cost], other: Callable[[], Cost]) ->
     """Both in turn: the wall-clock seconds of each, and the ratios of one to the other."""
     pairs = [(one().wall, other().wall) for _ in range(rounds)]
     ones, others = zip(*pairs, strict=True)
-    return Spread.of(ones), Spread.of(others), Spread.of([a / b for a, b in pairs])
+    return Spread.of(ones), Spread.of(others), Spread.of_ratios(ones, others)

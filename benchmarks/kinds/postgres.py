@@ -1,7 +1,8 @@
 """A PostgreSQL database: pgbench's tables, and a table of orders (text, jsonb, arrays, numbers, of realistic entropy).
 
-Every day 0.1 % of the rows of both are updated at random, 3,000 orders are inserted and 3,000 deleted. No vacuum runs,
-as autovacuum would not for so few changes. The dump is that of `pg_dump -Fc -Z0`. All randomness comes from `setseed`.
+Every day 0.1 % of the rows of both are updated at random, 1 % of the orders are deleted, and as many new ones inserted.
+No vacuum runs, as autovacuum would not for so few changes. The dump is that of `pg_dump -Fc -Z0`. All randomness comes
+from `setseed`.
 """
 
 import subprocess
@@ -15,8 +16,9 @@ from tests.servers.postgres import PostgresServer, PostgresServers
 __all__ = ["postgres"]
 
 _DATABASE = "nights"
-_ORDERS = 300_000
-_ARRIVALS = 3_000
+#: For each of pgbench's scale.
+_ORDERS = 10_000
+_ARRIVALS = 100
 _SHARE = 0.001
 
 _TABLES = """
@@ -75,6 +77,7 @@ class _Postgres(Changing):
     def __init__(self, server: PostgresServer, scale: int, *, with_orders: bool) -> None:
         self._server = server
         self._with_orders = with_orders
+        self._arrivals = _ARRIVALS * scale
         command = [self._program("pgbench"), "-i", "-q", "-s", str(scale), *self._where, _DATABASE]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if with_orders:
@@ -82,7 +85,7 @@ class _Postgres(Changing):
             with server.connect(_DATABASE) as connection:
                 connection.execute("SET max_parallel_workers_per_gather = 0")
                 connection.execute("SELECT setseed(0.1)")
-                connection.execute("SELECT new_orders(0, %s)", [_ORDERS])
+                connection.execute("SELECT new_orders(0, %s)", [_ORDERS * scale])
 
     def change(self, night: int) -> None:
         with self._server.connect(_DATABASE) as connection:
@@ -101,9 +104,9 @@ class _Postgres(Changing):
                 [_SHARE],
             )
             connection.execute(
-                "DELETE FROM orders WHERE id IN (SELECT id FROM orders ORDER BY random() LIMIT %s)", [_ARRIVALS]
+                "DELETE FROM orders WHERE id IN (SELECT id FROM orders ORDER BY random() LIMIT %s)", [self._arrivals]
             )
-            connection.execute("SELECT new_orders((SELECT max(id) FROM orders), %s)", [_ARRIVALS])
+            connection.execute("SELECT new_orders((SELECT max(id) FROM orders), %s)", [self._arrivals])
 
     def dump(self, place: Path) -> bytes:
         command = [self._program("pg_dump"), "-Fc", "-Z0", "-f", str(place), *self._where, _DATABASE]
