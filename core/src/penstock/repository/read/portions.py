@@ -1,6 +1,6 @@
 """Portions: pieces of a stream that are worthwhile to put together, hash and write at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,22 +45,32 @@ def portions(cuts: Iterator[Extents], room: int, known: Callable[[int], int | No
     """
     for cut in cuts:
         ends = np.cumsum(cut.lengths)
-        segments, starts, stops = (column.tolist() for column in (cut.segments, cut.starts, cut.starts + cut.lengths))
+        stops = cut.starts + cut.lengths
         first, done = 0, 0
         while first < len(ends):
             limit = max(first + 1, int(np.searchsorted(ends, done + _BYTES, side="right")))
-            needs: dict[int, None] = {}
-            end, left, guessing, guessed = first, room, 0, False
-            while end < min(limit, first + _EXTENTS):
-                if segments[end] not in needs:
-                    cost = known(segments[end])
-                    guessing += SEGMENT if cost is None else 0
-                    left -= SEGMENT if cost is None else cost
-                    if left < 0 and needs:
-                        guessed = guessing > room // 2
-                        break
-                    needs[segments[end]] = None
-                end += 1
-            size = int(ends[end - 1]) - done
-            yield Portion(segments[first:end], starts[first:end], stops[first:end], tuple(needs), size, guessed)
-            first, done = end, done + size
+            segments = cut.segments[first : min(limit, first + _EXTENTS)].tolist()
+            # In the order of their first use. Changes of many nights are hundreds of extents of few segments: what is
+            # asked for each segment is not asked for each extent.
+            distinct = list(dict.fromkeys(segments))
+            count, guessed = _fitting(distinct, room, known)
+            if count < len(distinct):
+                del segments[segments.index(distinct[count]) :]
+            these = slice(first, first + len(segments))
+            size = int(ends[these.stop - 1]) - done
+            yield Portion(
+                segments, cut.starts[these].tolist(), stops[these].tolist(), tuple(distinct[:count]), size, guessed
+            )
+            first, done = these.stop, done + size
+
+
+def _fitting(segments: Sequence[int], room: int, known: Callable[[int], int | None]) -> tuple[int, bool]:
+    """How many of these segments take `room` bytes at most, one at least; whether they end for what is not known."""
+    left, unknown = room, 0
+    for count, segment in enumerate(segments):
+        cost = known(segment)
+        unknown += SEGMENT if cost is None else 0
+        left -= SEGMENT if cost is None else cost
+        if left < 0 and count:
+            return count, unknown > room // 2
+    return len(segments), False
