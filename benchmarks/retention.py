@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(".benchmarks/retention-work"), help="for the repositories")
     parser.add_argument("--keep", type=int, default=7, metavar="NIGHTS")
     parser.add_argument("--rounds", type=int, default=5, help="of restores, and of backups beside a prune")
-    parser.add_argument("--rate", type=int, default=4, metavar="MIB", help="a second, of the prune beside a backup")
+    parser.add_argument("--rate", type=int, default=1, metavar="MIB", help="a second, of the prune beside a backup")
     return parser.parse_args()
 
 
@@ -90,7 +90,7 @@ class _Run:
 
     def _age(self, aged: Sequence[Upkeep]) -> list[Upkeep]:
         """All nights, one after the other. Returns copies from before the last one."""
-        costs = _none(aged)
+        idle, costs = _none(aged), _none(aged)
         copies: list[Upkeep] = []
         for night, dump in enumerate(self._nights, start=1):
             if night == len(self._nights):
@@ -98,12 +98,16 @@ class _Run:
             for one in in_turn(aged, night):
                 one.store(dump, night)
                 cost = one.retain(self._keep)
+                if night <= self._keep:
+                    idle[one.name].append(cost)
                 # The first that is forgotten is swept a night later.
-                if night > self._keep + 1:
+                elif night > self._keep + 1:
                     costs[one.name].append(cost)
                     if isinstance(one, PenstockUpkeep) and not one.deleted:
                         raise SystemExit(f"the prune of night {night} swept nothing: the figures would mean nothing")
                 one.a_night_passes()
+        print(f"\n### Forget and prune, each of the first {self._keep} nights: nothing is too old\n")
+        _report_retention(idle)
         count = len(self._nights) - self._keep - 1
         print(f"\n### Forget and prune, each of the last {count} nights\n")
         _report_retention(costs)
