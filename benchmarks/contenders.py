@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.measure import Cost, run, size_of
+from benchmarks.measure import Cost, OnStart, run, size_of
 
 __all__ = ["CONTENDERS", "MAINTAINER_KEY", "Contender", "Penstock", "Restic"]
 
@@ -110,11 +110,17 @@ class Restic(Contender):
     def restore(self, out: Path, night: int) -> Cost:
         return self.run("dump", f"--tag=night-{night}", "latest", "dump", stdout=out)
 
-    def run(self, *arguments: str, stdin: Path | None = None, stdout: Path | None = None) -> Cost:
+    def run(
+        self,
+        *arguments: str,
+        stdin: Path | None = None,
+        stdout: Path | None = None,
+        on_start: OnStart | None = None,
+    ) -> Cost:
         """One command on the repository, to its end; raises `CalledProcessError`."""
         environment = {"RESTIC_PASSWORD": _PASSPHRASE, "RESTIC_CACHE_DIR": str(self.folder / "cache")}
         command = ["restic", "--quiet", "--repo", str(self.folder / self.repository), *arguments]
-        return run(command, environment, stdin, stdout)
+        return run(command, environment, stdin, stdout, on_start)
 
 
 class Borg(Contender):

@@ -4,15 +4,17 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-__all__ = ["Cost", "Spread", "in_turn", "run", "size_of"]
+__all__ = ["Cost", "OnStart", "Spread", "in_turn", "run", "size_of"]
 
 T = TypeVar("T")
+#: Told of the id of a process that was started.
+OnStart = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,11 @@ class Cost:
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str], stdin: Path | None = None, stdout: Path | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stdin: Path | None = None,
+    stdout: Path | None = None,
+    on_start: OnStart | None = None,
 ) -> Cost:
     """Run a command to its end; raises `CalledProcessError` if it fails. Its stderr goes to ours.
 
@@ -42,6 +48,8 @@ def run(
     ):
         begun = time.monotonic()
         child = subprocess.Popen(command, env=os.environ | environment, stdin=source, stdout=target)
+        if on_start is not None:
+            on_start(child.pid)
         _, status, used = os.wait4(child.pid, 0)
         wall = time.monotonic() - begun
     # `child` must not wait a second time.

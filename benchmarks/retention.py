@@ -12,11 +12,13 @@ Nothing heavy is imported here: a process begins with the peak RSS of the one th
 
 import argparse
 import filecmp
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from benchmarks.dumps import dumps, separator_of
@@ -27,7 +29,7 @@ __all__ = ["main"]
 
 _MIB = 1024 * 1024
 #: Seconds between two looks for the sign that a prune is at work.
-_LOOK = 0.01
+_LOOK = 0.002
 
 #: By the names of the programs.
 Costs = dict[str, list[Cost]]
@@ -57,7 +59,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(".benchmarks/retention-work"), help="for the repositories")
     parser.add_argument("--keep", type=int, default=7, metavar="NIGHTS")
     parser.add_argument("--rounds", type=int, default=5, help="of restores, and of backups beside a prune")
-    parser.add_argument("--rate", type=int, default=1, metavar="MIB", help="a second, of the prune beside a backup")
+    parser.add_argument(
+        "--pause", type=float, default=20, metavar="SECONDS", help="of a prune beside a backup, at most"
+    )
     return parser.parse_args()
 
 
@@ -68,7 +72,7 @@ class _Run:
         self._work: Path = options.work
         self._keep: int = options.keep
         self._rounds: int = options.rounds
-        self._rate: int = options.rate
+        self._pause: float = options.pause
 
     def all(self) -> None:
         """Each part, and its table."""
@@ -162,46 +166,61 @@ class _Run:
     # A backup beside a prune
 
     def _backups_beside_prunes(self, before: Sequence[Upkeep]) -> None:
-        alone, beside, prunes = (_none(before) for _ in range(3))
+        alone, beside = _none(before), _none(before)
+        waited: dict[str, int] = {one.name: 0 for one in before}
         refused: dict[str, int] = {}
         for number in range(self._rounds):
             for one in in_turn(before, number):
                 copy = one.copy_to(self._work / "copy")
                 alone[one.name].append(copy.store(self._nights[-1], len(self._nights)))
                 copy.free()
-                cost, prune = self._beside_a_prune(one, type(one).store)
-                if isinstance(cost, int):
-                    refused[one.name] = cost
-                    cost, prune = self._beside_a_prune(one, type(one).store_patiently)
-                if isinstance(cost, int):
+                done, paused = self._beside_a_prune(one, type(one).store)
+                if isinstance(done, int):
+                    refused[one.name] = done
+                    done, paused = self._beside_a_prune(one, type(one).store_patiently)
+                if isinstance(done, int):
                     raise SystemExit(f"{one.name} did not wait for the end of its prune")
-                beside[one.name].append(cost)
-                prunes[one.name].append(prune)
-        print(f"\n### The last backup beside a prune, at {self._rate} MiB a second\n")
-        print("| program | alone s | beside s | beside / alone | exit code without waiting | the prune s |")
+                beside[one.name].append(done)
+                waited[one.name] += not paused
+        print(f"\n### The last backup, while a prune stands still for {self._pause:.0f} s at most\n")
+        print("| program | alone s | beside s | beside / alone | exit code without waiting | waited, times |")
         print("| --- | --- | --- | --- | --- | --- |")
         for name in alone:
             row = [f"{_middle(alone[name], _wall):.2f}", f"{_middle(beside[name], _wall):.2f}"]
             row += [_ratios(beside[name], alone[name], _wall), str(refused.get(name, 0))]
-            print(f"| {name} | {' | '.join(row)} | {_middle(prunes[name], _wall):.1f} |", flush=True)
+            print(f"| {name} | {' | '.join(row)} | {waited[name]} of {self._rounds} |", flush=True)
 
-    def _beside_a_prune(self, one: Upkeep, store: Callable[[Upkeep, Path, int], Cost]) -> tuple[Cost | int, Cost]:
-        """A backup into a copy that a long prune is at work in: its cost, or its exit code; and that of the prune."""
+    def _beside_a_prune(self, one: Upkeep, store: Callable[[Upkeep, Path, int], Cost]) -> tuple[Cost | int, bool]:
+        """A backup into a copy where a prune stands still in its midst: its cost, or its exit code.
+
+        And whether it ended while the prune stood still; otherwise the prune went on after a while.
+        """
         copy = one.copy_to(self._work / "copy")
-        before = copy.signs()
-        with ThreadPoolExecutor(1) as pool:
-            prune = pool.submit(copy.retain_one_slowly, self._rate)
-            while copy.signs() <= before:
-                if prune.done():
-                    raise SystemExit(f"the prune of {one.name} was over before anybody saw it: {prune.result()}")
-                time.sleep(_LOOK)
-            done: Cost | int
+        with ThreadPoolExecutor(2) as pool:
+            prune, process = self._begun(copy, pool)
+            os.kill(process, signal.SIGSTOP)
             try:
-                done = store(copy, self._nights[-1], len(self._nights))
-            except subprocess.CalledProcessError as error:
-                done = error.returncode
+                storing = pool.submit(store, copy, self._nights[-1], len(self._nights))
+                paused = bool(wait([storing], self._pause).done)
+            finally:
+                os.kill(process, signal.SIGCONT)
+            prune.result()
+            error = storing.exception()
         copy.free()
-        return done, prune.result()
+        if isinstance(error, subprocess.CalledProcessError):
+            return error.returncode, paused
+        return storing.result(), paused
+
+    def _begun(self, one: Upkeep, pool: ThreadPoolExecutor) -> tuple[Future[Cost], int]:
+        """A prune that shows that it is at work, and its process."""
+        before = one.signs()
+        process: Future[int] = Future()
+        prune = pool.submit(one.retain, 1, process.set_result)
+        while not process.done() or one.signs() <= before:
+            if prune.done():
+                raise SystemExit(f"the prune of {one.name} was over before anybody saw it: {prune.result()}")
+            time.sleep(_LOOK)
+        return prune, process.result()
 
 
 def _none(programs: Sequence[Upkeep]) -> Costs:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.contenders import MAINTAINER_KEY, Contender, Penstock, Restic
-from benchmarks.measure import Cost, run
+from benchmarks.measure import Cost, OnStart, run
 
 __all__ = ["UPKEEP", "PenstockUpkeep", "ResticUpkeep", "Upkeep"]
 
-_MIB = 1024 * 1024
 #: By the store's clock. A head that is a day older there than it says itself would count as one of the future.
 _NIGHT = timedelta(minutes=15)
 #: The least that Penstock takes: what one night names, the next one deletes.
@@ -25,12 +24,11 @@ class Upkeep(Contender):
     """Keeps some nights, and lets go of the others."""
 
     @abstractmethod
-    def retain(self, keep: int) -> Cost:
-        """Forget all but the newest nights, and free what only others needed, with the program's usual settings."""
+    def retain(self, keep: int, on_start: OnStart | None = None) -> Cost:
+        """Forget all but the newest nights, and free what only others needed, with the program's usual settings.
 
-    @abstractmethod
-    def retain_one_slowly(self, rate: int) -> Cost:
-        """The same for one night, leaving nothing unused, at so many MiB a second to the store and from it."""
+        `on_start` is told of the process that frees.
+        """
 
     @abstractmethod
     def signs(self) -> frozenset[Path]:
@@ -58,12 +56,12 @@ class Upkeep(Contender):
 class PenstockUpkeep(Penstock, Upkeep):
     """`penstock forget --apply` and `penstock prune`, with a maintainer's key; a night takes a quarter of an hour."""
 
-    def retain(self, keep: int) -> Cost:
-        return self._forget(keep) + self._prune()
-
-    def retain_one_slowly(self, rate: int) -> Cost:
-        limits = (f"--limit-upload={rate}MiB", f"--limit-download={rate}MiB")
-        return self._forget(1) + self._prune("--max-unused=0%", *limits)
+    def retain(self, keep: int, on_start: OnStart | None = None) -> Cost:
+        settings = self.folder / "penstock.toml"
+        settings.write_text(f"[defaults]\nkeep = {{ last = {keep}, at_least = 1 }}\n")
+        grace = f"--grace={_GRACE // timedelta(minutes=1)}m"
+        forgotten = self._command("forget", "--apply", f"--config={settings}")
+        return forgotten + self._command("prune", "--json", grace, out=self._report, on_start=on_start)
 
     @property
     def deleted(self) -> int:
@@ -84,19 +82,10 @@ class PenstockUpkeep(Penstock, Upkeep):
     def store_patiently(self, dump: Path, night: int) -> Cost:
         return self.store(dump, night)
 
-    def _forget(self, keep: int) -> Cost:
-        settings = self.folder / "penstock.toml"
-        settings.write_text(f"[defaults]\nkeep = {{ last = {keep}, at_least = 1 }}\n")
-        return self._command("forget", "--apply", f"--config={settings}")
-
-    def _prune(self, *options: str) -> Cost:
-        grace = f"--grace={_GRACE // timedelta(minutes=1)}m"
-        return self._command("prune", "--json", grace, *options, out=self._report)
-
-    def _command(self, verb: str, *options: str, out: Path | None = None) -> Cost:
+    def _command(self, verb: str, *options: str, out: Path | None = None, on_start: OnStart | None = None) -> Cost:
         program = str(Path(sys.executable).with_name("penstock"))
         where = f"--repo=file://{(self.folder / self.repository).resolve()}", f"--key={self.folder / MAINTAINER_KEY}"
-        return run([program, verb, "--quiet", *where, *options], {}, stdout=out)
+        return run([program, verb, "--quiet", *where, *options], {}, stdout=out, on_start=on_start)
 
     @property
     def _report(self) -> Path:
@@ -106,15 +95,13 @@ class PenstockUpkeep(Penstock, Upkeep):
 class ResticUpkeep(Restic, Upkeep):
     """`restic forget --prune`."""
 
-    def retain(self, keep: int) -> Cost:
-        return self.run("forget", f"--keep-last={keep}", "--prune")
-
-    def retain_one_slowly(self, rate: int) -> Cost:
-        limits = (f"--limit-upload={rate * _MIB // 1024}", f"--limit-download={rate * _MIB // 1024}")
-        return self.run("forget", "--keep-last=1", "--prune", "--max-unused=0", *limits)
+    def retain(self, keep: int, on_start: OnStart | None = None) -> Cost:
+        return self.run("forget", f"--keep-last={keep}", "--prune", on_start=on_start)
 
     def signs(self) -> frozenset[Path]:
-        return frozenset((self.folder / self.repository / "locks").iterdir())
+        locks = (self.folder / self.repository / "locks").iterdir()
+        # Nobody heeds one that is still being written.
+        return frozenset(path for path in locks if "-tmp-" not in path.name)
 
     def a_night_passes(self) -> None:
         pass  # it goes by no clock
