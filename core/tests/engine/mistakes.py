@@ -15,7 +15,6 @@ from core.tests.engine.simulation import clock_of_process
 
 from penstock.api import ObjectInfo
 from penstock.api.errors import DamagedObject, MissingObject
-from penstock.format.notice import Things
 from penstock.repository import notices
 from penstock.repository.domain import Domain
 from penstock.repository.known import synchronizing
@@ -61,13 +60,13 @@ def nobody_is_waited_for() -> Iterator[None]:
 def heads_are_not_listed_again() -> Iterator[None]:
     """What was dead when it was named is deleted."""
 
-    def unused(self: Any, usage: Usage, named: Things) -> dict[str, dict[bytes, ObjectInfo]]:
+    def unused(self: Any, usage: Usage, stone: Standing) -> dict[str, dict[bytes, ObjectInfo]]:
         domain, workers = self._domain, self._workers
         return {
             kind: {
                 one: info
                 for one, info in identified(workers, domain.sink, getattr(domain.at, kind))
-                if one in getattr(named, kind)
+                if one in getattr(stone.content.things, kind)
             }
             for kind in KINDS
         }
