@@ -160,7 +160,7 @@ class Compactor:
         with closing(TemporaryTables(_HOOKS)) as tables:
             self._note_hooks(tables, {origin for ends in packs for origin in ends.origins})
             found = [IndexedPack(ends, tuple(self._hooks_of(tables, ends))) for ends in packs]
-        # A writer takes what an index object says of a pack for all that there is to find; of others it asks the pack.
+        # Writers believe that an index object lists all that a pack has, and read the ends of packs that none names.
         indexed = [one for one in found if len(one.hooks) == len(one.ends.origins)]
         if not indexed:
             return
