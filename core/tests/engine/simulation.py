@@ -19,7 +19,7 @@ from penstock.api import ObjectInfo, ObjectLocked, ObjectMissing, SinkUnreachabl
 from penstock.api.errors import SessionLost
 from penstock.format import times
 from penstock.repository.pool import Workers
-from penstock.repository.upkeep import leases
+from penstock.repository.upkeep import leases, thinning
 from penstock.repository.upkeep.leases import Lease
 from penstock.testing import MemorySink
 
@@ -316,5 +316,7 @@ def as_processes() -> Iterator[None]:
         patch.object(Lease, "__enter__", _enter),
         patch.object(Lease, "__exit__", _exit),
         patch.object(times, "datetime", _Datetime),
+        # Histories are short: what many nights come to, these come to as well.
+        patch.object(thinning, "_MANY", 4),
     ):
         yield

@@ -21,6 +21,7 @@ from penstock.repository.upkeep.limits import Limits, OnPhase, OnProgress
 from penstock.repository.upkeep.living import is_old, read_living
 from penstock.repository.upkeep.merging import merge_indexes
 from penstock.repository.upkeep.presence import Presence
+from penstock.repository.upkeep.thinning import thin_records
 from penstock.repository.upkeep.tombstones import Standing, standing
 from penstock.repository.upkeep.usage import Usage, is_hidden, survey
 
@@ -116,6 +117,8 @@ class Condemning:
                 things = Things(**{kind: tuple(dead[kind]) for kind in KINDS})
                 stone = Tombstone(now_here(), things, heads.dead, int(grace.total_seconds()))
                 workers.call(put_said, domain, stone)
+        if not self._dry_run:
+            thin_records(domain, workers, is_old=self._is_old)
         return found
 
     # Compaction
