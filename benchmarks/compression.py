@@ -5,7 +5,7 @@
 Decision 4 in docs/adr/ rests on it.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -42,8 +42,10 @@ def _measured(segments: list[bytes], effort: Effort) -> tuple[int, float]:
 
 
 def main() -> None:
-    """Print a table."""
-    files = [Path(name) for name in sys.argv[1:]]
+    """Parse the options and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    files: list[Path] = parser.parse_args().files
     print("| bytes / CPU |", " | ".join(file.name for file in files), "|")
     print("| --- |", " --- |" * len(files))
     base: dict[Path, tuple[int, float]] = {}
