@@ -47,7 +47,7 @@ def run(
         Path(stdout or os.devnull).open("wb") as target,
     ):
         begun = time.monotonic()
-        child = subprocess.Popen(command, env=os.environ | environment, stdin=source, stdout=target)
+        child = subprocess.Popen(command, env=_compiled(os.environ | environment), stdin=source, stdout=target)
         if on_start is not None:
             on_start(child.pid)
         _, status, used = os.wait4(child.pid, 0)
@@ -57,6 +57,11 @@ def run(
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, list(command))
     return Cost(used.ru_utime + used.ru_stime, wall, _rss(used))
+
+
+def _compiled(environment: dict[str, str]) -> dict[str, str]:
+    """Without what keeps Python from storing its bytecode: an installed program does not compile at each start."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _rss(used: resource.struct_rusage) -> int:

@@ -8,19 +8,16 @@ from itertools import islice
 from penstock.api.models import ObjectInfo
 from penstock.format.notice import Things, Tombstone
 from penstock.format.times import now as now_here
-from penstock.repository.domain import Domain
 from penstock.repository.notices import distrust, read_notices
-from penstock.repository.pool import Workers
 from penstock.repository.read.listing import identified
 from penstock.repository.said import put_said
 from penstock.repository.temporary import TemporaryTables
 from penstock.repository.upkeep.compacting import Compactor, Sparse
 from penstock.repository.upkeep.homes import Homes
 from penstock.repository.upkeep.indexes import dead_indexes
-from penstock.repository.upkeep.limits import Limits, OnPhase, OnProgress
 from penstock.repository.upkeep.living import is_old, read_living
 from penstock.repository.upkeep.merging import merge_indexes
-from penstock.repository.upkeep.presence import Presence
+from penstock.repository.upkeep.prune_run import PruneRun
 from penstock.repository.upkeep.thinning import thin_records
 from penstock.repository.upkeep.tombstones import Standing, standing
 from penstock.repository.upkeep.usage import Usage, is_hidden, survey
@@ -65,30 +62,16 @@ class Condemning:
     """One look at a domain: what nothing needs, and no session that lives can have written.
 
     `most_unused` is how much of all packs may be dead before the emptiest of them are compacted, from 0 to 1; None
-    leaves that. With `dry_run`, nothing is written.
+    leaves that.
     """
 
-    def __init__(
-        self,
-        domain: Domain,
-        workers: Workers,
-        presence: Presence,
-        limits: Limits,
-        on_phase: OnPhase,
-        on_progress: OnProgress,
-        *,
-        most_unused: float | None,
-        dry_run: bool,
-    ) -> None:
-        self._domain = domain
-        self._workers = workers
-        self._presence = presence
-        self._limits = limits
-        self._on_phase = on_phase
-        self._on_progress = on_progress
+    def __init__(self, run: PruneRun, *, most_unused: float | None) -> None:
+        self._run = run
+        self._domain = run.domain
+        self._workers = run.workers
+        self._presence = run.presence
         self._most_unused = most_unused
-        self._dry_run = dry_run
-        self._now = presence.now()
+        self._now = run.presence.now()
         self._horizon = self._now
         self.found = Doom()
 
@@ -104,7 +87,7 @@ class Condemning:
             self._horizon = min([self._now, *(one.began for one in living.at_work(heads.ended))])
             homes.learn(identified(workers, domain.sink, domain.at.packs))
             self._compact(homes, stones)
-            if self._most_unused is not None and not self._dry_run:
+            if self._most_unused is not None and not self._run.dry_run:
                 found.merged = self._merge(homes, stones)
             dead = self._dead(usage, homes, stones)
         found.kept = heads.kept
@@ -113,11 +96,11 @@ class Condemning:
         named = {head for stone in stones for head in stone.content.snapshots.items()}
         if found.doomed or heads.dead.items() - named:
             found.due = self._now + grace
-            if not self._dry_run:
+            if not self._run.dry_run:
                 things = Things(**{kind: tuple(dead[kind]) for kind in KINDS})
                 stone = Tombstone(now_here(), things, heads.dead, int(grace.total_seconds()))
                 workers.call(put_said, domain, stone)
-        if not self._dry_run:
+        if not self._run.dry_run:
             thin_records(domain, workers, is_old=self._is_old)
         return found
 
@@ -153,14 +136,14 @@ class Condemning:
 
     def _copy(self, homes: Homes, chosen: list[tuple[bytes, int]]) -> None:
         found = self.found
-        if self._dry_run or not chosen:
+        if self._run.dry_run or not chosen:
             found.compacted, found.compacted_size = len(chosen), sum(size for _, size in chosen)
             return
         domain = self._domain
-        self._on_phase("compacting", sum(size for _, size in chosen))
-        compactor = Compactor(domain, self._workers, lambda done: self._on_progress(domain.label, done))
+        self._run.on_phase("compacting", sum(size for _, size in chosen))
+        compactor = Compactor(domain, self._workers, lambda done: self._run.on_progress(domain.label, done))
         for pack, size in chosen:
-            if self._limits.reached:
+            if self._run.limits.reached:
                 break
             compactor.take(Sparse(pack, size, tuple(homes.lodgings(pack))))
             found.compacted += 1

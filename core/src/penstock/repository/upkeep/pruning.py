@@ -28,6 +28,7 @@ from penstock.repository.upkeep.leases import LIFE
 from penstock.repository.upkeep.limits import Limits, OnPhase, OnProgress
 from penstock.repository.upkeep.living import LATE, Running, is_old, read_living
 from penstock.repository.upkeep.presence import Presence
+from penstock.repository.upkeep.prune_run import PruneRun
 from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, condemned, standing
 from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
 
@@ -87,38 +88,24 @@ def prune(
     by `limits`, the next run goes on.
     """
     with Presence(domain, workers, silent=dry_run) as presence:
-        run = _Prune(domain, workers, presence, limits, on_phase, on_progress, dry_run=dry_run)
+        run = PruneRun(domain, workers, presence, limits, on_phase, on_progress, dry_run)
+        steps = _Prune(run)
         if not dry_run:
-            run.begin(take_over=take_over)
+            steps.begin(take_over=take_over)
         on_phase("sweeping", None)
-        run.sweep()
+        steps.sweep()
         on_phase("marking", None)
-        look = Condemning(
-            domain, workers, presence, limits, on_phase, on_progress, most_unused=most_unused, dry_run=dry_run
-        )
-        run.done.doom = look.condemn(max(grace, LEAST_GRACE))
-        return run.done
+        look = Condemning(run, most_unused=most_unused)
+        steps.done.doom = look.condemn(max(grace, LEAST_GRACE))
+        return steps.done
 
 
 class _Prune:
-    def __init__(
-        self,
-        domain: Domain,
-        workers: Workers,
-        presence: Presence,
-        limits: Limits,
-        on_phase: OnPhase,
-        on_progress: OnProgress,
-        *,
-        dry_run: bool,
-    ) -> None:
-        self._domain = domain
-        self._workers = workers
-        self._presence = presence
-        self._limits = limits
-        self._on_phase = on_phase
-        self._on_progress = on_progress
-        self._dry_run = dry_run
+    def __init__(self, run: PruneRun) -> None:
+        self._run = run
+        self._domain = run.domain
+        self._workers = run.workers
+        self._presence = run.presence
         self.done = Pruned()
 
     def begin(self, *, take_over: bool) -> None:
@@ -156,7 +143,7 @@ class _Prune:
             if why is not None:
                 self.done.waiting = [why, *(Waiting(one.due, _GRACE) for one in others)]
                 return
-            if self._dry_run or self._limits.reached:
+            if self._run.dry_run or self._run.limits.reached:
                 return
 
     def _sweep(self, stone: Standing) -> Waiting | None:
@@ -259,7 +246,7 @@ class _Prune:
         domain, done = self._domain, self.done
         infos = {info.key: info.size for kind in KINDS for info in there[kind].values()}
         size = sum(infos.values())
-        if self._dry_run:
+        if self._run.dry_run:
             done.deleted += len(infos) + len(heads.dead)
             done.deleted_size += size
             return
@@ -269,14 +256,14 @@ class _Prune:
         unsaid = dict(heads.dead.items() - notices.swept)
         if unsaid or any(new.values()):
             self._workers.call(delete, domain, unsaid, Things(**new))
-        self._on_phase("sweeping", size)
+        self._run.on_phase("sweeping", size)
         locked: dict[str, datetime | None] = {}
         steps = [[domain.at.snapshot_key(one) for one in heads.dead]]
         steps += [[info.key for info in there[kind].values()] for kind in KINDS]
         for keys in steps:
             left = iter(keys)
             while batch := list(islice(left, _BATCH * self._workers.count)):
-                if self._limits.reached:
+                if self._run.limits.reached:
                     done.left += len(infos)
                     done.left_size += sum(infos.values())
                     return
@@ -287,8 +274,8 @@ class _Prune:
                 done.deleted += len(gone)
                 freed = sum(infos.pop(key, 0) for key in gone)
                 done.deleted_size += freed
-                self._limits.spend(freed)
-                self._on_progress(domain.label, size - sum(infos.values()))
+                self._run.limits.spend(freed)
+                self._run.on_progress(domain.label, size - sum(infos.values()))
                 self._presence.go_on()
         if locked:
             self._wait_for_locks(stone, there, locked)

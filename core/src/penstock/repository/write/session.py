@@ -1,8 +1,8 @@
 """One writer's run: a session owns a data key, its writers store streams, and the snapshot's head is the commit."""
 
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -14,13 +14,7 @@ from blake3 import blake3
 
 from penstock import __version__
 from penstock.api.errors import (
-    Interrupted,
-    MissingObject,
-    ObjectMissing,
     RepositoryError,
-    SessionLost,
-    SinkUnreachable,
-    say_more,
 )
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
@@ -33,22 +27,18 @@ from penstock.format.part import MAX_PLAIN, SECTION_OVERHEAD, SESSION_BYTES, Kin
 from penstock.format.sealing import Sealer
 from penstock.format.session import SessionDocument
 from penstock.format.times import now
-from penstock.repository import layout
 from penstock.repository.budget import Budget
 from penstock.repository.known.cache import Cache, SeenHead
 from penstock.repository.known.synchronizing import InStep, synchronize
-from penstock.repository.notices import distrust, void
 from penstock.repository.pool import Workers
 from penstock.repository.read.budget import ReadBudget
-from penstock.repository.read.listing import listed, pages, sizes_in
 from penstock.repository.repository import Repository
-from penstock.repository.sessions import require_usable
 from penstock.repository.temporary import PackSizes
 from penstock.repository.upkeep.leases import Lease
-from penstock.repository.upkeep.locks import foundations, prolong_locks, store_time
 from penstock.repository.write.indexing import merge_indexes
+from penstock.repository.write.last_checks import LastChecks, unless_known
 from penstock.repository.write.parts import Piece, put_parts, referred
-from penstock.repository.write.recollection import Recollection, gone
+from penstock.repository.write.recollection import Recollection
 from penstock.repository.write.renewal import last_renewal
 from penstock.repository.write.stream import StoredStream, StreamWriter, Written
 
@@ -280,6 +270,7 @@ class Session:
         self._workers.call(lease.require_fresh)
         done = tuple(written)
         domain = self._domain
+        checks = LastChecks(domain, self._cache, self._workers, self._on_trouble)
         packs = PackSizes()
         for ids in chain.from_iterable(one.needed for one in done):
             packs.add(ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
@@ -293,8 +284,8 @@ class Session:
                 )
             )
         )
-        pinned = self._require_all(packs, sessions)
-        self._tell_of_damage(done)
+        pinned = checks.require_all(packs, sessions)
+        checks.tell_of_damage(done)
         parts = [part for one in done for part in one.parts]
         rest = [piece for one in done for piece in one.rest]
         rest += _pieces(Kind.SESSIONS, encode_sessions(pinned), SESSION_BYTES)
@@ -322,7 +313,7 @@ class Session:
         every = {*refs, *(part.ref for part in parts), *(ref for base in (*bases, *named) for ref in base.parts)}
         needed = [domain.at.part_key(ref.part) for ref in every]
         needed += [*map(domain.at.session_key, sessions), *map(domain.at.index_key, indexes)]
-        self._prolong_locks(chain(needed, map(domain.at.pack_key, packs)), just_put=newest_part)
+        checks.prolong_locks(chain(needed, map(domain.at.pack_key, packs)), just_put=newest_part)
         packs.close()
         newest = self._in_step.newest()
         mine = newest.pop(domain.access.key, None)
@@ -352,7 +343,7 @@ class Session:
         self._workers.call(lease.require_fresh)
         data = self._put_head(head)
         digest = blake3(data).digest()
-        self._look_again(lease, head.snapshot, digest)
+        checks.look_again(lease, head.snapshot, digest)
         self._committed = True
         each = [stored for _, stored in streams]
         self._recollection.remember(head.snapshot, digest, parts, bases, records, each, done)
@@ -369,7 +360,7 @@ class Session:
             signer=domain.access.signing,
         )
         key = domain.at.snapshot_key(head.snapshot)
-        with _unless_known(head.snapshot):
+        with unless_known(head.snapshot):
             self._put(key, data)
         self._cache.saw([key])
         digest, tag = blake3(data).digest(), domain.keys.tag(head.backup)
@@ -378,65 +369,6 @@ class Session:
         )
         self._cache.add_heads([seen])
         return data
-
-    def _look_again(self, lease: Lease, snapshot: bytes, digest: bytes) -> None:
-        """A process that slept before it put the head may have put it when a prune no longer waited for it."""
-        key = self._domain.at.snapshot_key(snapshot)
-        try:
-            with _unless_known(snapshot):
-                self._workers.call(lease.require_covered, key)
-        except ObjectMissing:
-            raise gone(key) from None
-        except SessionLost as error:
-            say_more(error, f"the snapshot {snapshot.hex()} is void")
-            self._workers.call(void, self._domain, {snapshot: digest})
-            raise
-
-    def _tell_of_damage(self, done: Sequence[Written]) -> None:
-        """Other writers must not rely on what this one found damaged."""
-        damaged = {pack: why for one in done for pack, why in one.damaged.items()}
-        if damaged:
-            for pack, why in damaged.items():
-                self._cache.distrust(pack, why)
-            self._workers.call(distrust, self._domain, damaged)
-
-    def _prolong_locks(self, needed: Iterable[str], *, just_put: str) -> None:
-        """Objects put hours ago, in this run or an earlier one, would otherwise be unlocked before the snapshot is."""
-        domain = self._domain
-        at = store_time(domain.sink, just_put, self._workers)
-        missing = prolong_locks(domain.sink, self._cache, needed, self._workers, now=at)
-        if missing:
-            raise gone(min(missing))
-        for key in prolong_locks(domain.sink, self._cache, foundations(domain.log), self._workers, now=at):
-            lost = MissingObject(key, "the object is gone", hint="Run penstock check.")
-            if not key.startswith(layout.SLOTS):
-                raise lost  # without it nobody can open the repository
-            # Another passphrase or key may still open it: no reason to skip tonight's backup.
-            self._on_trouble(f"{lost}; run penstock check")
-
-    def _require_all(self, packs: PackSizes, sessions: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The digests of these sessions, all of which are there and usable, like the packs."""
-        domain = self._domain
-        for page in pages(listed(self._workers, domain.sink, domain.at.packs)):
-            packs.met(sizes_in(page))
-        # Listings may come late; what nobody finds by its name is gone.
-        for key in map(domain.at.pack_key, packs.missing()):
-            try:
-                self._workers.call(domain.sink.stat, key)
-            except ObjectMissing:
-                raise gone(key) from None
-        digests = self._workers.map(lambda session: require_usable(domain, session), sessions)
-        return dict(zip(sessions, digests, strict=True))
-
-
-@contextmanager
-def _unless_known(snapshot: bytes) -> Iterator[None]:
-    """What fails in this block leaves open whether the snapshot is there."""
-    try:
-        yield
-    except (Interrupted, KeyboardInterrupt, SinkUnreachable) as error:
-        say_more(error, f"the snapshot {snapshot.hex()} may exist: run penstock snapshots to see")
-        raise
 
 
 def _pieces(kind: Kind, data: bytes, unit: int = 1) -> Iterable[Piece]:
