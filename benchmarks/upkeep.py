@@ -54,19 +54,20 @@ class Upkeep(Contender):
 
 
 class PenstockUpkeep(Penstock, Upkeep):
-    """`penstock forget --apply` and `penstock prune`, with a maintainer's key; a night takes a quarter of an hour."""
+    """`penstock forget --apply --prune`, with a maintainer's key; a night takes a quarter of an hour."""
 
     def retain(self, keep: int, on_start: OnStart | None = None) -> Cost:
         settings = self.folder / "penstock.toml"
         settings.write_text(f"[defaults]\nkeep = {{ last = {keep}, at_least = 1 }}\n")
         grace = f"--grace={_GRACE // timedelta(minutes=1)}m"
-        forgotten = self._command("forget", "--apply", f"--config={settings}")
-        return forgotten + self._command("prune", "--json", grace, out=self._report, on_start=on_start)
+        options = "--apply", "--prune", "--json", grace, f"--config={settings}"
+        return self._command("forget", *options, out=self._report, on_start=on_start)
 
     @property
     def deleted(self) -> int:
         """Objects that the last prune deleted."""
-        return sum(domain["deleted"] for domain in json.loads(self._report.read_bytes())["domains"].values())
+        domains = json.loads(self._report.read_bytes())["prune"]["domains"]
+        return sum(domain["deleted"] for domain in domains.values())
 
     def signs(self) -> frozenset[Path]:
         return frozenset((self.folder / self.repository).rglob("leases/*"))

@@ -54,6 +54,40 @@ def test_a_day_of_maintenance(shop: Penstock) -> None:
     shop("restore", "latest", "--to", "sqlite:back.db", *OWNER)
 
 
+def test_forgetting_and_pruning_in_one_run(shop: Penstock) -> None:
+    passes(shop.folder / "repository", timedelta(days=1))
+    said = shop("forget", "--apply", "--prune", "--grace", "10m", *OPS).stdout
+    assert "1 snapshot forgotten." in said
+    assert "will be deleted by a run after" in said
+    passes(shop.folder / "repository", timedelta(minutes=15))
+    done = shop.json("forget", "--apply", "--prune", "--grace", "10m", *OPS)
+    assert (done["applied"], done["forgotten"]) == (True, 0)
+    assert done["prune"]["domains"]["main"]["deleted"] > 1
+    shop("check", "--read-data", *OPS)
+    assert len(shop.json("snapshots", *OPS)["snapshots"]) == 1
+
+
+def test_a_prune_that_is_refused_behind_a_forget_says_what_was_forgotten(shop: Penstock) -> None:
+    killed_while_running(shop)
+    error = shop.json("forget", "--apply", "--prune", *OPS, code=60)["error"]
+    assert error["type"] == "PruneRunning"
+    assert error["details"] == ["snapshots forgotten before: 1"]
+    assert len(shop.json("snapshots", *OPS)["snapshots"]) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--prune",),
+        ("--apply", "--grace", "1d"),
+        ("--apply", "--prune", "--gone"),
+        ("--apply", "--prune", "--grace", "soon"),
+    ],
+)
+def test_a_prune_behind_a_forget_needs_the_right_options(shop: Penstock, options: tuple[str, ...]) -> None:
+    assert shop.json("forget", *options, *OPS, code=2)["error"]["type"] == "UsageError"
+
+
 def test_what_is_refused(shop: Penstock) -> None:
     assert shop("prune", code=23).stderr
     assert shop.json("prune", "--grace", "soon", *OPS, code=2)["error"]["message"].startswith("--grace must be")

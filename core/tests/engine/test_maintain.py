@@ -77,6 +77,72 @@ def test_an_index_object_that_cannot_be_read_is_swept(tmp_path: Path) -> None:
     assert damaged not in lab.keys(lab.at.index)
 
 
+@pytest.mark.parametrize("size", [0, 3000, 21 * 1024 * 1024], ids=["empty", "noise", "too large"])
+@pytest.mark.parametrize("kind", ["sessions", "packs", "index", "parts", "leases"])
+def test_what_a_stranger_puts_stops_nothing_and_is_swept(tmp_path: Path, kind: str, size: int) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    nights(lab, store, 2)
+    name = bytes(range(16))
+    key = {
+        "packs": lab.at.pack_key(name),
+        "leases": lab.at.lease_key(name, 1),
+    }.get(kind, f"{getattr(lab.at, kind)}{name.hex()}")
+    store.put(key, noise(size, seed=1))
+    found = []
+    for _ in range(3):
+        store.passes(days=1)
+        report = maintained(lab, tmp_path / "host")
+        assert report.pruned is not None
+        found.append(report.checked.finding_count)
+    assert found[0] == 1
+    assert found[-1] == 0
+    assert key not in set(lab.keys())
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "sessions",
+        "packs",
+        "index",
+        "parts",
+        "snapshots",
+        "leases",
+        "notices",
+        "tombstones",
+        "deletions",
+        "marks",
+        "new",
+    ],
+)
+def test_what_no_penstock_can_have_written_stops_nothing_and_stays(tmp_path: Path, folder: str) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    nights(lab, store, 2)
+    junk = {f"{lab.at.prefix}{folder}/notes.txt", f"{lab.at.prefix}{folder}/{'ab' * 17}", f"{folder}.txt"}
+    for key in junk:
+        store.put(key, b"milk, eggs")
+    for _ in range(2):
+        store.passes(days=1)
+        report = maintained(lab, tmp_path / "host")
+        assert report.pruned is not None
+        assert {one.key for one in report.checked.findings} == junk
+        assert report.checked.harmless == len(junk)
+    assert junk <= lab.keys()
+
+
+@pytest.mark.parametrize("kind", ["sessions", "packs", "parts", "snapshots"])
+def test_what_a_snapshot_needs_and_is_damaged_stops_it(tmp_path: Path, kind: str) -> None:
+    store = VirtualStore()
+    lab = Lab(tmp_path / "cache", store)
+    nights(lab, store, 2)
+    lab.flip(min(lab.keys(getattr(lab.at, kind))), 60)
+    report = maintained(lab, tmp_path / "host")
+    assert report.pruned is None
+    assert report.checked.harmless < report.checked.finding_count
+
+
 @pytest.mark.parametrize("kind", ["marks", "notices", "deletions", "tombstones"])
 def test_what_was_said_and_cannot_be_read_stops_it_until_it_is_dropped(tmp_path: Path, kind: str) -> None:
     store = VirtualStore()

@@ -51,15 +51,16 @@ class CheckReport:
     opened: bool
     #: Whether only some of the packs were read: those whose turn it was.
     in_part: bool = False
-    #: How many findings are heads of revoked writers that the owner left out, or index objects that nobody can read: a
-    #: prune deletes them.
-    swept: int = 0
+    #: How many findings nobody relies on: strangers, heads of revoked writers that the owner left out, and what is
+    #: damaged and no snapshot needs. A prune deletes those whose names are such as Penstock gives.
+    harmless: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The document of `penstock check`."""
         return {
             "findings": [finding.to_json() for finding in self.findings],
             "finding_count": self.finding_count,
+            "harmless": self.harmless,
             "distrusted": self.distrusted,
             "checked": {
                 "snapshots": self.snapshots,
@@ -157,7 +158,7 @@ def check(
             data_read=read_data,
             opened=read_data and repository.access.role is Role.OWNER,
             in_part=read_data and within is not None,
-            swept=findings.swept,
+            harmless=findings.harmless,
         )
         figures = {"findings": report.finding_count, "packs": report.packs, "read": report.read}
         reporter.completed("checked", figures)

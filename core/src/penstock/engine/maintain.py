@@ -53,12 +53,12 @@ def maintain(
     """Check everything, and read a part of the data; forget what `policies` do not keep; prune.
 
     Runs over `within` read all of the data. If the check finds anything, nothing is forgotten or deleted: what would be
-    may be what the damaged rest has to be mended with; but for what nobody relies on and a prune deletes itself. See
-    `check`, `forget` and `prune` for what they raise.
+    may be what the damaged rest has to be mended with; but for what nobody relies on. See `check`, `forget` and `prune`
+    for what they raise.
     """
     repository.access.require_keeper("maintaining a repository")
     checked = check(repository, read_data=True, within=within, cache_dir=cache_dir, memory=memory, listener=listener)
-    if checked.finding_count > checked.swept:
+    if checked.finding_count > checked.harmless:
         return MaintainReport(checked)
     plan = None
     try:

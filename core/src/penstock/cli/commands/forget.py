@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.invocation import command
-from penstock.cli.options import REPOSITORY
+from penstock.cli.options import DATA, GRACE, REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from datetime import timedelta
 
     from penstock.cli.run import Run
     from penstock.repository import Repository
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
         app,
         "forget",
         acts=True,
-        takes=REPOSITORY,
+        takes=DATA,
         interrupted="Run it without --apply to see what is left to do.",
     )
     def forget(
@@ -48,6 +49,8 @@ def register(app: typer.Typer) -> None:
             typer.Option("--retired", help="Nobody makes the backups of --backup any more: also their last snapshots."),
         ] = False,
         apply: Annotated[bool, typer.Option("--apply", help="Do it. Without this, the plan is only shown.")] = False,
+        prune: Annotated[bool, typer.Option("--prune", help="With --apply: prune, too.")] = False,
+        grace: Annotated[str | None, GRACE] = None,
     ) -> None:
         """Let go of snapshots that the settings do not keep, or of those named.
 
@@ -57,18 +60,23 @@ def register(app: typer.Typer) -> None:
         """
         from penstock import engine
         from penstock.api import UsageError
+        from penstock.cli.amounts import duration
         from penstock.cli.output import keeping
         from penstock.engine import forget as work
         from penstock.workspace import Need
 
-        if snapshots and backups:
-            raise UsageError("--backup goes by the settings, and cannot be combined with ids")
-        if retired and not backups:
-            raise UsageError("--retired needs --backup", hint="Name each backup that nobody makes any more.")
-        if gone and (unreadable or backups):
-            raise UsageError("--gone cannot be combined with --unreadable or --backup")
-        if unreadable and not snapshots:
-            raise UsageError("--unreadable needs ids")
+        stays = duration("--grace", grace)
+        for refused, why in (
+            (snapshots and backups, "--backup goes by the settings, and cannot be combined with ids"),
+            (retired and not backups, "--retired needs --backup: name each backup that nobody makes any more"),
+            (gone and (unreadable or backups), "--gone cannot be combined with --unreadable or --backup"),
+            (unreadable and not snapshots, "--unreadable needs ids"),
+            (prune and not apply, "--prune needs --apply: penstock prune --dry-run shows what it would free"),
+            (prune and (unreadable or gone), "--prune cannot be combined with --unreadable or --gone"),
+            (stays and not prune, "--grace needs --prune"),
+        ):
+            if refused:
+                raise UsageError(why)
         workspace = run.workspace
         repository = workspace.repository(Need.KEEPER if apply else Need.ANY)
         if unreadable or gone:
@@ -88,7 +96,10 @@ def register(app: typer.Typer) -> None:
         if apply:
             gone_too = (backups or ()) if retired else ()
             work.forget(repository, [one.entry for one in plan.forgotten], retired=gone_too)
-        run.output.result({**plan.to_json(), "applied": apply}, keeping.forget)
+        document = {**plan.to_json(), "applied": apply}
+        if prune:
+            document |= _prune(run, repository, stays, forgotten=len(plan.forgotten))
+        run.output.result(document, keeping.forget)
 
     @command(
         app, "undelete", acts=True, takes=REPOSITORY, interrupted="Run it again: what is listed again stays listed."
@@ -102,6 +113,21 @@ def register(app: typer.Typer) -> None:
         repository = run.workspace.repository(Need.KEEPER)
         back = work.undelete(repository, snapshots)
         run.output.result({"snapshots": [one.to_json() for one in back]}, keeping.undeleted)
+
+
+def _prune(run: "Run", repository: "Repository", grace: "timedelta | None", *, forgotten: int) -> dict[str, Any]:
+    from penstock.api import PenstockError
+    from penstock.api.errors import say_more
+    from penstock.engine import prune as work
+
+    try:
+        with run.listening() as listen:
+            memory = run.workspace.memory()
+            report = work.prune(repository, grace=grace or work.GRACE, memory=memory, listener=listen)
+    except PenstockError as error:
+        say_more(error, f"snapshots forgotten before: {forgotten}")
+        raise
+    return {"prune": report.to_json(), "sink": run.sink_figures()}
 
 
 def _give_up(run: "Run", repository: "Repository", names: "Sequence[str]", *, unreadable: bool, apply: bool) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_MEND = "Run penstock repair. Give up what nothing mends with penstock forget, --unreadable and --gone."
+_IDLE = "Nobody relies on them. A later run deletes what Penstock may have written; delete the rest yourself."
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -31,8 +34,8 @@ def register(app: typer.Typer) -> None:
         """Do what is due: check, forget, prune. One line for a timer.
 
         Checks everything and reads a part of the data, so that all of it is read within check_within of the settings
-        (30 days); forgets what the settings do not keep; frees what nobody needs. If the check finds anything, nothing
-        is forgotten or freed. Needs a maintainer's key or the owner's.
+        (30 days); forgets what the settings do not keep; frees what nobody needs. If the check finds anything that
+        somebody relies on, nothing is forgotten or freed. Needs a maintainer's key or the owner's.
         """
         from penstock import engine
         from penstock.api import CheckFailed
@@ -63,6 +66,6 @@ def register(app: typer.Typer) -> None:
             raise CheckFailed(
                 f"damaged or missing objects: {found.finding_count}"
                 + ("; nothing was forgotten or deleted" if report.pruned is None else ""),
-                hint="Run penstock repair. Give up what nothing mends with penstock forget, --unreadable and --gone.",
+                hint=_MEND if report.pruned is None else _IDLE,
                 details=tuple(f"{one.key}: {one.problem}" for one in found.findings) if run.output.json else (),
             )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from penstock.cli.output import upkeep
 from penstock.cli.output.units import age, amount, count, moment, printable, table
 
 __all__ = ["forget", "forgotten", "given_up", "marked", "undeleted"]
@@ -13,7 +14,13 @@ Document = Mapping[str, Any]
 
 
 def forget(document: Document) -> Iterator[str]:
-    """`forget`: each snapshot with its reasons, and what happens."""
+    """`forget`: each snapshot with its reasons, and what happens; with `--prune`, what was freed."""
+    yield from _plan(document)
+    if "prune" in document:
+        yield from upkeep.prune(document["prune"])
+
+
+def _plan(document: Document) -> Iterator[str]:
     if not document["snapshots"]:
         yield "No snapshots."
         return

@@ -7,6 +7,8 @@ from typing import Any
 from penstock.api.errors import DamagedObject, MissingObject
 from penstock.engine.checking.ledger import Ledger
 from penstock.engine.reporting import Reporter
+from penstock.format.encoding import Malformed
+from penstock.repository import layout
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Notices
 
@@ -14,6 +16,8 @@ __all__ = ["MAX_FINDINGS", "Finding", "Findings"]
 
 #: A report holds so many findings at most; all of them are told to the listener.
 MAX_FINDINGS = 1000
+#: An index object is a hint, and a lease that cannot be read is nobody's.
+_IDLE = frozenset({"sessions", "packs", "parts", "index", "leases"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,35 @@ class Findings:
         self._reporter = reporter
         self.first: list[Finding] = []
         self.count = 0
-        #: Of these, what counts for nobody and a prune deletes: heads that were left out, unreadable index objects.
-        self.swept = 0
 
     def add(self, key: str, problem: str, *, gone: bool = False, needed_by: str = "") -> None:
         """Note what is wrong with an object, unless something was found already; `needed_by` is the key of a head."""
-        if not self._ledger.find(key):
-            if needed_by:
-                self._ledger.miss_also(key, problem, needed_by)
-        elif gone:
+        new = self._ledger.find(key)
+        if needed_by:
+            self._ledger.need(key)
+        if new and gone:
             self._ledger.miss(key, problem, needed_by)
-        else:
+        elif new:
             self._tell(Finding(key, problem))
+        elif needed_by:
+            self._ledger.miss_also(key, problem, needed_by)
+
+    def stranger(self, key: str, problem: str) -> None:
+        """Note an object that nobody relies on: its name is none that Penstock gives."""
+        self.add(key, problem)
+        self._ledger.spare(key)
 
     def error(self, error: DamagedObject | MissingObject, *, needed_by: str = "") -> None:
         """Note what an error says about its object."""
         self.add(error.key, error.reason, gone=isinstance(error, MissingObject), needed_by=needed_by)
+
+    @property
+    def harmless(self) -> int:
+        """How many objects are not as they should be and nobody relies on, by what the snapshots need that were read.
+
+        What was said of snapshots does not count among them: nobody knows of whom it was.
+        """
+        return sum(spared or _only_if_needed(key) for key, spared in self._ledger.unneeded())
 
     def settle(self, read_again: Callable[[], Iterable[tuple[Domain, Notices]]]) -> None:
         """Tell what is gone, but not what a prune has recorded as deleted by now and no snapshot that stays needs.
@@ -78,3 +95,11 @@ class Findings:
         if len(self.first) < MAX_FINDINGS:
             self.first.append(finding)
         self._reporter.finding(finding.key, finding.problem)
+
+
+def _only_if_needed(key: str) -> bool:
+    """Whether an object is of a kind that matters only if a snapshot needs it; what is left over, a prune deletes."""
+    try:
+        return layout.kind_of(key) in _IDLE
+    except Malformed:
+        return False

@@ -23,7 +23,7 @@ CREATE TABLE copies (origin BLOB, pin BLOB, pack BLOB, segments INTEGER NOT NULL
     PRIMARY KEY (origin, pin, pack))
     WITHOUT ROWID;
 CREATE TABLE replaced (key TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE findings (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE findings (key TEXT PRIMARY KEY, needed INTEGER) WITHOUT ROWID;
 CREATE TABLE lost (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE missed (key TEXT, needed_by TEXT, problem TEXT NOT NULL, PRIMARY KEY (key, needed_by)) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -132,11 +132,29 @@ class Ledger:
 
     def find(self, key: str) -> bool:
         """Note that something is wrong with an object; whether that is new."""
-        return self._db.execute("INSERT OR IGNORE INTO findings VALUES (?)", (key,)).rowcount > 0
+        return self._db.execute("INSERT OR IGNORE INTO findings (key) VALUES (?)", (key,)).rowcount > 0
 
     def found(self, key: str) -> bool:
         """Whether something is known to be wrong with an object."""
         return self._db.execute("SELECT 1 FROM findings WHERE key = ?", (key,)).fetchone() is not None
+
+    def need(self, key: str) -> None:
+        """Note that a snapshot needs the object, if something is wrong with it."""
+        self._db.execute("UPDATE findings SET needed = 1 WHERE key = ?", (key,))
+
+    def spare(self, key: str) -> None:
+        """Note that nobody relies on an object that something is wrong with."""
+        self._db.execute("UPDATE findings SET needed = 0 WHERE key = ?", (key,))
+
+    def unneeded(self) -> Iterator[tuple[str, bool]]:
+        """The objects that are there, something is wrong with, and no snapshot is known to need.
+
+        With each, whether it was noted that nobody relies on it.
+        """
+        rows = self._db.execute(
+            "SELECT key, needed IS 0 FROM findings WHERE needed IS NOT 1 AND key NOT IN (SELECT key FROM missed)"
+        )
+        yield from ((key, bool(spared)) for key, spared in rows)
 
     def found_under(self, prefix: str) -> Iterator[str]:
         """The objects whose keys start with `prefix` that something is wrong with, in their order."""

@@ -86,7 +86,7 @@ class Small:
             key = info.key
             if key == layout.CONFIG or key.startswith((layout.GRANTS, *known)) or key in slots:
                 continue
-            self._findings.add(key, "no object of this repository")
+            self._findings.stranger(key, "no object of this repository")
 
     def _slot(self, key: str) -> _Seen:
         try:
@@ -105,6 +105,10 @@ class Small:
                     raise Malformed("no object of this repository")
                 if not info.key.startswith(at.leases):
                     layout.id_of(info.key)
+            except Malformed as error:
+                self._findings.stranger(info.key, str(error))
+                continue
+            try:
                 require_size(info.key, info.size)
             except Malformed as error:
                 self._findings.add(info.key, str(error))
@@ -113,11 +117,8 @@ class Small:
         read_marks(domain, self._workers, self._findings.error)
         for look, prefix in ((_session, at.sessions), (_index, at.index), (_part, at.parts)):
             keys = (info.key for info in self._sound(prefix))
-            before = self._findings.count
             for key, seen in self._each(lambda key, look=look: look(domain, key), keys):  # type: ignore[misc]
                 self._ledger.judge(key, *seen)
-            if prefix == at.index:  # nobody relies on one that cannot be read
-                self._findings.swept += self._findings.count - before
         self._leases(domain, notices)
         return notices
 

@@ -66,10 +66,9 @@ class Snapshots:
             self._findings.add(key, "gone, but copies of all that is needed of it are in other packs", gone=True)
 
     def _bad_head(self, error: DamagedObject | MissingObject) -> None:
-        before = self._findings.count
         self._findings.error(error)
-        if self._findings.count > before and self._workers.call(is_left_out, self._domain, error.key):
-            self._findings.swept += 1
+        if self._workers.call(is_left_out, self._domain, error.key):
+            self._ledger.spare(error.key)
 
     def _key(self, entry: SnapshotEntry) -> str:
         return self._domain.at.snapshot_key(entry.id)
@@ -82,7 +81,8 @@ class Snapshots:
             wanted[at.snapshot_key(entry.head.parent)] = "its parent"
         mine = at.session_key(entry.session)
         if self._ledger.signer(mine) not in (None, entry.writer):
-            self._findings.add(mine, f"not the session of the writer of snapshot {_short(entry)}")
+            problem = f"not the session of the writer of snapshot {_short(entry)}"
+            self._findings.add(mine, problem, needed_by=self._key(entry))
         for key, what in wanted.items():
             if key not in self._notices.deleted and not self._exists(key):
                 self._findings.add(key, f"gone: snapshot {_short(entry)} names it as {what}", gone=True)
@@ -125,7 +125,7 @@ class Snapshots:
                     key, f"gone: snapshot {_short(entry)} needs it", gone=True, needed_by=self._key(entry)
                 )
             except Malformed as error:
-                self._findings.add(key, str(error))
+                self._findings.add(key, str(error), needed_by=self._key(entry))
 
     def _layout(self, entry: SnapshotEntry) -> None:
         sessions: dict[bytes, bytes] = {}
@@ -145,8 +145,11 @@ class Snapshots:
             if not self._exists(key):
                 problem = f"gone: snapshot {_short(entry)} needs its data key"
                 self._findings.add(key, problem, gone=True, needed_by=self._key(entry))
+            elif self._ledger.found(key):
+                self._ledger.need(key)
             elif self._ledger.digest(key) not in (None, pinned):
-                self._findings.add(key, f"not the session that snapshot {_short(entry)} pins")
+                problem = f"not the session that snapshot {_short(entry)} pins"
+                self._findings.add(key, problem, needed_by=self._key(entry))
 
     def _row(self, entry: SnapshotEntry, row: Row) -> None:
         """The pack of a row: what is needed of it can be in other packs, too, whatever became of it."""
@@ -155,15 +158,18 @@ class Snapshots:
         key = self._domain.at.pack_key(row.pack)
         held = self._ledger.segments(row.pack)
         if held is not None and (held.pin, held.segments) != (row.pin, row.segments):
-            self._findings.add(key, f"not the pack that snapshot {_short(entry)} pins")
+            self._findings.add(key, f"not the pack that snapshot {_short(entry)} pins", needed_by=self._key(entry))
         elif row.used <= self._ledger.at_hand(row.pack, row.pin, row.segments).keys():
             if held is None and not self._ledger.holds(key) and key not in self._notices.deleted:
                 self._ledger.add_replaced(key)
+            self._ledger.need(key)  # damaged: the copies may be on their way out
         elif held is None:
             problem = f"gone or damaged: snapshot {_short(entry)} needs its segments"
             self._findings.add(key, problem, gone=not self._ledger.holds(key), needed_by=self._key(entry))
         else:
-            self._findings.add(key, f"it lacks segments that snapshot {_short(entry)} needs")
+            self._findings.add(
+                key, f"it lacks segments that snapshot {_short(entry)} needs", needed_by=self._key(entry)
+            )
 
     def _recipes(self, entry: SnapshotEntry) -> None:
         if self._domain.access.role is not Role.OWNER:
