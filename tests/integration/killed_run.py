@@ -135,8 +135,8 @@ def _back_up(repository: Repository, number: int, cache: Path) -> str:
     ).snapshot.hex()
 
 
-def _forget(repository: Repository, snapshot: str) -> None:
-    forget(repository, [find_snapshot(repository, snapshot)])
+def _forget(repository: Repository, *snapshots: str) -> None:
+    forget(repository, [find_snapshot(repository, snapshot) for snapshot in snapshots])
 
 
 def _prune(repository: Repository, take_over: bool) -> int:

@@ -46,9 +46,9 @@ class _Run:
     pipe: "connection.Connection[Any, Any]"
     begun: float
     die_at: float | None = None
-    #: Of a backup, its number; of a forget, the snapshot.
+    #: Of a backup, its number; of a forget, the snapshots.
     number: int = 0
-    snapshot: str = ""
+    snapshots: tuple[str, ...] = ()
     killed: bool = False
     answer: Done | Refused | None = None
 
@@ -129,7 +129,7 @@ class Kills:
 
     def look(self, *, read_data: bool = False) -> None:
         """See that everything is there that must be, and as it was."""
-        in_doubt = {one.snapshot for one in self._running if one.verb == "forget"}
+        in_doubt = {snapshot for one in self._running for snapshot in one.snapshots}
         alive = {one.number for one in self._running if one.verb == "backup"}
         seen: Seen = self._do("owner", "look", frozenset(in_doubt), read_data)
         assert seen.findings == (), seen.findings
@@ -142,6 +142,9 @@ class Kills:
             # Its head was there before its process was killed.
             if name not in self._kept.keys() | self._doubtful.keys() and number not in alive:
                 self._kept[name] = number
+        for name in self._doubtful.keys() - seen.snapshots.keys() - in_doubt:
+            self._forgotten.add(name)
+            del self._doubtful[name]
 
     # Runs
 
@@ -152,26 +155,33 @@ class Kills:
             if self._chance.random() < 0.1:
                 shutil.rmtree(self._cache(host), ignore_errors=True)
             one = self._begin(host, "backup")
-        elif self._kept and self._chance.random() < (0.7 if len(self._kept) > _MANY else 0.2):
-            one = self._begin(host, "forget", self._chance.choice(sorted(self._kept)))
+        elif (there := self._forgettable()) and self._chance.random() < (0.7 if len(there) > _MANY else 0.2):
+            # All that are too many, or each kill would look at more than the one before.
+            most = max(1, len(there) - _MANY)
+            one = self._begin(host, "forget", *self._chance.sample(there, self._chance.randint(1, most)))
         else:
             one = self._begin(host, "prune")
         if (lengths := self._lengths[one.verb][-15:]) and self._chance.randrange(10) < _OF_TEN:
             one.die_at = one.begun + self._chance.uniform(0, 1.1 * median(lengths))
 
-    def _begin(self, host: str, verb: str, snapshot: str = "") -> _Run:
+    def _forgettable(self) -> list[str]:
+        """Also what a run was asked to forget that was killed, or refused."""
+        asked = {snapshot for one in self._running for snapshot in one.snapshots}
+        return sorted((self._kept.keys() | self._doubtful.keys()) - asked)
+
+    def _begin(self, host: str, verb: str, *snapshots: str) -> _Run:
         number, arguments = 0, []
         if verb == "backup":
             self._number = number = self._number + 1
             arguments = [number, self._cache(host)]
         elif verb == "forget":
             # From now on nobody may rely on it.
-            self._doubtful[snapshot] = self._kept.pop(snapshot)
-            arguments = [snapshot]
+            self._doubtful |= {one: self._kept.pop(one) for one in snapshots if one in self._kept}
+            arguments = list(snapshots)
         else:
             arguments = [self._chance.random() < 0.7]
         one = self._start(host, verb, *arguments)
-        one.number, one.snapshot = number, snapshot
+        one.number, one.snapshots = number, snapshots
         self._running.append(one)
         return one
 
@@ -246,19 +256,18 @@ class Kills:
             self._kept[answer] = one.number
             self.made["snapshots"] += 1
         elif one.verb == "forget":
-            self._forgotten.add(one.snapshot)
-            del self._doubtful[one.snapshot]
-            self.made["forgotten"] += 1
+            self._forgotten.update(one.snapshots)
+            for snapshot in one.snapshots:
+                del self._doubtful[snapshot]
+            self.made["forgotten"] += len(one.snapshots)
         else:
             self.made["objects deleted"] += answer
 
     def _refused(self, one: _Run, answer: Refused) -> None:
         """Only what good manners or a stalled machine explain."""
         slow = answer.seconds > LIFE.total_seconds() / self.place.factor / 2
-        expected = {"prune": {"PruneRunning"}, "forget": {"NothingKept"}, "backup": set()}[one.verb]
+        expected = {"prune": {"PruneRunning"}, "forget": {"NothingKept", "SnapshotNotFound"}, "backup": set()}[one.verb]
         if one.verb == "backup" and slow:
             expected = {"SessionLost", "MissingObject", "DamagedObject"}
         assert answer.error in expected, f"{one.host} failed after {answer.seconds:.2f} s: {answer.text}"
         self.made[f"times {answer.error}"] += 1
-        if answer.error == "NothingKept":
-            self._kept[one.snapshot] = self._doubtful.pop(one.snapshot)
