@@ -258,7 +258,7 @@ class Kills:
         elif one.verb == "forget":
             self._forgotten.update(one.snapshots)
             for snapshot in one.snapshots:
-                del self._doubtful[snapshot]
+                self._doubtful.pop(snapshot, None)  # somebody may have seen already that it is gone
             self.made["forgotten"] += len(one.snapshots)
         else:
             self.made["objects deleted"] += answer
