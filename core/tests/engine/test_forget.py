@@ -18,6 +18,7 @@ from penstock.api import (
     UsageError,
 )
 from penstock.engine import hold, release, tag
+from penstock.engine.dropping import drop, find_unreadable_sayings
 from penstock.engine.forget import ForgetPlan, forget, list_forgotten, plan_chosen, plan_forget, undelete
 from penstock.format.notice import Action, Deletion, Notice
 from penstock.format.times import now
@@ -208,6 +209,33 @@ def test_a_hold_is_in_the_way_also_of_one_that_was_chosen(lab: Lab) -> None:
     release(one, "over")
     forget(lab.open(), [one])
     assert left(lab) == {two.id}
+
+
+@pytest.mark.parametrize("kind", ["marks", "notices", "deletions"])
+def test_what_nobody_can_read_may_have_been_a_hold(lab: Lab, kind: str) -> None:
+    first, *_ = nights(lab, 3)
+    head = {first.id: first.digest}
+    name = {
+        "marks": lambda: marks.hold(lab.domain, head, "the auditors"),
+        "notices": lambda: put_said(lab.domain, Notice(now(), {}, head)),
+        "deletions": lambda: put_said(lab.domain, Deletion(now(), Action.FORGET, head)),
+    }[kind]()
+    key = f"{getattr(lab.at, kind)}{name.hex()}"
+    lab.flip(key, 60)
+    lab.sink.put(f"{getattr(lab.at, kind)}notes.txt", b"a stranger's")
+    heard: list[str] = []
+    planned = plan_forget(lab.open(), lambda _: LAST, on_damage=lambda error: heard.append(error.key))
+    assert key in heard
+    assert planned.forgotten
+    for chosen in ([one.entry for one in planned.forgotten], [first]):
+        with pytest.raises(DamagedObject) as caught:
+            forget(lab.open(), chosen)
+        assert caught.value.key == key
+        assert "--unreadable" in (caught.value.hint or "")
+    assert len(left(lab)) == 3
+    drop(lab.open(), find_unreadable_sayings(lab.open(), [name.hex()]))
+    forget(lab.open(), [one.entry for one in planned.forgotten])
+    assert len(left(lab)) == 3 - len(planned.forgotten)
 
 
 def test_no_backup_is_left_without_a_good_snapshot(lab: Lab) -> None:

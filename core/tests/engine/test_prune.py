@@ -13,6 +13,7 @@ from core.tests.repository.virtual import VirtualStore
 
 from penstock.api import EventKind, RoleForbids, SnapshotNotFound, UsageError
 from penstock.api.errors import DamagedObject, PruneRunning, SessionLost
+from penstock.engine.dropping import drop, find_unreadable_sayings
 from penstock.engine.forget import forget, undelete
 from penstock.engine.giving_up import find_unreadable, forget_unreadable, gone_with
 from penstock.engine.prune import Limits, prune
@@ -132,6 +133,30 @@ def test_it_is_taken_back_until_shortly_before_the_sweep(lab: Lab, store: Virtua
     assert not lab.check().findings
     with pytest.raises(SnapshotNotFound):
         undelete(lab.open(), [two])
+
+
+def test_a_record_that_nobody_can_read_may_have_taken_a_snapshot_back(lab: Lab, store: VirtualStore) -> None:
+    one, _ = night(lab, store, noise(9999, 1)), night(lab, store, noise(9999, 2))
+    let_go(lab, one)
+    before = lab.keys(lab.at.deletions)
+    undelete(lab.open(), [one])
+    (taken_back,) = set(lab.keys(lab.at.deletions)) - set(before)
+    lab.flip(taken_back, 60)
+    store.put(f"{lab.at.deletions}notes.txt", b"a stranger's")
+    heads = lab.keys(lab.at.snapshots)
+    for dry_run in (True, False):
+        with pytest.raises(DamagedObject) as caught:
+            pruned(lab, dry_run=dry_run)
+        assert caught.value.key == taken_back
+        assert "--unreadable" in (caught.value.hint or "")
+    assert set(lab.keys(lab.at.snapshots)) == set(heads)
+    # Nobody can bring the record back: that it is given up lets the snapshot go, unless somebody takes it back again.
+    drop(lab.open(), find_unreadable_sayings(lab.open(), [taken_back.rpartition("/")[2]]))
+    undelete(lab.open(), [one])
+    for _ in range(3):
+        pruned(lab)
+        store.passes(hours=25)
+    assert lab.restored(one)
 
 
 def test_what_is_taken_back_too_late_is_not_listed_even_if_nobody_looks_again(

@@ -16,13 +16,14 @@ from penstock.api.errors import (
     UsageError,
 )
 from penstock.format.times import as_text
-from penstock.repository import Repository, SnapshotEntry
+from penstock.repository import Repository, SnapshotEntry, layout
 from penstock.repository.domain import Domain
 from penstock.repository.notices import Head, read_notices
 from penstock.repository.notices import forget as record
 from penstock.repository.notices import undelete as take_back
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
+from penstock.repository.said import OnStranger, refuse_unreadable
 from penstock.repository.snapshots import (
     each_snapshot,
     find_snapshot,
@@ -44,6 +45,10 @@ __all__ = [
 ]
 
 _SHORT_ID = 8
+_UNREADABLE = (
+    "It may have held a snapshot, or said which of them count: nothing is forgotten until somebody decides. Bring it "
+    "back from a copy, or give it up with penstock forget --unreadable."
+)
 _LIST_FORGOTTEN = "penstock snapshots --forgotten lists what can be taken back."
 
 
@@ -108,7 +113,8 @@ def plan_forget(
     """What each backup's policy says of its snapshots; `policies` gives that of a name, None where nothing is said.
 
     `only` names the backups that are meant. Backups of one name in two domains are two. `on_damage` hears of what is
-    no snapshot, which nobody counts on. Raises `NoPolicy` if there are snapshots, and nothing is said of any.
+    no snapshot, which nobody counts on, and of what nobody can read of what was said of them. Raises `NoPolicy` if
+    there are snapshots, and nothing is said of any.
     """
     groups: dict[tuple[bytes, str], list[SnapshotEntry]] = {}
     for entry in list_snapshots(repository, on_damage):
@@ -121,7 +127,7 @@ def plan_forget(
             f"nothing says what is kept of {', '.join(sorted(found))}",
             hint="Set keep for the backup or in [defaults] of penstock.toml, or name snapshots by their ids.",
         )
-    marks = _marks(repository)
+    marks = _marks(repository, on_damage)
     planned: list[Planned] = []
     for (domain, name), entries in sorted(groups.items(), key=lambda one: (one[0][1], one[0][0])):
         planned += _decide(found[name], entries, marks[domain])
@@ -140,7 +146,7 @@ def plan_retired(
     repository: Repository, names: Collection[str], *, on_damage: Callable[[DamagedObject | MissingObject], None]
 ) -> ForgetPlan:
     """Forget all snapshots of backups of these names, which nobody makes any more; only what is held stays."""
-    marks = _marks(repository)
+    marks = _marks(repository, on_damage)
     planned = []
     for entry in reversed(list_snapshots(repository, on_damage)):
         if entry.head.backup in names:
@@ -150,10 +156,19 @@ def plan_retired(
     return ForgetPlan(tuple(sorted(planned, key=lambda one: one.entry.head.backup)))
 
 
-def _marks(repository: Repository) -> dict[bytes, Marks]:
-    """What is said in each domain, by its id."""
+def _marks(repository: Repository, on_unreadable: OnStranger | None = None) -> dict[bytes, Marks]:
+    """What is said in each domain, by its id.
+
+    `on_unreadable` hears of what nobody can read, also among what says that snapshots are void or were forgotten: these
+    would take the places of others.
+    """
+    found = {}
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
-        return {domain.id: read_marks(domain, workers) for domain in repository.domains}
+        for domain in repository.domains:
+            found[domain.id] = read_marks(domain, workers, on_unreadable)
+            if on_unreadable is not None:
+                read_notices(domain, workers, on_unreadable)
+    return found
 
 
 def _decide(policy: Policy | None, entries: Sequence[SnapshotEntry], marks: Marks) -> list[Planned]:
@@ -190,12 +205,13 @@ def forget(repository: Repository, snapshots: Sequence[SnapshotEntry], *, retire
     """Record that they are forgotten: nothing lists them, and until a sweep `undelete` takes it back.
 
     Raises `RoleForbids` for a writer's key, `SnapshotHeld`, and `NothingKept` where a backup would be left without a
-    snapshot that can be restored, unless its name is one of `retired`; then none is forgotten, in whatever domain.
+    snapshot that can be restored, unless its name is one of `retired`; `DamagedObject` if nobody can read what may have
+    been a hold, or what says which snapshots count. Then none is forgotten, in whatever domain.
     """
     repository.access.require_keeper("forgetting a snapshot")
     if not snapshots:
         return
-    _refuse(repository, snapshots, _marks(repository), retired)
+    _refuse(repository, snapshots, _marks(repository, refuse_unreadable(_UNREADABLE, layout.DOMAINS)), retired)
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
         for domain in repository.domains:
             if named := {entry.id: entry.digest for entry in snapshots if entry.domain.id == domain.id}:

@@ -17,7 +17,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.read.listing import listed
 from penstock.repository.repository import put_new
 
-__all__ = ["OnStranger", "Said", "is_said", "put_said", "read_said"]
+__all__ = ["OnStranger", "Said", "is_said", "put_said", "read_said", "refuse_unreadable"]
 
 OnStranger = Callable[[DamagedObject], object]
 T = TypeVar("T", Notice, Tombstone, Deletion, Mark)
@@ -63,6 +63,23 @@ def read_said(
                 on_stranger(found)
         elif found is not None:
             yield found
+
+
+def refuse_unreadable(hint: str, *prefixes: str) -> OnStranger:
+    """An `on_stranger` that raises what it is told of objects under these prefixes, with this hint.
+
+    But for those whose names Penstock never gives: these said nothing.
+    """
+
+    def refuse(error: DamagedObject) -> None:
+        try:
+            layout.id_of(error.key)
+        except Malformed:
+            return
+        if error.key.startswith(prefixes):
+            raise DamagedObject(error.key, error.reason, hint=hint)
+
+    return refuse
 
 
 def is_said(domain: Domain, key: str, kind: type[T], signer: Callable[[bytes], VerifyingKey | None]) -> bool:

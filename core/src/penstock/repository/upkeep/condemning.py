@@ -10,7 +10,7 @@ from penstock.format.notice import Things, Tombstone
 from penstock.format.times import now as now_here
 from penstock.repository.notices import distrust, read_notices
 from penstock.repository.read.listing import identified
-from penstock.repository.said import put_said
+from penstock.repository.said import put_said, refuse_unreadable
 from penstock.repository.temporary import TemporaryTables
 from penstock.repository.upkeep.compacting import Compactor, Sparse
 from penstock.repository.upkeep.homes import Homes
@@ -20,7 +20,7 @@ from penstock.repository.upkeep.merging import merge_indexes
 from penstock.repository.upkeep.prune_run import PruneRun
 from penstock.repository.upkeep.thinning import thin_records
 from penstock.repository.upkeep.tombstones import Standing, standing
-from penstock.repository.upkeep.usage import Usage, is_hidden, survey
+from penstock.repository.upkeep.usage import DECIDE, Usage, is_hidden, survey
 
 __all__ = ["KINDS", "Condemning", "Doom"]
 
@@ -80,7 +80,7 @@ class Condemning:
         domain, workers, found = self._domain, self._workers, self.found
         # First who lives, then the heads, then all that is there: what is needed later is young then.
         living = read_living(domain, workers, self._now)
-        notices = read_notices(domain, workers)
+        notices = read_notices(domain, workers, refuse_unreadable(DECIDE, domain.at.deletions))
         stones = standing(domain, workers)
         with closing(Usage()) as usage, closing(Homes(domain, workers, usage)) as homes:
             heads = survey(domain, workers, notices, usage, is_dead=is_hidden(domain, notices), named={})

@@ -20,7 +20,7 @@ from penstock.repository.notices import Notices, delete, is_settled, read_notice
 from penstock.repository.pool import Workers
 from penstock.repository.read.listing import identified
 from penstock.repository.read.verify import verify_pack
-from penstock.repository.said import put_said
+from penstock.repository.said import put_said, refuse_unreadable
 from penstock.repository.snapshots import SnapshotEntry
 from penstock.repository.upkeep.condemning import KINDS, Condemning, Doom
 from penstock.repository.upkeep.homes import Homes
@@ -30,7 +30,7 @@ from penstock.repository.upkeep.living import LATE, Running, is_old, read_living
 from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.prune_run import PruneRun
 from penstock.repository.upkeep.tombstones import LEAST_GRACE, Standing, condemned, standing
-from penstock.repository.upkeep.usage import Heads, Usage, is_hidden, survey
+from penstock.repository.upkeep.usage import DECIDE, Heads, Usage, is_hidden, survey
 
 __all__ = ["GRACE", "Pruned", "Waiting", "prune"]
 
@@ -153,7 +153,9 @@ class _Prune:
             return Waiting(stone.due, _GRACE)
         # First who lives, then the heads: whoever had ended before has left one, or none ever comes.
         living = read_living(self._domain, self._workers, now)
-        notices = read_notices(self._domain, self._workers)
+        # One that nobody can read may have taken a snapshot back.
+        refuse = refuse_unreadable(DECIDE, self._domain.at.deletions)
+        notices = read_notices(self._domain, self._workers, refuse)
         forgotten, others = condemned(self._domain, self._workers, stone)
         hidden = is_hidden(self._domain, notices)
 

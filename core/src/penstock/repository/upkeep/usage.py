@@ -20,7 +20,7 @@ from penstock.repository.read.listing import listed
 from penstock.repository.snapshots import SnapshotEntry, digest_of_head, read_snapshot
 from penstock.repository.temporary import TemporaryTables
 
-__all__ = ["Heads", "NeededSegments", "OnDamage", "Usage", "is_hidden", "survey"]
+__all__ = ["DECIDE", "Heads", "NeededSegments", "OnDamage", "Usage", "is_hidden", "survey"]
 
 _SCHEMA = """
 CREATE TABLE used (kind TEXT, id BLOB, PRIMARY KEY (kind, id)) WITHOUT ROWID;
@@ -29,9 +29,10 @@ CREATE TABLE needed (pack BLOB, pin BLOB, segments INTEGER NOT NULL, bits BLOB N
 """
 _PAGE = 1000
 _ROWS = 500
-_HINT = (
+#: The hint about what has to be read before anything is deleted, and cannot be.
+DECIDE = (
     "Nothing is deleted until somebody decides: bring it back from a copy, or let go of the snapshot: penstock forget, "
-    "with --unreadable if its head is what cannot be read."
+    "with --unreadable if its head, or a record, is what cannot be read."
 )
 
 IsDead = Callable[[SnapshotEntry], bool]
@@ -149,7 +150,7 @@ def is_hidden(domain: Domain, notices: Notices) -> IsDead:
 
 
 def _stop(error: RepositoryError) -> NoReturn:
-    error.hint = _HINT
+    error.hint = DECIDE
     raise error from None
 
 
