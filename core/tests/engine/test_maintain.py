@@ -137,7 +137,8 @@ def test_what_a_snapshot_needs_and_is_damaged_stops_it(tmp_path: Path, kind: str
     store = VirtualStore()
     lab = Lab(tmp_path / "cache", store)
     nights(lab, store, 2)
-    lab.flip(min(lab.keys(getattr(lab.at, kind))), 60)
+    # Not in the middle of a pack: which of them are read tonight, chance says.
+    lab.flip(min(lab.keys(getattr(lab.at, kind))), -20 if kind == "packs" else 60)
     report = maintained(lab, tmp_path / "host")
     assert report.pruned is None
     assert report.checked.harmless < report.checked.finding_count
