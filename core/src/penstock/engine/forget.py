@@ -117,7 +117,7 @@ def plan_forget(
     there are snapshots, and nothing is said of any.
     """
     groups: dict[tuple[bytes, str], list[SnapshotEntry]] = {}
-    for entry in list_snapshots(repository, on_damage):
+    for entry in list_snapshots(repository, on_damage, on_damage):
         if only and entry.head.backup not in only:
             continue
         groups.setdefault((entry.domain.id, entry.head.backup), []).append(entry)
@@ -148,7 +148,7 @@ def plan_retired(
     """Forget all snapshots of backups of these names, which nobody makes any more; only what is held stays."""
     marks = _marks(repository, on_damage)
     planned = []
-    for entry in reversed(list_snapshots(repository, on_damage)):
+    for entry in reversed(list_snapshots(repository, on_damage, on_damage)):
         if entry.head.backup in names:
             said = marks[entry.domain.id]
             holds = tuple(f"hold: {hold.reason}" for hold in said.holds(entry))
@@ -157,18 +157,9 @@ def plan_retired(
 
 
 def _marks(repository: Repository, on_unreadable: OnStranger | None = None) -> dict[bytes, Marks]:
-    """What is said in each domain, by its id.
-
-    `on_unreadable` hears of what nobody can read, also among what says that snapshots are void or were forgotten: these
-    would take the places of others.
-    """
-    found = {}
+    """What is said in each domain, by its id; `on_unreadable` hears of what nobody can read."""
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
-        for domain in repository.domains:
-            found[domain.id] = read_marks(domain, workers, on_unreadable)
-            if on_unreadable is not None:
-                read_notices(domain, workers, on_unreadable)
-    return found
+        return {domain.id: read_marks(domain, workers, on_unreadable) for domain in repository.domains}
 
 
 def _decide(policy: Policy | None, entries: Sequence[SnapshotEntry], marks: Marks) -> list[Planned]:
@@ -211,7 +202,8 @@ def forget(repository: Repository, snapshots: Sequence[SnapshotEntry], *, retire
     repository.access.require_keeper("forgetting a snapshot")
     if not snapshots:
         return
-    _refuse(repository, snapshots, _marks(repository, refuse_unreadable(_UNREADABLE, layout.DOMAINS)), retired)
+    unreadable = refuse_unreadable(_UNREADABLE, layout.DOMAINS)
+    _refuse(repository, snapshots, _marks(repository, unreadable), retired, unreadable)
     with Workers(repository.sink.connections, "penstock-forget", repository.sink.stop) as workers:
         for domain in repository.domains:
             if named := {entry.id: entry.digest for entry in snapshots if entry.domain.id == domain.id}:
@@ -223,12 +215,14 @@ def _refuse(
     snapshots: Sequence[SnapshotEntry],
     marks: Mapping[bytes, Marks],
     retired: Collection[str] = (),
+    on_unreadable: OnStranger | None = None,
 ) -> None:
+    """`on_unreadable` raises what is said of snapshots and nobody can read: one that is void would count as left."""
     _refuse_held(snapshots, marks)
     wanted = {(entry.id, entry.digest) for entry in snapshots}
     left = {
         (entry.domain.id, entry.head.backup)
-        for entry in list_snapshots(repository, lambda _: None)
+        for entry in list_snapshots(repository, lambda _: None, on_unreadable)
         if (entry.id, entry.digest) not in wanted and not _discounted(entry, marks[entry.domain.id])
     }
     for entry in snapshots:

@@ -22,6 +22,7 @@ from penstock.repository.pool import Workers
 from penstock.repository.read.budget import DEFAULT_MEMORY, ReadBudget
 from penstock.repository.read.listing import listed, read_all
 from penstock.repository.repository import Repository
+from penstock.repository.said import OnStranger
 
 __all__ = [
     "OnDamage",
@@ -212,25 +213,35 @@ def _was_forgotten(domain: Domain, key: str, notices: Notices) -> bool:
     return False
 
 
-def list_snapshots(repository: Repository, on_damage: OnDamage | None = None) -> list[SnapshotEntry]:
-    """All of them, oldest first, and each after its parent; `on_damage` as of `each_snapshot`."""
-    return summaries(repository, lambda entry: entry, on_damage)
+def list_snapshots(
+    repository: Repository, on_damage: OnDamage | None = None, on_unreadable: OnStranger | None = None
+) -> list[SnapshotEntry]:
+    """All of them, oldest first, and each after its parent; `on_damage` as of `each_snapshot`.
+
+    `on_unreadable` hears of what may say that snapshots are void or were forgotten, and nobody can read.
+    """
+    return summaries(repository, lambda entry: entry, on_damage, on_unreadable)
 
 
 def summaries(
-    repository: Repository, summary: Callable[[SnapshotEntry], T], on_damage: OnDamage | None = None
+    repository: Repository,
+    summary: Callable[[SnapshotEntry], T],
+    on_damage: OnDamage | None = None,
+    on_unreadable: OnStranger | None = None,
 ) -> list[T]:
     """As `list_snapshots`, but keeps what `summary` makes of each: a snapshot itself takes ten kilobytes of memory."""
     found: dict[bytes, tuple[_Place, T]] = {}
     with _workers(repository) as workers:
         for domain in repository.domains:
-            for entry in _of_domain(domain, workers, on_damage):
+            for entry in _of_domain(domain, workers, on_damage, on_unreadable):
                 found[entry.id] = (_Place.of(entry), summary(entry))
     return [found[place.id][1] for place in _in_order(place for place, _ in found.values())]
 
 
-def _of_domain(domain: Domain, workers: Workers, on_damage: OnDamage | None) -> Iterator[SnapshotEntry]:
-    notices = read_notices(domain, workers)
+def _of_domain(
+    domain: Domain, workers: Workers, on_damage: OnDamage | None, on_unreadable: OnStranger | None = None
+) -> Iterator[SnapshotEntry]:
+    notices = read_notices(domain, workers, on_unreadable)
     objects = listed(workers, domain.sink, domain.at.snapshots)
     yield from each_snapshot(domain, workers, objects, notices, on_damage)
 
