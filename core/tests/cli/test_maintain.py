@@ -77,6 +77,24 @@ def test_a_check_of_a_part_alone(shop: Penstock) -> None:
     assert done["read"] > shop.json("check", "--read-within", "30d", *OPS)["checked"]["read"], "read a moment ago"
 
 
+def test_a_strangers_file_is_told_every_day_and_stops_nothing(shop: Penstock) -> None:
+    stray = shop.folder / "repository" / "inventory.csv"
+    stray.write_text("not ours")
+    deleted = []
+    for _ in range(2):
+        passes(shop.folder / "repository", timedelta(days=1))
+        document = shop.json("maintain", *OPS, code=16)
+        assert "nothing was forgotten" not in document["error"]["message"]
+        assert "delete the rest yourself" in document["error"]["hint"]
+        assert any(line.startswith("inventory.csv: ") for line in document["error"]["details"])
+        assert (document["check"]["finding_count"], document["check"]["harmless"]) == (1, 1)
+        deleted.append(document["prune"]["domains"]["main"]["deleted"])
+    assert deleted[-1] > 1
+    assert stray.exists()
+    stray.unlink()
+    assert shop.json("maintain", *OPS)["check"]["finding_count"] == 0
+
+
 def test_what_is_lost_for_good_is_given_up_and_it_goes_on(shop: Penstock) -> None:
     first = shop.json("snapshots", *OPS)["snapshots"][0]["id"]
     shop("hold", first[:8], "--reason", "the auditors", *OPS)

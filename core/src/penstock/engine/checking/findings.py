@@ -55,7 +55,7 @@ class Findings:
             self._ledger.miss_also(key, problem, needed_by)
 
     def stranger(self, key: str, problem: str) -> None:
-        """Note an object that nobody relies on: its name is none that Penstock gives."""
+        """Note an object that nobody relies on, since Penstock did not put it there."""
         self.add(key, problem)
         self._ledger.spare(key)
 
