@@ -15,20 +15,10 @@ from penstock.repository import Repository
 from penstock.repository.trust.keyring import add_maintainer, add_writer, revoke
 from penstock.testing import FaultySink
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store")]
 
 #: A stream of five parts, each of some segments.
 PARTS = [noise(3 * MIB, seed) for seed in range(5)]
-
-
-@pytest.fixture
-def store() -> VirtualStore:
-    return VirtualStore()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, store: VirtualStore) -> Lab:
-    return Lab(tmp_path / "cache", store)
 
 
 @pytest.fixture

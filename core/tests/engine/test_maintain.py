@@ -43,6 +43,17 @@ def nights(lab: Lab, store: VirtualStore, count: int) -> list[bytes]:
     return made
 
 
+def three_days(lab: Lab, store: VirtualStore, cache: Path) -> list[int]:
+    """How many findings each day has; none of them keeps anything from being deleted."""
+    found = []
+    for _ in range(3):
+        store.passes(days=1)
+        report = maintained(lab, cache)
+        assert report.pruned is not None
+        found.append(report.checked.finding_count)
+    return found
+
+
 def test_the_heads_that_the_owner_left_out_are_swept(tmp_path: Path) -> None:
     store = VirtualStore()
     lab = Lab(tmp_path / "cache", store)
@@ -51,13 +62,7 @@ def test_the_heads_that_the_owner_left_out_are_swept(tmp_path: Path) -> None:
     store.passes(days=1)
     kept = lab.backup({"d": b"two" * 999}).snapshot
     revoke(lab.open(), writer.key, without={stolen})
-    found = []
-    for _ in range(3):
-        store.passes(days=1)
-        report = maintained(lab, tmp_path / "host")
-        assert report.pruned is not None
-        found.append(report.checked.finding_count)
-    assert found == [1, 1, 0]
+    assert three_days(lab, store, tmp_path / "host") == [1, 1, 0]
     assert list(lab.keys(lab.at.snapshots)) == [lab.at.snapshot_key(kept)]
 
 
@@ -67,13 +72,7 @@ def test_an_index_object_that_cannot_be_read_is_swept(tmp_path: Path) -> None:
     nights(lab, store, 2)
     damaged = min(lab.keys(lab.at.index))
     lab.flip(damaged, 60)
-    found = []
-    for _ in range(3):
-        store.passes(days=1)
-        report = maintained(lab, tmp_path / "host")
-        assert report.pruned is not None
-        found.append(report.checked.finding_count)
-    assert found == [1, 1, 0]
+    assert three_days(lab, store, tmp_path / "host") == [1, 1, 0]
     assert damaged not in lab.keys(lab.at.index)
 
 
@@ -89,14 +88,8 @@ def test_what_a_stranger_puts_stops_nothing_and_is_swept(tmp_path: Path, kind: s
         "leases": lab.at.lease_key(name, 1),
     }.get(kind, f"{getattr(lab.at, kind)}{name.hex()}")
     store.put(key, noise(size, seed=1))
-    found = []
-    for _ in range(3):
-        store.passes(days=1)
-        report = maintained(lab, tmp_path / "host")
-        assert report.pruned is not None
-        found.append(report.checked.finding_count)
-    assert found[0] == 1
-    assert found[-1] == 0
+    found = three_days(lab, store, tmp_path / "host")
+    assert (found[0], found[-1]) == (1, 0)
     assert key not in set(lab.keys())
 
 

@@ -29,17 +29,7 @@ from penstock.repository.upkeep.presence import Presence
 from penstock.repository.upkeep.pruning import Pruned
 from penstock.testing.memory import MemorySettings
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def store() -> VirtualStore:
-    return VirtualStore()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, store: VirtualStore) -> Lab:
-    return Lab(tmp_path / "cache", store)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store")]
 
 
 def pruned(lab: Lab, by: Repository | None = None, **options: object) -> Pruned:

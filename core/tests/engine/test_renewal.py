@@ -14,18 +14,10 @@ from hypothesis import strategies as st
 from penstock.api import UsageError
 from penstock.repository.write.renewal import last_renewal
 
+pytestmark = pytest.mark.usefixtures("store")
+
 TEN_DAYS = timedelta(days=10)
 DATA = noise(300 * KIB)
-
-
-@pytest.fixture
-def store() -> VirtualStore:
-    return VirtualStore()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, store: VirtualStore) -> Lab:
-    return Lab(tmp_path / "cache", store)
 
 
 def nights(lab: Lab, store: VirtualStore, count: int, renew_every: timedelta | None) -> list[str]:

@@ -18,17 +18,7 @@ from penstock.repository.trust.keyring import add_maintainer
 from penstock.repository.upkeep import thinning
 from penstock.testing import Fail, FaultySink
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def store() -> VirtualStore:
-    return VirtualStore()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, store: VirtualStore) -> Lab:
-    return Lab(tmp_path / "cache", store)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store")]
 
 
 @pytest.fixture(autouse=True)
