@@ -196,6 +196,7 @@ def test_json_events_say_which_run_when_and_in_which_phase() -> None:
         "subject": "shop",
         "phase": "verifying",
         "stream": "",
+        "stream_done": 0,
         "done": 0,
         "total": None,
         "retries": 3,

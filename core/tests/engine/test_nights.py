@@ -22,7 +22,8 @@ from penstock.format.head import MAX_BASES
 from penstock.format.notice import Action, Deletion
 from penstock.repository import Repository
 from penstock.repository.trust.keyring import add_writer, revoke
-from penstock.repository.write.session import HandedOver, Session
+from penstock.repository.write.handing_over import HandedOver
+from penstock.repository.write.session import Session
 
 # what changes from night to night
 

@@ -16,7 +16,7 @@ from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.sessions import data_sealer, read_session
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_maintainer, add_writer, entries
-from penstock.repository.write.session import HandedOver
+from penstock.repository.write.handing_over import HandedOver
 from penstock.testing import MemorySink
 
 MARK = "a row that is nobody's business"

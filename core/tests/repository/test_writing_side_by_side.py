@@ -20,7 +20,8 @@ from penstock.repository import Access, Repository
 from penstock.repository.read.content import each_row
 from penstock.repository.snapshots import list_snapshots
 from penstock.repository.trust.keyring import add_writer, revoke
-from penstock.repository.write.session import Committed, HandedOver, Session
+from penstock.repository.write.handing_over import HandedOver
+from penstock.repository.write.session import Committed, Session
 from penstock.repository.write.stream import StoredStream, Written
 from penstock.testing import MemorySink
 from penstock.testing.memory import MemorySettings
@@ -32,16 +33,15 @@ SHARED = noise(5 * MIB, 7)
 STREAMS = {"one": noise(18 * MIB, 1) + SHARED, "two": SHARED + noise(3 * MIB, 2) + SHARED, "three": b""}
 
 
-def session_of(repository: Repository, cache: Path, writers: int = 1, joins: HandedOver | None = None) -> Session:
+def session_of(repository: Repository, cache: Path, joins: HandedOver | None = None) -> Session:
     return Session(
         repository,
         "shop",
         cache_folder=cache,
-        memory=writers * 64 * MIB,
+        memory=len(STREAMS) * 64 * MIB,
         level=1,
         on_damage=lambda error: pytest.fail(str(error)),
         on_trouble=pytest.fail,
-        writers=writers,
         joins=joins,
     )
 
@@ -54,7 +54,7 @@ def commit(session: Session, results: dict[str, tuple[StoredStream, Written]]) -
 
 
 def store(session: Session, barrier: threading.Barrier, name: str) -> tuple[StoredStream, Written]:
-    with session.writer() as writer:
+    with session.writer(among=len(STREAMS)) as writer:
         barrier.wait()
         number = list(STREAMS).index(name)
         stream = BytesStream(STREAMS[name])
@@ -65,7 +65,7 @@ def test_threads_write_the_streams_of_one_session_at_once(tmp_path: Path) -> Non
     lab = Lab(tmp_path / "cache")
     barrier = threading.Barrier(len(STREAMS))
     with (
-        session_of(lab.open(), lab.cache, writers=len(STREAMS)) as session,
+        session_of(lab.open(), lab.cache) as session,
         ThreadPoolExecutor(len(STREAMS)) as pool,
     ):
         results = dict(zip(STREAMS, pool.map(lambda name: store(session, barrier, name), STREAMS), strict=True))
@@ -87,7 +87,7 @@ def test_writers_of_one_session_take_rows_of_the_segment_table_far_apart(tmp_pat
     lab = Lab(tmp_path / "cache")
     lab.backup({"before": SHARED}, name="earlier")
     barrier = threading.Barrier(1)
-    with session_of(lab.open(), lab.cache, writers=3) as session:
+    with session_of(lab.open(), lab.cache) as session:
         results = {name: store(session, barrier, name) for name in ("three", "two", "one")}
         commit(session, results)
     (entry,) = [one for one in list_snapshots(lab.open()) if one.head.backup == "shop"]
@@ -193,10 +193,9 @@ def test_a_stream_that_was_written_twice_costs_next_to_nothing_and_is_stored_onc
 
 def test_writers_share_the_memory_of_their_session(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "cache")
-    with session_of(lab.open(), lab.cache, writers=2) as session, ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(session.writer())
-        assert session._budget.packs * 2 * 17 * MIB < 128 * MIB
+    with session_of(lab.open(), lab.cache) as session, ExitStack() as stack:
+        writers = [stack.enter_context(session.writer(among=2)) for _ in range(2)]
+        assert sum(writer._budget.packs for writer in writers) * 17 * MIB < len(STREAMS) * 64 * MIB
 
 
 class OrderedSink(MemorySink):

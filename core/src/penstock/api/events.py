@@ -36,12 +36,13 @@ class EventKind(StrEnum):
 class Event:
     """One event of one run of an operation (`backup`, `restore`, `check`).
 
-    `run` identifies the run (32 hexadecimal digits), `time` is when the event happened (UTC). `subject` is what the run
-    is about (a backup's name, a snapshot) or, for a finding, an object's key; `stream` is the current stream; `phase`
-    what the operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`, `listing`, `reading`,
+    `run` identifies the run (32 hexadecimal digits), `time` is when the event happened (UTC). `subject` is what the
+    run is about (a backup's name, a snapshot) or, for a finding, an object's key; `stream` is the one that the
+    event is about, of which `stream_done` bytes are processed: several may be at work at once. `phase` is what the
+    operation is doing (`preparing`, `dumping`, `committing`, `verifying`, `restoring`, `listing`, `reading`,
     `checking`). `done` and `total` are bytes of the phase, `total` an estimate or None. `retries` counts the run's
-    retried requests and streams so far. `figures` holds counts by name; `message` is for people. No field contains a
-    secret.
+    retried requests and streams so far. `figures` holds counts by name; `message` is for people. No field contains
+    a secret.
     """
 
     kind: EventKind
@@ -55,6 +56,7 @@ class Event:
     phase: str = ""
     retries: int = 0
     run: str = ""
+    stream_done: int = 0
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 

@@ -58,9 +58,10 @@ class Dump:
     Made by `Source.dump`, which holds the view until its block is left. `open` holds the state of the dump; the source
     does not, since it may have several dumps at once.
 
-    `open(spec)` starts to dump one stream of the plan; each stream is opened once, or again after an abort. As far as
-    the engine allows, the same content gives the same bytes, uncompressed: otherwise nothing deduplicates. If a stream
-    needs nothing but its spec, `open` can be `Source.attach`.
+    `open(spec)` starts to dump one stream of the plan; each stream is opened once, or again after an abort. With
+    `PARALLEL_STREAMS` any thread may call it, one at a time. As far as the engine allows, the same content gives the
+    same bytes, uncompressed: otherwise nothing deduplicates. If a stream needs nothing but its spec, `open` can be
+    `Source.attach`.
     """
 
     plan: DumpPlan
@@ -97,6 +98,11 @@ class Source(Plugin):
 
     #: What begins a comment in the engine's own language, for a file of statements.
     comment: ClassVar[str] = "--"
+
+    @property
+    def most_streams(self) -> int | None:
+        """How many streams of a dump may be open at once; None leaves that to whoever reads them."""
+        return None
 
     @abstractmethod
     def inspect(self) -> Inspection:

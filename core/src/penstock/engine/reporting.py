@@ -36,9 +36,11 @@ class Reporter:
         self._left_out_count = 0
         #: Takes each object that is left out, with its statement.
         self.on_left_out: Callable[[LeftOut], None] = lambda _: None
-        #: Bytes of the phase done before the current stream, and the estimated total.
-        self.base = 0
+        #: The estimated bytes of the phase.
         self.total: int | None = None
+        #: Those of streams that have ended, and of each one that is at work.
+        self._ended = 0
+        self._at_work: dict[str, int] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -66,30 +68,45 @@ class Reporter:
 
     def phase(self, name: str, total: int | None = None) -> None:
         """A phase begins, with `total` bytes to process if known."""
-        self._phase = name
-        self.base = 0
-        self.total = total
+        with self._lock:
+            self._phase = name
+            self.total = total
+            self._ended = 0
+            self._at_work.clear()
         self._tell(EventKind.PHASE, total=total)
 
     def progress(self, stream: str, done: int) -> None:
-        """`done` bytes of the current stream were processed."""
-        self._tell(EventKind.PROGRESS, stream=stream, done=self.base + done, total=self.total)
+        """`done` bytes of a stream were processed; several may be at work."""
+        with self._lock:
+            self._at_work[stream] = done
+        self._tell(EventKind.PROGRESS, stream=stream, stream_done=done, done=self._done(), total=self.total)
+
+    def ended(self, stream: str, size: int) -> None:
+        """All of a stream was processed, `size` bytes."""
+        with self._lock:
+            self._at_work.pop(stream, None)
+            self._ended += size
+
+    def dropped(self, stream: str) -> None:
+        """What was processed of a stream does not count: it begins again."""
+        with self._lock:
+            self._at_work.pop(stream, None)
 
     def note(self, message: str) -> None:
         """Something worth knowing."""
-        self._tell(EventKind.NOTE, message=message, done=self.base, total=self.total)
+        self._tell(EventKind.NOTE, message=message, done=self._done(), total=self.total)
 
     def warn(self, message: str) -> None:
         """Something that deserves attention but stops nothing."""
         with self._lock:
             self._warnings.append(message)
-        self._tell(EventKind.WARNING, message=message, done=self.base, total=self.total)
+        self._tell(EventKind.WARNING, message=message, done=self._done(), total=self.total)
 
     def retry(self, message: str) -> None:
         """Something is being retried."""
         with self._lock:
             self._retries += 1
-        self._tell(EventKind.RETRY, message=message, done=self.base, total=self.total)
+        self._tell(EventKind.RETRY, message=message, done=self._done(), total=self.total)
 
     def left_out(self, one: LeftOut) -> None:
         """An object is left out; a note where nothing is missing afterwards."""
@@ -103,7 +120,7 @@ class Reporter:
             self.on_left_out(one)
             told = self._left_out_count <= _LEFT_OUT_TOLD
         if told:
-            self._tell(EventKind.LEFT_OUT, message=f"left out: {one}", done=self.base, total=self.total)
+            self._tell(EventKind.LEFT_OUT, message=f"left out: {one}", done=self._done(), total=self.total)
 
     def begin_again(self, message: str) -> None:
         """The whole work is tried again: what it left out so far, it may not leave out now."""
@@ -118,11 +135,15 @@ class Reporter:
 
     def completed(self, message: str, figures: dict[str, int]) -> None:
         """The run succeeded."""
-        self._tell(EventKind.COMPLETED, message=message, done=self.base, total=self.total, figures=figures)
+        self._tell(EventKind.COMPLETED, message=message, done=self._done(), total=self.total, figures=figures)
 
     def failed(self, message: str) -> None:
         """The run failed."""
         self._tell(EventKind.FAILED, message=message)
+
+    def _done(self) -> int:
+        with self._lock:
+            return self._ended + sum(self._at_work.values())
 
     def _tell(
         self,
@@ -130,6 +151,7 @@ class Reporter:
         *,
         subject: str = "",
         stream: str = "",
+        stream_done: int = 0,
         done: int = 0,
         total: int | None = None,
         message: str = "",
@@ -141,6 +163,7 @@ class Reporter:
                 self._operation,
                 subject=subject or self._subject,
                 stream=stream,
+                stream_done=stream_done,
                 done=done,
                 total=total,
                 message=message,

@@ -170,7 +170,7 @@ def restore(
         with source.restore(plan) as restoring:
             for record, spec in zip(chosen, plan.streams, strict=True):
                 _write(restoring, spec, _counted(reader, record, reporter))
-                reporter.base += record.size
+                reporter.ended(record.name, record.size)
             if target.strict and reporter.left_out_count:
                 # A source that notices in the middle should raise by itself; leaving here undoes what it can undo.
                 raise RestoreFailed(
@@ -304,4 +304,4 @@ def _each_block(
 ) -> None:
     for block in _counted(reader, record, reporter):
         use(block)
-    reporter.base += record.size
+    reporter.ended(record.name, record.size)

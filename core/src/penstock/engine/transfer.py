@@ -80,7 +80,7 @@ def _store(
     # Once more, behind all buffers.
     if (stored.size, stored.digest) != (record.size, record.digest):
         raise _not_copied(entry, f"{record.name}: what was stored is not what was dumped")
-    reporter.base += stored.size
+    reporter.ended(record.name, stored.size)
     return stored
 
 

@@ -100,5 +100,5 @@ def _read(reader: SnapshotReader, record: StreamRecord, reporter: Reporter) -> i
             told = done
             reporter.progress(record.name, done)
     reporter.progress(record.name, done)
-    reporter.base += done
+    reporter.ended(record.name, done)
     return done

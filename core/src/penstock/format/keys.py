@@ -199,6 +199,10 @@ class SigningKey:
         """64 bytes."""
         return ed25519.Ed25519PrivateKey.from_private_bytes(self.seed).sign(message)
 
+    def own_key(self, scope: bytes) -> bytes:
+        """A key that nobody but its holder knows, for what it hands to itself in another process. Never stored."""
+        return _derive(self.seed, scope, "own key")
+
     @cached_property
     def public(self) -> VerifyingKey:
         """Its public half."""

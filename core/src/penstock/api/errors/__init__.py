@@ -51,6 +51,7 @@ PenstockError                     1
 │   ├── BackedUpInPart           52   a backup is committed, without what it names
 │   ├── ReplicatedInPart         53   a replica lacks what it names
 │   └── RepairedInPart           54   what a repair could not bring back
+├── WorkerDied                   70   a process that wrote a stream was killed, twice
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
@@ -70,6 +71,7 @@ from penstock.api.errors.outcomes import (
     RepairedInPart,
     ReplicatedInPart,
     RestoredInPart,
+    WorkerDied,
 )
 from penstock.api.errors.repositories import (
     CheckFailed,
@@ -171,6 +173,7 @@ __all__ = [
     "TargetNotEmpty",
     "UnsupportedFormat",
     "UsageError",
+    "WorkerDied",
     "WrongKey",
     "WrongPassphrase",
 ]

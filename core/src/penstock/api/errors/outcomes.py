@@ -9,6 +9,7 @@ __all__ = [
     "RepairedInPart",
     "ReplicatedInPart",
     "RestoredInPart",
+    "WorkerDied",
 ]
 
 
@@ -40,6 +41,13 @@ class RepairedInPart(PartialFailure):
     """A repair is done, and the snapshots that `details` names still cannot be restored whole."""
 
     exit_code = 54
+
+
+class WorkerDied(PenstockError):
+    """A process that wrote a stream of a dump died, and so did the one that tried again. Nothing was committed."""
+
+    exit_code = 70
+    retryable = True
 
 
 class Interrupted(PenstockError):

@@ -10,6 +10,8 @@ __all__ = ["Pace", "Phase"]
 
 #: An estimate of the remaining time that rests on less than this says nothing (seconds).
 _WARM_UP = 3.0
+#: Things that a pace knows at once: of more than these, the oldest are forgotten.
+_KNOWN = 1000
 
 
 class Pace:
@@ -21,8 +23,18 @@ class Pace:
 
     def due(self, what: str) -> bool:
         """Whether the last one of `what` was long enough ago; if so, this is the last one."""
+        return self._due(what, float("-inf"))
+
+    def due_again(self, what: str) -> bool:
+        """As `due`, but the first time only starts the clock: what is over at once never is."""
+        return self._due(what, time.monotonic())
+
+    def _due(self, what: str, first: float) -> bool:
         now = time.monotonic()
-        if now - self._last.get(what, float("-inf")) < self._seconds:
+        last = self._last.setdefault(what, first)
+        if len(self._last) > _KNOWN:
+            del self._last[next(iter(self._last))]
+        if now - last < self._seconds:
             return False
         self._last[what] = now
         return True

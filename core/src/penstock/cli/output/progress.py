@@ -66,16 +66,19 @@ class SilentProgress(Progress):
 
 
 class JsonProgress(Progress):
-    """One line of JSON an event: `{"event": {…}}`; progress at most once a second for each run."""
+    """One line of JSON an event: `{"event": {…}}`; progress once a second at most, for each run and each stream."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
         self._pace = Pace(_JSON_SECONDS)
+        self._stream_pace = Pace(_JSON_SECONDS)
 
     def _take(self, event: Event) -> None:
-        if event.kind is EventKind.PROGRESS and not self._pace.due(what(event)):
-            return
+        if event.kind is EventKind.PROGRESS:
+            stream_is_due = self._stream_pace.due_again(f"{what(event)} {event.stream}")
+            if not self._pace.due(what(event)) and not stream_is_due:
+                return
         shown: dict[str, Any] = {
             "kind": event.kind.value,
             "operation": event.operation,
@@ -84,6 +87,7 @@ class JsonProgress(Progress):
             "subject": event.subject,
             "phase": event.phase,
             "stream": event.stream,
+            "stream_done": event.stream_done,
             "done": event.done,
             "total": event.total,
             "retries": event.retries,

@@ -130,7 +130,7 @@ class Packs:
                     self.damaged[pack] = result.reason
             if read_data:
                 self._reporter.progress(info.key, info.size)
-                self._reporter.base += info.size
+                self._reporter.ended(info.key, info.size)
                 self.read += info.size
                 on_read(info.key)
 

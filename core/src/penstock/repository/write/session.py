@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -13,9 +13,7 @@ from typing import Any, Self
 from blake3 import blake3
 
 from penstock import __version__
-from penstock.api.errors import (
-    RepositoryError,
-)
+from penstock.api.errors import RepositoryError
 from penstock.api.models import StreamSpec
 from penstock.api.plugin import Capability
 from penstock.format.documents import encode_document
@@ -35,6 +33,7 @@ from penstock.repository.read.budget import ReadBudget
 from penstock.repository.repository import Repository
 from penstock.repository.temporary import PackSizes
 from penstock.repository.upkeep.leases import Lease
+from penstock.repository.write.handing_over import HandedOver
 from penstock.repository.write.indexing import merge_indexes
 from penstock.repository.write.last_checks import LastChecks, unless_known
 from penstock.repository.write.parts import Piece, put_parts, referred
@@ -42,11 +41,12 @@ from penstock.repository.write.recollection import Recollection
 from penstock.repository.write.renewal import last_renewal
 from penstock.repository.write.stream import StoredStream, StreamWriter, Written
 
-__all__ = ["Committed", "HandedOver", "Session"]
+__all__ = ["Committed", "Session"]
 
 #: Rows of segment tables that one session, and one writer in it, has to itself.
 _ROWS_A_SESSION = 1 << 34
 _ROWS_A_WRITER = 1 << 24
+_MOST_WRITERS = _ROWS_A_SESSION // _ROWS_A_WRITER
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +59,14 @@ class Committed:
     packs: int
 
 
-@dataclass(frozen=True, slots=True)
-class HandedOver:
-    """What another process or machine needs to write streams of a session. Secret: it holds the data key."""
-
-    session: bytes
-    number: int
-    started: str
-    data_key: bytes = field(repr=False)
-    #: Nothing is used that the store wrote earlier.
-    renewed: datetime | None
-    #: The snapshot that its streams are compared with, if there is one, and the first row of its segment table.
-    past: bytes | None
-    first_row: int
-
-
 class Session:
     """One writer's run, as a context manager: leaving without `commit` leaves no snapshot behind.
 
     Entering asks whether the sink can be written, brings the local cache in step with the domain and registers the
     session there, so that none of this happens while a database holds a view. `memory` (bytes) is shared by all
-    writers; up to `writers` of them may be open at once, each in its own thread. `on_damage` is told of objects found
-    damaged in the search for duplicates, `on_trouble` of an unusable cache; both may be called from any writer's
-    thread, and the backup continues. With `joins`, it writes streams of a session that another process commits.
+    writers that are open at once, each in its own thread. `on_damage` is told of objects found damaged in the search
+    for duplicates, `on_trouble` of an unusable cache; both may be called from any writer's thread, and the backup
+    continues. With `joins`, it writes streams of a session that another process commits.
 
     Streams are compared with those of the last snapshot of the same `backup` that this host remembers. `cache_size`
     (bytes) limits what it remembers; None leaves that to the size of the dump, and 0 remembers nothing. `pack_size`
@@ -103,13 +88,14 @@ class Session:
         renew_every: timedelta | None = None,
         on_damage: Callable[[RepositoryError], None],
         on_trouble: Callable[[str], object],
-        writers: int = 1,
         joins: HandedOver | None = None,
     ) -> None:
         self._domain = domain = repository.domain
         connections = domain.sink.connections
-        budget = Budget.of(memory // writers, max(1, connections // writers))
-        self._budget = budget if pack_size is None else replace(budget, pack_size=pack_size)
+        self._memory = memory
+        self._connections = connections
+        self._pack_size = pack_size
+        self._share(1)  # says now whether it is too little
         self._level = level
         self._on_damage = on_damage
         self._on_trouble = on_trouble
@@ -190,8 +176,15 @@ class Session:
             self._first_row = found.past.next_row
         return found
 
-    def writer(self) -> StreamWriter:
-        """A writer of streams in this session. Call from the session's thread; any one thread may enter and use it."""
+    def writer(self, among: int = 1) -> StreamWriter:
+        """A writer of streams in this session, one of so many that are open at once.
+
+        Call from the session's thread; any one thread may enter and use it. Raises `UsageError` where its share of the
+        memory is less than 64 MiB.
+        """
+        budget = self._share(among)
+        if self._writers >= _MOST_WRITERS:
+            raise ValueError("a session has room for so many writers and no more")
         first_row = self._first_row + self._writers * _ROWS_A_WRITER
         name = f"{self._joins.number if self._joins else 0}-{self._writers}"
         self._writers += 1
@@ -200,7 +193,7 @@ class Session:
             self._cache.another(),
             session=self._id,
             data_sealer=self._data_sealer,
-            budget=self._budget,
+            budget=budget,
             level=self._level,
             if_absent=self._if_absent,
             first_row=first_row,
@@ -211,6 +204,10 @@ class Session:
             unusable=self._in_step.unusable,
             on_damage=self._on_damage,
         )
+
+    def _share(self, among: int) -> Budget:
+        budget = Budget.of(self._memory // among, max(1, self._connections // among))
+        return budget if self._pack_size is None else replace(budget, pack_size=self._pack_size)
 
     def hand_over(self) -> HandedOver:
         """What one other process or machine needs to join this session."""

@@ -1,0 +1,247 @@
+"""An executor of processes, one a lane: the death of one costs what it was working at, and nothing else."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from penstock.api.errors import Interrupted, RepositoryError, WorkerDied
+from penstock.api.models import LeftOut
+from penstock.api.stopping import StopToken
+from penstock.engine.dumping.workplace import Told
+
+__all__ = ["Bench", "Lanes"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: How long a process may take to end when it is told to (seconds). A dump that is broken off has a child to kill.
+_END_SECONDS = 10.0
+
+
+class Bench(Protocol):
+    """What a process sets up once, for all that it is given to do. Picklable; it travels by an anonymous pipe."""
+
+    def open(self, stop: StopToken, told: Told) -> AbstractContextManager[object]:
+        """Set it up, in the process that will work at it."""
+
+
+class Lanes(Executor):
+    """Runs calls in `count` processes, each at a bench of its own from `new_bench`; functions must be importable.
+
+    What a process tells while it works goes to `told`, in any thread. A call whose process dies raises `WorkerDied`;
+    the next one gets a new process. When `stop` stops, all processes are told to; one whose owner is gone stops by
+    itself, and takes its children along.
+    """
+
+    def __init__(self, count: int, new_bench: Callable[[], Bench], told: Told, stop: StopToken) -> None:
+        self._new_bench = new_bench
+        self._told = told
+        self._stop = stop
+        self._threads = ThreadPoolExecutor(count, "penstock-lane")
+        self._lock = threading.Lock()
+        self._idle: list[_Lane] = []
+        self._all: list[_Lane] = []
+        self._stopping = stop.on_stop(self._terminate)
+        self._stopping.__enter__()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call it in the first process that is free."""
+        return self._threads.submit(self._call, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End all processes: in good order if none is at work, otherwise by telling them to stop."""
+        del wait  # nothing is left behind, ever
+        self._stopping.__exit__(None, None, None)
+        if cancel_futures:
+            self._terminate()
+        self._threads.shutdown(wait=not cancel_futures, cancel_futures=cancel_futures)
+        for lane in self._all:
+            lane.end()
+        self._threads.shutdown(wait=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End all processes; at once if an exception leaves the block."""
+        self.shutdown(cancel_futures=kind is not None)
+
+    def _call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        self._stop.check()
+        lane = self._lane()
+        try:
+            result: T = lane.call((fn, args, kwargs), self._told)
+        except WorkerDied:
+            self._stop.check()  # then it is no wonder
+            raise
+        except Interrupted as error:
+            if self._stop.stopped:
+                raise
+            raise WorkerDied(f"{lane.name} was told to stop by somebody else") from error
+        with self._lock:
+            self._idle.append(lane)
+        return result
+
+    def _lane(self) -> "_Lane":
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            lane = _Lane(self._new_bench())
+            self._all.append(lane)
+        if self._stop.stopped:  # it may have been started too late to be told
+            lane.terminate()
+        return lane
+
+    def _terminate(self) -> None:
+        # Takes no lock: a signal handler may call it.
+        for lane in list(self._all):
+            lane.terminate()
+
+
+class _Lane:
+    """A process, seen by its owner."""
+
+    def __init__(self, bench: Bench) -> None:
+        # Not forked: this process has threads, and open connections.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, bench), daemon=True)
+        try:
+            self._process.start()
+        except OSError as error:
+            self._pipe.close()
+            raise WorkerDied(f"no process for a worker can be started: {error.strerror}") from error
+        finally:
+            theirs.close()
+        self.name = f"the worker with process id {self._process.pid}"
+
+    def call(self, order: tuple[Any, ...], told: Told) -> Any:
+        """Have it done; raises what it raises, and `WorkerDied`."""
+        try:
+            self._pipe.send(order)
+            while True:
+                match self._pipe.recv():
+                    case ("done", result):
+                        return result
+                    case ("failed", error):
+                        raise error
+                    case (str(method), arguments):
+                        getattr(told, method)(*arguments)
+        except (EOFError, ConnectionError) as error:
+            raise self._death() from error
+
+    def terminate(self) -> None:
+        """Tell it to stop, without waiting for it."""
+        with suppress(ValueError, OSError):
+            self._process.terminate()
+
+    def end(self) -> None:
+        """Let it end, and reap it."""
+        with suppress(OSError):
+            self._pipe.send(None)
+        self._process.join(_END_SECONDS)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+        self._pipe.close()
+
+    def _death(self) -> WorkerDied:
+        self._process.join(_END_SECONDS)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            number = -code
+            how = f"was killed by {signal.Signals(number).name}"
+            hint = "The system may be out of memory: give it fewer jobs." if number == signal.SIGKILL else None
+            return WorkerDied(f"{self.name} {how}", hint=hint)
+        return WorkerDied(f"{self.name} ended with exit code {code}, in the middle of its work")
+
+
+class _Telling:
+    """`Told` of a process, whose owner passes it on."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def tell(self, what: str, content: object) -> None:
+        with self._lock:
+            try:
+                self._pipe.send((what, content))
+            except ConnectionError:
+                raise Interrupted("whoever began the dump is gone") from None
+
+    def note(self, message: str) -> None:
+        self.tell("note", (message,))
+
+    def warn(self, message: str) -> None:
+        self.tell("warn", (message,))
+
+    def retry(self, message: str) -> None:
+        self.tell("retry", (message,))
+
+    def left_out(self, one: LeftOut) -> None:
+        self.tell("left_out", (one,))
+
+    def progress(self, stream: str, done: int) -> None:
+        self.tell("progress", (stream, done))
+
+    def damage(self, error: RepositoryError) -> None:
+        self.tell("damage", (error,))
+
+
+def _work(pipe: Connection, bench: Bench) -> None:
+    """The main function of a process."""
+    stop = StopToken()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: its owner gets it too, and decides
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.stop())
+    orders: SimpleQueue[Any] = SimpleQueue()
+    ended = threading.Event()
+    threading.Thread(target=_listen, args=(pipe, orders, stop, ended), name="penstock-orders", daemon=True).start()
+    telling = _Telling(pipe)
+    try:
+        first = orders.get()
+        with bench.open(stop, telling):
+            order = first
+            while order is not None:
+                function, args, kwargs = order
+                telling.tell("done", function(*args, **kwargs))
+                order = orders.get()
+    except BaseException as error:  # noqa: BLE001 - its owner raises it
+        with suppress(Interrupted):
+            telling.tell("failed", _portable(error))
+    finally:
+        ended.set()
+
+
+def _listen(pipe: Connection, orders: "SimpleQueue[Any]", stop: StopToken, ended: threading.Event) -> None:
+    """Take orders; after the last one, or when the owner is gone, see to it that this process ends."""
+    while True:
+        try:
+            order = pipe.recv()
+        except (EOFError, ConnectionError):
+            break
+        orders.put(order)
+        if order is None:
+            return
+    stop.stop()
+    orders.put(None)
+    if not ended.wait(_END_SECONDS):
+        os._exit(1)  # something hangs that takes no notice; children go with this process
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or if it does not come through a pipe, what it is."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    except Exception:  # noqa: BLE001 - of a plugin, whatever it does
+        return RuntimeError(f"{type(error).__name__} in a worker")
+    return error
