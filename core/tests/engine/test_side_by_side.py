@@ -31,6 +31,7 @@ class Works:
         self.folder = folder
         self.sink = FolderSink(folder / "repository")
         self.lab = Lab(folder / "cache", self.sink)
+        self.workers: set[int] = set()
         self.settings = SyntheticSettings(size=20 * MIB, streams=STREAMS, compressible=0.1)
 
     def workplace(self, cursed: Cursed | None = None) -> FolderWorkplace:
@@ -52,17 +53,12 @@ class Works:
             cache_dir=self.lab.cache,
             memory=memory,
             compression=1,
-            jobs=Jobs(jobs, executor, self.workplace(cursed)),
+            jobs=Jobs(jobs, executor, self.workplace(cursed), self.workers.add),
             listener=self.lab.events.append,
         )
 
     def cursed(self, how: str, times: int = 1) -> Cursed:
         return Cursed(self.folder, "synthetic/3.bin", how, times)
-
-    @property
-    def workers(self) -> set[int]:
-        """Those that said what they spent."""
-        return set(map(int, (self.folder / "spent").read_text().split()))
 
     def is_whole(self) -> None:
         source = SyntheticSource(self.settings)
@@ -87,6 +83,8 @@ def test_streams_are_written_side_by_side_and_committed_at_once(
     if executor == "processes":
         assert len(works.workers) == 2
         assert os.getpid() not in works.workers
+    else:
+        assert works.workers == set()
     again = works.backup(2, executor)
     assert again.stored < MIB / 4
     assert works.backup(1).stored < MIB / 4, "and one worker alone finds it too"
@@ -152,7 +150,7 @@ def no_threads_left() -> bool:
 def test_a_dump_of_one_stream_is_written_without_workers(works: Works) -> None:
     works.settings = SyntheticSettings(size=20 * MIB, streams=1)
     works.backup(4)
-    assert not (works.folder / "spent").exists()
+    assert works.workers == set()
 
 
 def test_the_source_limits_how_many_streams_are_open_at_once(works: Works) -> None:
@@ -162,7 +160,7 @@ def test_the_source_limits_how_many_streams_are_open_at_once(works: Works) -> No
             return 1
 
     works.backup(4, source=Narrow(works.settings))
-    assert not (works.folder / "spent").exists()
+    assert works.workers == set()
     works.is_whole()
 
 
@@ -172,7 +170,7 @@ def test_a_source_whose_streams_cannot_be_read_at_once_has_one_worker(works: Wor
             return frozenset()
 
     works.backup(4, source=Alone(works.settings))
-    assert not (works.folder / "spent").exists()
+    assert works.workers == set()
     works.is_whole()
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from core.tests.repository.folder_sink import FolderSink
 
 from penstock.api import DumpFailed, DumpStream, StopToken, StreamSpec
-from penstock.engine.dumping.workplace import Place
+from penstock.engine.dumping.workplace import Opened
 from penstock.repository import Access, Repository
 from penstock.testing import SyntheticSettings, SyntheticSource
 
@@ -83,17 +83,12 @@ class FolderWorkplace:
     settings: SyntheticSettings
     cursed: Cursed | None = None
     pace: int | None = None
-    spent: Callable[[object], object] = print
 
     @contextmanager
-    def open(self, stop: StopToken) -> Iterator[Place]:
+    def open(self, stop: StopToken) -> Iterator[Opened]:
         sink = FolderSink(self.folder, self.pace)
         sink.stop = stop
         source = SlowSource(self.settings, self.cursed)
         source.stop = stop
         repository = Repository.open(sink, Access.from_key_file(self.key, "the test's key"))
-        yield Place(repository, source, os.getpid)
-
-    def note_spent(self, spent: object) -> None:
-        with (self.folder.parent / "spent").open("a") as file:
-            file.write(f"{spent}\n")
+        yield Opened(repository, source, os.getpid)

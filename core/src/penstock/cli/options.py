@@ -22,6 +22,7 @@ class Options:
     passphrase_file: Path | None = None
     cache_dir: Path | None = None
     memory: str | None = None
+    jobs: int | None = None
     limit_upload: str | None = None
     limit_download: str | None = None
 
@@ -74,6 +75,12 @@ _SHARED: dict[str, Any] = {
     "memory": Annotated[
         str | None,
         typer.Option("--memory", metavar="SIZE", help="Memory for buffers, such as 256MiB.", show_default=False),
+    ],
+    "jobs": Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Streams that are dumped at once.", show_default=False
+        ),
     ],
     "limit_upload": _limit("--limit-upload", "Upload"),
     "limit_download": _limit("--limit-download", "Download"),

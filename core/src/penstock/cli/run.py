@@ -38,6 +38,7 @@ class Run:
                 repository=said.repo,
                 cache=said.cache_dir,
                 memory=size("--memory", said.memory),
+                jobs=said.jobs,
                 limit_upload=size("--limit-upload", said.limit_upload),
                 limit_download=size("--limit-download", said.limit_download),
             ),

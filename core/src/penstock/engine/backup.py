@@ -239,7 +239,7 @@ class _Run:
                 return write_all(units, submit, self.reporter, lambda _: None)
         told = _Telling(self.reporter, self.on_damage)
         with in_processes(session, self.order, workplace, count, told, self.repository.domain) as submit:
-            return write_all(units, submit, self.reporter, workplace.note_spent)
+            return write_all(units, submit, self.reporter, self.jobs.note_spent)
 
 
 class _Telling:

@@ -17,6 +17,7 @@ url = "file:///srv/backups/main"        # the scheme chooses the plugin: penstoc
 url = "sqlite:///srv/shop/shop.db"      # or: type = "sqlite" and the plugin's own settings, such as path = "shop.db"
 # repository = "main"                   # required when there are several
 # memory = "256MiB"
+# jobs = 2                              # streams that are dumped at once: memory is shared, 64MiB for each at least
 
 [defaults]
 # memory = "128MiB"                     # for buffers, at least 64MiB

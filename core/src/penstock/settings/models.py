@@ -72,6 +72,10 @@ Compression = Annotated[
         }
     ),
 ]
+JobCount = Annotated[int, Field(strict=True, ge=1, le=64, description="how many streams of a dump are written at once")]
+Executor = Annotated[
+    Literal["threads", "processes"], Field(description="who writes them: threads of one process, or processes")
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 
@@ -118,6 +122,8 @@ class BackupSettings(PluginTable):
     keep: Keep | None = None
     timezone: Zone | None = None
     renew_every: RenewEvery | None = None
+    jobs: JobCount | None = None
+    executor: Executor | None = None
 
 
 class Defaults(BaseModel):
@@ -135,6 +141,8 @@ class Defaults(BaseModel):
     keep: Keep | None = None
     timezone: Zone | None = None
     renew_every: RenewEvery | None = None
+    jobs: JobCount | None = None
+    executor: Executor | None = None
     check_within: CheckWithin | None = None
 
 

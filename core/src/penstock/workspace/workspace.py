@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Self, TypedDict
 
 from penstock.api import NEVER, KeyProblem, Secret, Sink, Source, StopToken, UsageError
+from penstock.engine.dumping.side_by_side import LEAST_MEMORY, Jobs
 from penstock.plugins import PluginHost
 from penstock.repository import Repository
 from penstock.repository.read.budget import DEFAULT_MEMORY
@@ -17,9 +18,9 @@ from penstock.repository.upkeep.retention import Policy
 from penstock.settings import BackupSettings, Keep, RepositorySettings, Settings, find_settings
 from penstock.workspace.folders import Folders
 from penstock.workspace.names import is_url, name_of
-from penstock.workspace.sinks.limiting import LimitingSink
 from penstock.workspace.sinks.metering import Figures, MeteringSink
 from penstock.workspace.unlock import OTHER, Credentials, Need, Prompts, Unlocker
+from penstock.workspace.workplace import HostWorkplace, limiting
 
 __all__ = ["REPOSITORY_VARIABLE", "Overrides", "Place", "Plan", "Storing", "Workspace"]
 
@@ -37,6 +38,7 @@ class Overrides:
     repository: str | None = None
     cache: Path | None = None
     memory: int | None = None
+    jobs: int | None = None
     limit_upload: int | None = None
     limit_download: int | None = None
 
@@ -147,10 +149,41 @@ class Workspace:
             )
         return folder
 
-    def memory(self, backup: BackupSettings | None = None) -> int:
-        """How much memory buffers may take, in bytes: the caller's word, the backup's, the default's, or 128 MiB."""
+    def memory(self, backup: BackupSettings | None = None, jobs: int = 1) -> int:
+        """How much memory buffers may take, in bytes: the caller's word, the backup's, the default's, or 128 MiB.
+
+        Where nobody says it, it is as much as so many `jobs` take at least, if that is more.
+        """
         own = backup.memory if backup else None
-        return self.overrides.memory or own or self.settings.defaults.memory or DEFAULT_MEMORY
+        said = self.overrides.memory or own or self.settings.defaults.memory
+        return said or max(DEFAULT_MEMORY, jobs * LEAST_MEMORY)
+
+    def jobs(self, backup: BackupSettings | None = None) -> int:
+        """How many streams are dumped at once: the caller's word, the backup's, the default's, or 1."""
+        own = backup.jobs if backup else None
+        return self.overrides.jobs or own or self.settings.defaults.jobs or 1
+
+    def executor(self, backup: BackupSettings | None = None) -> Literal["threads", "processes"]:
+        """Who dumps them: the backup's own setting, the default's, or processes."""
+        own = backup.executor if backup else None
+        return own or self.settings.defaults.executor or "processes"
+
+    def workers(self, plan: "Plan", repository: Repository) -> Jobs:
+        """Those of a backup into a repository that is open."""
+        count = self.jobs(plan.settings)
+        place = self.place(plan.repository)
+        plugin = place.meter.inner
+        upload, download = (limit and max(1, limit // count) for limit in self.limits(place.settings))
+        workplace = HostWorkplace(
+            type(plugin),
+            plugin.settings,
+            type(plan.source),
+            plan.source.settings,
+            repository.access.to_key_file(),
+            limit_upload=upload,
+            limit_download=download,
+        )
+        return Jobs(count, self.executor(plan.settings), workplace, place.meter.add)
 
     def compression(self, backup: BackupSettings | None = None) -> Literal["auto"] | int:
         """The level of compression: the backup's own, the default's, or `auto`."""
@@ -167,13 +200,16 @@ class Workspace:
         own = backup.renew_every if backup else None
         return own or self.settings.defaults.renew_every
 
-    def storing(self, repository: str | None, backup: BackupSettings | None = None) -> Storing:
-        """How to store in that repository, all of it; raises what `cache_to_write` and `place` raise."""
+    def storing(self, repository: str | None, backup: BackupSettings | None = None, jobs: int = 1) -> Storing:
+        """How to store in that repository, all of it, with so many jobs.
+
+        Raises what `cache_to_write` and `place` raise.
+        """
         return Storing(
             cache_dir=self.cache_to_write(),
             cache_size=self.cache_size(backup),
             pack_size=self.pack_size(repository),
-            memory=self.memory(backup),
+            memory=self.memory(backup, jobs),
             compression=self.compression(backup),
         )
 
@@ -229,7 +265,7 @@ class Workspace:
                 sink, settings = self.settings.make_sink(name, self.host), self.settings.repository(name)
             upload, download = self.limits(settings)
             meter = MeteringSink(sink)
-            limited = LimitingSink(meter, upload=upload, download=download) if upload or download else meter
+            limited = limiting(meter, upload, download)
             self._places[name] = Place(sink.location if settings is None else name, limited, meter, settings)
         return self._places[name]
 

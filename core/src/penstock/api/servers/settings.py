@@ -75,6 +75,9 @@ class ServerSettings(PluginSettings):
     exclude_databases: Names = Field((), description="names and globs of databases to leave out")
     connect_timeout: float = Field(15, gt=0, description="seconds")
     stall_timeout: float = Field(900, gt=0, description="seconds that a dump may go without a byte")
+    max_connections: int | None = Field(
+        None, ge=1, description="streams of a dump that are read at once, whatever `jobs` says"
+    )
     client_path: Path | None = Field(None, description="the folder of the client programs; no other is searched")
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         app,
         "backup",
         acts=True,
-        takes=("cache_dir", *DATA),
+        takes=("jobs", "cache_dir", *DATA),
         interrupted="Run it again, unless a line above names a snapshot: the next run uses what was uploaded.",
     )
     def backup(
@@ -103,6 +103,7 @@ def _one(run: "Run", text: str, name: str | None, tags: list[str]) -> "tuple[dic
     plan = workspace.plan(text, name)
     before = workspace.figures()
     repository = workspace.repository(Need.ANY, plan.repository)
+    jobs = workspace.workers(plan, repository)
     steady()
     with run.listening() as listen:
         result = backup(
@@ -110,7 +111,8 @@ def _one(run: "Run", text: str, name: str | None, tags: list[str]) -> "tuple[dic
             plan.source,
             name=plan.name,
             source_type=type(plan.source).name,
-            **workspace.storing(plan.repository, plan.settings),
+            **workspace.storing(plan.repository, plan.settings, jobs.count),
+            jobs=jobs,
             tags=tags,
             renew_every=workspace.renew_every(plan.settings),
             listener=listen,

@@ -20,6 +20,7 @@ def config(document: Document) -> Iterator[str]:
     """`config show`."""
     yield f"settings:     {printable(document['file'] or 'no file: all defaults')}"
     yield f"memory:       {amount(document['memory'])}"
+    yield f"jobs:         {document['jobs']}, {document['executor']}"
     yield f"compression:  {document['compression']}"
     yield f"cache:        {printable(document['cache'] or 'none: this user has no home')}"
     yield f"keep:         {_kept(document)}"
@@ -46,7 +47,7 @@ def config(document: Document) -> Iterator[str]:
     if document["backups"]:
         yield ""
         yield from table(
-            ("BACKUP", "TYPE", "LOCATION", "REPOSITORY", "MEMORY", "COMPRESSION", "KEEP", "RENEWED EVERY"),
+            ("BACKUP", "TYPE", "LOCATION", "REPOSITORY", "MEMORY", "JOBS", "COMPRESSION", "KEEP", "RENEWED EVERY"),
             [
                 (
                     one["name"],
@@ -54,6 +55,7 @@ def config(document: Document) -> Iterator[str]:
                     one["location"],
                     one["repository"],
                     amount(one["memory"]),
+                    str(one["jobs"]),
                     str(one["compression"]),
                     _kept(one),
                     one["renew_every"] or "",

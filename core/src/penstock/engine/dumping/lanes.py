@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -23,8 +24,9 @@ __all__ = ["Bench", "Lanes"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How long a process may take to end when it is told to (seconds). A dump that is broken off has a child to kill.
+#: How long a process may take to end after its last call, and one that is told to stop in the middle (seconds).
 _END_SECONDS = 10.0
+_STOP_SECONDS = 2.0
 
 
 class Bench(Protocol):
@@ -64,8 +66,9 @@ class Lanes(Executor):
         if cancel_futures:
             self._terminate()
         self._threads.shutdown(wait=not cancel_futures, cancel_futures=cancel_futures)
+        deadline = time.monotonic() + (_STOP_SECONDS if cancel_futures else _END_SECONDS)
         for lane in self._all:
-            lane.end()
+            lane.end(deadline)
         self._threads.shutdown(wait=True)
 
     def __exit__(
@@ -143,11 +146,11 @@ class _Lane:
         with suppress(ValueError, OSError):
             self._process.terminate()
 
-    def end(self) -> None:
-        """Let it end, and reap it."""
+    def end(self, deadline: float) -> None:
+        """Let it end until then (monotonic), and reap it."""
         with suppress(OSError):
             self._pipe.send(None)
-        self._process.join(_END_SECONDS)
+        self._process.join(max(0.0, deadline - time.monotonic()))
         if self._process.exitcode is None:
             self._process.kill()
             self._process.join()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from penstock.api.errors import Interrupted, UsageError, WorkerDied
 from penstock.api.models import StreamSpec
@@ -29,11 +29,15 @@ Submit: TypeAlias = Callable[[Unit], "Future[FinishedUnit]"]
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """How many streams of a dump are written at once, and by whom. Processes need a `workplace`."""
+    """How many streams of a dump are written at once, and by whom. Processes need a `workplace`.
+
+    `note_spent` is given, in this process, what each unit that another one wrote has used of the store.
+    """
 
     count: int = 1
     executor: Literal["threads", "processes"] = "processes"
     workplace: Workplace | None = None
+    note_spent: Callable[[Any], object] = lambda _: None
 
     def of(self, source: Source, memory: int) -> int:
         """How many of them the source allows; raises `UsageError` where `memory` (bytes) does not do for so many."""
@@ -58,7 +62,7 @@ ONE_JOB = Jobs()
 
 
 def write_all(
-    units: Sequence[Unit], submit: Submit, reporter: Reporter, note_spent: Callable[[object], object]
+    units: Sequence[Unit], submit: Submit, reporter: Reporter, note_spent: Callable[[Any], object]
 ) -> list[FinishedUnit]:
     """Have all units written; one whose worker dies is tried again, once. Raises what the first one raises that fails.
 

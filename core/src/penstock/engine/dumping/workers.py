@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from penstock.api.models import LeftOut
 from penstock.api.stopping import StopToken
 from penstock.engine.dumping.units import FinishedUnit, Unit, write_unit
-from penstock.engine.dumping.workplace import Order, Place, Told, Workplace
+from penstock.engine.dumping.workplace import Opened, Order, Told, Workplace
 from penstock.repository.write.handing_over import HandedOver
 from penstock.repository.write.session import Session
 
@@ -27,16 +27,16 @@ class _Holding:
 
 @dataclass(frozen=True, slots=True)
 class _AtWork:
-    place: Place
+    opened: Opened
     session: Session
     told: Told
 
     def write(self, unit: Unit) -> FinishedUnit:
         """Store it, and say what that took."""
-        source = self.place.source
+        source = self.opened.source
         source.report = holding = _Holding(self.told)
         done = write_unit(unit, source.attach, self.session.writer(), self.told.progress)
-        return replace(done, left_out=tuple(holding.held), spent=self.place.spent())
+        return replace(done, left_out=tuple(holding.held), spent=self.opened.spent())
 
 
 #: What this process works at.
@@ -55,10 +55,10 @@ class DumpBench:
         """Until the block is left, `write_here` writes streams of that session in this process."""
         global _at_work  # noqa: PLW0603 - of the process, as a pool's initializer leaves it
         order = self.order
-        with self.workplace.open(stop) as place:
-            place.repository.sink.report = told
+        with self.workplace.open(stop) as opened:
+            opened.repository.sink.report = told
             session = Session(
-                place.repository,
+                opened.repository,
                 order.backup,
                 cache_folder=order.cache_folder,
                 cache_size=order.cache_size,
@@ -67,10 +67,10 @@ class DumpBench:
                 level=order.level,
                 on_damage=told.damage,
                 on_trouble=told.warn,
-                joins=HandedOver.opened(order.handed_over, place.repository.domain),
+                joins=HandedOver.opened(order.handed_over, opened.repository.domain),
             )
             with session:
-                _at_work = _AtWork(place, session, told)
+                _at_work = _AtWork(opened, session, told)
                 try:
                     yield
                 finally:

@@ -12,7 +12,7 @@ from penstock.api.source import Source
 from penstock.api.stopping import StopToken
 from penstock.repository import Repository
 
-__all__ = ["Order", "Place", "Told", "Workplace"]
+__all__ = ["Opened", "Order", "Told", "Workplace"]
 
 
 class Told(Protocol):
@@ -38,10 +38,10 @@ class Told(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Opened:
     """A repository and a source that a worker has opened for itself.
 
-    `spent` gives what was used of the store since it was asked last: plain data, for the workplace's `note_spent`.
+    `spent` gives what was used of the store since it was asked last: plain data, for the `note_spent` of `Jobs`.
     """
 
     repository: Repository
@@ -52,11 +52,8 @@ class Place:
 class Workplace(Protocol):
     """How a worker comes to a repository and a source of its own: picklable, secrets are references."""
 
-    def open(self, stop: StopToken) -> AbstractContextManager[Place]:
+    def open(self, stop: StopToken) -> AbstractContextManager[Opened]:
         """Open both, in whichever process; `stop` stops them."""
-
-    def note_spent(self, spent: object) -> None:
-        """In the process that began the dump: a worker has used so much of the store."""
 
 
 @dataclass(frozen=True, slots=True)

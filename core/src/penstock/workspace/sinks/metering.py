@@ -83,6 +83,11 @@ class MeteringSink(ForwardingSink):
         """The idents of the threads that are in the middle of a request. Takes no lock: right as of a moment ago."""
         return tuple(self._inside)
 
+    def add(self, figures: Mapping[str, Figures]) -> None:
+        """Count what went through another one, to the same place."""
+        for method, more in figures.items():
+            self._add(method, more)
+
     def preflight(self) -> None:
         """See whether a backup can succeed."""
         with self._counted("preflight"):

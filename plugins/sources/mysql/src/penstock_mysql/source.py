@@ -46,6 +46,11 @@ class MySQLSource(Source):
         """The URL without a password."""
         return self.settings.location
 
+    @property
+    def most_streams(self) -> int | None:
+        """As the settings say."""
+        return self.settings.max_connections
+
     def inspect(self) -> Inspection:
         """Look, without dumping or counting: rows come from the statistics."""
         from penstock_mysql.dumps import inspect_source
