@@ -163,7 +163,7 @@ def kill_at_random(penstock: Penstock, rounds: int) -> tuple[int, int]:
     """SIGKILL of the command or of a worker, at any moment; how many snapshots there are in the end, and how many runs
     were killed."""
     chance = random.Random(rounds)
-    killed = 0
+    after = killed = 0
     for _ in range(rounds):
         before = len(penstock.json("snapshots")["snapshots"])
         (penstock.folder / "opened").unlink(missing_ok=True)
