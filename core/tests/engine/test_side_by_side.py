@@ -10,7 +10,7 @@ from core.tests.engine.workplaces import Cursed, FolderWorkplace, SlowSource
 from core.tests.repository.folder_sink import FolderSink
 from core.tests.repository.lab import MIB, Lab
 
-from penstock.api import Capability, DumpFailed, EventKind, StreamSpec, UsageError
+from penstock.api import Capability, DumpFailed, DumpStream, EventKind, StreamSpec, UsageError
 from penstock.api.errors import WorkerDied
 from penstock.engine import BackupResult, backup
 from penstock.engine.dumping.side_by_side import Jobs
@@ -161,6 +161,22 @@ def test_the_source_limits_how_many_streams_are_open_at_once(works: Works) -> No
 
     works.backup(4, source=Narrow(works.settings))
     assert works.workers == set()
+    works.is_whole()
+
+
+def test_a_source_whose_streams_belong_to_one_process_has_threads(works: Works) -> None:
+    class Here(SlowSource):
+        def capabilities(self) -> frozenset[Capability]:
+            return frozenset({Capability.CONCURRENT_STREAMS})
+
+        def attach(self, spec: StreamSpec) -> DumpStream:
+            threads.add(threading.current_thread().name)
+            return super().attach(spec)
+
+    threads = set[str]()
+    works.backup(4, source=Here(works.settings))
+    assert works.workers == set()
+    assert len(threads) > 1
     works.is_whole()
 
 

@@ -30,7 +30,9 @@ class Capability(StrEnum):
     OBJECT_LOCK = "object-lock"
     #: source: all streams of a dump share one view of the database.
     CONSISTENT = "consistent"
-    #: source: streams of one dump may be read at the same time, in other processes too (`Source.attach`).
+    #: source: streams of one dump may be read at the same time, by threads of the process that holds it.
+    CONCURRENT_STREAMS = "concurrent-streams"
+    #: source: the same, and in other processes too (`Source.attach`).
     PARALLEL_STREAMS = "parallel-streams"
 
 

@@ -59,9 +59,9 @@ class Dump:
     does not, since it may have several dumps at once.
 
     `open(spec)` starts to dump one stream of the plan; each stream is opened once, or again after an abort. With
-    `PARALLEL_STREAMS` any thread may call it, one at a time. As far as the engine allows, the same content gives the
-    same bytes, uncompressed: otherwise nothing deduplicates. If a stream needs nothing but its spec, `open` can be
-    `Source.attach`.
+    `PARALLEL_STREAMS` or `CONCURRENT_STREAMS` any thread may call it, one at a time. As far as the engine allows,
+    the same content gives the same bytes, uncompressed: otherwise nothing deduplicates. If a stream needs nothing
+    but its spec, `open` can be `Source.attach`.
     """
 
     plan: DumpPlan

@@ -114,7 +114,7 @@ def backup(
     if renew_every is not None and renew_every < LEAST_RENEWAL:
         raise UsageError("invalid renew_every: it must be a day or more")
     repository.domain.require_may_store(name)
-    workers = jobs.of(source, memory)
+    jobs = jobs.of(source, memory)
     level = None if compression == "auto" else compression
     begun = time.monotonic()
     with (
@@ -137,8 +137,8 @@ def backup(
                 on_trouble=reporter.warn,
             )
 
-        order = Order(name, b"", cache_dir, cache_size, pack_size, memory // workers, level)
-        run = _Run(repository, source, source_type, reporter, on_damage, workers, jobs, order)
+        order = Order(name, b"", cache_dir, cache_size, pack_size, memory // jobs.count, level)
+        run = _Run(repository, source, source_type, reporter, on_damage, jobs, order)
         plan, done = _until_undisturbed(lambda: run.attempt(new_session()), on_retry=reporter.begin_again)
     return BackupResult(
         snapshot=done.head.snapshot,
@@ -169,14 +169,13 @@ def _until_undisturbed(attempt: Callable[[], _T], *, on_retry: Callable[[str], N
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """How all attempts of one backup are made. `workers` of them write at once, as `jobs` says."""
+    """How all attempts of one backup are made."""
 
     repository: Repository
     source: Source
     source_type: str
     reporter: Reporter
     on_damage: Callable[[RepositoryError], None]
-    workers: int
     jobs: Jobs
     order: Order
 
@@ -188,14 +187,14 @@ class _Run:
         try:
             with session, ExitStack() as writing:
                 # A host with too little memory for its buffers says so before the dump begins.
-                writer = writing.enter_context(session.writer()) if self.workers == 1 else None
+                writer = writing.enter_context(session.writer()) if self.jobs.count == 1 else None
                 with self.source.dump() as dump:
                     plan = dump.plan
                     inspection_of(plan)  # before the dump, not hours later when the manifest is written
                     reporter.phase("dumping", plan.inspection.size_estimate)
                     for one in plan.inspection.left_out:
                         reporter.left_out(one)
-                    units = units_of(plan.streams, self.workers)
+                    units = units_of(plan.streams, self.jobs.count)
                     finished: list[FinishedUnit] = []
                     if len(units) == 1 and writer is None:
                         writer = writing.enter_context(session.writer())
@@ -233,7 +232,7 @@ class _Run:
 
     def _side_by_side(self, session: Session, dump: Dump, units: Sequence[Unit]) -> list[FinishedUnit]:
         workplace = self.jobs.workplace
-        count = min(self.workers, len(units))
+        count = min(self.jobs.count, len(units))
         if self.jobs.executor == "threads" or workplace is None:
             with in_threads(session, dump, count, self.reporter) as submit:
                 return write_all(units, submit, self.reporter, lambda _: None)

@@ -5,7 +5,7 @@ import multiprocessing
 import subprocess
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -47,6 +47,19 @@ class ViewTests(SourceTests):
                 compare(lab, expected, _streams(held[first_to_end]), "a dump, and the same beside another,")
                 (one, other)[first_to_end].close()
                 compare(lab, expected, _streams(held[1 - first_to_end]), "a dump, and the same after another ended,")
+
+    def test_streams_can_be_read_at_the_same_time(self, lab: SourceLab) -> None:
+        if lab.source.capabilities().isdisjoint({Capability.CONCURRENT_STREAMS, Capability.PARALLEL_STREAMS}):
+            pytest.skip("not applicable: the source declares neither CONCURRENT_STREAMS nor PARALLEL_STREAMS")
+        first = dump_all(lab.source)
+        with (
+            must_work("reading all streams of a dump at the same time, each in a thread of its own,"),
+            lab.source.dump() as held,
+            ThreadPoolExecutor(len(held.plan.streams)) as pool,
+        ):
+            asked = [(spec, pool.submit(read_all, held.open(spec))) for spec in held.plan.streams]
+            second = {spec.name: (spec, future.result(self.patience)) for spec, future in asked}
+        compare(lab, first, second, "streams that are read one after another, and at the same time")
 
     def test_a_stream_can_be_opened_in_another_process(self, lab: SourceLab) -> None:
         _wants(lab, Capability.PARALLEL_STREAMS)

@@ -24,6 +24,8 @@ __all__ = ["LEAST_MEMORY", "ONE_JOB", "Jobs", "Submit", "in_processes", "in_thre
 #: What each job takes at least (bytes).
 LEAST_MEMORY = 64 * 1024 * 1024
 
+_AT_ONCE = frozenset({Capability.CONCURRENT_STREAMS, Capability.PARALLEL_STREAMS})
+
 Submit: TypeAlias = Callable[[Unit], "Future[FinishedUnit]"]
 
 
@@ -39,23 +41,24 @@ class Jobs:
     workplace: Workplace | None = None
     note_spent: Callable[[Any], object] = lambda _: None
 
-    def of(self, source: Source, memory: int) -> int:
-        """How many of them the source allows; raises `UsageError` where `memory` (bytes) does not do for so many."""
+    def of(self, source: Source, memory: int) -> "Jobs":
+        """Those that the source allows; raises `UsageError` where `memory` (bytes) does not do for so many."""
         if self.count < 1:
             raise UsageError("invalid jobs: it must be 1 or more")
         if self.executor == "processes" and self.count > 1 and self.workplace is None:
             raise ValueError("processes need a workplace")
-        count = self.count
-        if count > 1 and Capability.PARALLEL_STREAMS not in source.capabilities():
-            count = 1
-        if source.most_streams is not None:
-            count = max(1, min(count, source.most_streams))
+        if self.count == 1:
+            return self
+        able = source.capabilities()
+        apart = self.executor == "processes" and Capability.PARALLEL_STREAMS in able
+        at_once = apart or not able.isdisjoint(_AT_ONCE)
+        count = min(self.count, source.most_streams or self.count) if at_once else 1
         if count > 1 and memory // count < LEAST_MEMORY:
             raise UsageError(
                 f"{memory // 2**20} MiB of memory do not do for {count} jobs: each takes {LEAST_MEMORY // 2**20} MiB",
                 hint="Raise memory, or lower jobs.",
             )
-        return count
+        return replace(self, count=count, executor="processes" if apart else "threads")
 
 
 ONE_JOB = Jobs()

@@ -29,12 +29,19 @@ class MySQLSource(Source):
     name: ClassVar[str] = "mysql"
     schemes: ClassVar[tuple[str, ...]] = ("mysql", "mariadb")
     Settings: ClassVar[type[PluginSettings]] = MySQLSettings
-    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PARALLEL_STREAMS})
+    possible_capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.CONCURRENT_STREAMS, Capability.PARALLEL_STREAMS}
+    )
 
     settings: MySQLSettings
 
     def __repr__(self) -> str:
         return f"<MySQLSource {self.location}>"
+
+    def capabilities(self) -> frozenset[Capability]:
+        """Dumps that were started at one moment are read where that was."""
+        together = self.settings.consistency == "server"
+        return frozenset({Capability.CONCURRENT_STREAMS if together else Capability.PARALLEL_STREAMS})
 
     @classmethod
     def settings_from_url(cls, url: str) -> dict[str, Any]:
