@@ -33,11 +33,12 @@ class Place:
 
     url: str
     settings: dict[str, Any] = field(default_factory=dict)
+    environ: dict[str, str] = field(default_factory=dict)
 
 
 def workers(host: Host) -> set[int]:
     """The process ids of those that write streams for a run of this host."""
-    return {pid for pid, line in host.processes().items() if "multiprocessing.spawn" in line}
+    return {pid for pid, line in host.processes().items() if "penstock.engine.dumping.lane_program" in line}
 
 
 def back_up(host: Host, repository: FilesystemCase, source: Place, names: Sequence[str]) -> Running:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from core.tests.cli.hanging import install_hanging_sink
+from core.tests.cli.loom import install_loom
 from core.tests.cli.running import PASSPHRASE, Penstock, database
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,7 @@ def penstock(tmp_path_factory: pytest.TempPathFactory) -> Penstock:
     """A repository with one snapshot, in a sink that hangs when it is told to."""
     folder = tmp_path_factory.mktemp("hanging")
     install_hanging_sink(folder / "site")
+    install_loom(folder / "site")
     database(folder / "shop.db")
     penstock = Penstock(
         folder,
@@ -114,6 +116,16 @@ def test_even_what_cannot_be_interrupted_ends(
     assert seconds < _SECONDS
     assert said.count("penstock: error: interrupted by SIGTERM") == 1
     assert said.count(hint) == 1
+
+
+@pytest.mark.parametrize("how", ["sleeping", "native", "thread"])
+def test_processes_that_hang_end_too(penstock: Penstock, how: str) -> None:
+    size = {"sleeping": 8, "native": 9, "thread": 10}[how] * 2**20  # each time something new
+    arguments = ("backup", f"loom:?size={size}&streams=4&compressible=0.1", "--jobs", "2")
+    seconds, said = interrupted(penstock, arguments, f"put:packs/:{how}", signal.SIGINT)
+    assert seconds < _SECONDS
+    assert said.count("penstock: error: interrupted by Ctrl-C") == 1
+    assert UPLOADED in said
 
 
 def test_backups_that_ended_before_an_interruption_are_told(penstock: Penstock) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,13 @@ def assert_silence(penstock: Penstock) -> None:
     assert left == []
 
 
-def started(penstock: Penstock, *more: str) -> "subprocess.Popen[str]":
+def started(
+    penstock: Penstock, *more: str, source: str = SOURCE, jobs: int = 2, waits: str = WAITS
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "penstock", "backup", SOURCE, "--name", "loom", "--jobs", "2", *more],
+        [sys.executable, "-m", "penstock", "backup", source, "--name", "loom", "--jobs", str(jobs), *more],
         cwd=penstock.folder,
-        env={**penstock.environ, "LOOM_WAITS": WAITS},
+        env={**penstock.environ, "LOOM_WAITS": waits},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -157,6 +160,33 @@ def test_an_interrupt_ends_all_of_it(penstock: Penstock, number: signal.Signals,
     assert "Traceback" not in err
     assert_silence(penstock)
     assert penstock.json("snapshots")["snapshots"] == []
+
+
+def resident(penstock: Penstock) -> tuple[int, int]:
+    """How many processes run in this home, and the resident memory of all of them together, in bytes."""
+    page = os.sysconf("SC_PAGESIZE")
+    sizes = []
+    for one in processes(penstock):
+        with suppress(OSError, ValueError):  # it has just ended
+            sizes.append(page * int((Path("/proc") / str(one.pid) / "statm").read_text().split()[1]))
+    return len(sizes), sum(sizes)
+
+
+@pytest.mark.parametrize(("streams", "jobs"), [(1, 2), (64, 2), (64, 4)])
+def test_the_memory_of_all_processes_is_what_was_given_and_a_hundred_mib_for_each(
+    penstock: Penstock, streams: int, jobs: int
+) -> None:
+    source = f"loom:?size={384 * MIB // streams}&streams={streams}&compressible=0.1"
+    memory = 64 * jobs * MIB
+    most = (0, 0)
+    with started(penstock, source=source, jobs=jobs, waits="0") as child:
+        while child.poll() is None:
+            most = max(most, resident(penstock))
+            time.sleep(0.02)
+        assert child.returncode == 0, child.communicate()
+    count, size = most
+    assert count == (1 if streams == 1 else jobs + 1)
+    assert size <= memory + 100 * MIB * count
 
 
 def kill_at_random(penstock: Penstock, rounds: int) -> tuple[int, int]:

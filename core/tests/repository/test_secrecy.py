@@ -70,6 +70,8 @@ def test_objects_that_hold_a_secret_do_not_show_it(lab: Lab) -> None:
     root = lab.owner.root
     data_key = read_session(lab.domain, entry.session).unwrap(lab.owner.require_owner("this"), lab.domain.scope)
     handed_over = HandedOver(entry.session, 1, entry.head.started, data_key, renewed=None, past=entry.id, first_row=0)
+    sealed = handed_over.sealed(lab.domain)
+    assert not any(part in sealed for part in (data_key, data_key.hex().encode(), entry.session))
     holders: list[object] = [
         *(lab.owner, writer, maintainer),
         *(access.branch for access in (lab.owner, writer, maintainer)),

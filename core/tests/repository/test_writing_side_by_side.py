@@ -14,7 +14,7 @@ from core.tests.repository.forging import Hand, put_notice
 from core.tests.repository.hanging_sink import HangingSink, stop_when_it_hangs
 from core.tests.repository.lab import MIB, PASSPHRASE, BytesSource, BytesStream, Lab, noise
 
-from penstock.api import Capability, Interrupted, Sink, StopToken, StreamSpec
+from penstock.api import Capability, Interrupted, Sink, StopToken, StreamSpec, WrongKey
 from penstock.format.notice import Action, Deletion, Notice, Things, Tombstone
 from penstock.repository import Access, Repository
 from penstock.repository.read.content import each_row
@@ -137,6 +137,18 @@ def test_processes_write_streams_that_another_process_commits(tmp_path: Path) ->
     (entry,) = list_snapshots(lab.open())
     assert len({row.number >> 34 for row in each_row(entry)}) == 2, "and none waited for another's numbers"
     assert lab.backup(STREAMS).packs == 0, "the next night finds what the processes stored"
+
+
+def test_what_is_handed_over_opens_with_the_same_key_alone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "cache")
+    with session_of(lab.open(), lab.cache) as session:
+        handed_over = session.hand_over()
+    sealed = handed_over.sealed(lab.open().domain)
+    assert HandedOver.opened(sealed, lab.open().domain) == handed_over
+    other = lab.open(add_writer(lab.open(), "another", domain="main"))
+    for changed, domain in ((sealed, other.domain), (sealed[:-1] + bytes([sealed[-1] ^ 1]), lab.open().domain)):
+        with pytest.raises(WrongKey, match="not the one that began this backup"):
+            HandedOver.opened(changed, domain)
 
 
 @pytest.mark.parametrize("host", ["this host", "another"])

@@ -1,21 +1,19 @@
 """An executor of processes, one a lane: the death of one costs what it was working at, and nothing else."""
 
-import multiprocessing
-import os
-import pickle
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from penstock.api.errors import Interrupted, RepositoryError, WorkerDied
-from penstock.api.models import LeftOut
+from penstock.api.errors import Interrupted, WorkerDied
 from penstock.api.stopping import StopToken
 from penstock.engine.dumping.workplace import Told
 
@@ -110,21 +108,27 @@ class Lanes(Executor):
 
 
 class _Lane:
-    """A process, seen by its owner."""
+    """A process, seen by its owner: it runs `lane_program`, and all that passes between them goes through one pipe."""
 
     def __init__(self, bench: Bench) -> None:
-        # Not forked: this process has threads, and open connections.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, bench), daemon=True)
-        try:
-            self._process.start()
-        except OSError as error:
-            self._pipe.close()
-            raise WorkerDied(f"no process for a worker can be started: {error.strerror}") from error
-        finally:
-            theirs.close()
+        # Not forked, since this process has threads and open connections; and not by `multiprocessing`, whose processes
+        # import the main module of this one, and which leaves another process behind to look after them.
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._pipe = Connection(ours.detach())
+            program = [sys.executable, "-m", "penstock.engine.dumping.lane_program", str(theirs.fileno())]
+            nothing = subprocess.DEVNULL
+            try:
+                self._process = subprocess.Popen(
+                    program, pass_fds=[theirs.fileno()], stdin=nothing, stdout=nothing, stderr=nothing
+                )
+            except OSError as error:
+                self._pipe.close()
+                raise WorkerDied(f"no process for a worker can be started: {error.strerror}") from error
         self.name = f"the worker with process id {self._process.pid}"
+        with suppress(ConnectionError):  # it has died by now, and the first call says so
+            self._pipe.send(sys.path)
+            self._pipe.send(bench)
 
     def call(self, order: tuple[Any, ...], told: Told) -> Any:
         """Have it done; raises what it raises, and `WorkerDied`."""
@@ -143,108 +147,28 @@ class _Lane:
 
     def terminate(self) -> None:
         """Tell it to stop, without waiting for it."""
-        with suppress(ValueError, OSError):
+        with suppress(OSError):
             self._process.terminate()
 
     def end(self, deadline: float) -> None:
         """Let it end until then (monotonic), and reap it."""
         with suppress(OSError):
             self._pipe.send(None)
-        self._process.join(max(0.0, deadline - time.monotonic()))
-        if self._process.exitcode is None:
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
         self._pipe.close()
 
     def _death(self) -> WorkerDied:
-        self._process.join(_END_SECONDS)
-        code = self._process.exitcode
-        if code is not None and code < 0:
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return WorkerDied(f"{self.name} does not answer any more")
+        if code < 0:
             number = -code
             how = f"was killed by {signal.Signals(number).name}"
             hint = "The system may be out of memory: give it fewer jobs." if number == signal.SIGKILL else None
             return WorkerDied(f"{self.name} {how}", hint=hint)
         return WorkerDied(f"{self.name} ended with exit code {code}, in the middle of its work")
-
-
-class _Telling:
-    """`Told` of a process, whose owner passes it on."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._lock = threading.Lock()
-
-    def tell(self, what: str, content: object) -> None:
-        with self._lock:
-            try:
-                self._pipe.send((what, content))
-            except ConnectionError:
-                raise Interrupted("whoever began the dump is gone") from None
-
-    def note(self, message: str) -> None:
-        self.tell("note", (message,))
-
-    def warn(self, message: str) -> None:
-        self.tell("warn", (message,))
-
-    def retry(self, message: str) -> None:
-        self.tell("retry", (message,))
-
-    def left_out(self, one: LeftOut) -> None:
-        self.tell("left_out", (one,))
-
-    def progress(self, stream: str, done: int) -> None:
-        self.tell("progress", (stream, done))
-
-    def damage(self, error: RepositoryError) -> None:
-        self.tell("damage", (error,))
-
-
-def _work(pipe: Connection, bench: Bench) -> None:
-    """The main function of a process."""
-    stop = StopToken()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: its owner gets it too, and decides
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.stop())
-    orders: SimpleQueue[Any] = SimpleQueue()
-    ended = threading.Event()
-    threading.Thread(target=_listen, args=(pipe, orders, stop, ended), name="penstock-orders", daemon=True).start()
-    telling = _Telling(pipe)
-    try:
-        first = orders.get()
-        with bench.open(stop, telling):
-            order = first
-            while order is not None:
-                function, args, kwargs = order
-                telling.tell("done", function(*args, **kwargs))
-                order = orders.get()
-    except BaseException as error:  # noqa: BLE001 - its owner raises it
-        with suppress(Interrupted):
-            telling.tell("failed", _portable(error))
-    finally:
-        ended.set()
-
-
-def _listen(pipe: Connection, orders: "SimpleQueue[Any]", stop: StopToken, ended: threading.Event) -> None:
-    """Take orders; after the last one, or when the owner is gone, see to it that this process ends."""
-    while True:
-        try:
-            order = pipe.recv()
-        except (EOFError, ConnectionError):
-            break
-        orders.put(order)
-        if order is None:
-            return
-    stop.stop()
-    orders.put(None)
-    if not ended.wait(_END_SECONDS):
-        os._exit(1)  # something hangs that takes no notice; children go with this process
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error, or if it does not come through a pipe, what it is."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
-    except Exception:  # noqa: BLE001 - of a plugin, whatever it does
-        return RuntimeError(f"{type(error).__name__} in a worker")
-    return error
