@@ -13,9 +13,9 @@ from core.tests.cli.running import Penstock
 
 HEAVY = ("pydantic", "cryptography", "rich", "pluggy", "zstandard", "blake3", "sqlite3", "penstock.api")
 COMMANDS = (
-    "init", "backup", "snapshots", "show", "stats", "inspect", "restore", "cat", "check", "verify", "tag", "hold",
-    "forget", "undelete", "prune", "maintain", "copy", "replicate", "repair", "key", "policy", "config", "plugins",
-    "demo",
+    "init", "backup", "snapshots", "show", "diff", "stats", "inspect", "restore", "cat", "check", "verify", "tag",
+    "hold", "forget", "undelete", "prune", "maintain", "copy", "replicate", "repair", "key", "policy", "config",
+    "plugins", "demo",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from penstock.cli.commands import (
     config,
     copy,
     demo,
+    diff,
     forget,
     init,
     inspect,
@@ -43,8 +44,8 @@ __all__ = ["build", "run"]
 # A URL may hold a password before its host, or a token in its query.
 _URL = re.compile(r"(\w[\w+.-]*://)[^\s'\")]*")
 _COMMANDS = (
-    init, backup, snapshots, show, stats, inspect, restore, cat, check, verify, tag, forget, prune, maintain, copy,
-    replicate, repair, key, policy, config, plugins, demo
+    init, backup, snapshots, show, diff, stats, inspect, restore, cat, check, verify, tag, forget, prune, maintain,
+    copy, replicate, repair, key, policy, config, plugins, demo
 )  # fmt: skip
 # Its base, two classes up, is the base of all errors in arguments; older releases of typer keep it elsewhere.
 _ArgumentError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -3,8 +3,9 @@
 from penstock.engine.backup import BackupResult, backup
 from penstock.engine.check import CheckReport, Finding, check
 from penstock.engine.copy import Copying, CopyResult
+from penstock.engine.diff import Diff, diff
 from penstock.engine.doubts import Doubts
-from penstock.engine.find import find, find_each, latest_names
+from penstock.engine.find import find, find_each, find_previous, latest_names
 from penstock.engine.leaving_out import left_out_json
 from penstock.engine.marking import Marked, hold, release, tag
 from penstock.engine.repair import LostSnapshot, RepairReport, repair
@@ -19,6 +20,7 @@ __all__ = [
     "CheckReport",
     "CopyResult",
     "Copying",
+    "Diff",
     "Doubts",
     "Finding",
     "LostSnapshot",
@@ -33,8 +35,10 @@ __all__ = [
     "backup",
     "cat",
     "check",
+    "diff",
     "find",
     "find_each",
+    "find_previous",
     "hold",
     "latest_names",
     "left_out_json",

@@ -18,7 +18,7 @@ from penstock.repository.read.seen import snapshots_seen
 from penstock.repository.sessions import proof_of_cut, read_session
 from penstock.repository.snapshots import OnDamage, find_snapshot, is_left_out, read_snapshot, summaries
 
-__all__ = ["find", "find_each", "latest_names"]
+__all__ = ["find", "find_each", "find_previous", "latest_names"]
 
 
 def find(
@@ -101,6 +101,26 @@ def latest_names(repository: Repository, *, warn: Callable[[str], None]) -> list
             repository, lambda entry: f"latest:{entry.domain.label}/{entry.head.backup}", on_damage=doubts
         )
     return list(dict.fromkeys(names))
+
+
+def find_previous(repository: Repository, entry: SnapshotEntry, *, warn: Callable[[str], None]) -> SnapshotEntry:
+    """The snapshot of the same backup and domain that is listed before this one.
+
+    `warn` hears of what is passed over. Raises `SnapshotNotFound` where there is none, `DamagedObject` and
+    `MissingObject` where it was changed meanwhile.
+    """
+    before: _Turn | None = None
+    with Doubts(warn, "passed over") as doubts:
+        for turn in summaries(repository, _turn, on_damage=doubts):
+            if layout.id_of(turn.info.key) == entry.id:
+                break
+            if (turn.domain.id, turn.backup) == (entry.domain.id, entry.head.backup):
+                before = turn
+    if before is None:
+        reason = f"no snapshot of {entry.head.backup} is older than {entry.id.hex()[:8]}"
+        raise SnapshotNotFound(reason, hint="Give two snapshots: penstock snapshots lists them.")
+    with Workers(1, "penstock-find", repository.sink.stop) as workers:
+        return workers.call(read_snapshot, before.domain, before.info)
 
 
 class _Turn(NamedTuple):

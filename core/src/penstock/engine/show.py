@@ -1,25 +1,37 @@
 """Show: what is in a snapshot, as far as the role may see."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.api.errors import DamagedObject, MissingObject, SnapshotNotFound
+from penstock.api.models import ObjectInfo
+from penstock.engine.diff import compare
+from penstock.engine.reported import inspection_of
 from penstock.format.manifest import Manifest
 from penstock.format.trust import Role
 from penstock.repository import SnapshotEntry
 from penstock.repository.checkpoint import phrase_of
+from penstock.repository.notices import read_notices
+from penstock.repository.pool import Workers
 from penstock.repository.read.reader import SnapshotReader
+from penstock.repository.snapshots import read_snapshot
 
 __all__ = ["ShowResult", "show"]
 
 
 @dataclass(frozen=True, slots=True)
 class ShowResult:
-    """A snapshot and its content: None for a role that cannot open it."""
+    """A snapshot and its content: None for a role that cannot open it.
+
+    `since` is the summary of what changed since its parent, as `penstock diff` tells it; None without a parent, and
+    where `since_unknown` says why nobody can tell.
+    """
 
     entry: SnapshotEntry
     role: Role
     manifest: Manifest | None
+    since: dict[str, Any] | None = None
+    since_unknown: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `penstock show`. Sizes in bytes."""
@@ -28,6 +40,8 @@ class ShowResult:
             "checkpoint": phrase_of(self.entry.digest),
             "content": None if self.manifest is None else _content(self.manifest),
             "content_hidden": f"this is a {self.role} key" if self.manifest is None else None,
+            "since": self.since,
+            "since_unknown": self.since_unknown,
         }
 
 
@@ -37,7 +51,23 @@ def show(entry: SnapshotEntry) -> ShowResult:
     if role is not Role.OWNER:
         return ShowResult(entry, role, None)
     with SnapshotReader(entry) as reader:
-        return ShowResult(entry, role, reader.manifest)
+        manifest = reader.manifest
+    return ShowResult(entry, role, manifest, *_since(entry))
+
+
+def _since(entry: SnapshotEntry) -> tuple[dict[str, Any] | None, str | None]:
+    """What changed since its parent; or why nobody can tell, which keeps nobody from the snapshot itself."""
+    domain, parent = entry.domain, entry.head.parent
+    if parent is None:
+        return None, None
+    try:
+        with Workers(domain.sink.connections, "penstock-show", domain.sink.stop) as workers:
+            notices = read_notices(domain, workers)
+            info = ObjectInfo(domain.at.snapshot_key(parent), 0)
+            before = workers.call(read_snapshot, domain, info, notices)
+        return compare(before, entry).summary(), None
+    except (DamagedObject, MissingObject, SnapshotNotFound) as error:
+        return None, error.message
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:
@@ -54,34 +84,5 @@ def _content(manifest: Manifest) -> dict[str, Any]:
             }
             for stream in manifest.streams
         ],
-        "inspection": _inspection(manifest.inspection),
+        "inspection": inspection_of(manifest),
     }
-
-
-def _inspection(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the source reported, as far as it has the form of such a report: whoever has a writer's key may differ."""
-    warnings, inventory, left_out = (found.get(name) for name in ("warnings", "inventory", "left_out"))
-    return {
-        **{name: _text(found.get(name)) for name in ("client_version", "engine", "server_version")},
-        "inventory": [item for item in inventory if _is_item(item)] if isinstance(inventory, list) else [],
-        "warnings": list(filter(_text, warnings)) if isinstance(warnings, list) else [],
-        "left_out": list(filter(None, map(_left_out, left_out))) if isinstance(left_out, list) else [],
-    }
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _left_out(value: object) -> dict[str, str] | None:
-    names = ("kind", "name", "reason", "database")
-    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
-        return None
-    return {name: value[name] for name in names}
-
-
-def _is_item(value: object) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("exact"), bool):
-        return False
-    texts = all(isinstance(value.get(name), str) for name in ("kind", "name"))
-    return texts and all(isinstance(value.get(name), int | None) for name in ("rows", "size"))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["Prose", "age", "amount", "count", "duration", "moment", "printable", "table", "wrapped"]
+__all__ = ["Prose", "age", "amount", "count", "duration", "moment", "printable", "rows", "table", "wrapped"]
 
 _DAY = 86_400
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -23,6 +23,11 @@ def amount(size: float | None) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 stream`, `2 streams`, `1,200 rows`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def rows(number: int | None, *, exact: bool) -> str:
+    """`1,200`; an estimate as `~1,200`; nothing if unknown."""
+    return "" if number is None else f"{'' if exact else '~'}{number:,}"
 
 
 def duration(seconds: float) -> str:

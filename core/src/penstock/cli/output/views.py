@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.cli.output.units import Prose, age, amount, count, duration, moment, printable, table
+from penstock.cli.output import differences
+from penstock.cli.output.units import Prose, age, amount, count, duration, moment, printable, rows, table
 
 __all__ = [
     "backups",
@@ -95,7 +96,7 @@ def snapshots(document: Document) -> Iterator[str]:
 def snapshot(document: Document) -> Iterator[str]:
     """`show`: what everybody may know, and, for the owner, streams and inventory."""
     yield f"Snapshot {document['id']}"
-    rows = [
+    facts = [
         ("backup", document["backup"]),
         ("source", document["source"]),
         ("started", moment(document["started"]) + " UTC"),
@@ -110,13 +111,16 @@ def snapshot(document: Document) -> Iterator[str]:
     ]
     content = document["content"]
     if content is not None:
-        rows.append(("consistency", content["consistency"]))
-    for name, value in rows:
+        facts.append(("consistency", content["consistency"]))
+    for name, value in facts:
         yield f"  {name + ':':<13}{printable(value)}"
     if content is None:
         yield ""
         yield f"Only the owner sees its streams and inventory: {document['content_hidden']}."
         return
+    if since := differences.summed_up(document):
+        yield ""
+        yield Prose(since)
     yield ""
     yield from table(
         ("STREAM", "FORMAT", "BYTES"),
@@ -168,15 +172,12 @@ def _inspected(document: Document) -> Iterator[str]:
         yield ""
         yield from table(
             ("KIND", "NAME", "ROWS", "SIZE"),
-            [(one["kind"], one["name"], _rows(one), _size(one)) for one in document["inventory"]],
+            [
+                (one["kind"], one["name"], rows(one["rows"], exact=one["exact"]), _size(one))
+                for one in document["inventory"]
+            ],
             right=(2, 3),
         )
-
-
-def _rows(item: Document) -> str:
-    if item["rows"] is None:
-        return ""
-    return ("" if item["exact"] else "~") + f"{item['rows']:,}"
 
 
 def _size(item: Document) -> str:

@@ -138,7 +138,8 @@ class Content:
         self._layers += [(base.session, self._parts(base.parts)) for base in entry.head.bases]
         self._opened: OrderedDict[bytes, OpenedPart] = OrderedDict()
         self._opened_size = 0
-        head = entry.domain.at.snapshot_key(entry.id)
+        #: That of the head, which all of it is pinned by.
+        self.key = entry.domain.at.snapshot_key(entry.id)
         self.sessions: dict[bytes, bytes] = {}
         try:
             self.table = SegmentTable(self._rows())
@@ -150,7 +151,7 @@ class Content:
             if (total, len(self.manifest.streams)) != (entry.head.size, entry.head.streams):
                 raise Malformed("its head has other sizes than its manifest")
         except Malformed as error:
-            raise DamagedObject(head, str(error)) from None
+            raise DamagedObject(self.key, str(error)) from None
 
     def _rows(self) -> Iterator[Row]:
         for section in layout_sections(self._entry):

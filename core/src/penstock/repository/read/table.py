@@ -71,6 +71,11 @@ class SegmentTable:
         ((pin, segments),) = self._tables.rows("SELECT pin, segments FROM packs WHERE pack = ?", (pack,))
         return pin, segments
 
+    def needed(self, pack: bytes) -> int:
+        """A bit for each segment of a pack that any row needs; none for a pack that is not in the table."""
+        rows = self._tables.rows("SELECT used FROM packs WHERE pack = ?", (pack,))
+        return _bits(rows[0][0]) if rows else 0
+
     def used(self) -> Iterator[tuple[bytes, int]]:
         """The packs of which segments are needed, in order, with a bit for each segment that any row needs."""
         last = b""
