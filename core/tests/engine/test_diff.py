@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from core.tests.engine.test_prune import let_go, night, pruned, used
@@ -15,12 +16,14 @@ from penstock.api import EventKind, Inspection, InventoryItem, RoleForbids, Snap
 from penstock.api.errors import DamagedObject, MissingObject
 from penstock.engine import Diff, diff, find_previous, show
 from penstock.engine.diff import StreamChange, compare
+from penstock.format.head import Base
 from penstock.format.manifest import StreamRecord
-from penstock.format.part import Key
+from penstock.format.part import Key, Kind, encode_rows, encode_sessions
 from penstock.format.recipe import Extent, encode_block
-from penstock.repository.extents import Extents
-from penstock.repository.read.content import Content, parts_of
-from penstock.repository.read.differences import Difference
+from penstock.repository.read import differences
+from penstock.repository.read.content import Content, each_row, parts_of, sessions_of
+from penstock.repository.read.differences import Difference, TooMany
+from penstock.repository.read.recipes import Layers
 from penstock.repository.trust.keyring import add_maintainer, add_writer
 
 ROW = 200
@@ -36,6 +39,12 @@ def compared(lab: Lab, before: str, after: str) -> Diff:
 def of_d(lab: Lab, before: str, after: str) -> Difference:
     """What became of the stream `d`, which is not the same."""
     return next(one.difference for one in compared(lab, before, after).streams if one.name == "d")
+
+
+def of_d_the_long_way(lab: Lab, before: str, after: str) -> Difference:
+    """The same, where nobody sees that the recipes of one go on from the other's."""
+    with patch.object(differences, "_layer_of", lambda lower, upper: None):
+        return of_d(lab, before, after)
 
 
 def put(lab: Lab, data: bytes, **more: object) -> str:
@@ -94,6 +103,7 @@ def test_a_chain_of_nights_tells_what_was_edited(
         truth = (Counter(new) - Counter(old)).total() * ROW
         assert truth <= found.new <= truth + abs(then - so_far) * beside
         assert found.new - found.gone == (len(new) - len(old)) * ROW
+        assert found == of_d_the_long_way(lab, before, after)
 
 
 @pytest.mark.slow
@@ -102,15 +112,15 @@ def test_what_is_the_same_costs_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatc
     before = lab.backup(data).snapshot.hex()
     after = lab.backup(data | {"b": data["b"] + b"!"}).snapshot.hex()
     walked: list[str] = []
-    cuts = Content.cuts
+    recipe = Content.recipe
 
-    def noted(self: Content, record: StreamRecord) -> Iterator[Extents]:
+    def noted(self: Content, record: StreamRecord, floor: int | None = None) -> Layers:
         walked.append(record.name)
-        return cuts(self, record)
+        return recipe(self, record, floor)
 
-    monkeypatch.setattr(Content, "cuts", noted)
+    monkeypatch.setattr(Content, "recipe", noted)
     found = compared(lab, before, after)
-    assert walked == ["b", "b"]
+    assert set(walked) == {"b"}
     assert [one.name for one in found.streams] == ["b"]
     assert found.streams_alike == 2
     assert 1 <= found.streams[0].difference.new < BESIDE
@@ -375,6 +385,74 @@ def test_show_sums_up_what_changed_since_the_one_before(lab: Lab) -> None:
     lab.sink.delete(lab.at.snapshot_key(bytes.fromhex(first)))
     assert show(lab.find(second)).since_unknown is not None
     assert orphan.manifest == found.manifest is not None
+
+
+def test_show_looks_at_no_more_than_can_be_seen_in_passing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise(300 * KIB)
+    put(lab, data)
+    second = put(lab, data[:KIB] + b"!" + data[KIB:])
+    monkeypatch.setitem(show.__globals__, "_IN_PASSING", 10)
+    assert show(lab.find(second)).since is not None
+    monkeypatch.setitem(show.__globals__, "_IN_PASSING", 1)
+    found = show(lab.find(second))
+    assert (found.since, found.since_unknown) == (
+        None,
+        "too much of it changed to be told in passing: penstock diff does",
+    )
+    assert found.manifest is not None
+
+
+def test_what_a_night_left_as_it_was_is_not_looked_at(lab: Lab) -> None:
+    """Neither in its own snapshot nor in the one before, however many pieces that is made of."""
+    table = Table(4000, 9)
+    nights = [put(lab, table.data)]
+    for _ in range(12):
+        for _ in range(20):
+            table.edit()
+        nights.append(put(lab, table.data))
+    table.edit()
+    nights.append(put(lab, table.data))
+    before, after = lab.find(nights[-2]), lab.find(nights[-1])
+    assert compare(before, after, most=100).streams[0].difference.new > 0
+    assert compare(after, before, most=100).streams[0].difference.gone > 0
+    with patch.object(differences, "_layer_of", lambda lower, upper: None), pytest.raises(TooMany):
+        compare(before, after, most=1000)
+
+
+class Renumbered:
+    """A snapshot that says that all of it is its base's, where another segment has the number of the base's own."""
+
+    size = 10 * KIB
+
+    def __init__(self, lab: Lab, stream: int = 0) -> None:
+        base = lab.find(put(lab, noise(self.size, 1)))
+        (row,) = each_row(base)
+        manifest = show(base).manifest
+        assert manifest is not None
+        hostile = Hostile(lab.domain, lab.owner)
+        pack, pin = hostile.segment(noise(self.size, 2))
+        rows = encode_rows([row._replace(pack=pack, pin=pin)])
+        parts = [
+            hostile.part((Kind.TABLE, rows), (Kind.SESSIONS, encode_sessions(sessions_of(base)))),
+            hostile.blocks(encode_block(0, [Extent(None, 0, self.size)], stream)),
+            hostile.manifest(self.size, [[1], *manifest.streams[0].recipe]),
+        ]
+        self.key = hostile.commit(self.size, parts, bases=[Base(base.id, base.session, base.head.parts)])
+        self.base = base.id.hex()
+        self.id = self.key.rpartition("/")[2]
+
+
+def test_nobody_hides_what_a_snapshot_is_made_of_behind_a_base(lab: Lab) -> None:
+    made = Renumbered(lab)
+    assert of_d(lab, made.base, made.id) == (made.size, made.size)
+
+
+def test_a_stream_that_the_base_does_not_have_is_an_error(lab: Lab) -> None:
+    made = Renumbered(lab, stream=7)
+    with patch.object(differences, "_agree", lambda one, other: True), pytest.raises(DamagedObject) as caught:
+        compared(lab, made.base, made.id)
+    assert "the recipe of d: it asks for a stream that its base does not have" in str(caught.value)
+    assert caught.value.key == made.key
 
 
 def test_show_needs_nothing_of_the_one_before(lab: Lab) -> None:

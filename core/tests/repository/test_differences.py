@@ -27,7 +27,7 @@ def compared(before: list[Run], after: list[Run], together: int) -> Difference:
     for runs, step in ((before, -1), (after, 1)):
         for first in range(0, len(runs), together):
             places, starts, lengths = np.array(runs[first : first + together], dtype=np.int64).T
-            steps.add(places, Extents(places, starts, lengths), step)
+            steps.add(Extents(places, starts, lengths), step)
             assert steps._count <= differences._STEPS_KEPT + 2 * together
     found = steps.sums()
     steps.close()
@@ -53,6 +53,6 @@ def test_what_both_have_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(1000):
         place, start = np.array([at % 7]), np.array([10 * at])
         for step in (-1, 1):
-            steps.add(place, Extents(place, start, np.array([5])), step)
+            steps.add(Extents(place, start, np.array([5])), step)
     assert steps._tables is None
     assert steps.sums() == (0, 0)

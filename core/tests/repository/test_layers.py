@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from core.tests.format.damage import EFFORT
 from hypothesis import given, settings
@@ -97,6 +99,36 @@ def test_every_byte_is_of_the_segment_that_the_last_layer_says(chain: Made, many
         patch.setattr(recipes, "_MANY", many)
         patch.setattr(recipes, "_BYTES", size)
         assert plain_of(Layers(chain.part, chain.record(), 0)) == chain.plain
+
+
+@pytest.mark.slow
+@settings(EFFORT, max_examples=examples(200))
+@given(made(), st.data(), st.integers(1, 40), st.integers(1, 200))
+def test_runs_of_it_are_of_the_same_segments(chain: Made, data: st.DataObject, many: int, size: int) -> None:
+    """Also where the layers from some one on are another snapshot's, whose streams are asked for."""
+    edges = sorted(data.draw(st.sets(st.integers(0, len(chain.plain)))))
+    runs = list(zip(edges[::2], edges[1::2], strict=False))
+    floor = data.draw(st.integers(1, len(chain.parts)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "_MANY", many)
+        patch.setattr(recipes, "_BYTES", size)
+        upper = Layers(chain.part, chain.record(), 0, floor)
+        plain = bytes_below(chain, floor, upper, [start for start, _ in runs], [end - start for start, end in runs])
+    assert plain == [byte for start, end in runs for byte in chain.plain[start:end]]
+
+
+def bytes_below(chain: Made, floor: int, some: Layers, starts: list[int], lengths: list[int]) -> list[Byte]:
+    """Those of runs of a stream; what is left to the layer `floor`, as that stands there as a snapshot of its own."""
+    record = replace(chain.record(), recipe=chain.recipe[floor:])
+    plain: list[Byte] = []
+    for cut in some.cuts_of(np.array(starts, dtype=np.int64), np.array(lengths, dtype=np.int64)):
+        for segment, start, length in zip(*(column.tolist() for column in cut), strict=True):
+            if segment < 0:
+                below = Layers(lambda layer, number: chain.part(layer + floor, number), record, -1 - segment)
+                plain += bytes_below(chain, len(chain.parts), below, [start], [length])
+            else:
+                plain += [(segment, start + at) for at in range(length)]
+    return plain
 
 
 def test_so_many_extents_are_resolved_at_once_however_many_a_block_has(monkeypatch: pytest.MonkeyPatch) -> None:

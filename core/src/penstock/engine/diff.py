@@ -154,16 +154,23 @@ def diff(before: SnapshotEntry, after: SnapshotEntry, *, listener: Listener) -> 
 
 
 def compare(
-    before: SnapshotEntry, after: SnapshotEntry, *, on_stream: Callable[[str, int], object] = lambda *_: None
+    before: SnapshotEntry,
+    after: SnapshotEntry,
+    *,
+    most: int | None = None,
+    on_stream: Callable[[str, int], object] = lambda *_: None,
 ) -> Diff:
-    """As `diff`; `on_stream` hears of each stream that was compared, and how many bytes all of them have so far."""
+    """As `diff`; `on_stream` hears of each stream that was compared, and how many bytes all of them have so far.
+
+    With `most`, it raises `TooMany` if streams are made of more extents than that.
+    """
     for entry in (before, after):
         entry.domain.access.require_owner("comparing snapshots")
     with (
         Workers(1, "penstock-diff", after.domain.sink.stop) as workers,
         _opened(before, workers) as old,
         _opened(after, workers) as new,
-        closing(Differences(old, new)) as differences,
+        closing(Differences(old, new, most)) as differences,
     ):
         streams: list[StreamChange] = []
         alike = done = 0

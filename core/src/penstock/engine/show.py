@@ -13,10 +13,14 @@ from penstock.repository import SnapshotEntry
 from penstock.repository.checkpoint import phrase_of
 from penstock.repository.notices import read_notices
 from penstock.repository.pool import Workers
+from penstock.repository.read.differences import TooMany
 from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.snapshots import read_snapshot
 
 __all__ = ["ShowResult", "show"]
+
+#: Extents that are compared with those of the snapshot before: some seconds of work, and more than most nights change.
+_IN_PASSING = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,11 @@ def _since(entry: SnapshotEntry) -> tuple[dict[str, Any] | None, str | None]:
             notices = read_notices(domain, workers)
             info = ObjectInfo(domain.at.snapshot_key(parent), 0)
             before = workers.call(read_snapshot, domain, info, notices)
-        return compare(before, entry).summary(), None
+        return compare(before, entry, most=_IN_PASSING).summary(), None
     except (DamagedObject, MissingObject, SnapshotNotFound) as error:
         return None, error.message
+    except TooMany:
+        return None, "too much of it changed to be told in passing: penstock diff does"
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:

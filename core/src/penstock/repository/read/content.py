@@ -132,10 +132,11 @@ class Content:
     """
 
     def __init__(self, entry: SnapshotEntry, sealer_of: Callable[[bytes, bytes], Sealer]) -> None:
-        self._entry = entry
+        self.entry = entry
         self._sealer_of = sealer_of
-        self._layers = [(entry.session, self._parts(entry.head.parts))]
-        self._layers += [(base.session, self._parts(base.parts)) for base in entry.head.bases]
+        #: The session and the parts of the snapshot (layer 0), and of each of its bases.
+        self.layers = [(entry.session, self._parts(entry.head.parts))]
+        self.layers += [(base.session, self._parts(base.parts)) for base in entry.head.bases]
         self._opened: OrderedDict[bytes, OpenedPart] = OrderedDict()
         self._opened_size = 0
         #: That of the head, which all of it is pinned by.
@@ -154,19 +155,19 @@ class Content:
             raise DamagedObject(self.key, str(error)) from None
 
     def _rows(self) -> Iterator[Row]:
-        for section in layout_sections(self._entry):
+        for section in layout_sections(self.entry):
             if section.kind is Kind.TABLE:
                 yield from decode_rows(section.data)
             else:
                 add_sessions(self.sessions, section)
 
     def _parts(self, refs: Sequence[PartRef]) -> list[PartRef]:
-        return list(_resolved(self._entry, refs))
+        return list(_resolved(self.entry, refs))
 
     def _read_manifest(self) -> Manifest:
         plain = bytearray()
-        for number, ref in enumerate(self._layers[0][1]):
-            if ref.key is Key.DATA and number >= self._entry.head.manifest:
+        for number, ref in enumerate(self.layers[0][1]):
+            if ref.key is Key.DATA and number >= self.entry.head.manifest:
                 for piece in self.part(0, number).of_kind(Kind.MANIFEST):
                     plain += piece
                 if len(plain) > MAX_MANIFEST:
@@ -175,14 +176,14 @@ class Content:
 
     def part(self, layer: int, number: int) -> OpenedPart:
         """A part of the snapshot (layer 0) or of one of its bases; raises `Malformed` for no part."""
-        if layer >= len(self._layers) or number >= len(self._layers[layer][1]):
+        if layer >= len(self.layers) or number >= len(self.layers[layer][1]):
             raise Malformed("a recipe asks for a part that the snapshot does not name")
-        session, refs = self._layers[layer]
+        session, refs = self.layers[layer]
         ref = refs[number]
         found = self._opened.get(ref.part)
         if found is None:
-            sealer = self.sealer(session) if ref.key is Key.DATA else self._entry.domain.layout_sealer
-            found = self._opened[ref.part] = OpenedPart(_sections(self._entry, ref, sealer))
+            sealer = self.sealer(session) if ref.key is Key.DATA else self.entry.domain.layout_sealer
+            found = self._opened[ref.part] = OpenedPart(_sections(self.entry, ref, sealer))
             self._opened_size += found.size
             while len(self._opened) > PARTS_KEPT and self._opened_size > _KEPT_BYTES:
                 self._opened_size -= self._opened.popitem(last=False)[1].size
@@ -200,7 +201,7 @@ class Content:
         """The parts that the recipe of a stream is in, by layer and number; raises `Malformed` for no part."""
         found = {}
         for layer, numbers in enumerate(record.recipe):
-            refs = self._layers[layer][1] if layer < len(self._layers) else ()
+            refs = self.layers[layer][1] if layer < len(self.layers) else ()
             if any(number >= len(refs) for number in numbers):
                 raise Malformed("a recipe asks for a part that the snapshot does not name")
             found.update({(layer, number): refs[number] for number in numbers})
@@ -209,7 +210,7 @@ class Content:
     def recipe_sessions(self, record: StreamRecord) -> set[bytes]:
         """The sessions whose data keys open the recipe of a stream; raises `Malformed` for no part."""
         parts = self.recipe_parts(record).items()
-        return {self._layers[layer][0] for (layer, _), ref in parts if ref.key is Key.DATA}
+        return {self.layers[layer][0] for (layer, _), ref in parts if ref.key is Key.DATA}
 
     def runs(self, record: StreamRecord) -> Iterator[Extent]:
         """Every run of a segment's bytes that a stream needs, in no order.
@@ -217,8 +218,8 @@ class Content:
         Each layer is gone through once, so that this ends in the time that the recipes' own size takes, however often
         a stream repeats what is below it. Raises `Malformed` as `extents` does.
         """
-        needed = {self._numbers[id(record)]: [(0, record.size)]} if record.size else {}
-        for layer in range(len(self._layers) + 1):
+        needed = {self.number(record): [(0, record.size)]} if record.size else {}
+        for layer in range(len(self.layers) + 1):
             below = Runs()
             for stream, runs in needed.items():
                 recipe = Recipe(self.part, record, layer, stream)
@@ -240,4 +241,12 @@ class Content:
 
     def cuts(self, record: StreamRecord) -> Iterator[Extents]:
         """The same, many at once."""
-        return Layers(self.part, record, self._numbers[id(record)]).cuts()
+        return self.recipe(record).cuts()
+
+    def recipe(self, record: StreamRecord, floor: int | None = None) -> Layers:
+        """The recipe of a stream, through the layers above `floor`."""
+        return Layers(self.part, record, self.number(record), floor)
+
+    def number(self, record: StreamRecord) -> int:
+        """Which of the streams it is."""
+        return self._numbers[id(record)]

@@ -7,11 +7,15 @@ a chunk, where a host remembers no rows; or everything, where a backup was renew
 """
 
 from collections.abc import Iterator
-from contextlib import closing
-from functools import lru_cache
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import cached_property, lru_cache
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.api.errors import DamagedObject
 from penstock.format.encoding import Malformed
@@ -19,10 +23,11 @@ from penstock.format.manifest import StreamRecord
 from penstock.format.pack import MAX_SEGMENTS
 from penstock.repository.extents import I64, Extents
 from penstock.repository.read.content import Content
+from penstock.repository.read.recipes import Layers
 from penstock.repository.read.table import SegmentTable
 from penstock.repository.temporary import TemporaryTables
 
-__all__ = ["Difference", "Differences"]
+__all__ = ["Difference", "Differences", "TooMany"]
 
 _PACKS = "CREATE TABLE packs (number INTEGER PRIMARY KEY, pack BLOB UNIQUE)"
 #: Packs in memory: a stream comes back to the same ones.
@@ -33,6 +38,10 @@ _STEPS_KEPT = 1 << 18
 _PAGE = 1 << 14
 
 
+class TooMany(Exception):
+    """Two streams are made of more extents than somebody wanted to look at."""
+
+
 class Difference(NamedTuple):
     """Bytes of the later of two streams that the earlier does not have, and the other way round."""
 
@@ -41,13 +50,29 @@ class Difference(NamedTuple):
 
 
 class Differences:
-    """Compares streams of two snapshots, `before` and `after`. Used by one thread at a time."""
+    """Compares streams of two snapshots, `before` and `after`. Used by one thread at a time.
 
-    def __init__(self, before: Content, after: Content) -> None:
+    It looks at `most` extents of all of them, if that is given, and raises `TooMany` where there are more. Where the
+    recipes of one go on from the other's, what it left to those is the same: then only what it did not, and what it
+    used more than once, is looked for below.
+    """
+
+    def __init__(self, before: Content, after: Content, most: int | None = None) -> None:
         self._before = before
         self._after = after
+        self._most = most
+        self._looked_at = 0
         self._packs = TemporaryTables(_PACKS)
         self._shared = lru_cache(_PACKS_KEPT)(self._find_shared)
+
+    @cached_property
+    def _base(self) -> tuple[Content | None, int | None]:
+        """That snapshot from whose recipes the other one's go on, and the layer of these that it is."""
+        for lower, upper in ((self._before, self._after), (self._after, self._before)):
+            floor = _layer_of(lower, upper)
+            if floor is not None:
+                return lower, floor
+        return None, None
 
     def close(self) -> None:
         """Nothing is compared any more."""
@@ -61,26 +86,63 @@ class Differences:
         """
         if (before.size, before.digest) == (after.size, after.digest):
             return Difference(0, 0)
-        walks = (_Walk(self._before, before, -1), _Walk(self._after, after, 1))
-        with closing(_Steps()) as steps:
+        base, floor = self._base
+        with closing(_Steps()) as steps, closing(_Steps()) as spans:
+            walks = []
+            for content, record, count in ((self._before, before, -1), (self._after, after, 1)):
+                if content is base:
+                    whole = np.array([[content.number(record), 0, record.size]] if record.size else []).reshape(-1, 3)
+                    spans.add(Extents(*whole.T), count)
+                else:
+                    walks.append(_Walk(content, record, floor, count))
             # Side by side, for most of a dump is where it was: so what both have soon comes out even.
             while walk := min((one for one in walks if not one.ended), key=lambda one: one.done, default=None):
-                self._go_on(walk, steps)
-            found = steps.sums()
-        gone, new = (walk.alone for walk in walks)
-        return Difference(found.new + new, found.gone + gone)
+                self._go_on(walk, steps, spans)
+            self._go_below(steps, spans)
+            return steps.sums()
 
-    def _go_on(self, walk: "_Walk", steps: "_Steps") -> None:
-        try:
+    def _go_on(self, walk: "_Walk", steps: "_Steps", spans: "_Steps") -> None:
+        """The next extents of a stream; those of the base's streams go to `spans`."""
+        with walk.recipe():
             cut = walk.next()
             if cut is None:
                 return
-            places = self._places(walk.table, cut.segments)
-        except Malformed as error:
-            raise DamagedObject(walk.key, f"the recipe of {walk.name}: {error}") from None
+            self._look_at(cut)
+            below = cut.segments < 0
+            streams, own = _chosen(cut, below), _chosen(cut, ~below)
+            base, _ = self._base
+            if base is not None and (~streams.segments >= len(base.manifest.streams)).any():
+                raise Malformed("it asks for a stream that its base does not have")
+            spans.add(streams._replace(segments=~streams.segments), walk.count)
+            self._add(walk.content, own, walk.count, steps)
+
+    def _go_below(self, steps: "_Steps", spans: "_Steps") -> None:
+        """What one has of the base's streams and the other does not, or less often, in segments."""
+        base, _ = self._base
+        if base is None:
+            return
+        layers: dict[tuple[int, int], Layers] = {}
+        for runs, counts in spans.runs():
+            for stream, count in np.unique(np.stack((runs.segments, counts)), axis=1).T.tolist():
+                record = base.manifest.streams[stream]
+                found = layers.setdefault((stream, count), base.recipe(record))
+                some = _chosen(runs, (runs.segments == stream) & (counts == count))
+                with _recipe_of(base, record):
+                    for cut in found.cuts_of(some.starts, some.lengths):
+                        self._look_at(cut)
+                        self._add(base, cut, count, steps)
+
+    def _look_at(self, extents: Extents) -> None:
+        self._looked_at += len(extents.segments)
+        if self._most is not None and self._looked_at > self._most:
+            raise TooMany
+
+    def _add(self, content: Content, extents: Extents, count: int, steps: "_Steps") -> None:
+        """One stream has these, all of segments: those that the other snapshot does not need have no place."""
+        places = self._places(content.table, extents.segments)
         shared = places >= 0
-        walk.alone += int(cut.lengths[~shared].sum())
-        steps.add(places[shared], Extents(*(column[shared] for column in cut)), walk.step)
+        steps.add_alone(count * int(extents.lengths[~shared].sum()))
+        steps.add(_chosen(extents._replace(segments=places), shared), count)
 
     def _places(self, table: SegmentTable, segments: I64) -> I64:
         """A number for each of these segments, the same in both snapshots; -1 for one that not both need."""
@@ -102,19 +164,42 @@ class Differences:
         return number, both
 
 
-class _Walk:
-    """The way through one of two streams: `step` for each byte, `done` of them so far."""
+def _layer_of(lower: Content, upper: Content) -> int | None:
+    """In which layer of a snapshot the recipes of another are, if its own go on from them.
 
-    def __init__(self, content: Content, record: StreamRecord, step: int) -> None:
-        self._cuts = content.cuts(record)
-        self.table = content.table
-        self.key = content.key
-        self.name = record.name
-        self.step = step
+    Then the parts below are the same, and the numbers of segments mean the same in both.
+    """
+    for layer, base in enumerate(upper.entry.head.bases, start=1):
+        if (upper.entry.domain.id, base.snapshot) == (lower.entry.domain.id, lower.entry.id):
+            below = upper.layers[layer:]
+            same = len(below) <= len(lower.layers) and all(
+                session == its_session and set(parts) <= set(its_parts)
+                for (session, parts), (its_session, its_parts) in zip(below, lower.layers, strict=False)
+            )
+            return layer if same and _agree(lower.table, upper.table) else None
+    return None
+
+
+def _agree(one: SegmentTable, other: SegmentTable) -> bool:
+    """Whether no row is of one pack here, and of another there."""
+    rows = groupby(merge(one.rows(), other.rows()), key=itemgetter(0))
+    return all(len(set(of_one_number)) == 1 for _, of_one_number in rows)
+
+
+class _Walk:
+    """The way through one of two streams, above `floor`: `count` for each byte, `done` of them so far."""
+
+    def __init__(self, content: Content, record: StreamRecord, floor: int | None, count: int) -> None:
+        self.content = content
+        self.count = count
         self.done = 0
         self.ended = False
-        #: Bytes in segments that the other snapshot does not need.
-        self.alone = 0
+        self._record = record
+        self._cuts = content.recipe(record, floor).cuts()
+
+    def recipe(self) -> AbstractContextManager[None]:
+        """What is malformed in the block, is so in the recipe."""
+        return _recipe_of(self.content, self._record)
 
     def next(self) -> Extents | None:
         """The extents that follow; None at the end. Raises `Malformed`."""
@@ -126,53 +211,78 @@ class _Walk:
         return cut
 
 
+@contextmanager
+def _recipe_of(content: Content, record: StreamRecord) -> Iterator[None]:
+    try:
+        yield
+    except Malformed as error:
+        raise DamagedObject(content.key, f"the recipe of {record.name}: {error}") from None
+
+
+def _chosen(extents: Extents, which: NDArray[np.bool_]) -> Extents:
+    return Extents(*(column[which] for column in extents))
+
+
 class _Steps:
     """How much more often one stream has a byte of a segment than another: where in the segment that changes, by what.
 
-    What both have takes no room, as soon as both have come there; what is left beyond a bound is in a temporary file.
+    Of a segment, or of whatever else has numbers and bytes. What both have takes no room, as soon as both have come
+    there; what is left beyond a bound is in a temporary file.
     """
 
     def __init__(self) -> None:
         self._kept: list[tuple[I64, I64, I64]] = []
         self._count = 0
         self._tables: TemporaryTables | None = None
+        self._new = self._gone = 0
 
     def close(self) -> None:
         """Nothing is asked any more."""
         if self._tables is not None:
             self._tables.close()
 
-    def add(self, places: I64, extents: Extents, step: int) -> None:
-        """One of them has these runs of the segments at `places`: `step` for each byte."""
-        begins = np.full(len(places), step, dtype=np.int64)
-        self._kept.append((places, extents.starts, begins))
-        self._kept.append((places, extents.starts + extents.lengths, -begins))
-        self._count += 2 * len(places)
+    def add(self, runs: Extents, count: int) -> None:
+        """One of them has these so often: the earlier one, where that is below 0."""
+        steps = np.full(len(runs.segments), count, dtype=np.int64)
+        self._kept.append((runs.segments, runs.starts, steps))
+        self._kept.append((runs.segments, runs.starts + runs.lengths, -steps))
+        self._count += 2 * len(steps)
         if self._count > _STEPS_KEPT:
             self._put_in_order()
             # Else every further one would put nearly as many in order again.
             if self._count > _STEPS_KEPT // 2:
                 self._write()
 
+    def add_alone(self, size: int) -> None:
+        """One of them has so many bytes of which the other has none, below 0 the earlier one."""
+        self._new += max(0, size)
+        self._gone += max(0, -size)
+
     def sums(self) -> Difference:
-        """How often the one has a byte that the other does not, and the other way round."""
-        new = gone = 0
-        last = np.zeros(1, dtype=np.int64)
-        depth = np.zeros(1, dtype=np.int64)
-        for at, steps in self._all():
-            depths = np.cumsum(np.concatenate((depth, steps)))
-            # From one segment to the next the sum is 0, so that it does not matter where in them they are.
-            areas = np.diff(np.concatenate((last, at))) * depths[:-1]
+        """How many bytes the later has and the earlier does not, and the other way round; each as often."""
+        new, gone = self._new, self._gone
+        for runs, counts in self.runs():
+            areas = runs.lengths * counts
             new += int(areas[areas > 0].sum())
             gone -= int(areas[areas < 0].sum())
-            last, depth = at[-1:], depths[-1:]
         return Difference(new, gone)
 
-    def _all(self) -> Iterator[tuple[I64, I64]]:
-        """Where each step is in its segment, and what it is, in the order of segments."""
+    def runs(self) -> Iterator[tuple[Extents, I64]]:
+        """The runs that not both have, in order, and how much more often one of them has each."""
+        last = depth = np.zeros(1, dtype=np.int64)
+        for places, at, steps in self._all():
+            starts = np.concatenate((last, at))
+            depths = np.cumsum(np.concatenate((depth, steps)))
+            # From one segment to the next the sum is 0, so a run that is left ends in the segment that it begins in.
+            left = np.flatnonzero(depths[:-1])
+            yield Extents(places[left], starts[left], starts[left + 1] - starts[left]), depths[left]
+            last, depth = starts[-1:], depths[-1:]
+
+    def _all(self) -> Iterator[tuple[I64, I64, I64]]:
+        """Every step: its segment, where in it, and what it is, in order."""
         self._put_in_order()
         if self._tables is None:
-            yield from ((at, step) for _, at, step in self._kept)
+            yield from self._kept
             return
         self._write()
         last = (-1, 0)
@@ -180,8 +290,8 @@ class _Steps:
             "SELECT place, at, step FROM steps WHERE (place, at) > (?, ?) ORDER BY place, at LIMIT ?", (*last, _PAGE)
         ):
             last = page[-1][:2]
-            columns = np.array(page, dtype=np.int64)
-            yield columns[:, 1], columns[:, 2]
+            places, at, steps = np.array(page, dtype=np.int64).T
+            yield places, at, steps
 
     def _put_in_order(self) -> None:
         """As few of those that are in memory as say the same."""

@@ -195,37 +195,63 @@ class Blocks:
 
 
 class Layers:
-    """The recipe of one stream through all layers, many extents at once."""
+    """The recipe of one stream through all layers, or through those above `floor`, many extents at once."""
 
-    def __init__(self, part: Callable[[int, int], OpenedPart], record: StreamRecord, stream: int) -> None:
+    def __init__(
+        self,
+        part: Callable[[int, int], OpenedPart],
+        record: StreamRecord,
+        stream: int,
+        floor: int | None = None,
+    ) -> None:
         self._part = part
         self._record = record
         self._stream = stream
+        self._floor = floor
         self._recipes: dict[tuple[int, int], Recipe] = {}
         self._blocks = Blocks()
         #: Bytes that are resolved at once: what was possible the last time, or somewhat more.
         self._bytes = _BYTES
 
     def cuts(self) -> Iterator[Extents]:
-        """The extents of the stream, all of segments. Raises `Malformed`."""
-        position = 0
-        while position < self._record.size:
-            size = min(self._bytes, self._record.size - position)
-            found = self._resolved(position, size)
-            yield found
-            self._bytes = found.size if found.size < size else self._bytes + self._bytes // 4 + 1
-            position += found.size
+        """The extents of the stream, all of segments, but for runs of stream n of `floor`: they have segment -1 - n.
 
-    def _resolved(self, start: int, size: int) -> Extents:
-        """What makes so many bytes from `start` on, or fewer, in extents of segments.
+        Raises `Malformed`.
+        """
+        if self._record.size:
+            yield from self.cuts_of(np.array([0]), np.array([self._record.size]))
+
+    def cuts_of(self, starts: I64, lengths: I64) -> Iterator[Extents]:
+        """The same of these runs of the stream, one behind the other."""
+        while len(starts):
+            ends = np.cumsum(lengths)
+            first = slice(int(np.searchsorted(ends, self._bytes)) + 1)
+            some = lengths[first].copy()
+            some[-1] -= max(0, int(some.sum()) - self._bytes)
+            found = self._resolved(starts[first], some)
+            yield found
+            done, wanted = found.size, int(some.sum())
+            self._bytes = done if done < wanted else self._bytes + self._bytes // 4 + 1
+            rest = slice(int(np.searchsorted(ends, done, side="right")), None)
+            starts, lengths = starts[rest].copy(), lengths[rest].copy()
+            if len(starts):
+                left = int(ends[rest][0]) - done
+                starts[0] += lengths[0] - left
+                lengths[0] = left
+
+    def _resolved(self, starts: I64, lengths: I64) -> Extents:
+        """What makes these runs of the stream, or as much from their beginning on as is possible.
 
         Each layer has to make the runs that the one above it left to it. Of what it makes of segments itself only the
         place is kept, until the last layer has come to an end: that of one which comes less far bounds all.
         """
-        starts, lengths, places = np.array([start]), np.array([size]), np.zeros(1, dtype=np.int64)
+        places = np.cumsum(lengths) - lengths
         pieces: list[tuple[I64, Extents]] = []
-        layer, stream, count, reached = 0, self._stream, 0, size
+        layer, stream, count, reached = 0, self._stream, 0, int(lengths.sum())
         while len(starts):
+            if layer == self._floor:
+                pieces.append((places, Extents(np.full(len(starts), -1 - stream), starts, lengths)))
+                break
             most = max(_MANY - count, _MANY // _SHARE, 1)
             base, counts, cut = self._cut(layer, stream, starts, lengths, most)
             ends = np.cumsum(lengths)

@@ -76,6 +76,15 @@ class SegmentTable:
         rows = self._tables.rows("SELECT used FROM packs WHERE pack = ?", (pack,))
         return _bits(rows[0][0]) if rows else 0
 
+    def rows(self) -> Iterator[tuple[int, bytes]]:
+        """The number and the pack of each row, in order."""
+        last = -1
+        while page := self._tables.rows(
+            "SELECT number, pack FROM rows WHERE number > ? ORDER BY number LIMIT ?", (last, _PAGE)
+        ):
+            yield from page
+            last = page[-1][0]
+
     def used(self) -> Iterator[tuple[bytes, int]]:
         """The packs of which segments are needed, in order, with a bit for each segment that any row needs."""
         last = b""
