@@ -14,12 +14,14 @@ from core.tests.repository.virtual import VirtualStore
 
 from penstock.api import EventKind, Inspection, InventoryItem, RoleForbids, SnapshotNotFound
 from penstock.api.errors import DamagedObject, MissingObject
+from penstock.api.stopping import NEVER
 from penstock.engine import Diff, diff, find_previous, show
-from penstock.engine.diff import StreamChange, compare
+from penstock.engine.diff import StreamChange, compare, opened
 from penstock.format.head import Base
 from penstock.format.manifest import StreamRecord
 from penstock.format.part import Key, Kind, encode_rows, encode_sessions
 from penstock.format.recipe import Extent, encode_block
+from penstock.repository.pool import Workers
 from penstock.repository.read import differences
 from penstock.repository.read.content import Content, each_row, parts_of, sessions_of
 from penstock.repository.read.differences import Difference, TooMany
@@ -33,7 +35,16 @@ COUNTS = "A stream that is not the same counts as a whole."
 
 
 def compared(lab: Lab, before: str, after: str) -> Diff:
-    return compare(lab.find(before), lab.find(after))
+    return diff(lab.find(before), lab.find(after), listener=lab.events.append)
+
+
+def compared_in_passing(lab: Lab, before: str, after: str, most: int) -> Diff:
+    with (
+        Workers(1, "penstock-test", NEVER) as workers,
+        opened(lab.find(before), workers) as old,
+        opened(lab.find(after), workers) as new,
+    ):
+        return compare(old, new, workers, most=most)
 
 
 def of_d(lab: Lab, before: str, after: str) -> Difference:
@@ -302,7 +313,7 @@ def test_it_takes_the_owners_key(lab: Lab) -> None:
     for key in (add_maintainer(lab.open(), "ops"), add_writer(lab.open(), "host", domain="main")):
         entry = lab.find(made, by=lab.open(key))
         with pytest.raises(RoleForbids, match="comparing snapshots needs the owner's key"):
-            compare(entry, entry)
+            diff(entry, entry, listener=lab.events.append)
 
 
 def test_the_one_before_is_of_the_same_backup_and_domain(lab: Lab) -> None:
@@ -339,7 +350,7 @@ def test_parts_that_are_damaged_or_gone_are_named(lab: Lab, which: int) -> None:
     part = recipe_parts(lab, first)[which]
     lab.flip(part, 100)
     with pytest.raises(DamagedObject, match="not the bytes that the snapshot pins") as caught:
-        diff(lab.find(first), lab.find(second), listener=lab.events.append)
+        compared(lab, first, second)
     assert caught.value.key == part
     assert lab.events[-1].kind is EventKind.FAILED
     lab.sink.delete(part)
@@ -412,11 +423,11 @@ def test_what_a_night_left_as_it_was_is_not_looked_at(lab: Lab) -> None:
         nights.append(put(lab, table.data))
     table.edit()
     nights.append(put(lab, table.data))
-    before, after = lab.find(nights[-2]), lab.find(nights[-1])
-    assert compare(before, after, most=100).streams[0].difference.new > 0
-    assert compare(after, before, most=100).streams[0].difference.gone > 0
+    before, after = nights[-2:]
+    assert compared_in_passing(lab, before, after, 100).streams[0].difference.new > 0
+    assert compared_in_passing(lab, after, before, 100).streams[0].difference.gone > 0
     with patch.object(differences, "_layer_of", lambda lower, upper: None), pytest.raises(TooMany):
-        compare(before, after, most=1000)
+        compared_in_passing(lab, before, after, 1000)
 
 
 class Renumbered:

@@ -56,7 +56,9 @@ def test_a_larger_dump_takes_no_more_memory_on_its_first_night_or_later(tmp_path
         first = measure("backup", folder, size=size, hollow=True)
         later = measure("backup", folder, size=size, generation=1, changed=0.01, hollow=True)
         assert first.said["stored"] > size > 10 * later.said["stored"]
-        peaks[size] = (first, later)
+        compared = measure("command", folder, arguments=["diff"])
+        assert size // 100 <= compared.said["summary"]["new"] < size // 20
+        peaks[size] = (first, later, compared)
     for small, large in zip(peaks[smaller], peaks[larger], strict=True):
         assert_the_same(small, large)
 

@@ -17,7 +17,7 @@ from penstock.repository.read.differences import Difference, Differences
 from penstock.repository.read.once import Once
 from penstock.repository.sessions import data_sealer
 
-__all__ = ["Diff", "Item", "ItemChange", "StreamChange", "compare", "diff"]
+__all__ = ["Diff", "Item", "ItemChange", "StreamChange", "compare", "diff", "opened"]
 
 #: Data keys that are kept: one for each run that stored recipes.
 _SEALERS = 64
@@ -145,17 +145,36 @@ def diff(before: SnapshotEntry, after: SnapshotEntry, *, listener: Listener) -> 
     not what was written.
     """
     sink = after.domain.sink
-    with reporting(listener, "diff", sink.location, sink) as reporter:
+    for entry in (before, after):
+        entry.domain.access.require_owner("comparing snapshots")
+    with (
+        reporting(listener, "diff", sink.location, sink) as reporter,
+        Workers(1, "penstock-diff", sink.stop) as workers,
+        opened(before, workers) as old,
+        opened(after, workers) as new,
+    ):
         reporter.phase("comparing")
-        found = compare(before, after, on_stream=reporter.progress)
+        found = compare(old, new, workers, on_stream=reporter.progress)
         summary = found.summary()
         reporter.completed("compared", {"new": summary["new"], "gone": summary["gone"]})
     return found
 
 
+@contextmanager
+def opened(entry: SnapshotEntry, workers: Workers) -> Iterator[Content]:
+    """What a snapshot is made of, for the length of the block. Raises as `diff` does."""
+    sealers: Once[tuple[bytes, bytes], Sealer] = Once(lambda one: data_sealer(entry.domain, *one), kept=_SEALERS)
+    content = workers.call(Content, entry, lambda *session: sealers(session))
+    try:
+        yield content
+    finally:
+        content.table.close()
+
+
 def compare(
-    before: SnapshotEntry,
-    after: SnapshotEntry,
+    before: Content,
+    after: Content,
+    workers: Workers,
     *,
     most: int | None = None,
     on_stream: Callable[[str, int], object] = lambda *_: None,
@@ -164,18 +183,11 @@ def compare(
 
     With `most`, it raises `TooMany` if streams are made of more extents than that.
     """
-    for entry in (before, after):
-        entry.domain.access.require_owner("comparing snapshots")
-    with (
-        Workers(1, "penstock-diff", after.domain.sink.stop) as workers,
-        _opened(before, workers) as old,
-        _opened(after, workers) as new,
-        closing(Differences(old, new, most)) as differences,
-    ):
-        streams: list[StreamChange] = []
-        alike = done = 0
-        known = {record.name: record for record in old.manifest.streams}
-        for record in new.manifest.streams:
+    streams: list[StreamChange] = []
+    alike = done = 0
+    known = {record.name: record for record in before.manifest.streams}
+    with closing(Differences(before, after, most)) as differences:
+        for record in after.manifest.streams:
             earlier = known.pop(record.name, None)
             if earlier is not None and (earlier.size, earlier.digest) == (record.size, record.digest):
                 alike += 1
@@ -186,20 +198,14 @@ def compare(
                 streams.append(StreamChange(record.name, None, record.size, Difference(record.size, 0)))
             done += record.size
             on_stream(record.name, done)
-        streams += (StreamChange(one.name, one.size, None, Difference(0, one.size)) for one in known.values())
-        items, items_alike = _items(_inventory(old.manifest), _inventory(new.manifest))
-        notes = (*_about(before, after), *_about_servers(old.manifest, new.manifest), *_about_streams(streams))
-    return Diff(before, after, notes, tuple(items), items_alike, tuple(streams), alike)
-
-
-@contextmanager
-def _opened(entry: SnapshotEntry, workers: Workers) -> Iterator[Content]:
-    sealers: Once[tuple[bytes, bytes], Sealer] = Once(lambda one: data_sealer(entry.domain, *one), kept=_SEALERS)
-    content = workers.call(Content, entry, lambda *session: sealers(session))
-    try:
-        yield content
-    finally:
-        content.table.close()
+    streams += (StreamChange(one.name, one.size, None, Difference(0, one.size)) for one in known.values())
+    items, items_alike = _items(_inventory(before.manifest), _inventory(after.manifest))
+    notes = (
+        *_about(before.entry, after.entry),
+        *_about_servers(before.manifest, after.manifest),
+        *_about_streams(streams),
+    )
+    return Diff(before.entry, after.entry, notes, tuple(items), items_alike, tuple(streams), alike)
 
 
 def _inventory(manifest: Manifest) -> dict[tuple[str, str], Item]:

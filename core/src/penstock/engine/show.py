@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.api.errors import DamagedObject, MissingObject, SnapshotNotFound
 from penstock.api.models import ObjectInfo
-from penstock.engine.diff import compare
+from penstock.engine.diff import compare, opened
 from penstock.engine.reported import inspection_of
 from penstock.format.manifest import Manifest
 from penstock.format.trust import Role
@@ -13,8 +13,8 @@ from penstock.repository import SnapshotEntry
 from penstock.repository.checkpoint import phrase_of
 from penstock.repository.notices import read_notices
 from penstock.repository.pool import Workers
+from penstock.repository.read.content import Content
 from penstock.repository.read.differences import TooMany
-from penstock.repository.read.reader import SnapshotReader
 from penstock.repository.snapshots import read_snapshot
 
 __all__ = ["ShowResult", "show"]
@@ -54,22 +54,21 @@ def show(entry: SnapshotEntry) -> ShowResult:
     role = entry.domain.access.role
     if role is not Role.OWNER:
         return ShowResult(entry, role, None)
-    with SnapshotReader(entry) as reader:
-        manifest = reader.manifest
-    return ShowResult(entry, role, manifest, *_since(entry))
+    stop = entry.domain.sink.stop
+    with Workers(entry.domain.sink.connections, "penstock-show", stop) as workers, opened(entry, workers) as content:
+        return ShowResult(entry, role, content.manifest, *_since(content, workers))
 
 
-def _since(entry: SnapshotEntry) -> tuple[dict[str, Any] | None, str | None]:
+def _since(content: Content, workers: Workers) -> tuple[dict[str, Any] | None, str | None]:
     """What changed since its parent; or why nobody can tell, which keeps nobody from the snapshot itself."""
-    domain, parent = entry.domain, entry.head.parent
+    domain, parent = content.entry.domain, content.entry.head.parent
     if parent is None:
         return None, None
     try:
-        with Workers(domain.sink.connections, "penstock-show", domain.sink.stop) as workers:
-            notices = read_notices(domain, workers)
-            info = ObjectInfo(domain.at.snapshot_key(parent), 0)
-            before = workers.call(read_snapshot, domain, info, notices)
-        return compare(before, entry, most=_IN_PASSING).summary(), None
+        notices = read_notices(domain, workers)
+        before = workers.call(read_snapshot, domain, ObjectInfo(domain.at.snapshot_key(parent), 0), notices)
+        with opened(before, workers) as earlier:
+            return compare(earlier, content, workers, most=_IN_PASSING).summary(), None
     except (DamagedObject, MissingObject, SnapshotNotFound) as error:
         return None, error.message
     except TooMany:

@@ -25,8 +25,8 @@ def register(app: typer.Typer) -> None:
     def show(run: "Run", snapshot: Annotated[str, SNAPSHOT]) -> None:
         """Show what a snapshot holds.
 
-        The owner sees its streams and the inventory of the database, where `~` marks estimates; other roles see its
-        size and times.
+        The owner sees its streams, what changed since the snapshot before, and the inventory of the database, where
+        `~` marks estimates; other roles see its size and times.
         """
         from penstock import engine
         from penstock.cli.output import views
