@@ -161,6 +161,20 @@ def test_what_is_there_once_more_is_new(lab: Lab) -> None:
     assert of_d(lab, twice, once) == (found.gone, found.new)
 
 
+def test_it_tells_how_far_it_is(lab: Lab) -> None:
+    data = {"a": noise(100 * KIB, 1), "b": noise(300 * KIB, 2)}
+    first, second = (lab.backup(data | {"b": data["b"] + more}).snapshot.hex() for more in (b"", b"!"))
+    lab.events.clear()
+    compared(lab, first, second)
+    told = [event for event in lab.events if event.operation == "diff"]
+    progress = [(event.stream, event.done) for event in told if event.kind is EventKind.PROGRESS]
+    assert progress[0] == ("a", 100 * KIB)
+    assert set(progress[1:]) == {("b", 400 * KIB + 1)}
+    assert {event.total for event in told if event.kind is EventKind.PROGRESS} == {400 * KIB + 1}
+    assert told[-1].kind is EventKind.COMPLETED
+    assert told[-1].figures["new"] > 0
+
+
 def test_streams_that_appeared_and_are_gone_count_as_a_whole(lab: Lab) -> None:
     first = lab.backup({"a": b"a" * 10, "b": b"b" * 20}).snapshot.hex()
     second = lab.backup({"a": b"a" * 10, "c": b"c" * 30}).snapshot.hex()

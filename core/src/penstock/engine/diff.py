@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from penstock.engine.reported import inspection_of
@@ -153,7 +154,7 @@ def diff(before: SnapshotEntry, after: SnapshotEntry, *, listener: Listener) -> 
         opened(before, workers) as old,
         opened(after, workers) as new,
     ):
-        reporter.phase("comparing")
+        reporter.phase("comparing", total=after.head.size)
         found = compare(old, new, workers, on_stream=reporter.progress)
         summary = found.summary()
         reporter.completed("compared", {"new": summary["new"], "gone": summary["gone"]})
@@ -179,7 +180,7 @@ def compare(
     most: int | None = None,
     on_stream: Callable[[str, int], object] = lambda *_: None,
 ) -> Diff:
-    """As `diff`; `on_stream` hears of each stream that was compared, and how many bytes all of them have so far.
+    """As `diff`; `on_stream` hears of the stream at hand, and how many bytes of all streams were compared so far.
 
     With `most`, it raises `TooMany` if streams are made of more extents than that.
     """
@@ -192,7 +193,8 @@ def compare(
             if earlier is not None and (earlier.size, earlier.digest) == (record.size, record.digest):
                 alike += 1
             elif earlier is not None:
-                found = workers.call(differences.of, earlier, record)
+                on_bytes = partial(_told, on_stream, record.name, done)
+                found = workers.call(differences.of, earlier, record, on_bytes=on_bytes)
                 streams.append(StreamChange(record.name, earlier.size, record.size, found))
             else:
                 streams.append(StreamChange(record.name, None, record.size, Difference(record.size, 0)))
@@ -206,6 +208,10 @@ def compare(
         *_about_streams(streams),
     )
     return Diff(before.entry, after.entry, notes, tuple(items), items_alike, tuple(streams), alike)
+
+
+def _told(on_stream: Callable[[str, int], object], name: str, before: int, done: int) -> None:
+    on_stream(name, before + done)
 
 
 def _inventory(manifest: Manifest) -> dict[tuple[str, str], Item]:

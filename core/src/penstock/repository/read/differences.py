@@ -6,7 +6,7 @@ another order are the same rows. All else counts as changed, also what was store
 a chunk, where a host remembers no rows; or everything, where a backup was renewed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cached_property, lru_cache
 from heapq import merge
@@ -79,8 +79,10 @@ class Differences:
         self._shared.cache_clear()
         self._packs.close()
 
-    def of(self, before: StreamRecord, after: StreamRecord) -> Difference:
-        """What became of a stream.
+    def of(
+        self, before: StreamRecord, after: StreamRecord, *, on_bytes: Callable[[int], object] = lambda _: None
+    ) -> Difference:
+        """What became of a stream; `on_bytes` hears, now and then, how far in it the work is.
 
         Raises `MissingObject` and `DamagedObject`, the latter also for a recipe that does not make its stream.
         """
@@ -98,6 +100,7 @@ class Differences:
             # Side by side, for most of a dump is where it was: so what both have soon comes out even.
             while walk := min((one for one in walks if not one.ended), key=lambda one: one.done, default=None):
                 self._go_on(walk, steps, spans)
+                on_bytes(min(walk.done, after.size))
             self._go_below(steps, spans)
             return steps.sums()
 
