@@ -118,6 +118,36 @@ def test_a_chain_of_nights_tells_what_was_edited(
 
 
 @pytest.mark.slow
+def test_rows_that_are_repeated_and_go_from_stream_to_stream_are_counted(lab: Lab) -> None:
+    chance = random.Random(11)
+    pool = [chance.randbytes(ROW) for _ in range(300)]
+    streams = {name: [chance.choice(pool) for _ in range(600)] for name in "abc"}
+    nights: list[tuple[str, dict[str, list[bytes]]]] = []
+    for _ in range(12):
+        data = {name: b"".join(rows) for name, rows in streams.items()}
+        nights.append((lab.backup(data).snapshot.hex(), {name: list(rows) for name, rows in streams.items()}))
+        for _ in range(3):
+            here, there = (chance.choice("abc") for _ in range(2))
+            at, length = chance.randrange(500), chance.randint(1, 60)
+            moved = streams[here][at : at + length]
+            if chance.random() < 0.5:
+                del streams[here][at : at + length]
+            streams[there][at:at] = moved
+        pool.append(chance.randbytes(ROW))
+        streams["a"][5] = pool[-1]
+    for _ in range(12):
+        (before, old), (after, new) = chance.choice(nights), chance.choice(nights)
+        found = compared(lab, before, after)
+        with patch.object(differences, "_layer_of", lambda lower, upper: None):
+            assert compared(lab, before, after).streams == found.streams
+        told = {one.name: one.difference for one in found.streams}
+        for name in "abc":
+            change = told.get(name, Difference(0, 0))
+            assert change.new >= (Counter(new[name]) - Counter(old[name])).total() * ROW
+            assert change.new - change.gone == (len(new[name]) - len(old[name])) * ROW
+
+
+@pytest.mark.slow
 def test_what_is_the_same_costs_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"a": noise(300 * KIB, 1), "b": noise(300 * KIB, 2), "empty": b""}
     before = lab.backup(data).snapshot.hex()
@@ -159,6 +189,19 @@ def test_what_is_there_once_more_is_new(lab: Lab) -> None:
     found = of_d(lab, once, twice)
     assert len(data) <= found.new < len(data) + BESIDE
     assert of_d(lab, twice, once) == (found.gone, found.new)
+
+
+@pytest.mark.parametrize("way", ["on", "back"])
+def test_streams_that_were_or_became_empty_count_as_a_whole(lab: Lab, way: str) -> None:
+    """Also where what is in them now was in another stream before."""
+    rows = noise(100 * KIB)
+    first = lab.backup({"d": b"", "other": rows, "left": noise(KIB, 3)}).snapshot.hex()
+    second = lab.backup({"d": rows, "other": rows + b"!", "left": b""}).snapshot.hex()
+    found = compared(lab, first, second) if way == "on" else compared(lab, second, first)
+    by_name = {one.name: one.difference[:: 1 if way == "on" else -1] for one in found.streams}
+    assert by_name["d"] == (len(rows), 0)
+    assert by_name["left"] == (0, KIB)
+    assert by_name["other"][0] - by_name["other"][1] == 1
 
 
 def test_it_tells_how_far_it_is(lab: Lab) -> None:

@@ -8,7 +8,7 @@ from core.tests.repository.hanging_sink import HangingSink, stop_when_it_hangs
 from core.tests.repository.lab import MIB, BytesSource, Lab, noise
 
 from penstock.api import Interrupted
-from penstock.engine import cat, show
+from penstock.engine import cat, diff, find_previous, show
 from penstock.format.encoding import new_id
 from penstock.repository import Repository
 from penstock.repository.notices import distrust
@@ -30,6 +30,7 @@ def sink() -> Iterator[HangingSink]:
 def lab(tmp_path: Path, sink: HangingSink) -> Lab:
     lab = Lab(tmp_path, sink)
     lab.backup({"d": noise(3 * MIB)})
+    lab.backup({"d": noise(3 * MIB) + b"!"})
     distrust(lab.repository.domain, {new_id(): "a test"})
     return lab
 
@@ -65,13 +66,18 @@ def showing(_: Lab, repository: Repository) -> object:
     return show(find_snapshot(repository, "latest"))
 
 
-READERS = [restoring, restoring_unverified, giving_out, checking, checking_data, listing, showing]
+def comparing(lab: Lab, repository: Repository) -> object:
+    after = find_snapshot(repository, "latest")
+    return diff(find_previous(repository, after, warn=lab.warnings.append), after, listener=lab.events.append)
+
+
+READERS = [restoring, restoring_unverified, giving_out, checking, checking_data, listing, showing, comparing]
 CASES = [
     pytest.param(call, hanging, id=f"{call.__name__}, {hanging}")
     for call in READERS
     for hanging in ("get notices/", "get packs/", "get sessions/", "get snapshots/", "get parts/", "list ")
     if (call is not listing or hanging in ("get notices/", "get snapshots/", "list "))
-    and (call is not showing or hanging != "get packs/")
+    and (call not in (showing, comparing) or hanging != "get packs/")
 ]
 
 

@@ -93,8 +93,8 @@ class Differences:
             walks = []
             for content, record, count in ((self._before, before, -1), (self._after, after, 1)):
                 if content is base:
-                    whole = np.array([[content.number(record), 0, record.size]] if record.size else []).reshape(-1, 3)
-                    spans.add(Extents(*whole.T), count)
+                    if record.size:
+                        spans.add(Extents(*np.array([[content.number(record)], [0], [record.size]])), count)
                 else:
                     walks.append(_Walk(content, record, floor, count))
             # Side by side, for most of a dump is where it was: so what both have soon comes out even.
