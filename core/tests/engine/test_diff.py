@@ -346,6 +346,7 @@ def test_tables_are_told_by_their_figures(lab: Lab) -> None:
     assert found.notes == ("The server was 1, and became 2.",)
 
 
+@pytest.mark.slow
 def test_backups_and_domains_are_compared_and_that_is_said(lab: Lab) -> None:
     writer = lab.open(add_writer(lab.open(), "host"))
     here = put(lab, noise(10 * KIB))
@@ -373,6 +374,7 @@ def test_it_takes_the_owners_key(lab: Lab) -> None:
             diff(entry, entry, listener=lab.events.append)
 
 
+@pytest.mark.slow
 def test_the_one_before_is_of_the_same_backup_and_domain(lab: Lab) -> None:
     writer = lab.open(add_writer(lab.open(), "host"))
     first = put(lab, b"1")
@@ -470,6 +472,7 @@ def test_show_looks_at_no_more_than_can_be_seen_in_passing(lab: Lab, monkeypatch
     assert found.manifest is not None
 
 
+@pytest.mark.slow
 def test_what_a_night_left_as_it_was_is_not_looked_at(lab: Lab) -> None:
     """Neither in its own snapshot nor in the one before, however many pieces that is made of."""
     table = Table(4000, 9)

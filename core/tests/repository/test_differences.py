@@ -34,6 +34,7 @@ def compared(before: list[Run], after: list[Run], together: int) -> Difference:
     return found
 
 
+@pytest.mark.slow
 @settings(EFFORT, max_examples=examples(200))
 @given(RUNS, RUNS, st.integers(1, 8), st.sampled_from([1, 8, 1 << 18]), st.integers(1, 50))
 def test_each_byte_counts_as_often_as_only_one_of_them_has_it(
