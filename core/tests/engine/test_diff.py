@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from unittest.mock import patch
 
@@ -516,6 +517,22 @@ class Renumbered:
 def test_nobody_hides_what_a_snapshot_is_made_of_behind_a_base(lab: Lab) -> None:
     made = Renumbered(lab)
     assert of_d(lab, made.base, made.id) == (made.size, made.size)
+
+
+def test_a_base_has_the_same_parts_as_the_snapshot_that_it_is(lab: Lab) -> None:
+    nights = [put(lab, noise(10 * KIB) + bytes([number])) for number in range(3)]
+    with ExitStack() as stack:
+        workers = stack.enter_context(Workers(1, "penstock-test", NEVER))
+        first, second, third = (stack.enter_context(opened(lab.find(one), workers)) for one in nights)
+        layer_of = differences._layer_of
+        assert (layer_of(second, third), layer_of(first, third), layer_of(first, second)) == (1, 2, 1)
+        assert layer_of(third, second) is None
+        assert layer_of(second, second) is None
+        session, parts = third.layers[2]
+        third.layers[2] = (session, [parts[0], third.layers[0][1][0]])
+        assert (layer_of(second, third), layer_of(first, third)) == (None, None)
+        third.layers[2] = (third.layers[0][0], parts)
+        assert (layer_of(second, third), layer_of(first, third)) == (None, None)
 
 
 def test_a_stream_that_the_base_does_not_have_is_an_error(lab: Lab) -> None:

@@ -33,6 +33,9 @@ _PACKS = "CREATE TABLE packs (number INTEGER PRIMARY KEY, pack BLOB UNIQUE)"
 #: Packs in memory: a stream comes back to the same ones.
 _PACKS_KEPT = 1024
 _STEPS = "CREATE TABLE steps (place INTEGER, at INTEGER, step INTEGER, PRIMARY KEY (place, at)) WITHOUT ROWID"
+#: Ways through streams of a base that are kept open, each with decoded blocks of its recipe: of what is gone, and of
+#: what is there once more or twice.
+_LAYERS_KEPT = 3
 #: Steps in memory: 24 bytes each, and as much again while they are put in order.
 _STEPS_KEPT = 1 << 18
 _PAGE = 1 << 14
@@ -124,14 +127,18 @@ class Differences:
         base, _ = self._base
         if base is None:
             return
-        layers: dict[tuple[int, int], Layers] = {}
+
+        @lru_cache(_LAYERS_KEPT)
+        def layers(stream: int, count: int) -> Layers:
+            """Of runs that are in order: one way through a stream for each count."""
+            del count
+            return base.recipe(base.manifest.streams[stream])
+
         for runs, counts in spans.runs():
             for stream, count in np.unique(np.stack((runs.segments, counts)), axis=1).T.tolist():
-                record = base.manifest.streams[stream]
-                found = layers.setdefault((stream, count), base.recipe(record))
                 some = _chosen(runs, (runs.segments == stream) & (counts == count))
-                with _recipe_of(base, record):
-                    for cut in found.cuts_of(some.starts, some.lengths):
+                with _recipe_of(base, base.manifest.streams[stream]):
+                    for cut in layers(stream, count).cuts_of(some.starts, some.lengths):
                         self._look_at(cut)
                         self._add(base, cut, count, steps)
 
