@@ -15,10 +15,11 @@ from penstock.api import (
     StreamOutcome,
     StreamSpec,
 )
-from penstock.api.servers import Advice, listed
+from penstock.api.servers import listed
 from penstock_postgres import probe
+from penstock_postgres.checked_archive import ADVICE, CheckedArchive
 from penstock_postgres.client import Client
-from penstock_postgres.connection import STANDBY_HINT, cancelled_by, said_by, translated
+from penstock_postgres.connection import cancelled_by, said_by, translated
 from penstock_postgres.dumping import start_dump
 from penstock_postgres.recorded import archive_attributes
 from penstock_postgres.settings import PostgresSettings
@@ -27,30 +28,12 @@ from penstock_postgres.views import View, changed_tables, open_view
 
 __all__ = ["ArchiveStream"]
 
-_MAGIC = b"PGDMP"
 #: Views that are taken before a database that changes all the time is given up.
 _ATTEMPTS = 3
-#: What to do about what pg_dump says.
-_ADVICE = Advice(
-    {
-        "conflict with recovery": STANDBY_HINT,
-        "max_locks_per_transaction|out of shared memory": (
-            "pg_dump locks every table at once: raise max_locks_per_transaction on the server, or make a backup of "
-            "each part (schemas, tables)."
-        ),
-        r"(lock|statement) timeout|could not obtain lock": (
-            "Another session holds a table for longer than lock_timeout: dump when it is done, or raise lock_timeout."
-        ),
-        r"invalid page in block|could not read blocks? |missing chunk number": (
-            "The table is damaged on the server's disk: restore it from an older snapshot, or leave it out "
-            "(exclude_table_data)."
-        ),
-    }
-)
 
 
 class ArchiveStream(DumpStream):
-    """pg_dump's archive has a beginning of its own, and no end: that it is whole is for pg_dump's exit to say.
+    """The archive of a whole database.
 
     Its first byte comes when pg_dump has locked every table. What was truncated, rewritten or dropped since the view
     was taken would be missing: then all of it begins again, under a new view. Rows are counted in the view when pg_dump
@@ -76,7 +59,6 @@ class ArchiveStream(DumpStream):
         self._stop = stop
         self._report = report
         self._attempt = 0
-        self._start = b""
         self._own: View | None = None
         self._inventory: tuple[InventoryItem, ...] = ()
         self._counted = False
@@ -84,20 +66,17 @@ class ArchiveStream(DumpStream):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """As `ChildOutput` does; the first one may dump twice."""
+        before = not self._child.has_begun
         count = self._child.readinto(buffer)
         # Even if there is none: a table that was dropped may be the reason.
-        while not self._start and self._begins_again():
+        while before and self._begins_again():
             count = self._child.readinto(buffer)
-        if len(self._start) < len(_MAGIC):
-            self._start += bytes(buffer[: min(count, len(_MAGIC) - len(self._start))])
         return count
 
     def close(self) -> None:
         """As `ChildOutput` does; then rows are counted, once."""
         try:
             self._child.close()
-            if self._start != _MAGIC:
-                raise DumpFailed(f"{self._spec.name} does not begin as an archive of pg_dump does")
             if not self._counted:
                 self._counted = True
                 self._count()
@@ -105,7 +84,7 @@ class ArchiveStream(DumpStream):
             # pg_dump says only that the view is gone; the view's own session was told why.
             if lost := self._view.lost():
                 error.details = (f"the session that held the view: {lost}", *error.details)
-            _ADVICE.give(error)
+                ADVICE.give(error)
             raise
         finally:
             self._end_view()
@@ -131,7 +110,8 @@ class ArchiveStream(DumpStream):
                 recorded = archive_attributes(connection, self._chosen.relations, self._chosen.choice)
             self._attributes = {"snapshot": self._view.snapshot, **recorded}
             spec = replace(self._spec, attributes={**self._spec.attributes, **self._attributes})
-            self._child = start_dump(self._settings, spec, self._client, connection, stop=self._stop)
+            child = start_dump(self._settings, spec, self._client, connection, stop=self._stop)
+            self._child = CheckedArchive(child, spec.name)
         except BaseException:
             self._end_view()
             raise

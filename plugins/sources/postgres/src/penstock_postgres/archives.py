@@ -1,4 +1,4 @@
-"""The restore of pg_dump's archive into one database: pg_restore makes SQL of it, which is run here."""
+"""The restore of pg_dump's archives into one database: pg_restore makes SQL of them, which is run here."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -10,36 +10,67 @@ from penstock.api import Report, RestoreFailed, StopToken, StreamSpec, env_for_c
 from penstock_postgres.attributes import ArchiveAttributes
 from penstock_postgres.client import Client, client_for_restore
 from penstock_postgres.connection import Connection, cancelled_by, connect, rows, said_by, translated
-from penstock_postgres.loading import Loaded, load
+from penstock_postgres.loading import Loading, loading
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.script import Script
 from penstock_postgres.settings import PostgresSettings
 
-__all__ = ["restore_archive"]
+__all__ = ["Into", "restoring_into"]
 
 _ANALYZED_AT_ONCE = 1000
 
 
-def restore_archive(
+class Into:
+    """One database that is restored into: a session in it, and what makes SQL of archives."""
+
+    def __init__(
+        self, connection: Connection, client: Client, options: RestoreOptions, work: Loading, stop: StopToken
+    ) -> None:
+        self.connection = connection
+        self.work = work
+        self._program = client.program("pg_restore")
+        self._options = options
+        self._stop = stop
+
+    def run(
+        self, name: str, blocks: Iterable[memoryview], *words: str, clean: bool = False, only_drops: bool = False
+    ) -> None:
+        """Run what pg_restore makes of the archive `name`; `words` are further options.
+
+        With `clean` what it holds is dropped first, with `only_drops` nothing is done after that.
+        """
+        script = filtered(
+            [*_command(self._program, self._options, clean=clean), *words],
+            blocks,
+            name=f"pg_restore of {name}",
+            env=env_for_child({}),
+            stop=self._stop,
+        )
+        with closing(script):
+            statements = Script(script)
+            # They stand before the first entry.
+            self.work.run((one for one in statements if one.entry is None) if only_drops else statements)
+
+
+@contextmanager
+def restoring_into(
     settings: PostgresSettings,
     spec: StreamSpec,
-    blocks: Iterable[memoryview],
     database: str,
     options: RestoreOptions,
     clients: Sequence[Client],
     *,
     final: str,
     atomic: bool,
-    clean: bool,
     strict: bool,
     stop: StopToken,
     report: Report,
-) -> Loaded:
-    """Run what the archive makes; what the server refuses is told to `report`, or raised with `strict`.
+) -> Iterator[Into]:
+    """A session in `database`, for the archive `spec`; what the server refuses is told to `report`, or raised.
 
-    With `atomic` nothing is committed before `blocks` has ended well: whatever fails, the database is as it was. With
-    `clean` what the dump holds is dropped first. `final` is the name that the database will have, for what is told.
-    Raises `RestoreFailed`.
+    With `atomic` nothing is committed before the block has ended well: whatever fails, the database is as it was.
+    `final` is the name that the database will have, for what is told. Raises `RestoreFailed`, also with `strict` for
+    the first thing that the server refuses.
     """
     recorded = ArchiveAttributes.of(spec)
     with connect(settings, database=database) as connection:
@@ -48,27 +79,17 @@ def restore_archive(
         doing = f"cannot restore into {final}"
         with translated(doing, RestoreFailed):
             _make_own(connection)
-        script = filtered(
-            _command(client.program("pg_restore"), options, clean=clean),
-            blocks,
-            name=f"pg_restore of {spec.name}",
-            env=env_for_child({}),
-            stop=stop,
-        )
         with (
-            closing(script),
             _schemas(connection, recorded),
             translated(doing, RestoreFailed),
             cancelled_by(stop, connection),
+            loading(connection, options, final=final, atomic=atomic, strict=strict, stop=stop, report=report) as work,
         ):
-            loaded = load(
-                connection, Script(script), options, final=final, atomic=atomic, strict=strict, stop=stop, report=report
-            )
+            yield Into(connection, client, options, work, stop)
         if options.analyze == "yes":
             # The data is there, and autovacuum will do the same later: no reason to call the restore a failure.
             with suppress(psycopg.Error), cancelled_by(stop, connection):
                 _analyze(connection)
-    return loaded
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, model_validator
 
 from penstock.api import RecordedName, RecordedText, RecordedVersion, StreamAttributes, StreamSpec, UsageError
-from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
+from penstock_postgres.dumping import ACCOUNTS, DATABASES, PARTS, ROWS
 
-__all__ = ["AccountsAttributes", "ArchiveAttributes", "Privilege", "Properties", "check_attributes"]
+__all__ = ["AccountsAttributes", "ArchiveAttributes", "Privilege", "Properties", "RowsAttributes", "check_attributes"]
 
 Privilege = Literal["CREATE", "CONNECT", "TEMPORARY"]
 """What the server knows of privileges on a database."""
@@ -97,11 +97,24 @@ class ArchiveAttributes(AccountsAttributes):
         return set(filter(None, self.roles.split("\n")))
 
 
+class RowsAttributes(AccountsAttributes):
+    """Of the rows of one table."""
+
+    #: `schema` is a method of every model.
+    namespace: Annotated[RecordedName, Field(alias="schema")]
+    table: RecordedName
+    columns: Json[tuple[RecordedName, ...]]
+    #: SQL of the extension whose configuration the rows are: for the dump alone.
+    condition: str | None = None
+
+
 def check_attributes(spec: StreamSpec) -> None:
     """Raises `RestoreFailed` for attributes that no dump records, and `UsageError` for a stream of another engine."""
-    if spec.format == ARCHIVE:
+    if spec.format in DATABASES:
         ArchiveAttributes.of(spec)
-    elif spec.format == ACCOUNTS:
+    elif spec.format == ROWS:
+        RowsAttributes.of(spec)
+    elif spec.format == ACCOUNTS or spec.format in PARTS:
         AccountsAttributes.of(spec)
     else:
         raise UsageError(f"{spec.name} has the format {spec.format}, which is not one of PostgreSQL's")

@@ -5,11 +5,33 @@ from penstock_postgres.client import Client
 from penstock_postgres.connection import Connection, child_environment, connection_string
 from penstock_postgres.settings import PostgresSettings
 
-__all__ = ["ACCOUNTS", "ARCHIVE", "start_dump"]
+__all__ = [
+    "ACCOUNTS",
+    "ARCHIVE",
+    "DATABASES",
+    "LARGE_OBJECTS",
+    "PARTS",
+    "QUEUE_SECONDS",
+    "ROWS",
+    "SCHEMA",
+    "SEQUENCES",
+    "start_dump",
+]
 
-#: The formats of the two kinds of streams: pg_dump's own archive, and SQL as pg_dumpall writes it.
+#: The formats of streams: pg_dump's own archive of a whole database, and SQL as pg_dumpall writes it.
 ARCHIVE = "pg_dump-custom"
 ACCOUNTS = "sql"
+#: Those of a database by tables: two archives of pg_dump, rows as COPY writes them, and SQL that sets sequences.
+SCHEMA = "pg_dump-custom-schema"
+LARGE_OBJECTS = "pg_dump-custom-large-objects"
+ROWS = "pg-copy-text"
+SEQUENCES = "pg-setval-sql"
+#: What a database begins with in a restore, and what follows the schema of one by tables.
+DATABASES = frozenset({ARCHIVE, SCHEMA})
+PARTS = frozenset({LARGE_OBJECTS, ROWS, SEQUENCES})
+
+#: For a lock that the view holds already: only whoever queues behind the view is in the way, and waits for it to end.
+QUEUE_SECONDS = 10.0
 
 _ACCOUNTS_END = b"-- PostgreSQL database cluster dump complete"
 
@@ -18,14 +40,14 @@ def start_dump(
     settings: PostgresSettings, spec: StreamSpec, client: Client, connection: Connection, *, stop: StopToken
 ) -> ChildOutput:
     """Start pg_dump, or pg_dumpall, on one stream, against the server of `connection`."""
-    archive = spec.format == ARCHIVE
+    accounts = spec.format == ACCOUNTS
     environment, secrets = child_environment(connection, settings)
     return ChildOutput(
-        _dump_command(spec, client, settings) if archive else _accounts_command(spec, client),
-        name=f"{'pg_dump' if archive else 'pg_dumpall'} of {spec.attributes['database']}",
+        _accounts_command(spec, client) if accounts else _dump_command(spec, client, settings),
+        name=f"{'pg_dumpall' if accounts else 'pg_dump'} of {spec.attributes['database']}",
         env=environment,
         stall_timeout=settings.stall_timeout,
-        end_marker=None if archive else _ACCOUNTS_END,
+        end_marker=_ACCOUNTS_END if accounts else None,
         secrets=secrets,
         stop=stop,
     )
@@ -33,14 +55,22 @@ def start_dump(
 
 def _dump_command(spec: StreamSpec, client: Client, settings: PostgresSettings) -> list[str]:
     # Where to is in the environment. Not compressed, or it would not deduplicate.
+    lock_timeout = settings.lock_timeout
+    chosen = _choice(settings)
+    if spec.format == SCHEMA:
+        lock_timeout = min(lock_timeout, QUEUE_SECONDS)
+        chosen += ["--section=pre-data", "--section=post-data"]
+    elif spec.format == LARGE_OBJECTS:
+        # Of no schema: so no table is looked at or locked. The long form of -b has changed its name.
+        chosen = ["--section=data", "--exclude-schema=*", "-b"]
     return [
         client.program("pg_dump"),
         "--format=custom",
         "--compress=0",
         "--no-password",
         f"--snapshot={spec.attributes['snapshot']}",
-        f"--lock-wait-timeout={max(1, round(settings.lock_timeout * 1000))}",
-        *_choice(settings),
+        f"--lock-wait-timeout={max(1, round(lock_timeout * 1000))}",
+        *chosen,
     ]
 
 

@@ -12,7 +12,8 @@ from penstock_postgres.archive_stream import ArchiveStream
 from penstock_postgres.client import Client, client_for_dump, find_clients
 from penstock_postgres.cluster import Databases
 from penstock_postgres.connection import Connection, connect, translated
-from penstock_postgres.dumping import ARCHIVE, start_dump
+from penstock_postgres.dumping import ARCHIVE, PARTS, SCHEMA, start_dump
+from penstock_postgres.parts import open_part
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.survey import (
     Look,
@@ -23,7 +24,7 @@ from penstock_postgres.survey import (
     look_at,
     version_of,
 )
-from penstock_postgres.views import open_view
+from penstock_postgres.views import lock_tables, open_view
 
 __all__ = ["attach_stream", "hold_dump", "inspect_source"]
 
@@ -52,11 +53,15 @@ def hold_dump(settings: PostgresSettings, stop: StopToken, report: Report) -> It
     connection = view.connection if view else connect(settings, database=names[0])
     try:
         survey = _survey(settings, clients, connection, databases, "start to dump")
+        if view is not None and survey.looks[0].parts:
+            lock_tables(settings, view, survey.looks[0].chosen.relations)
         with translated(f"cannot start to dump {settings.location}"):
             plan = survey.plan(view, connection)
         counting = probe.CountingTime()
 
         def start(spec: StreamSpec) -> DumpStream:
+            if spec.format == SCHEMA or spec.format in PARTS:
+                return open_part(settings, spec, survey.client, stop=stop, report=report)
             if spec.format != ARCHIVE:
                 with nullcontext(connection) if not connection.closed else connect(settings) as there:
                     return start_dump(settings, spec, survey.client, there, stop=stop)
@@ -79,6 +84,8 @@ def attach_stream(settings: PostgresSettings, spec: StreamSpec, stop: StopToken,
     client = client_for_dump(spec.attributes["server_version"], same or clients)
     if spec.format == ARCHIVE and "snapshot" not in spec.attributes:
         return ArchiveStream(settings, spec, client, None, probe.CountingTime(), stop=stop, report=report)
+    if spec.format == SCHEMA or spec.format in PARTS:
+        return open_part(settings, spec, client, stop=stop, report=report)
     with connect(settings, database=spec.attributes["database"]) as connection:
         return start_dump(settings, spec, client, connection, stop=stop)
 

@@ -16,7 +16,7 @@ from penstock_postgres.merging import configuration_tables, merge
 from penstock_postgres.options import RestoreOptions
 from penstock_postgres.script import CopyRows, Entry, Statement
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "Loading", "loading"]
 
 #: What to do about what the server says, in the order in which it is looked for.
 _ADVICE = Advice(
@@ -99,9 +99,9 @@ class Loaded:
     rows_lost: bool = False
 
 
-def load(
+@contextmanager
+def loading(
     connection: Connection,
-    script: Iterable[Statement | CopyRows],
     options: RestoreOptions,
     *,
     final: str,
@@ -109,23 +109,19 @@ def load(
     strict: bool,
     stop: StopToken,
     report: Report,
-) -> Loaded:
-    """Run `script` on `connection`, which is in autocommit mode; with `atomic` in one transaction, under savepoints.
+) -> Iterator["Loading"]:
+    """Runs scripts on `connection`, which is in autocommit mode; with `atomic` in one transaction, under savepoints.
 
     What the server refuses is told to `report`; with `strict` it raises `RestoreFailed`, as does whatever concerns the
     server as a whole. Rows of a table that was not made are not restored: another one may have its name. Where no table
     at all can be made, nothing is left out: it fails.
     """
-    work = _Load(connection, options, final=final, atomic=atomic, strict=strict, stop=stop, report=report)
     with _transaction(connection) if atomic else nullcontext():
-        for one in script:
-            stop.check()
-            work.take(one)
-        work.flush()
+        work = Loading(connection, options, final=final, atomic=atomic, strict=strict, stop=stop, report=report)
+        yield work
         loaded = work.loaded
         if loaded.table_count and len(loaded.failed_tables) >= loaded.table_count and work.first_failure:
             raise work.first_failure
-    return loaded
 
 
 @contextmanager
@@ -143,7 +139,9 @@ def _transaction(connection: Connection) -> Iterator[None]:
         raise RestoreFailed(f"cannot restore into {connection.info.dbname}: the server answered COMMIT with {done}")
 
 
-class _Load:
+class Loading:
+    """What one restore into one database has done so far."""
+
     def __init__(
         self,
         connection: Connection,
@@ -173,6 +171,13 @@ class _Load:
         self._why_not_dropped: str | None = None
         self.loaded = Loaded()
         self.first_failure: RestoreFailed | None = None
+
+    def run(self, script: Iterable[Statement | CopyRows]) -> None:
+        """Run a script, or the next part of one, to its end."""
+        for one in script:
+            self._stop.check()
+            self.take(one)
+        self.flush()
 
     def take(self, one: Statement | CopyRows) -> None:
         """Run one statement, or keep it to run it with the next ones."""

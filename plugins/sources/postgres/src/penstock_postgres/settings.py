@@ -93,6 +93,9 @@ class PostgresSettings(ServerSettings):
     large_objects: Wish = Field(
         "auto", description="auto: unless schemas or tables choose what is dumped, as pg_dump does"
     )
+    layout: Literal["archive", "tables"] = Field(
+        "archive", description="a database as one archive of pg_dump, or as its schema and a stream for each table"
+    )
     row_counts: Literal["auto", "exact", "estimate", "off"] = Field(
         "auto",
         description="count the rows of tables below 1 GiB (auto), of all (exact), or ask the statistics (estimate)",
@@ -116,6 +119,8 @@ class PostgresSettings(ServerSettings):
             raise ValueError('exclude_databases needs databases: databases = "all" dumps all others')
         if self.databases and (self.schemas or self.tables):
             raise ValueError("schemas and tables are chosen from one database, not from several: make a backup of each")
+        if self.databases and self.layout == "tables":
+            raise ValueError("layout = tables is for one database: make a backup of each")
         if self.tables and (self.schemas or self.exclude_schemas):
             raise ValueError("schemas and exclude_schemas mean nothing where tables chooses what is dumped")
         return self

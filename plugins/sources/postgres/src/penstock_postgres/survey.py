@@ -20,10 +20,11 @@ from penstock_postgres.choice import Choice, choose
 from penstock_postgres.client import Client
 from penstock_postgres.cluster import Databases, find_databases
 from penstock_postgres.connection import Connection, connect_anywhere, translated
-from penstock_postgres.dumping import ACCOUNTS, ARCHIVE
+from penstock_postgres.dumping import ACCOUNTS, ARCHIVE, DATABASES
 from penstock_postgres.recorded import archive_attributes
 from penstock_postgres.relations import Relation, relations
 from penstock_postgres.settings import PostgresSettings
+from penstock_postgres.table_rows import parts_of
 from penstock_postgres.views import View
 
 __all__ = ["Chosen", "Look", "Survey", "about_server", "chosen_databases", "chosen_relations", "look_at", "version_of"]
@@ -46,6 +47,8 @@ class Look:
     size: int
     inventory: tuple[InventoryItem, ...]
     warnings: tuple[str, ...]
+    #: The streams of a database by tables, without the attributes that all have; nothing for an archive.
+    parts: tuple[StreamSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +80,9 @@ class Survey:
 
     @property
     def streams(self) -> tuple[StreamSpec, ...]:
-        """The streams of a dump, still without attributes: the accounts, then an archive for each look."""
-        folder = "db/" if self.databases else ""
-        return (
-            *(
-                [StreamSpec("accounts.sql", ACCOUNTS, 0, None, True, record_separator=b"\n")]
-                if self.with_accounts
-                else []
-            ),
-            *(
-                # Rows are lines of COPY in it.
-                StreamSpec(f"{folder}{path_like(one.database)}.dump", ARCHIVE, 1, one.size, record_separator=b"\n")
-                for one in self.looks
-            ),
-        )
+        """The streams of a dump, without most attributes: the accounts, then an archive or the parts of each look."""
+        accounts = StreamSpec("accounts.sql", ACCOUNTS, 0, None, True, record_separator=b"\n")
+        return (*([accounts] if self.with_accounts else []), *(spec for look in self.looks for spec in self._of(look)))
 
     @property
     def consistency(self) -> str:
@@ -110,19 +102,28 @@ class Survey:
         common = {"server_version": self.server, "client_version": self.client.version}
         if self.databases:
             common["cluster"] = "yes"
-        archives = self.streams[-len(self.looks) :]
         planned = []
         if self.with_accounts:
             allowed = "yes" if probe.may_read_passwords(passwords) else "no"
             attributes = {"database": passwords.info.dbname, **common, "passwords": allowed}
             planned.append(replace(self.streams[0], attributes=attributes))
-        for spec, look in zip(archives, self.looks, strict=True):
+        for look in self.looks:
             attributes = {"database": look.database, **common}
+            recorded = {}
             if view is not None:
+                attributes["snapshot"] = view.snapshot
                 recorded = archive_attributes(view.connection, look.chosen.relations, look.chosen.choice)
-                attributes |= {"snapshot": view.snapshot, **recorded}
-            planned.append(replace(spec, attributes=attributes))
+            for spec in self._of(look):
+                own = recorded if spec.format in DATABASES else {}
+                planned.append(replace(spec, attributes={**attributes, **spec.attributes, **own}))
         return DumpPlan(self.inspection, tuple(planned), self.consistency)
+
+    def _of(self, look: Look) -> tuple[StreamSpec, ...]:
+        """The streams of one database."""
+        folder = "db/" if self.databases else ""
+        # Rows are lines of COPY in it.
+        archive = StreamSpec(f"{folder}{path_like(look.database)}.dump", ARCHIVE, 1, look.size, record_separator=b"\n")
+        return look.parts or (archive,)
 
     def _inventory(self) -> Iterator[InventoryItem]:
         for look in self.looks:
@@ -169,9 +170,9 @@ def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen) 
     size = probe.size_estimate(connection, chosen.relations, chosen.choice)
     facts = DatabaseFacts(connection, chosen.relations, chosen.choice)
     warnings = found_by(DATABASE_CHECKS, facts, settings.warnings)
-    return Look(
-        database, chosen, size, tuple(items), tuple(f"{database}: {one}" if several else one for one in warnings)
-    )
+    said = tuple(f"{database}: {one}" if several else one for one in warnings)
+    parts = tuple(parts_of(connection, chosen.relations, chosen.choice)) if settings.layout == "tables" else ()
+    return Look(database, chosen, size, tuple(items), said, parts)
 
 
 def about_server(

@@ -21,7 +21,7 @@ from penstock.api.servers import check_destinations, listed
 from penstock_postgres.attributes import ArchiveAttributes, check_attributes
 from penstock_postgres.client import Client, client_for_restore, find_clients, major_of
 from penstock_postgres.connection import Connection, connect_beside, rows, translated
-from penstock_postgres.dumping import ARCHIVE
+from penstock_postgres.dumping import ACCOUNTS, DATABASES, PARTS
 from penstock_postgres.elsewhere import Elsewhere
 from penstock_postgres.findings import Findings
 from penstock_postgres.options import RestoreOptions
@@ -37,7 +37,8 @@ def plan_restore(
     options = RestoreOptions.of(target)
     for spec in streams:
         check_attributes(spec)
-    archives = [spec for spec in streams if spec.format == ARCHIVE]
+    archives = [spec for spec in streams if spec.format in DATABASES]
+    _check_complete(streams, archives)
     destinations = {spec.attributes["database"]: destination(settings, spec, options) for spec in archives}
     check_destinations(destinations, options.rename)
     clients = find_clients("pg_restore", settings.client_path, stop) if archives else []
@@ -71,6 +72,17 @@ def plan_restore(
     )
 
 
+def _check_complete(streams: Sequence[StreamSpec], archives: Sequence[StreamSpec]) -> None:
+    """What is filled into a database comes with its schema."""
+    known = {spec.attributes["database"] for spec in archives}
+    for spec in streams:
+        if spec.format in PARTS and spec.attributes["database"] not in known:
+            raise UsageError(
+                f"{spec.name} cannot be restored without the schema of {spec.attributes['database']}",
+                hint="Restore all streams of the database, or print this one with penstock cat.",
+            )
+
+
 def _look_at_server(
     there: Connection,
     settings: PostgresSettings,
@@ -81,7 +93,7 @@ def _look_at_server(
     """Whether the restore makes the roles that the server lacks; raises `SourceDenied` where it may not."""
     if rows(there, "SELECT pg_catalog.pg_is_in_recovery()")[0][0]:
         raise SourceDenied(f"{settings.location} is a standby: it takes no writes", hint="Restore into its primary.")
-    accounts = [spec for spec in streams if spec.format != ARCHIVE]
+    accounts = [spec for spec in streams if spec.format == ACCOUNTS]
     if options.accounts == "no" or not accounts:
         return False
     superuser = is_superuser(there)
