@@ -89,6 +89,8 @@ def restoring_into(
         if options.analyze == "yes":
             # The data is there, and autovacuum will do the same later: no reason to call the restore a failure.
             with suppress(psycopg.Error), cancelled_by(stop, connection):
+                if connection.info.parameter_status("server_encoding") != "SQL_ASCII":
+                    connection.execute("RESET client_encoding")  # the dump's, in which names would not be read
                 _analyze(connection)
 
 
