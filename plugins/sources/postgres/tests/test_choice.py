@@ -3,6 +3,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
@@ -58,6 +59,19 @@ def listed(server: PostgresServer, archive: bytes) -> set[tuple[str, str]]:
     return {(kind, f"{schema}.{name}") for kind, schema, name in found}
 
 
+def in_words(server: PostgresServer, archive: bytes) -> str:
+    """The script that pg_restore makes of an archive."""
+    assert server.bin is not None
+    command = [str(server.bin / "pg_restore"), "--file=-"]
+    return subprocess.run(command, input=archive, capture_output=True, check=True).stdout.decode()
+
+
+def values_of(script: str) -> set[str]:
+    """What a script sets sequences to, names without quotes."""
+    calls = re.findall(r"^SELECT pg_catalog\.setval\('(.*)', (\d+), (true|false)\);$", script, re.MULTILINE)
+    return {" ".join((name.replace('"', ""), value, called)) for name, value, called in calls}
+
+
 CHOICES: list[dict[str, Any]] = [
     {"schemas": "shop"},
     {"schemas": ["sh?p", '"Arch.ive$"']},
@@ -107,6 +121,22 @@ def test_what_is_said_of_a_choice_is_what_pg_dump_makes_of_it(
     # The manifest says that it is no complete backup.
     assert spec.attributes["choice"] in held.plan.consistency
     assert any("no complete backup of chosen" in warning for warning in held.plan.inspection.warnings)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", CHOICES, ids=json.dumps)
+def test_by_tables_it_is_the_same(
+    chosen: tuple[PostgresServer, str], source_of: MakeSource, choice: dict[str, Any]
+) -> None:
+    server, name = chosen
+    archive = dump_all(source_of(server, name, accounts="no", **choice))["chosen.dump"][1]
+    parts = dump_all(source_of(server, name, accounts="no", layout="tables", **choice))
+    rows = {("TABLE DATA", spec.name.removeprefix("data/")) for spec, _ in parts.values() if "table" in spec.attributes}
+    rows = {(kind, unquote(title)) for kind, title in rows}
+    assert listed(server, parts["schema.dump"][1]) | rows == listed(server, archive)
+    assert values_of(parts["sequences.sql"][1].decode()) == values_of(in_words(server, archive))
+    assert ("large-objects.dump" in parts) is (b"5511" in archive)
 
 
 @pytest.mark.server

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tests.servers.postgres import PASSWORD, PostgresServer, PostgresServers, free_port
@@ -55,8 +55,11 @@ class PostgresLab(SourceLab):
     change_command = NotApplicable("a change is made by the server, which is another process anyway")
     differences = Differences(512, "the archive's time of creation, and the random key in the roles' SQL")
 
-    def __init__(self, server: PostgresServer, folder: Path, cleaning: ExitStack) -> None:
+    def __init__(
+        self, server: PostgresServer, folder: Path, cleaning: ExitStack, layout: Literal["archive", "tables"]
+    ) -> None:
         self.server = server
+        self._layout = layout
         self.targets = self.changes = 0
         self._cleaning = cleaning
         self._password = folder / "password"
@@ -70,7 +73,9 @@ class PostgresLab(SourceLab):
         return self._source
 
     @property
-    def program(self) -> ChildProgram:
+    def program(self) -> ChildProgram | NotApplicable:
+        if self._layout == "tables":
+            return NotApplicable("rows come over a connection: test_copy_stream.py has what becomes of it")
         assert self.server.bin is not None
         return ChildProgram(
             self.server.bin / "pg_dump",
@@ -128,7 +133,7 @@ class PostgresLab(SourceLab):
     def _make(self, database: str, **more: Any) -> PostgresSource:
         server = self.server
         chosen = {"host": server.host, "port": server.port, "user": server.user, "database": database}
-        chosen |= {"client_path": server.bin, "password": {"file": self._password}}
+        chosen |= {"layout": self._layout, "client_path": server.bin, "password": {"file": self._password}}
         return PostgresSource(PostgresSettings.model_validate(chosen | more))
 
     def _content_of(self, name: str) -> str | None:
@@ -136,10 +141,13 @@ class PostgresLab(SourceLab):
         return self.server.as_text(name) if there else None
 
 
-@pytest.fixture(scope="module")
-def seeded(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceLab]:
+@pytest.fixture(scope="module", params=["archive", "tables"])
+def seeded(
+    request: pytest.FixtureRequest, postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SourceLab]:
     with ExitStack() as cleaning:
-        yield PostgresLab(postgres_servers.newest(auth="scram"), tmp_path_factory.mktemp("lab"), cleaning)
+        server = postgres_servers.newest(auth="scram")
+        yield PostgresLab(server, tmp_path_factory.mktemp("lab"), cleaning, request.param)
 
 
 class TestPostgresSource(SourceConformance):

@@ -68,6 +68,7 @@ class CopyStream(DumpStream):
         with self._working:
             if self._closed or self._aborted:
                 raise DumpFailed(f"{self._name} was stopped before its end")
+            self._stop.check()
             self._heard = time.monotonic()
             try:
                 return self._fill(buffer)
@@ -96,12 +97,14 @@ class CopyStream(DumpStream):
 
     def outcome(self) -> StreamOutcome:
         """The rows that were read, counted."""
+        attributes = {"rows": str(self._row_count)}
         if self._settings.row_counts not in ("auto", "exact"):
-            return StreamOutcome()
+            return StreamOutcome(attributes)
         prefix = f"{self._recorded.database}." if self._settings.databases else ""
         name = f"{prefix}{self._recorded.namespace}.{self._recorded.table}"
         kind = self._spec.attributes["kind"]
-        return StreamOutcome({}, (InventoryItem(kind, name, self._row_count, self._spec.size_estimate, exact=True),))
+        item = InventoryItem(kind, name, self._row_count, self._spec.size_estimate, exact=True)
+        return StreamOutcome(attributes, (item,))
 
     def _begin(self) -> None:
         """Lock the table, see that it is the one that the view has, and start."""
@@ -109,7 +112,11 @@ class CopyStream(DumpStream):
         table = sql.Identifier(recorded.namespace, recorded.table)
         seconds = min(self._settings.lock_timeout, QUEUE_SECONDS)
         try:
-            connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", [f"{round(seconds * 1000)}ms"])
+            query = """
+            SELECT pg_catalog.set_config('lock_timeout', %s, true),
+                pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), true)
+            """
+            connection.execute(query, [f"{max(1, round(seconds * 1000))}ms"])
             connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(table))
             query = "SELECT %s::pg_catalog.regclass::oid::text, pg_catalog.pg_relation_filenode(%s::oid)::text"
             row = connection.execute(query, [table.as_string(connection), self._spec.attributes["oid"]]).fetchone()

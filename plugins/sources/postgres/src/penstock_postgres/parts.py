@@ -1,5 +1,7 @@
 """The streams of a database by tables: which there are, and what opens one of them from its spec."""
 
+import re
+
 import psycopg
 
 from penstock.api import DumpFailed, DumpStream, InventoryItem, Report, StopToken, StreamOutcome, StreamSpec
@@ -52,7 +54,7 @@ class _SchemaStream(DumpStream):
         try:
             self._archive.close()
         except DumpFailed as error:
-            if any("lock timeout" in line for line in error.details):
+            if any(re.search("(lock|statement) timeout", line) for line in error.details):
                 raise TablesChanged(
                     f"{error.message}: something waits to change a table", details=error.details
                 ) from error

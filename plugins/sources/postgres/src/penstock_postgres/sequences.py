@@ -71,6 +71,7 @@ class SequencesStream(DumpStream):
 
 def _statements(connection: Connection, sequences: list[Relation]) -> Iterator[bytes]:
     """What `Script` reads: a comment before each statement says which entry it belongs to."""
+    yield b"SET client_encoding = 'UTF8';\n\n"
     for begin in range(0, len(sequences), _AT_ONCE):
         some = sequences[begin : begin + _AT_ONCE]
         query = sql.SQL(" UNION ALL ").join(
@@ -88,7 +89,7 @@ def _statements(connection: Connection, sequences: list[Relation]) -> Iterator[b
                 f"-- Name: {_line(one.name)}; Type: SEQUENCE SET; Schema: {_line(one.schema)}; Owner: -\n\n"
                 f"SELECT pg_catalog.setval({name}, {value}, {str(called).lower()});\n\n"
             )
-        yield text.encode(connection.info.encoding)
+        yield text.encode()
 
 
 def _line(name: str) -> str:

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 from penstock.api import RestoreFailed, StreamSpec
 from penstock_postgres.archives import Into
-from penstock_postgres.attributes import RowsAttributes
+from penstock_postgres.attributes import ArchiveAttributes, RowsAttributes
 from penstock_postgres.dumping import LARGE_OBJECTS, ROWS
 from penstock_postgres.script import CopyRows, Entry, Script
 from penstock_postgres.table_rows import copy_in
@@ -28,11 +28,12 @@ class TablesRestore:
         self._into = into
         self._clean = clean
         self._schema = TemporaryFile()  # noqa: SIM115 - `close` closes it
-        self._name = ""
+        self._name = self._encoding = ""
 
     def begin(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         """Make what comes before the rows; with `clean`, drop all that the dump holds first."""
         self._name = spec.name
+        self._encoding = ArchiveAttributes.of(spec).properties.encoding  # which the rows have, too
         for block in blocks:
             self._schema.write(block)
         if self._clean:
@@ -42,17 +43,34 @@ class TablesRestore:
     def write(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
         """Fill in what one of the other streams holds."""
         if spec.format == ROWS:
-            recorded = RowsAttributes.of(spec)
-            statement = copy_in(recorded).as_bytes(self._into.connection)
-            entry = Entry("TABLE DATA", recorded.table, recorded.namespace)
-            lines = map(bytes, blocks)
-            self._into.work.run([CopyRows(statement, entry, lines)])
-            for _ in lines:  # what was not taken
-                pass
+            self._write_rows(spec, blocks)
         elif spec.format == LARGE_OBJECTS:
             self._into.run(spec.name, blocks, clean=self._clean)
         else:
             self._into.work.run(Script(blocks))
+
+    def _write_rows(self, spec: StreamSpec, blocks: Iterable[memoryview]) -> None:
+        recorded = RowsAttributes.of(spec)
+        connection = self._into.connection
+        if connection.info.parameter_status("client_encoding") != self._encoding:
+            connection.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", [self._encoding])
+        statement = copy_in(recorded).as_bytes(connection)
+        count = 0
+
+        def lines() -> Iterator[bytes]:
+            nonlocal count
+            for block in blocks:
+                some = bytes(block)
+                count += some.count(b"\n")
+                yield some
+
+        taken = lines()
+        entry = Entry("TABLE DATA", recorded.table, recorded.namespace)
+        self._into.work.run([CopyRows(statement, entry, taken)])
+        for _ in taken:  # what was not taken
+            pass
+        if recorded.rows is not None and count != recorded.rows:
+            raise RestoreFailed(f"{spec.name} holds {count} rows, and {recorded.rows} were dumped")
 
     def complete(self) -> None:
         """Make what comes after the rows."""

@@ -76,14 +76,12 @@ def open_view(settings: PostgresSettings, name: str | None) -> View:
 def join_view(settings: PostgresSettings, database: str, snapshot: str) -> Connection:
     """A connection whose transaction sees what the view sees that exported `snapshot`, in whatever process.
 
-    Rows come out of it as pg_dump has them: in the encoding of the database, and all of them or an error.
+    Rows come out of it as pg_dump has them, and all of them or an error.
     """
     connection = connect(settings, database=database)
     try:
         with translated(f"cannot start to dump {settings.location_of(database)}", DumpFailed):
-            encoding = connection.info.parameter_status("server_encoding") or "UTF8"
-            chosen = {**_AS_PG_DUMP, "client_encoding": encoding}
-            for name, value in chosen.items():
+            for name, value in _AS_PG_DUMP.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
             _begin(connection)
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
