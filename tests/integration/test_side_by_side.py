@@ -43,8 +43,8 @@ def workers(host: Host) -> set[int]:
 
 def back_up(host: Host, repository: FilesystemCase, source: Place, names: Sequence[str]) -> Running:
     """Begin it, as the settings say."""
-    settings = {**source.settings, "databases": list(names), "jobs": 2}
-    text = settings_of(Place(repository.url), server=Place(source.url, settings))
+    chosen = {} if "database" in source.settings else {"databases": list(names)}
+    text = settings_of(Place(repository.url), server=Place(source.url, {**source.settings, **chosen, "jobs": 2}))
     (host.folder / "penstock.toml").write_text(text, encoding="utf-8")
     return host.start("backup", "server", "--json", *SLOWLY)
 
@@ -85,6 +85,20 @@ def test_databases_of_postgresql(server: PostgresServer, host: Host, repository:
     comes_back(host, repository, source, server.as_text, server.drop)
     for name in NAMES:
         server.drop(name)
+
+
+def test_tables_of_postgresql(server: PostgresServer, host: Host, repository: FilesystemCase) -> None:
+    (name, *_) = NAMES
+    server.drop(name)
+    server.execute(f'CREATE DATABASE "{name}"')
+    for number in range(3):
+        server.execute(databases.NOISE.format(rows=ROWS).replace("noise", f"noise_{number}"), name)
+    server.execute("CREATE TABLE few (id serial PRIMARY KEY, noise integer REFERENCES noise_1)", name)
+    server.execute("INSERT INTO few (noise) SELECT generate_series(1, 100)", name)
+    settings = {"accounts": "no", "client_path": str(server.bin), "layout": "tables", "database": name}
+    source = Place(f"postgres://{server.user}@{server.host}:{server.port}", settings)
+    comes_back(host, repository, source, server.as_text, server.drop, names=[name])
+    server.drop(name)
 
 
 @pytest.mark.parametrize("consistency", ["database", "server"])

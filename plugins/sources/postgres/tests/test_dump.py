@@ -22,6 +22,7 @@ from penstock.api import (
     RestoreTarget,
     SourceDenied,
     StopToken,
+    StreamOutcome,
     StreamSpec,
 )
 from penstock.testing.hearing import Heard
@@ -73,8 +74,9 @@ def test_the_streams_hold_what_was_there_when_the_dump_began(postgres: PostgresS
     assert b"after-" not in data
 
 
-def open_elsewhere(settings: PostgresSettings, spec: StreamSpec) -> bytes:
-    return read_all(PostgresSource(settings).attach(spec))
+def open_elsewhere(settings: PostgresSettings, spec: StreamSpec) -> tuple[bytes, StreamOutcome]:
+    stream = PostgresSource(settings).attach(spec)
+    return read_all(stream), stream.outcome()
 
 
 def test_another_process_may_open_a_stream_of_the_plan(newest_postgres: PostgresServer, source_of: MakeSource) -> None:
@@ -86,9 +88,25 @@ def test_another_process_may_open_a_stream_of_the_plan(newest_postgres: Postgres
             ProcessPoolExecutor(1, get_context("spawn")) as pool,
         ):
             newest_postgres.execute("INSERT INTO t VALUES ('after')", name)
-            data = pool.submit(open_elsewhere, source.settings, held.plan.streams[0]).result()
+            data, outcome = pool.submit(open_elsewhere, source.settings, held.plan.streams[0]).result()
     assert b"before" in data
     assert b"after" not in data
+    assert InventoryItem("table", "public.t", 1, 8192, exact=True) in outcome.inventory
+
+
+def test_another_process_notices_what_was_truncated_before_it_began(
+    newest_postgres: PostgresServer, source_of: MakeSource
+) -> None:
+    with newest_postgres.database("elsewhere") as name:
+        newest_postgres.execute("CREATE TABLE t AS SELECT 'before' AS what", name)
+        source = source_of(newest_postgres, name, accounts="no")
+        with source.dump() as held:
+            newest_postgres.execute("TRUNCATE t; INSERT INTO t VALUES ('after')", name)
+            other = PostgresSource(source.settings)
+            other.report = heard = Heard()
+            data = read_all(other.attach(held.plan.streams[0]))
+    assert b"after" in data
+    assert len(heard.retries) == 1
 
 
 def test_no_secret_is_in_any_command_line_and_the_dump_has_the_password_all_the_same(

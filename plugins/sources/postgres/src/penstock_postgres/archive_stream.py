@@ -24,7 +24,7 @@ from penstock_postgres.dumping import start_dump
 from penstock_postgres.recorded import archive_attributes
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.survey import Chosen, chosen_relations
-from penstock_postgres.views import View, changed_tables, open_view
+from penstock_postgres.views import View, changed_tables, join_view, open_view
 
 __all__ = ["ArchiveStream"]
 
@@ -51,7 +51,7 @@ class ArchiveStream(DumpStream):
         stop: StopToken,
         report: Report,
     ) -> None:
-        """Start it, under a view that is `held` and what is chosen in it, or under one of its own."""
+        """Start it, under a view that is `held`, with what is chosen in it, that of another process, or a new one."""
         self._settings = settings
         self._spec = spec
         self._client = client
@@ -101,7 +101,7 @@ class ArchiveStream(DumpStream):
     def _begin(self, held: tuple[View, Chosen] | None) -> None:
         self._attempt += 1
         database = self._spec.attributes["database"]
-        view = held[0] if held else open_view(self._settings, database)
+        view = held[0] if held else self._new_view(database)
         self._view, self._own = view, None if held else view
         connection = view.connection
         try:
@@ -115,6 +115,12 @@ class ArchiveStream(DumpStream):
         except BaseException:
             self._end_view()
             raise
+
+    def _new_view(self, database: str) -> View:
+        snapshot = self._spec.attributes.get("snapshot")
+        if snapshot is None or self._attempt > 1:
+            return open_view(self._settings, database)
+        return View(join_view(self._settings, database, snapshot), snapshot)
 
     def _begins_again(self) -> bool:
         """Whether tables have changed under the view, and the dump has begun again for that."""

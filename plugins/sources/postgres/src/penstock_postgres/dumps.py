@@ -82,7 +82,7 @@ def attach_stream(settings: PostgresSettings, spec: StreamSpec, stop: StopToken,
     clients = find_clients("pg_dump", settings.client_path, stop)
     same = [client for client in clients if client.version == spec.attributes["client_version"]]
     client = client_for_dump(spec.attributes["server_version"], same or clients)
-    if spec.format == ARCHIVE and "snapshot" not in spec.attributes:
+    if spec.format == ARCHIVE:
         return ArchiveStream(settings, spec, client, None, probe.CountingTime(), stop=stop, report=report)
     if spec.format == SCHEMA or spec.format in PARTS:
         return open_part(settings, spec, client, stop=stop, report=report)
