@@ -1,6 +1,7 @@
 """Streams of one dump are written by several workers and committed at once; a worker that dies costs one try."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Literal
@@ -196,6 +197,17 @@ def test_too_many_jobs_for_the_memory_are_refused_before_anything(works: Works, 
     with pytest.raises(UsageError, match="jobs"):
         works.backup(jobs, memory=memory)
     assert {info.key for info in works.sink.list()} == before
+
+
+def test_what_all_workers_come_upon_is_told_once(works: Works) -> None:
+    works.backup()
+    (key, *_) = works.lab.keys(works.lab.at.index)
+    works.sink.put(key, b"changed")
+    shutil.rmtree(works.lab.cache)
+    works.settings = SyntheticSettings(size=20 * MIB, streams=STREAMS, generation=1, compressible=0.1)
+    result = works.backup()
+    assert len([one for one in result.warnings if key in one]) == 1
+    assert len(set(result.warnings)) == len(result.warnings)
 
 
 def specs(*sizes: int | None) -> tuple[StreamSpec, ...]:

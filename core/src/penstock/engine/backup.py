@@ -242,8 +242,13 @@ class _Run:
 
 
 class _Telling:
-    """Takes what workers tell, as the reporter of the run does."""
+    """Takes what workers tell, as the reporter of the run does; what all of them meet is told once."""
 
     def __init__(self, reporter: Reporter, on_damage: Callable[[RepositoryError], None]) -> None:
-        self.note, self.warn, self.retry = reporter.note, reporter.warn, reporter.retry
+        self._reporter = reporter
+        self.note, self.retry = reporter.note, reporter.retry
         self.left_out, self.progress, self.damage = reporter.left_out, reporter.progress, on_damage
+
+    def warn(self, message: str) -> None:
+        if message not in self._reporter.warnings:
+            self._reporter.warn(message)

@@ -15,19 +15,25 @@ _TOLD = 10
 class Doubts:
     """Tells `warn` of objects that are passed over: the first ones each, the others by their number at the end.
 
-    A context manager. Safe to use from several threads: at worst one more is told.
+    What was told is not told again: several workers come upon the same object. A context manager. Safe to use from
+    several threads: at worst one more is told.
     """
 
     def __init__(self, warn: Callable[[str], object], how: str) -> None:
         self._warn = warn
         self._how = how
         self._count = 0
+        self._told: set[str] = set()
 
     def __call__(self, error: RepositoryError) -> None:
         """One more."""
+        text = str(error)
+        if text in self._told:
+            return
         self._count += 1
         if self._count <= _TOLD:
-            self._warn(f"{self._how}: {error}")
+            self._told.add(text)
+            self._warn(f"{self._how}: {text}")
 
     def __enter__(self) -> Self:
         return self
