@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.kinds.kind import Changing
 from tests.servers.postgres import PostgresServer, PostgresServers
 
-__all__ = ["postgres"]
+__all__ = ["PostgresDatabase", "postgres"]
 
 _DATABASE = "nights"
 #: For each of pgbench's scale.
@@ -65,17 +65,21 @@ $$
 
 
 @contextmanager
-def postgres(scale: int, *, with_orders: bool) -> Iterator[Changing]:
+def postgres(scale: int, *, with_orders: bool) -> Iterator["PostgresDatabase"]:
     """On the newest server; `scale` is pgbench's: 100,000 accounts each."""
     with closing(PostgresServers()) as servers:
         server = servers.newest()
         with server.database(_DATABASE):
-            yield _Postgres(server, scale, with_orders=with_orders)
+            yield PostgresDatabase(server, scale, with_orders=with_orders)
 
 
-class _Postgres(Changing):
+class PostgresDatabase(Changing):
+    """The database, on a server of its own."""
+
+    name = _DATABASE
+
     def __init__(self, server: PostgresServer, scale: int, *, with_orders: bool) -> None:
-        self._server = server
+        self.server = server
         self._with_orders = with_orders
         self._arrivals = _ARRIVALS * scale
         command = [self._program("pgbench"), "-i", "-q", "-s", str(scale), *self._where, _DATABASE]
@@ -88,7 +92,7 @@ class _Postgres(Changing):
                 connection.execute("SELECT new_orders(0, %s)", [_ORDERS * scale])
 
     def change(self, night: int) -> None:
-        with self._server.connect(_DATABASE) as connection:
+        with self.server.connect(_DATABASE) as connection:
             connection.execute("SET max_parallel_workers_per_gather = 0")
             connection.execute("SELECT setseed(%s)", [night / 1000])
             connection.execute(
@@ -115,10 +119,10 @@ class _Postgres(Changing):
 
     @property
     def _where(self) -> list[str]:
-        server = self._server
+        server = self.server
         return [f"--host={server.host}", f"--port={server.port}", f"--username={server.user}"]
 
     def _program(self, name: str) -> str:
-        if self._server.bin is None:
+        if self.server.bin is None:
             raise SystemExit("the client programs of the PostgreSQL server are not on this machine")
-        return str(self._server.bin / name)
+        return str(self.server.bin / name)

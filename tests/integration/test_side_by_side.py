@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.server, pytest.mark.unmeasured, pytest.mark.cold]
 NAMES = ["side one", "side two", "side three"]
 #: MongoDB's have no spaces.
 MONGO_NAMES = ["side_one", "side_two", "side_three"]
-#: Rows of 256 bytes, so that no two databases share a unit.
-ROWS = 70_000
+#: Rows of 256 bytes, so that no two databases share a unit, and all together are worth a second worker.
+ROWS = 100_000
 #: In MySQL's words.
 HEX = f"CONCAT({', '.join(['SHA2(RAND(), 256)'] * 4)})"
 #: So many processes are seen only while both are at work.

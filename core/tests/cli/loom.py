@@ -5,7 +5,8 @@ from pathlib import Path
 __all__ = ["install_loom"]
 
 _PLUGIN = '''
-import os, signal, time
+import os, time
+from dataclasses import replace
 from pathlib import Path
 from penstock.api import DumpStream, hookimpl
 from penstock.testing import SyntheticSource
@@ -30,7 +31,7 @@ class Slow(DumpStream):
 
 
 class Loom(SyntheticSource):
-    """Streams that take their time."""
+    """Streams that take their time, and of which nobody knows how long they are: small as they are, none shares."""
 
     name = "loom"
     schemes = ("loom",)
@@ -38,6 +39,9 @@ class Loom(SyntheticSource):
     @property
     def location(self):
         return "loom:"
+
+    def _specs(self):
+        return tuple(replace(spec, size_estimate=None) for spec in super()._specs())
 
     def attach(self, spec):
         return Slow(super().attach(spec), spec.name)

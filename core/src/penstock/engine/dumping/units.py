@@ -14,6 +14,8 @@ MIB = 1024 * 1024
 
 #: A unit costs a pack and an index object, which for less than this (bytes) would be much.
 _LEAST = 16 * MIB
+#: A process takes a second to start, in which one alone stores as much (bytes).
+_WORTH = 64 * MIB
 #: Units for each worker, as far as there is enough: the last ones to end should not leave the others idle for long.
 _A_WORKER = 8
 
@@ -58,13 +60,14 @@ class FinishedUnit:
 def units_of(streams: Sequence[StreamSpec], workers: int) -> tuple[Unit, ...]:
     """All streams of a plan: large ones alone, small ones together with their neighbours; the largest first.
 
-    The size of a stream is what the source estimates. Those of which it says nothing are shared out by their number.
+    The size of a stream is what the source estimates. Those of which it says nothing are shared out by their number. A
+    dump that is known to be small is one unit.
     """
-    if workers == 1:
-        return (Unit(tuple(enumerate(streams))),)
     total = sum(spec.size_estimate or 0 for spec in streams)
-    enough = max(_LEAST, total // (workers * _A_WORKER))
     unknown = sum(spec.size_estimate is None for spec in streams)
+    if workers == 1 or (not unknown and total < _WORTH):
+        return (Unit(tuple(enumerate(streams))),)
+    enough = max(_LEAST, total // (workers * _A_WORKER))
 
     def share(spec: StreamSpec) -> float:
         """Of a unit."""
