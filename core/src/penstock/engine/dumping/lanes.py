@@ -48,6 +48,7 @@ class Lanes(Executor):
         self._stop = stop
         self._threads = ThreadPoolExecutor(count, "penstock-lane")
         self._lock = threading.Lock()
+        self._broken_off = False
         self._idle: list[_Lane] = []
         self._all: list[_Lane] = []
         self._stopping = stop.on_stop(self._terminate)
@@ -60,14 +61,25 @@ class Lanes(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End all processes: in good order if none is at work, otherwise by telling them to stop."""
         del wait  # nothing is left behind, ever
-        self._stopping.__exit__(None, None, None)
-        if cancel_futures:
-            self._terminate()
-        self._threads.shutdown(wait=not cancel_futures, cancel_futures=cancel_futures)
-        deadline = time.monotonic() + (_STOP_SECONDS if cancel_futures else _END_SECONDS)
-        for lane in self._all:
-            lane.end(deadline)
+        try:
+            if cancel_futures:
+                with self._lock:
+                    self._broken_off = True
+                self._terminate()
+            self._threads.shutdown(wait=not cancel_futures, cancel_futures=cancel_futures)
+            deadline = time.monotonic() + (_STOP_SECONDS if cancel_futures else _END_SECONDS)
+            for lane in () if cancel_futures else self._all:
+                lane.say_it_is_over()
+            for lane in self._all:
+                lane.end(deadline)
+        finally:
+            self._stopping.__exit__(None, None, None)
+            for lane in self._all:  # an interrupt may have come in between
+                lane.kill()
+        # A thread that waits for a process sees that it is gone.
         self._threads.shutdown(wait=True)
+        for lane in self._all:
+            lane.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -93,6 +105,8 @@ class Lanes(Executor):
 
     def _lane(self) -> "_Lane":
         with self._lock:
+            if self._broken_off:
+                raise Interrupted("another unit of the dump has failed")
             if self._idle:
                 return self._idle.pop()
             lane = _Lane(self._new_bench())
@@ -150,15 +164,25 @@ class _Lane:
         with suppress(OSError):
             self._process.terminate()
 
-    def end(self, deadline: float) -> None:
-        """Let it end until then (monotonic), and reap it."""
+    def say_it_is_over(self) -> None:
+        """There is nothing more to do; while no thread is in `call`."""
         with suppress(OSError):
             self._pipe.send(None)
+
+    def end(self, deadline: float) -> None:
+        """Let it end until then (monotonic), and reap it."""
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it in any case, and reap it; nothing happens to one that has ended."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Close the pipe, when no thread waits for it any more."""
         self._pipe.close()
 
     def _death(self) -> WorkerDied:
