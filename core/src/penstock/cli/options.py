@@ -79,7 +79,7 @@ _SHARED: dict[str, Any] = {
     "jobs": Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=1, max=64, help="Streams that are dumped at once.", show_default=False
+            "--jobs", "-j", metavar="N", min=1, max=32, help="Streams that are dumped at once.", show_default=False
         ),
     ],
     "limit_upload": _limit("--limit-upload", "Upload"),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -137,7 +137,7 @@ def backup(
                 on_trouble=reporter.warn,
             )
 
-        order = Order(name, b"", cache_dir, cache_size, pack_size, memory // jobs.count, level)
+        order = Order(name, b"", cache_dir, cache_size, pack_size, memory // jobs.count, level, jobs.count)
         run = _Run(repository, source, source_type, reporter, on_damage, jobs, order)
         plan, done = _until_undisturbed(lambda: run.attempt(new_session()), on_retry=reporter.begin_again)
     return BackupResult(
@@ -234,10 +234,12 @@ class _Run:
         workplace = self.jobs.workplace
         count = min(self.jobs.count, len(units))
         if self.jobs.executor == "threads" or workplace is None:
-            with in_threads(session, dump, count, self.reporter) as submit:
+            with in_threads(session, dump, count, len(units), self.reporter) as submit:
                 return write_all(units, submit, self.reporter, lambda _: None)
         told = _Telling(self.reporter, self.on_damage)
-        with in_processes(session, self.order, workplace, count, told, self.repository.domain) as submit:
+        size = self.order.cache_size
+        order = self.order if size is None else replace(self.order, cache_size=size and max(1, size // len(units)))
+        with in_processes(session, order, workplace, count, told, self.repository.domain) as submit:
             return write_all(units, submit, self.reporter, self.jobs.note_spent)
 
 

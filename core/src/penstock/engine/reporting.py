@@ -38,8 +38,8 @@ class Reporter:
         self.on_left_out: Callable[[LeftOut], None] = lambda _: None
         #: The estimated bytes of the phase.
         self.total: int | None = None
-        #: Those of streams that have ended, and of each one that is at work.
-        self._ended = 0
+        #: Those that are done, of all streams, and of each one that is at work.
+        self._done = 0
         self._at_work: dict[str, int] = {}
 
     @property
@@ -71,42 +71,42 @@ class Reporter:
         with self._lock:
             self._phase = name
             self.total = total
-            self._ended = 0
+            self._done = 0
             self._at_work.clear()
         self._tell(EventKind.PHASE, total=total)
 
     def progress(self, stream: str, done: int) -> None:
         """`done` bytes of a stream were processed; several may be at work."""
-        with self._lock:
-            self._at_work[stream] = done
-        self._tell(EventKind.PROGRESS, stream=stream, stream_done=done, done=self._done(), total=self.total)
+        self._counted(stream, done)
+        self._tell(EventKind.PROGRESS, stream=stream, stream_done=done, done=self._done, total=self.total)
 
     def ended(self, stream: str, size: int) -> None:
         """All of a stream was processed, `size` bytes."""
+        self._counted(stream, size)
         with self._lock:
-            self._at_work.pop(stream, None)
-            self._ended += size
+            del self._at_work[stream]
 
     def dropped(self, stream: str) -> None:
         """What was processed of a stream does not count: it begins again."""
+        self._counted(stream, 0)
         with self._lock:
-            self._at_work.pop(stream, None)
+            del self._at_work[stream]
 
     def note(self, message: str) -> None:
         """Something worth knowing."""
-        self._tell(EventKind.NOTE, message=message, done=self._done(), total=self.total)
+        self._tell(EventKind.NOTE, message=message, done=self._done, total=self.total)
 
     def warn(self, message: str) -> None:
         """Something that deserves attention but stops nothing."""
         with self._lock:
             self._warnings.append(message)
-        self._tell(EventKind.WARNING, message=message, done=self._done(), total=self.total)
+        self._tell(EventKind.WARNING, message=message, done=self._done, total=self.total)
 
     def retry(self, message: str) -> None:
         """Something is being retried."""
         with self._lock:
             self._retries += 1
-        self._tell(EventKind.RETRY, message=message, done=self._done(), total=self.total)
+        self._tell(EventKind.RETRY, message=message, done=self._done, total=self.total)
 
     def left_out(self, one: LeftOut) -> None:
         """An object is left out; a note where nothing is missing afterwards."""
@@ -120,7 +120,7 @@ class Reporter:
             self.on_left_out(one)
             told = self._left_out_count <= _LEFT_OUT_TOLD
         if told:
-            self._tell(EventKind.LEFT_OUT, message=f"left out: {one}", done=self._done(), total=self.total)
+            self._tell(EventKind.LEFT_OUT, message=f"left out: {one}", done=self._done, total=self.total)
 
     def begin_again(self, message: str) -> None:
         """The whole work is tried again: what it left out so far, it may not leave out now."""
@@ -135,15 +135,16 @@ class Reporter:
 
     def completed(self, message: str, figures: dict[str, int]) -> None:
         """The run succeeded."""
-        self._tell(EventKind.COMPLETED, message=message, done=self._done(), total=self.total, figures=figures)
+        self._tell(EventKind.COMPLETED, message=message, done=self._done, total=self.total, figures=figures)
 
     def failed(self, message: str) -> None:
         """The run failed."""
         self._tell(EventKind.FAILED, message=message)
 
-    def _done(self) -> int:
+    def _counted(self, stream: str, done: int) -> None:
         with self._lock:
-            return self._ended + sum(self._at_work.values())
+            self._done += done - self._at_work.get(stream, 0)
+            self._at_work[stream] = done
 
     def _tell(
         self,

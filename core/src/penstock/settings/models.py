@@ -72,7 +72,7 @@ Compression = Annotated[
         }
     ),
 ]
-JobCount = Annotated[int, Field(strict=True, ge=1, le=64, description="how many streams of a dump are written at once")]
+JobCount = Annotated[int, Field(strict=True, ge=1, le=32, description="how many streams of a dump are written at once")]
 Executor = Annotated[
     Literal["threads", "processes"], Field(description="who writes them: threads of one process, or processes")
 ]

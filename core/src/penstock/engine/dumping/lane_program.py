@@ -62,27 +62,33 @@ class _Telling:
 
 def main(descriptor: int) -> None:
     """Work until there is nothing more to do, or the owner is gone."""
+    os.set_inheritable(descriptor, False)  # or a child that outlives this process would hide its end
     stop = StopToken()
+    orders: SimpleQueue[Any] = SimpleQueue()
+
+    def told_to_stop(*_: object) -> None:
+        stop.stop()
+        orders.put(None)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: its owner gets it too, and decides
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.stop())
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, told_to_stop)
     # As in the command: threads give way at every call into native code, and that is enough.
     sys.setswitchinterval(0.02)
     pipe = Connection(descriptor)
+    telling = _Telling(pipe)
+    ended = threading.Event()
     try:
         sys.path[:] = pipe.recv()
         bench = pipe.recv()
-    except (EOFError, ConnectionError):
-        return
-    orders: SimpleQueue[Any] = SimpleQueue()
-    ended = threading.Event()
-    threading.Thread(target=_listen, args=(pipe, orders, stop, ended), name="penstock-orders", daemon=True).start()
-    telling = _Telling(pipe)
-    try:
+        threading.Thread(target=_listen, args=(pipe, orders, stop, ended), name="penstock-orders", daemon=True).start()
         order = orders.get()
         with bench.open(stop, telling):
             gc.freeze()  # what exists by now stays to the end: no collection has to look at it again
             while order is not None:
+                if isinstance(order, Exception):
+                    raise order
                 function, args, kwargs = order
                 telling.tell("done", function(*args, **kwargs))
                 order = orders.get()
@@ -100,13 +106,16 @@ def _listen(pipe: Connection, orders: "SimpleQueue[Any]", stop: StopToken, ended
             order = pipe.recv()
         except (EOFError, ConnectionError):
             break
+        except Exception as error:  # noqa: BLE001 - of whatever the order would have been made of here
+            order = error
         orders.put(order)
         if order is None:
             return
     stop.stop()
     orders.put(None)
-    if not ended.wait(_END_SECONDS):
-        os._exit(1)  # something hangs that takes no notice; children go with this process
+    # Something may hang that takes no notice. Children go with this process.
+    ended.wait(_END_SECONDS)
+    os._exit(1)
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -1,5 +1,6 @@
 """An executor of processes, one a lane: the death of one costs what it was working at, and nothing else."""
 
+import pickle
 import signal
 import socket
 import subprocess
@@ -94,6 +95,8 @@ class Lanes(Executor):
             result: T = lane.call((fn, args, kwargs), self._told)
         except WorkerDied:
             self._stop.check()  # then it is no wonder
+            if lane.died_idle:
+                return self._call(fn, args, kwargs)
             raise
         except Interrupted as error:
             if self._stop.stopped:
@@ -107,8 +110,9 @@ class Lanes(Executor):
         with self._lock:
             if self._broken_off:
                 raise Interrupted("another unit of the dump has failed")
-            if self._idle:
-                return self._idle.pop()
+            while self._idle:
+                if (lane := self._idle.pop()).alive:
+                    return lane
             lane = _Lane(self._new_bench())
             self._all.append(lane)
         if self._stop.stopped:  # it may have been started too late to be told
@@ -127,10 +131,12 @@ class _Lane:
     def __init__(self, bench: Bench) -> None:
         # Not forked, since this process has threads and open connections; and not by `multiprocessing`, whose processes
         # import the main module of this one, and which leaves another process behind to look after them.
+        content = pickle.dumps(bench)
         ours, theirs = socket.socketpair()
         with theirs:
             self._pipe = Connection(ours.detach())
-            program = [sys.executable, "-m", "penstock.engine.dumping.lane_program", str(theirs.fileno())]
+            # -P: what lies in the current folder is nobody's module.
+            program = [sys.executable, "-P", "-m", "penstock.engine.dumping.lane_program", str(theirs.fileno())]
             nothing = subprocess.DEVNULL
             try:
                 self._process = subprocess.Popen(
@@ -139,25 +145,44 @@ class _Lane:
             except OSError as error:
                 self._pipe.close()
                 raise WorkerDied(f"no process for a worker can be started: {error.strerror}") from error
+        self._calls = 0
+        self._heard = False
         self.name = f"the worker with process id {self._process.pid}"
         with suppress(ConnectionError):  # it has died by now, and the first call says so
             self._pipe.send(sys.path)
-            self._pipe.send(bench)
+            self._pipe.send_bytes(content)
 
     def call(self, order: tuple[Any, ...], told: Told) -> Any:
         """Have it done; raises what it raises, and `WorkerDied`."""
+        self._calls += 1
+        self._heard = False
         try:
             self._pipe.send(order)
-            while True:
-                match self._pipe.recv():
-                    case ("done", result):
-                        return result
-                    case ("failed", error):
-                        raise error
-                    case (str(method), arguments):
-                        getattr(told, method)(*arguments)
-        except (EOFError, ConnectionError) as error:
+        except ConnectionError as error:
             raise self._death() from error
+        while True:
+            try:
+                heard = self._pipe.recv()
+            except (EOFError, ConnectionError) as error:
+                raise self._death() from error
+            self._heard = True
+            match heard:
+                case ("done", result):
+                    return result
+                case ("failed", error):
+                    raise error
+                case (str(method), arguments):
+                    getattr(told, method)(*arguments)
+
+    @property
+    def died_idle(self) -> bool:
+        """Of one that died: whether it had done something before, and nothing yet of what it was told last."""
+        return self._calls > 1 and not self._heard
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, as far as anybody knows."""
+        return self._process.poll() is None
 
     def terminate(self) -> None:
         """Tell it to stop, without waiting for it."""
@@ -189,10 +214,16 @@ class _Lane:
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
+            self.kill()
             return WorkerDied(f"{self.name} does not answer any more")
         if code < 0:
-            number = -code
-            how = f"was killed by {signal.Signals(number).name}"
-            hint = "The system may be out of memory: give it fewer jobs." if number == signal.SIGKILL else None
-            return WorkerDied(f"{self.name} {how}", hint=hint)
+            hint = "The system may be out of memory: give it fewer jobs." if code == -signal.SIGKILL else None
+            return WorkerDied(f"{self.name} was killed by {_name_of(-code)}", hint=hint)
         return WorkerDied(f"{self.name} ended with exit code {code}, in the middle of its work")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -99,8 +99,8 @@ def write_all(
 
 
 @contextmanager
-def in_threads(session: Session, dump: Dump, count: int, reporter: Reporter) -> Iterator[Submit]:
-    """Units are written by threads of this process, from streams that the dump itself opens."""
+def in_threads(session: Session, dump: Dump, count: int, units: int, reporter: Reporter) -> Iterator[Submit]:
+    """So many units are written by threads of this process, from streams that the dump itself opens."""
     opening = threading.Lock()
     at_work: dict[int, DumpStream] = {}
     broken = threading.Event()
@@ -112,9 +112,14 @@ def in_threads(session: Session, dump: Dump, count: int, reporter: Reporter) -> 
             at_work[threading.get_ident()] = stream = dump.open(spec)
         return stream
 
+    def write(unit: Unit) -> FinishedUnit:
+        with opening:  # not before its turn: a writer has files open
+            writer = session.writer(among=count, in_all=units)
+        return write_unit(unit, begin, writer, reporter.progress)
+
     pool = ThreadPoolExecutor(count, "penstock-stream")
     try:
-        yield lambda unit: pool.submit(write_unit, unit, begin, session.writer(among=count), reporter.progress)
+        yield lambda unit: pool.submit(write, unit)
     except BaseException:
         broken.set()
         with opening:

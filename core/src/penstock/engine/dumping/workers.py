@@ -68,6 +68,7 @@ class DumpBench:
                 on_damage=told.damage,
                 on_trouble=told.warn,
                 joins=HandedOver.opened(order.handed_over, opened.repository.domain),
+                sharers=order.workers,
             )
             with session:
                 _at_work = _AtWork(opened, session, told)

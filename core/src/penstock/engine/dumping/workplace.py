@@ -70,3 +70,5 @@ class Order:
     pack_size: int | None
     memory: int
     level: int | None
+    #: How many workers there are.
+    workers: int

@@ -101,15 +101,16 @@ class Recollection:
             return True
         return False
 
-    def recorder(self, name: str) -> Recorder:
-        """What takes down the streams of one writer; each writer of the run has another `name`."""
+    def recorder(self, name: str, in_all: int = 1) -> Recorder:
+        """What takes down the streams of one writer, of so many; each writer of the run has another `name`."""
+        limit = self._limit and max(1, self._limit // in_all)
         return Recorder(
             self._cache.folder,
             self._tag,
             self._run,
             name,
             self._domain.keys.chunk_key,
-            limit=self._limit,
+            limit=limit,
             on_trouble=self._on_trouble,
         )
 

@@ -66,7 +66,8 @@ class Session:
     session there, so that none of this happens while a database holds a view. `memory` (bytes) is shared by all
     writers that are open at once, each in its own thread. `on_damage` is told of objects found damaged in the search
     for duplicates, `on_trouble` of an unusable cache; both may be called from any writer's thread, and the backup
-    continues. With `joins`, it writes streams of a session that another process commits.
+    continues. With `joins`, it writes streams of a session that another process commits, as one of
+    so many `sharers` of the sink's connections.
 
     Streams are compared with those of the last snapshot of the same `backup` that this host remembers. `cache_size`
     (bytes) limits what it remembers; None leaves that to the size of the dump, and 0 remembers nothing. `pack_size`
@@ -89,9 +90,10 @@ class Session:
         on_damage: Callable[[RepositoryError], None],
         on_trouble: Callable[[str], object],
         joins: HandedOver | None = None,
+        sharers: int = 1,
     ) -> None:
         self._domain = domain = repository.domain
-        connections = domain.sink.connections
+        connections = max(1, domain.sink.connections // sharers)
         self._memory = memory
         self._connections = connections
         self._pack_size = pack_size
@@ -176,10 +178,10 @@ class Session:
             self._first_row = found.past.next_row
         return found
 
-    def writer(self, among: int = 1) -> StreamWriter:
-        """A writer of streams in this session, one of so many that are open at once.
+    def writer(self, among: int = 1, in_all: int = 1) -> StreamWriter:
+        """A writer of streams in this session, one of so many that are open at once, and of so many in all.
 
-        Call from the session's thread; any one thread may enter and use it. Raises `UsageError` where its share of the
+        Call it from one thread at a time; any one may enter and use it. Raises `UsageError` where its share of the
         memory is less than 64 MiB.
         """
         budget = self._share(among)
@@ -199,7 +201,7 @@ class Session:
             first_row=first_row,
             past=self._recollection.past,
             goes_back=self._recollection.goes_back,
-            recorder=self._recollection.recorder(name),
+            recorder=self._recollection.recorder(name, in_all),
             sessions=self._in_step.sessions,
             unusable=self._in_step.unusable,
             on_damage=self._on_damage,
