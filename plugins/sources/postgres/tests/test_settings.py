@@ -96,3 +96,16 @@ def test_databases_may_be_one_word_or_a_list() -> None:
         settings = PostgresSettings.model_validate(PostgresSource.settings_from_url(url))
         assert settings.location == url
         assert settings.location_of("a/x") == "postgres://h/a%2Fx"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"layout": "tables", "databases": "all"}, {"layout": "rows"}, {"split_above": "1kB"}, {"split_above": "x"}],
+)
+def test_a_layout_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        PostgresSettings.model_validate(wrong)
+
+
+def test_sizes_have_units() -> None:
+    assert PostgresSettings.model_validate({"split_above": "2GiB"}).split_above == 2 << 30

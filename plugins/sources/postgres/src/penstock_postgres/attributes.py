@@ -106,6 +106,8 @@ class RowsAttributes(AccountsAttributes):
     columns: Json[tuple[RecordedName, ...]]
     #: SQL of the extension whose configuration the rows are: for the dump alone.
     condition: str | None = None
+    #: Of a table that is cut: its first page here, and the first that is not, if there is one.
+    pages: Json[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)] | None]] | None = None
     #: How many there are; None until they were dumped.
     rows: Json[Annotated[int, Field(ge=0, lt=1 << 63)]] | None = None
 

@@ -21,8 +21,9 @@ from penstock.api import (
 )
 from penstock_postgres.attributes import RowsAttributes
 from penstock_postgres.checked_archive import ADVICE
-from penstock_postgres.connection import said_by
+from penstock_postgres.connection import cancelled_by, said_by, translated
 from penstock_postgres.dumping import QUEUE_SECONDS
+from penstock_postgres.probe import count_rows
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.table_rows import copy_out
 from penstock_postgres.views import TablesChanged, join_view
@@ -49,6 +50,7 @@ class CopyStream(DumpStream):
         self._name = f"COPY of {recorded.database}: {recorded.namespace}.{recorded.table}"
         self._rest = memoryview(b"")
         self._row_count = 0
+        self._table_rows: int | None = None
         #: Since when the server is waited for.
         self._heard = time.monotonic()
         self._ended = self._closed = self._aborted = False
@@ -80,7 +82,11 @@ class CopyStream(DumpStream):
         with self._working:
             if self._closed:
                 return
-            self._end_session()
+            try:
+                if self._ended:
+                    self._count()
+            finally:
+                self._end_session()
             self._stop.check()
             if not self._ended:
                 raise DumpFailed(f"{self._name} was closed before its end")
@@ -96,15 +102,25 @@ class CopyStream(DumpStream):
             self._end_session()
 
     def outcome(self) -> StreamOutcome:
-        """The rows that were read, counted."""
+        """How many rows were read, and those of the table, if they are counted here."""
         attributes = {"rows": str(self._row_count)}
-        if self._settings.row_counts not in ("auto", "exact"):
+        if self._table_rows is None:
             return StreamOutcome(attributes)
         prefix = f"{self._recorded.database}." if self._settings.databases else ""
         name = f"{prefix}{self._recorded.namespace}.{self._recorded.table}"
-        kind = self._spec.attributes["kind"]
-        item = InventoryItem(kind, name, self._row_count, self._spec.size_estimate, exact=True)
-        return StreamOutcome(attributes, (item,))
+        kind, size = self._spec.attributes["kind"], int(self._spec.attributes["size"])
+        return StreamOutcome(attributes, (InventoryItem(kind, name, self._table_rows, size, exact=True),))
+
+    def _count(self) -> None:
+        """Of a table in one stream, the rows were counted as they came; others are counted if that is insisted on."""
+        if "kind" not in self._spec.attributes or self._settings.row_counts not in ("auto", "exact"):
+            return
+        if self._recorded.pages is None:
+            self._table_rows = self._row_count
+        elif self._settings.row_counts == "exact":
+            recorded = self._recorded
+            with translated(self._name, DumpFailed), cancelled_by(self._stop, self._connection):
+                self._table_rows = count_rows(self._connection, recorded.namespace, recorded.table, only=True)
 
     def _begin(self) -> None:
         """Lock the table, see that it is the one that the view has, and start."""
@@ -114,9 +130,12 @@ class CopyStream(DumpStream):
         try:
             query = """
             SELECT pg_catalog.set_config('lock_timeout', %s, true),
-                pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), true)
+                pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), true),
+                -- Statistics may be missing: a range is never a scan of the whole table.
+                pg_catalog.set_config('enable_seqscan', %s, true)
             """
-            connection.execute(query, [f"{max(1, round(seconds * 1000))}ms"])
+            scans = "on" if recorded.pages is None else "off"
+            connection.execute(query, [f"{max(1, round(seconds * 1000))}ms", scans])
             connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(table))
             query = "SELECT %s::pg_catalog.regclass::oid::text, pg_catalog.pg_relation_filenode(%s::oid)::text"
             row = connection.execute(query, [table.as_string(connection), self._spec.attributes["oid"]]).fetchone()
@@ -133,10 +152,7 @@ class CopyStream(DumpStream):
         while pgconn.flush():
             self._wait(select.POLLIN | select.POLLOUT)
             pgconn.consume_input()
-        while pgconn.is_busy():
-            self._wait()
-            pgconn.consume_input()
-        result = pgconn.get_result()
+        result = self._result()
         if result is None or result.status != pq.ExecStatus.COPY_OUT:
             raise self._refusal(result)
 
@@ -167,16 +183,21 @@ class CopyStream(DumpStream):
 
     def _end(self) -> None:
         """Hear how the statement ended."""
-        pgconn = self._connection.pgconn
-        while pgconn.is_busy():
-            self._wait()
-            pgconn.consume_input()
-        result = pgconn.get_result()
+        result = self._result()
         if result is None or result.status != pq.ExecStatus.COMMAND_OK:
             raise self._refusal(result)
         if result.command_tuples != self._row_count:
             raise DumpFailed(f"{self._name}: {self._row_count} rows came, and the server sent {result.command_tuples}")
+        if self._result() is not None:
+            raise DumpFailed(f"{self._name}: the server sent more than one answer")
         self._ended = True
+
+    def _result(self) -> pq.abc.PGresult | None:
+        pgconn = self._connection.pgconn
+        while pgconn.is_busy():
+            self._wait()
+            pgconn.consume_input()
+        return pgconn.get_result()
 
     def _is_ready(self) -> bool:
         poll = select.poll()

@@ -16,6 +16,7 @@ from penstock_postgres.relations import Relation
 __all__ = [
     "CountingTime",
     "check_readable",
+    "count_rows",
     "inventory",
     "is_standby",
     "large_objects",
@@ -135,7 +136,7 @@ def inventory(
             known = relation.estimated_rows
             if exact and counting is not None:
                 with counting.spent():
-                    known = _count(connection, relation)
+                    known = count_rows(connection, relation.schema, relation.name, only=relation.relkind == "r")
         yield InventoryItem(kind, f"{prefix}{relation.title}", known, relation.size, exact)
     objects, size = large_objects(connection)
     if objects and choice.large_objects:
@@ -148,10 +149,9 @@ def inventory(
         yield InventoryItem("schemas", f"{prefix}schemas", schemas, None, exact=count)
 
 
-def _count(connection: Connection, relation: Relation) -> int:
-    query = sql.SQL("SELECT count(*) FROM {} {}").format(
-        sql.SQL("ONLY" if relation.relkind == "r" else ""), sql.Identifier(relation.schema, relation.name)
-    )
+def count_rows(connection: Connection, schema: str, name: str, *, only: bool) -> int:
+    """The rows of a table or a view; with `only` without those of its children."""
+    query = sql.SQL("SELECT count(*) FROM {} {}").format(sql.SQL("ONLY" if only else ""), sql.Identifier(schema, name))
     # Nested and rolled back: the locks of a count would stay until the end of the dump, on every index, too.
     with connection.transaction(force_rollback=True):
         row = connection.execute(query).fetchone()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from penstock.api import WarningSettings
 from penstock.api.servers import Databases, Names, ServerSettings, ServerUrls, Tls, Wish, server_location
@@ -96,6 +96,10 @@ class PostgresSettings(ServerSettings):
     layout: Literal["archive", "tables"] = Field(
         "archive", description="a database as one archive of pg_dump, or as its schema and a stream for each table"
     )
+    split_above: ByteSize = Field(
+        ByteSize(1 << 30),
+        description="by tables: a table of more bytes (1MiB at least) is several streams, each of these",
+    )
     row_counts: Literal["auto", "exact", "estimate", "off"] = Field(
         "auto",
         description="count the rows of tables below 1 GiB (auto), of all (exact), or ask the statistics (estimate)",
@@ -112,6 +116,13 @@ class PostgresSettings(ServerSettings):
     @classmethod
     def _table_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(pattern for pattern in value if regular_expressions(pattern, 2))
+
+    @field_validator("split_above")
+    @classmethod
+    def _not_too_small(cls, value: ByteSize) -> ByteSize:
+        if value < 1 << 20:
+            raise ValueError("must be 1MiB or more: each stream takes a connection")
+        return value
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> Self:

@@ -171,7 +171,11 @@ def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen) 
     facts = DatabaseFacts(connection, chosen.relations, chosen.choice)
     warnings = found_by(DATABASE_CHECKS, facts, settings.warnings)
     said = tuple(f"{database}: {one}" if several else one for one in warnings)
-    parts = tuple(parts_of(connection, chosen.relations, chosen.choice)) if settings.layout == "tables" else ()
+    parts = (
+        tuple(parts_of(connection, chosen.relations, chosen.choice, settings.split_above))
+        if settings.layout == "tables"
+        else ()
+    )
     return Look(database, chosen, size, tuple(items), said, parts)
 
 

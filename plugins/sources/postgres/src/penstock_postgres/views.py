@@ -24,6 +24,8 @@ _AS_PG_DUMP = {
     "extra_float_digits": "3",
     "synchronize_seqscans": "off",
     "row_security": "off",
+    # pg_dump need not say so, whose COPY is of no query: rows in the order in which they are stored, every night.
+    "max_parallel_workers_per_gather": "0",
 }
 
 
