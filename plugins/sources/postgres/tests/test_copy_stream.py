@@ -246,3 +246,32 @@ def test_one_that_is_closed_before_its_end_is_a_failed_dump(source: PostgresSour
         again = held.open(of_table(held))  # as after an abort
         assert read_all(again).count(b"\n") == 60000
         again.close()
+
+
+def test_streams_that_follow_one_another_share_a_session_and_none_of_its_locks(
+    newest_postgres: PostgresServer, source: PostgresSource, name: str
+) -> None:
+    newest_postgres.execute("".join(f"CREATE TABLE t{number} AS SELECT {number} AS i;" for number in range(20)), name)
+    sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'penstock'"
+    locks = f"SELECT count(*) FROM pg_locks WHERE pid IN ({sessions}) AND relation = 't3'::regclass"
+    with source.dump() as held:
+        specs = [spec for spec in held.plan.streams if spec.name.startswith("data/public.t")]
+        assert len(specs) == 20
+        side_by_side = [held.open(spec) for spec in specs[:2]]
+        assert [read_all(stream) for stream in side_by_side] == [b"0\n", b"1\n"]
+        rows = b"".join(read_all(held.open(spec)) for spec in specs[2:])
+        assert len(rows.splitlines()) == 18
+        assert len(newest_postgres.query(sessions)) == 3  # the view's, and those of two streams
+        assert newest_postgres.query(locks, name) == [(1,)]  # the view's
+    assert newest_postgres.query(sessions) == []
+
+
+def test_a_session_that_was_lost_meanwhile_is_replaced(newest_postgres: PostgresServer, source: PostgresSource) -> None:
+    with source.dump() as held:
+        read_all(held.open(of_table(held)))
+        ((lost,),) = newest_postgres.query(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE query LIKE 'ROLLBACK TO SAVEPOINT penstock%'"
+        )
+        assert lost == 1
+        assert read_all(held.open(of_table(held))).count(b"\n") == 60000

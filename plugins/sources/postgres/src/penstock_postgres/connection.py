@@ -31,6 +31,7 @@ __all__ = [
     "connection_string",
     "rows",
     "said_by",
+    "set_all",
     "translated",
 ]
 
@@ -251,6 +252,11 @@ def _make_patient(connection: Connection, lock_timeout: float) -> None:
     settings["default_transaction_read_only"] = "off"  # a dump's transaction is read-only by itself, a restore's is not
     settings["lock_timeout"] = f"{max(1, round(lock_timeout * 1000))}ms"
     settings["search_path"] = ""
+    set_all(connection, settings)
+
+
+def set_all(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Give the session the server's settings of these names; in one round trip."""
     query = """
     SELECT pg_catalog.set_config(name, value, false)
     FROM ROWS FROM (pg_catalog.unnest(%(names)s::text[]), pg_catalog.unnest(%(values)s::text[])) AS one (name, value)

@@ -24,9 +24,10 @@ from penstock_postgres.checked_archive import ADVICE
 from penstock_postgres.connection import cancelled_by, said_by, translated
 from penstock_postgres.dumping import QUEUE_SECONDS
 from penstock_postgres.probe import count_rows
+from penstock_postgres.sessions import Sessions
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.table_rows import copy_out
-from penstock_postgres.views import TablesChanged, join_view
+from penstock_postgres.views import TablesChanged
 
 __all__ = ["CopyStream"]
 
@@ -42,7 +43,8 @@ class CopyStream(DumpStream):
     view: or the whole dump begins again.
     """
 
-    def __init__(self, settings: PostgresSettings, spec: StreamSpec, *, stop: StopToken) -> None:
+    def __init__(self, settings: PostgresSettings, spec: StreamSpec, sessions: Sessions, *, stop: StopToken) -> None:
+        """Start it in one of the `sessions`, which gets it back at the end."""
         self._settings = settings
         self._spec = spec
         self._stop = stop
@@ -56,14 +58,17 @@ class CopyStream(DumpStream):
         self._ended = self._closed = self._aborted = False
         #: Held while libpq is at work: it is not to be freed under it.
         self._working = Lock()
+        self._sessions = sessions
+        self._connection = sessions.take()
         with ExitStack() as undo:
-            self._connection = join_view(settings, recorded.database, spec.attributes["snapshot"])
-            undo.callback(self._connection.close)
+            failed = undo.enter_context(ExitStack())
+            failed.callback(self._connection.close)
             self._woken, self._waker = map(undo.enter_context, socket.socketpair())
             self._waker.setblocking(False)
             undo.enter_context(stop.on_stop(self._wake))
             self._begin()
-            self._held = undo.pop_all()
+            failed.pop_all()
+            self._waking = undo.pop_all()
 
     def readinto(self, buffer: memoryview, /) -> int:
         """As the contract says; a few rows at a time, as they come from the server."""
@@ -82,24 +87,25 @@ class CopyStream(DumpStream):
         with self._working:
             if self._closed:
                 return
+            whole = False
             try:
-                if self._ended:
-                    self._count()
+                self._stop.check()
+                if not self._ended:
+                    raise DumpFailed(f"{self._name} was closed before its end")
+                self._count()
+                whole = True
             finally:
-                self._end_session()
-            self._stop.check()
-            if not self._ended:
-                raise DumpFailed(f"{self._name} was closed before its end")
+                self._end_session(keep=whole)
 
     def abort(self) -> None:
         """Cancel the statement and close the connection; whoever waits in `readinto` is woken."""
         self._aborted = True
         self._wake()
         with self._working:
-            if not self._ended and not self._connection.closed:
+            if not self._closed:
                 with suppress(psycopg.Error):
                     self._connection.cancel_safe(timeout=_LOOK_AGAIN)
-            self._end_session()
+                self._end_session(keep=False)
 
     def outcome(self) -> StreamOutcome:
         """How many rows were read, and those of the table, if they are counted here."""
@@ -127,16 +133,16 @@ class CopyStream(DumpStream):
         connection, recorded = self._connection, self._recorded
         table = sql.Identifier(recorded.namespace, recorded.table)
         seconds = min(self._settings.lock_timeout, QUEUE_SECONDS)
+        chosen = {
+            "lock_timeout": f"{max(1, round(seconds * 1000))}ms",
+            # Statistics may be missing: a range is never a scan of the whole table.
+            "enable_seqscan": "on" if recorded.pages is None else "off",
+            "client_encoding": connection.info.parameter_status("server_encoding") or "UTF8",
+        }
+        lock = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(table)
+        local = [sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(one), sql.Literal(chosen[one])) for one in chosen]
         try:
-            query = """
-            SELECT pg_catalog.set_config('lock_timeout', %s, true),
-                pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), true),
-                -- Statistics may be missing: a range is never a scan of the whole table.
-                pg_catalog.set_config('enable_seqscan', %s, true)
-            """
-            scans = "on" if recorded.pages is None else "off"
-            connection.execute(query, [f"{max(1, round(seconds * 1000))}ms", scans])
-            connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(table))
+            connection.execute(sql.SQL("; ").join([*local, lock]))
             query = "SELECT %s::pg_catalog.regclass::oid::text, pg_catalog.pg_relation_filenode(%s::oid)::text"
             row = connection.execute(query, [table.as_string(connection), self._spec.attributes["oid"]]).fetchone()
             if row != (self._spec.attributes["oid"], self._spec.attributes["filenode"]):
@@ -157,29 +163,34 @@ class CopyStream(DumpStream):
             raise self._refusal(result)
 
     def _fill(self, buffer: memoryview) -> int:
-        pgconn = self._connection.pgconn
-        count = 0
-        while count < len(buffer) and not (self._ended and not self._rest):
-            if self._rest:
-                part = self._rest[: len(buffer) - count]
-                buffer[count : count + len(part)] = part
-                count += len(part)
-                self._rest = self._rest[len(part) :]
-                continue
-            size, row = pgconn.get_copy_data(1)
+        """Whole rows, but for one that does not fit, and its rest before the next ones."""
+        count = min(len(self._rest), len(buffer))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        take, room = self._connection.pgconn.get_copy_data, len(buffer)
+        while count < room and not self._ended:
+            size, row = take(1)  # which is one row: the server sends each as a message of its own
             if size > 0:
-                # The server sends each row as a message of its own.
                 self._row_count += 1
-                self._rest = row
+                if size > room - count:
+                    size = room - count
+                    row, self._rest = row[:size], row[size:]
+                buffer[count : count + size] = row
+                count += size
             elif size < 0:
                 self._end()
-            else:
-                if not self._is_ready():
-                    if count:
-                        break
-                    self._wait()
-                pgconn.consume_input()
+            elif not self._hears_more(wait=not count):
+                break
         return count
+
+    def _hears_more(self, *, wait: bool) -> bool:
+        """Take what the server has sent; False if there is nothing, and it is not waited for."""
+        if not self._is_ready():
+            if not wait:
+                return False
+            self._wait()
+        self._connection.pgconn.consume_input()
+        return True
 
     def _end(self) -> None:
         """Hear how the statement ended."""
@@ -218,10 +229,14 @@ class CopyStream(DumpStream):
         if left <= 0:
             raise DumpStalled(f"{self._name} gave nothing for {limit:g} seconds", hint=_STALL_HINT)
 
-    def _end_session(self) -> None:
+    def _end_session(self, *, keep: bool) -> None:
         self._closed = True
-        with suppress(psycopg.Error):
-            self._held.close()
+        self._waking.close()
+        if keep:
+            self._sessions.give(self._connection)
+        else:
+            with suppress(psycopg.Error):
+                self._connection.close()
 
     def _wake(self) -> None:
         with suppress(OSError):

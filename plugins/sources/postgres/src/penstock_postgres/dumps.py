@@ -14,6 +14,7 @@ from penstock_postgres.cluster import Databases
 from penstock_postgres.connection import Connection, connect, translated
 from penstock_postgres.dumping import ARCHIVE, PARTS, SCHEMA, start_dump
 from penstock_postgres.parts import open_part
+from penstock_postgres.sessions import Sessions
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.survey import (
     Look,
@@ -51,6 +52,7 @@ def hold_dump(settings: PostgresSettings, stop: StopToken, report: Report) -> It
     names = databases.names if databases else (None,)
     view = None if databases else open_view(settings, None)
     connection = view.connection if view else connect(settings, database=names[0])
+    sessions = Sessions(settings, view.database, view.snapshot) if view else None
     try:
         survey = _survey(settings, clients, connection, databases, "start to dump")
         if view is not None and survey.looks[0].parts:
@@ -61,7 +63,7 @@ def hold_dump(settings: PostgresSettings, stop: StopToken, report: Report) -> It
 
         def start(spec: StreamSpec) -> DumpStream:
             if spec.format == SCHEMA or spec.format in PARTS:
-                return open_part(settings, spec, survey.client, stop=stop, report=report)
+                return open_part(settings, spec, survey.client, sessions, stop=stop, report=report)
             if spec.format != ARCHIVE:
                 with nullcontext(connection) if not connection.closed else connect(settings) as there:
                     return start_dump(settings, spec, survey.client, there, stop=stop)
@@ -72,6 +74,8 @@ def hold_dump(settings: PostgresSettings, stop: StopToken, report: Report) -> It
 
         yield Dump(plan, start)
     finally:
+        if sessions is not None:
+            sessions.close()
         # A lost connection cannot harm any more: pg_dump has its own, and says itself if it was too late.
         with suppress(psycopg.Error):
             connection.close()

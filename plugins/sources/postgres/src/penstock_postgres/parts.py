@@ -12,6 +12,7 @@ from penstock_postgres.connection import cancelled_by, connect, said_by
 from penstock_postgres.copy_stream import CopyStream
 from penstock_postgres.dumping import ROWS, SCHEMA, SEQUENCES, start_dump
 from penstock_postgres.sequences import SequencesStream
+from penstock_postgres.sessions import Sessions
 from penstock_postgres.settings import PostgresSettings
 from penstock_postgres.survey import chosen_relations
 from penstock_postgres.views import TablesChanged, join_view
@@ -20,11 +21,23 @@ __all__ = ["open_part"]
 
 
 def open_part(
-    settings: PostgresSettings, spec: StreamSpec, client: Client, *, stop: StopToken, report: Report
+    settings: PostgresSettings,
+    spec: StreamSpec,
+    client: Client,
+    sessions: Sessions | None = None,
+    *,
+    stop: StopToken,
+    report: Report,
 ) -> DumpStream:
-    """Open a stream under the view that its spec names, in this process or another."""
+    """Open a stream under the view that its spec names, in this process or another.
+
+    `sessions` are those of a dump that goes on in this process; without them, the stream's own ends with it.
+    """
     if spec.format == ROWS:
-        return CopyStream(settings, spec, stop=stop)
+        if sessions is not None:
+            return CopyStream(settings, spec, sessions, stop=stop)
+        with Sessions(settings, spec.attributes["database"], spec.attributes["snapshot"]) as own:
+            return CopyStream(settings, spec, own, stop=stop)
     if spec.format == SEQUENCES:
         return SequencesStream(settings, spec, stop=stop)
     with connect(settings, database=spec.attributes["database"]) as connection:

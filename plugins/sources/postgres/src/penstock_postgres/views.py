@@ -8,7 +8,7 @@ from psycopg import errors, sql
 
 from penstock.api import DumpFailed
 from penstock.api.servers import listed
-from penstock_postgres.connection import Connection, connect, rows, said_by, translated
+from penstock_postgres.connection import Connection, connect, rows, said_by, set_all, translated
 from penstock_postgres.relations import Relation
 from penstock_postgres.settings import PostgresSettings
 
@@ -83,8 +83,7 @@ def join_view(settings: PostgresSettings, database: str, snapshot: str) -> Conne
     connection = connect(settings, database=database)
     try:
         with translated(f"cannot start to dump {settings.location_of(database)}", DumpFailed):
-            for name, value in _AS_PG_DUMP.items():
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+            set_all(connection, _AS_PG_DUMP)
             _begin(connection)
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
     except BaseException:
