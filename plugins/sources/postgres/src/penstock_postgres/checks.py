@@ -35,6 +35,7 @@ class DatabaseFacts:
     connection: Connection
     found: list[Relation]
     choice: Choice
+    by_tables: bool
 
 
 def _standby(facts: ServerFacts) -> Iterator[str]:
@@ -170,10 +171,12 @@ def _checksums(facts: DatabaseFacts) -> Iterator[str]:
 def _locks(facts: DatabaseFacts) -> Iterator[str]:
     tables = sum(relation.dumped and relation.relkind in "rpmfS" for relation in facts.found)
     room = probe.room_for_locks(facts.connection)
-    if tables > room:
+    # By tables, the view holds locks of its own beside those of pg_dump.
+    twice = facts.by_tables and 2 * tables > room
+    if tables > room or twice:
         yield (
-            f"the dump locks {tables} tables and sequences at once, and the server has room for {room} locks: it may "
-            "fail after minutes. Raise max_locks_per_transaction on the server"
+            f"the dump locks {tables} tables and sequences at once{', twice' if twice else ''}, and the server has "
+            f"room for {room} locks: it may fail after minutes. Raise max_locks_per_transaction on the server"
         )
 
 

@@ -168,7 +168,7 @@ def look_at(connection: Connection, settings: PostgresSettings, chosen: Chosen) 
         prefix=f"{database}." if several else "",
     )
     size = probe.size_estimate(connection, chosen.relations, chosen.choice)
-    facts = DatabaseFacts(connection, chosen.relations, chosen.choice)
+    facts = DatabaseFacts(connection, chosen.relations, chosen.choice, settings.layout == "tables")
     warnings = found_by(DATABASE_CHECKS, facts, settings.warnings)
     said = tuple(f"{database}: {one}" if several else one for one in warnings)
     parts = (
