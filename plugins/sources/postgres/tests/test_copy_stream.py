@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 from plugins.sources.postgres.tests.conftest import MakeSource
-from tests.servers.postgres import PostgresServer
-from tests.servers.streams import read_all
+from tests.servers.postgres import PostgresServer, PostgresServers
+from tests.servers.streams import dump_all, read_all
 
 from penstock.api import Dump, DumpFailed, DumpStalled, DumpStream, Interrupted, StopToken, StreamSpec
 from penstock_postgres import copy_stream, dumping, dumps, views
@@ -275,3 +275,36 @@ def test_a_session_that_was_lost_meanwhile_is_replaced(newest_postgres: Postgres
         )
         assert lost == 1
         assert read_all(held.open(of_table(held))).count(b"\n") == 60000
+
+
+@pytest.mark.slow
+def test_a_standby_is_read_as_its_primary_but_for_unlogged_rows(
+    newest_postgres: PostgresServer, postgres_servers: PostgresServers, source_of: MakeSource, name: str
+) -> None:
+    newest_postgres.execute("CREATE UNLOGGED TABLE u AS SELECT 1 AS i; CREATE SEQUENCE s START 5", name)
+    standby = postgres_servers.standby_of(newest_postgres)
+    there = dump_all(source_of(standby, name, accounts="no", layout="tables"))
+    here = dump_all(source_of(newest_postgres, name, accounts="no", layout="tables"))
+    assert set(here) - set(there) == {"data/public.u"}
+    for stream in ("data/public.filled", "sequences.sql"):
+        assert there[stream][1] == here[stream][1]
+
+
+def test_sequences_that_are_aborted_or_closed_too_early_leave_no_session(
+    newest_postgres: PostgresServer, source: PostgresSource, name: str
+) -> None:
+    newest_postgres.execute("CREATE SEQUENCE s", name)
+    sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'penstock'"
+    with source.dump() as held:
+        (spec,) = [spec for spec in held.plan.streams if spec.name == "sequences.sql"]
+        stream = held.open(spec)
+        stream.readinto(memoryview(bytearray(10)))
+        with pytest.raises(DumpFailed, match="closed before its end"):
+            stream.close()
+        stream = held.open(spec)
+        stream.abort()
+        with pytest.raises(DumpFailed):
+            stream.readinto(memoryview(bytearray(10)))
+        while len(newest_postgres.query(sessions)) > 1:
+            time.sleep(0.02)
+        assert b"setval" in read_all(held.open(spec))

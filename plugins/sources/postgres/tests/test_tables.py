@@ -164,16 +164,17 @@ class TestRestore:
 
     @pytest.mark.parametrize("options", [{}, {"beside": "no"}, {"beside": "no", "single_transaction": "no"}])
     def test_a_clean_restore_brings_back_what_was_changed(
-        self, newest_postgres: PostgresServer, source_of: MakeSource, dump: Dump, options: dict[str, str]
+        self, postgres: PostgresServer, source_of: MakeSource, options: dict[str, str]
     ) -> None:
-        with newest_postgres.database("changed") as name:
-            newest_postgres.execute(LINKED, name)
-            before = newest_postgres.as_text(name)
-            newest_postgres.execute(
+        with postgres.database("changed") as name:
+            postgres.execute(LINKED, name)
+            source = source_of(postgres, name, accounts="no", layout="tables")
+            dump, before = dump_all(source), postgres.as_text(name)
+            postgres.execute(
                 "UPDATE b SET what = 'mine'; SELECT setval('counter', 1); SELECT lo_put(77, 0, 'changed')", name
             )
-            restore_all(source_of(newest_postgres, name), dump, RestoreTarget(clean=True, options=options))
-            assert newest_postgres.as_text(name) == before
+            restore_all(source, dump, RestoreTarget(clean=True, options=options))
+            assert postgres.as_text(name) == before
 
     @pytest.mark.parametrize("options", [{}, {"beside": "no"}])
     def test_one_that_fails_leaves_the_old_database(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from threading import Lock
 
 import psycopg
 from psycopg import sql
@@ -17,6 +18,7 @@ from penstock_postgres.views import join_view
 __all__ = ["SequencesStream"]
 
 _AT_ONCE = 200
+_CANCEL_SECONDS = 1.0
 
 
 class SequencesStream(DumpStream):
@@ -30,6 +32,8 @@ class SequencesStream(DumpStream):
         self._connection = join_view(settings, database, spec.attributes["snapshot"])
         self._rest = b""
         self._ended = self._closed = False
+        #: Held while the connection is at work: it is not to be closed under it.
+        self._working = Lock()
         try:
             chosen = chosen_relations(self._connection, settings)
         except BaseException:
@@ -42,31 +46,37 @@ class SequencesStream(DumpStream):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """As the contract says; some hundred sequences at a time."""
-        if self._closed:
-            raise DumpFailed(f"{self._name} was closed before its end")
-        with translated(self._doing, DumpFailed), cancelled_by(self._stop, self._connection):
-            while not self._rest and not self._ended:
-                self._stop.check()
-                self._rest = next(self._blocks, b"")
-                self._ended = not self._rest
-        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
+        with self._working:
+            if self._closed:
+                raise DumpFailed(f"{self._name} was closed before its end")
+            with translated(self._doing, DumpFailed), cancelled_by(self._stop, self._connection):
+                while not self._rest and not self._ended:
+                    self._stop.check()
+                    self._rest = next(self._blocks, b"")
+                    self._ended = not self._rest
+            part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+            buffer[: len(part)] = part
+            return len(part)
 
     def close(self) -> None:
         """End the transaction; raises `DumpFailed` unless all was read."""
         if not self._closed:
-            self.abort()
+            self._end()
             if not self._ended:
                 raise DumpFailed(f"{self._name} was closed before its end")
 
     def abort(self) -> None:
-        """Close the connection, after cancelling what it does."""
-        self._closed = True
-        with suppress(psycopg.Error):
-            self._connection.cancel_safe(timeout=1)
-        with suppress(psycopg.Error):
-            self._connection.close()
+        """Cancel the query that is running, and close the connection."""
+        if not self._closed:
+            with suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            self._end()
+
+    def _end(self) -> None:
+        with self._working:
+            self._closed = True
+            with suppress(psycopg.Error):
+                self._connection.close()
 
 
 def _statements(connection: Connection, sequences: list[Relation]) -> Iterator[bytes]:
