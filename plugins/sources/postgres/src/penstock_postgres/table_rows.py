@@ -138,16 +138,17 @@ class _Stored:
 
 
 def _stored(connection: Connection, tables: list[Relation]) -> dict[int, _Stored]:
-    # As JSON of the row, since there were no generated columns before PostgreSQL 12.
+    # Before PostgreSQL 12 there were neither generated columns, hence the JSON of the row, nor other ways to store.
     query = """
     SELECT t.oid, coalesce((SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
                 AND coalesce(pg_catalog.to_jsonb(a) ->> 'attgenerated', '') = ''), '{}'),
         (SELECT nullif(e.extcondition[pg_catalog.array_position(e.extconfig, t.oid)], '')
             FROM pg_catalog.pg_extension e WHERE t.oid = ANY (e.extconfig)),
-        coalesce(pg_catalog.pg_relation_size(t.oid), 0) / b.size, b.size, m.amname = 'heap'
+        coalesce(pg_catalog.pg_relation_size(t.oid), 0) / b.size, b.size,
+        coalesce(m.amname = 'heap', true)
     FROM pg_catalog.unnest(%(oids)s::oid[]) AS t (oid) JOIN pg_catalog.pg_class c ON c.oid = t.oid
-        JOIN pg_catalog.pg_am m ON m.oid = c.relam,
+        LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam,
         (SELECT pg_catalog.current_setting('block_size')::bigint) AS b (size)
     """
     # An older server would read the whole table for each range of pages.
