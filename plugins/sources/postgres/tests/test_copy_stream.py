@@ -308,3 +308,21 @@ def test_sequences_that_are_aborted_or_closed_too_early_leave_no_session(
         while len(newest_postgres.query(sessions)) > 1:
             time.sleep(0.02)
         assert b"setval" in read_all(held.open(spec))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [10, 8000, 16000, 40000, 3_000_000])
+def test_rows_of_any_size_come_whole_through_tls(
+    postgres_servers: PostgresServers, source_of: MakeSource, size: int
+) -> None:
+    server = postgres_servers.tls()
+    with server.database("secure_rows") as name:
+        server.execute(f"CREATE TABLE filled AS SELECT repeat('x', {size}) AS t FROM generate_series(1, 7)", name)
+        source = source_of(server, name, accounts="no", layout="tables", tls="require")
+        with source.dump() as held:
+            stream, data = held.open(of_table(held)), bytearray()
+            buffer = memoryview(bytearray(5000))
+            while count := stream.readinto(buffer):
+                data += buffer[:count]
+            stream.close()
+    assert data == 7 * (b"x" * size + b"\n")
