@@ -89,6 +89,7 @@ def main(descriptor: int) -> None:
             while order is not None:
                 if isinstance(order, Exception):
                     raise order
+                telling.tell("begun", ())
                 function, args, kwargs = order
                 telling.tell("done", function(*args, **kwargs))
                 order = orders.get()

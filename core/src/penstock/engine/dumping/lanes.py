@@ -167,6 +167,8 @@ class _Lane:
                 raise self._death() from error
             self._heard = True
             match heard:
+                case ("begun", _):
+                    pass
                 case ("done", result):
                     return result
                 case ("failed", error):
@@ -176,7 +178,7 @@ class _Lane:
 
     @property
     def died_idle(self) -> bool:
-        """Of one that died: whether it had done something before, and nothing yet of what it was told last."""
+        """Of one that died: whether it had done something before, and had not begun what it was told last."""
         return self._calls > 1 and not self._heard
 
     @property
