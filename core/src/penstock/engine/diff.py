@@ -180,12 +180,12 @@ def compare(
     most: int | None = None,
     on_stream: Callable[[str, int], object] = lambda *_: None,
 ) -> Diff:
-    """As `diff`; `on_stream` hears of the stream at hand, and how many bytes of all streams were compared so far.
+    """As `diff`; `on_stream` hears of the stream at hand, and how many of its bytes were compared so far.
 
     With `most`, it raises `TooMany` if streams are made of more extents than that.
     """
     streams: list[StreamChange] = []
-    alike = done = 0
+    alike = 0
     known = {record.name: record for record in before.manifest.streams}
     with closing(Differences(before, after, most)) as differences:
         for record in after.manifest.streams:
@@ -193,13 +193,12 @@ def compare(
             if earlier is not None and (earlier.size, earlier.digest) == (record.size, record.digest):
                 alike += 1
             elif earlier is not None:
-                on_bytes = partial(_told, on_stream, record.name, done)
+                on_bytes = partial(on_stream, record.name)
                 found = workers.call(differences.of, earlier, record, on_bytes=on_bytes)
                 streams.append(StreamChange(record.name, earlier.size, record.size, found))
             else:
                 streams.append(StreamChange(record.name, None, record.size, Difference(record.size, 0)))
-            done += record.size
-            on_stream(record.name, done)
+            on_stream(record.name, record.size)
     streams += (StreamChange(one.name, one.size, None, Difference(0, one.size)) for one in known.values())
     items, items_alike = _items(_inventory(before.manifest), _inventory(after.manifest))
     notes = (
@@ -208,10 +207,6 @@ def compare(
         *_about_streams(streams),
     )
     return Diff(before.entry, after.entry, notes, tuple(items), items_alike, tuple(streams), alike)
-
-
-def _told(on_stream: Callable[[str, int], object], name: str, before: int, done: int) -> None:
-    on_stream(name, before + done)
 
 
 def _inventory(manifest: Manifest) -> dict[tuple[str, str], Item]:

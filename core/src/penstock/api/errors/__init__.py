@@ -51,7 +51,7 @@ PenstockError                     1
 │   ├── BackedUpInPart           52   a backup is committed, without what it names
 │   ├── ReplicatedInPart         53   a replica lacks what it names
 │   └── RepairedInPart           54   what a repair could not bring back
-├── WorkerDied                   70   a process that wrote a stream was killed, twice
+├── WorkerDied                   70   a process that wrote a stream died, twice (a retry can help)
 └── Interrupted                 130   Ctrl-C or SIGTERM
 """
 
