@@ -109,8 +109,9 @@ def test_databases_of_mysql(mysql: MySQLServer, host: Host, repository: Filesyst
         mysql.execute(f"CREATE DATABASE `{name}`")
         mysql.execute("CREATE TABLE noise (id integer PRIMARY KEY AUTO_INCREMENT, hex text)", name)
         mysql.execute("INSERT INTO noise (hex) VALUES " + ", ".join(["('')"] * 1000), name)
-        numbers = " CROSS JOIN ".join(["(SELECT 1 FROM noise LIMIT 5) AS a", "(SELECT 1 FROM noise LIMIT 5) AS b"])
+        numbers = " CROSS JOIN ".join(f"(SELECT 1 FROM noise LIMIT 10) AS {one}" for one in "ab")
         mysql.execute(f"INSERT INTO noise (hex) SELECT {HEX} FROM noise CROSS JOIN {numbers}", name)
+        mysql.execute("ANALYZE TABLE noise", name)  # how large it is, is known from the statistics
     host.environ["MYSQL_PASSWORD"] = mysql.password
     settings = {
         "accounts": "no",
