@@ -482,6 +482,23 @@ class AttachesToTheLiveFile(ShelfSource):
         return super().attach(replace(spec, attributes=live))
 
 
+class ReadsOneStreamAtATime(ShelfSource):
+    """Whoever opens a stream of its dump ends the one before."""
+
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        with super().dump() as dump:
+            opened: list[DumpStream] = []
+
+            def begin(spec: StreamSpec) -> DumpStream:
+                for stream in opened:
+                    stream.abort()
+                opened[:] = [dump.open(spec)]
+                return opened[0]
+
+            yield replace(dump, open=begin)
+
+
 class LocksWritersOut(ShelfSource):
     """Breaks nothing: it dumps the live file, which no other process may write to meanwhile."""
 

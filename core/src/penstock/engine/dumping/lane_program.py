@@ -86,7 +86,8 @@ def main(descriptor: int) -> None:
         order = orders.get()
         with bench.open(stop, telling):
             gc.freeze()  # what exists by now stays to the end: no collection has to look at it again
-            while order is not None:
+            # Stopped before it has begun: then it is for another process to do.
+            while order is not None and not stop.stopped:
                 if isinstance(order, Exception):
                     raise order
                 telling.tell("begun", ())
