@@ -22,8 +22,10 @@ pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
 STREAMS = 4
 SOURCE = f"loom:?size={6 * MIB}&streams={STREAMS}&compressible=0.1"
-#: Each stream is read in some ten pieces.
-WAITS = "0.1"
+#: Each stream is read in four pieces: whoever begins second finds the other at work, on a busy machine too.
+WAITS = "0.5"
+#: And so that a second passes between two pieces, after which a stream is told of by itself.
+MORE_THAN_A_SECOND = "1.1"
 
 
 @pytest.fixture
@@ -77,14 +79,13 @@ def started(
     )
 
 
-def wait_until_both_work(penstock: Penstock, child: "subprocess.Popen[str]") -> list[int]:
-    """The process ids of the two workers."""
+def wait_until_both_work(penstock: Penstock, child: "subprocess.Popen[str]") -> None:
+    """Until two processes have opened a stream."""
     deadline = time.monotonic() + 100
-    while len(workers := sorted({pid for pid, _ in opened(penstock)})) < 2:
+    while len({pid for pid, _ in opened(penstock)}) < 2:
         assert child.poll() is None, child.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return workers
 
 
 def is_whole(penstock: Penstock) -> None:
@@ -100,7 +101,7 @@ def test_streams_are_dumped_by_as_many_processes_as_the_settings_say(penstock: P
     )
     shown = penstock.json("config", "show", "--config", "penstock.toml")["backups"][0]
     assert (shown["jobs"], shown["executor"], shown["memory"]) == (2, "processes", 128 * MIB)
-    done = penstock("backup", "cloth", "--config", "penstock.toml", "--json", LOOM_WAITS=WAITS)
+    done = penstock("backup", "cloth", "--config", "penstock.toml", "--json", LOOM_WAITS=MORE_THAN_A_SECOND)
     (made,) = json.loads(done.stdout)["backups"]
     assert len({pid for pid, _ in opened(penstock)}) == 2
     assert sorted(name for _, name in opened(penstock)) == [f"synthetic/{number}.bin" for number in range(STREAMS)]
@@ -136,7 +137,8 @@ def test_too_little_memory_is_refused(penstock: Penstock) -> None:
 
 def test_a_worker_that_is_killed_costs_a_second_try(penstock: Penstock) -> None:
     with started(penstock, "--json") as child:
-        os.kill(wait_until_both_work(penstock, child)[0], signal.SIGKILL)
+        wait_until_both_work(penstock, child)
+        os.kill(opened(penstock)[-1][0], signal.SIGKILL)  # it has just begun, and not ended
         out, err = child.communicate(timeout=100)
     assert child.returncode == 0, err
     (made,) = json.loads(out)["backups"]
