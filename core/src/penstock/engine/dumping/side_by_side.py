@@ -120,7 +120,7 @@ def in_threads(session: Session, dump: Dump, count: int, units: int, reporter: R
     pool = ThreadPoolExecutor(count, "penstock-stream")
     try:
         yield lambda unit: pool.submit(write, unit)
-    except BaseException:
+    except BaseException:  # an interrupt, too: who reads from a database would go on for hours
         broken.set()
         with opening:
             for stream in at_work.values():

@@ -38,7 +38,7 @@ def store_stream(
         # Raises unless the child succeeded: end of file alone is not success.
         stream.close()
         outcome = stream.outcome()
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no child behind
         stream.abort()
         raise
     if outcome.attributes:

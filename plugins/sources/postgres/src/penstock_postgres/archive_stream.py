@@ -112,7 +112,7 @@ class ArchiveStream(DumpStream):
             spec = replace(self._spec, attributes={**self._spec.attributes, **self._attributes})
             child = start_dump(self._settings, spec, self._client, connection, stop=self._stop)
             self._child = CheckedArchive(child, spec.name)
-        except BaseException:
+        except BaseException:  # an interrupt, too, leaves no transaction behind
             self._end_view()
             raise
 

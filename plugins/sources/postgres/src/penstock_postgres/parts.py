@@ -1,6 +1,7 @@
 """The streams of a database by tables: which there are, and what opens one of them from its spec."""
 
 import re
+from contextlib import closing
 
 import psycopg
 
@@ -36,7 +37,7 @@ def open_part(
     if spec.format == ROWS:
         if sessions is not None:
             return CopyStream(settings, spec, sessions, stop=stop)
-        with Sessions(settings, spec.attributes["database"], spec.attributes["snapshot"]) as own:
+        with closing(Sessions(settings, spec.attributes["database"], spec.attributes["snapshot"])) as own:
             return CopyStream(settings, spec, own, stop=stop)
     if spec.format == SEQUENCES:
         return SequencesStream(settings, spec, stop=stop)

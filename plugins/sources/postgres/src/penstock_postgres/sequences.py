@@ -36,7 +36,7 @@ class SequencesStream(DumpStream):
         self._working = Lock()
         try:
             chosen = chosen_relations(self._connection, settings)
-        except BaseException:
+        except BaseException:  # an interrupt, too, leaves no transaction behind
             self._connection.close()
             raise
         wanted = [one for one in chosen.relations if one.relkind == "S" and one.dumped]

@@ -2,8 +2,6 @@
 
 from collections import deque
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 import psycopg
 
@@ -31,14 +29,6 @@ class Sessions:
         self._snapshot = snapshot
         self._idle: deque[Connection] = deque()
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def take(self) -> Connection:
         """A session in the view's transaction, with a savepoint that `give` goes back to; as `join_view` makes it."""

@@ -123,7 +123,7 @@ class OpenTables:
             raise RestoreFailed("the restore of this database has ended already")
         try:
             work(tables)
-        except BaseException:
+        except BaseException:  # an interrupt, too, is undone
             self._tables = None
             # It may raise a clearer error instead.
             self._block.__exit__(*sys.exc_info())

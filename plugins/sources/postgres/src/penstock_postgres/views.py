@@ -70,7 +70,7 @@ def open_view(settings: PostgresSettings, name: str | None) -> View:
         with translated(f"cannot start to dump {settings.location_of(connection.info.dbname)}"):
             _begin(connection)
             return View(connection, rows(connection, "SELECT pg_catalog.pg_export_snapshot()")[0][0])
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no transaction behind
         connection.close()
         raise
 
@@ -86,7 +86,7 @@ def join_view(settings: PostgresSettings, database: str, snapshot: str) -> Conne
             set_all(connection, _AS_PG_DUMP)
             _begin(connection)
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no transaction behind
         connection.close()
         raise
     return connection
